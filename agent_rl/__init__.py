@@ -1,0 +1,1 @@
+"""Learning and orchestration: objective, learner, trainer, evaluation, command line."""

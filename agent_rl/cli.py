@@ -1,0 +1,127 @@
+"""Train and evaluate language-model agents in text worlds."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent_rl.config import ConfigError, load_config
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+games = typer.Typer(no_args_is_help=True, help="ALFWorld games: generate, list, info.")
+app.add_typer(games, name="games")
+
+ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.group_size=8")]
+
+
+@app.command()
+def init(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Make a small policy from scratch: a tokenizer trained on the environment's text, and random weights."""
+    checked = load_config(config, overrides)
+    from agent_rl import stages
+
+    stages.init(checked)
+
+
+@app.command()
+def sft(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Warm-start a policy on the environment's expert."""
+    checked = load_config(config, overrides)
+    from agent_rl import stages
+
+    stages.sft(checked)
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the last whole checkpoint")] = False,
+) -> None:
+    """Train the policy by reinforcement (GMPO or GRPO)."""
+    checked = load_config(config, overrides)
+    from agent_rl import stages
+
+    stages.train(checked, resume=resume)
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid_seen or valid_unseen; else evaluation.split")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
+) -> None:
+    """Success per task family, with 95 % intervals."""
+    checked = load_config(config, overrides)
+    from agent_rl import stages
+
+    stages.evaluate(checked, model=model, split=split, json=json)
+
+
+@games.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="a new folder; point env.options.data or $ALFWORLD_DATA at it")],
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value, for example train=500")] = None,
+) -> None:
+    """Write ALFWorld games: solvable, of all six families, from what the alfworld package ships."""
+    from agent_rl import game_commands
+
+    game_commands.generate(folder, settings or [])
+
+
+@games.command("list")
+def list_(
+    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, $ALFWORLD_DATA, or generated")],
+    split: Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")] = "valid_seen",
+) -> None:
+    """The games of a split, a line each: family and id."""
+    from agent_rl import game_commands
+
+    game_commands.list_games(data, split)
+
+
+@games.command()
+def info(
+    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, $ALFWORLD_DATA, or generated")],
+) -> None:
+    """How many games a data folder holds, per split and family."""
+    from agent_rl import game_commands
+
+    game_commands.show_counts(data)
+
+
+@app.command()
+def demo(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Everything in one go: games, a small policy, warm start, GMPO, an evaluation after each."""
+    checked = load_config(config, overrides)
+    from agent_rl.demo import run_demo
+
+    run_demo(checked)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is one message and exit status 2, not a traceback."""
+    # Before torch is imported: threads that spin while another process has the core cost several times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except (ConfigError, ValueError) as error:
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape_markup(str(error))}", highlight=False)
+        sys.exit(2)
+
+
+def escape_markup(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The configuration of everything that people run: YAML in, one frozen and checked `Config` out.
+
+Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is found before anything starts.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from agent_rl.settings import LearnerSettings, ModelSettings
+from rollouts import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
+from rollouts.settings import Settings
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the file, the key, the value and the way out."""
+
+
+class EnvSettings(Settings):
+    """Which environment: a built-in id or `package.module:Class`, its options, and the split that trains."""
+
+    id: str = "alfworld"
+    options: dict[str, Any] = Field(default_factory=dict)
+    train_split: str = "train"
+
+
+class SftSettings(Settings):
+    """The supervised warm start on expert episodes.
+
+    `episodes` tasks of the training split are played by the environment's expert (0 takes all); `noise` is the share of
+    turns in which something else is done instead, which is not trained on, so that the policy learns to recover.
+    `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
+    made from scratch learns to read and to copy names from them. A pretrained one needs none.
+    """
+
+    episodes: int = Field(default=400, ge=0)
+    noise: float = Field(default=0.1, ge=0.0, lt=1.0)
+    reading_epochs: int = Field(default=0, ge=0)
+    epochs: int = Field(default=4, ge=1)
+    batch_episodes: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    warmup_steps: int = Field(default=20, ge=0)
+
+
+class TrainSettings(Settings):
+    """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `group_size` episodes.
+
+    `checkpoint_every` and `eval_every` count rollout steps; 0 means only at the end (checkpoint) or never (evaluation).
+    """
+
+    rollout_steps: int = Field(default=30, ge=1)
+    tasks_per_step: int = Field(default=8, ge=1)
+    group_size: int = 8
+    temperature: float = Field(default=1.0, gt=0.0)
+    checkpoint_every: int = Field(default=10, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    eval_every: int = Field(default=0, ge=0)
+
+    @field_validator("group_size")
+    @classmethod
+    def _a_group_compares(cls, value: int) -> int:
+        if value < 2:
+            raise ValueError("a group needs at least 2 episodes: its advantage compares them with each other")
+        return value
+
+
+class EvaluationSettings(Settings):
+    """Held-out evaluation: each task once. `tasks` 0 takes the whole split."""
+
+    split: str = "valid_seen"
+    tasks: int = Field(default=0, ge=0)
+    temperature: float = Field(default=0.4, ge=0.0)
+
+
+class Config(Settings):
+    """One experiment. `run_folder` gets everything that it writes; `seed` seeds everything that is drawn."""
+
+    run_folder: str
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    env: EnvSettings = EnvSettings()
+    prompt: PromptSettings = PromptSettings()
+    episode: EpisodeSettings = EpisodeSettings()
+    workers: WorkerSettings = WorkerSettings()
+    serving: ServingSettings = ServingSettings()
+    learner: LearnerSettings = LearnerSettings()
+    sft: SftSettings = SftSettings()
+    train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _optimizer_steps_have_samples(self) -> "Config":
+        episodes = self.train.tasks_per_step * self.train.group_size
+        if self.learner.optimizer_steps > episodes:
+            raise ValueError(
+                f"learner.optimizer_steps: {self.learner.optimizer_steps} optimizer steps cannot share the "
+                f"{episodes} episodes of a rollout step (train.tasks_per_step * train.group_size)"
+            )
+        return self
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file, apply `key.path=value` overrides (values are YAML) and check the whole.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, or a key or a value is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; there are: {', '.join(near)}" if near else ""
+        raise ConfigError(f"{path}: no such config file{hint}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of sections, this is {type(values).__name__}")
+    for override in overrides or []:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from error
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that `load_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: write key.path=value, for example train.group_size=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        location = [str(part) for part in item["loc"]]
+        key = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            near = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
+            lines.append(f"{path}: {key}: unknown key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: {key}: missing; every config needs it")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            value = f": {item['input']!r}" if location and not isinstance(item["input"], dict) else ""
+            lines.append(f"{path}: {key}{value}: {message}" if key else f"{path}: {message}")
+    return "\n".join(lines)
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

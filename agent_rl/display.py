@@ -1,0 +1,85 @@
+"""What a person sees on the terminal while something runs: progress bars, a row per step, episodes turn by turn."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rollouts import Trajectory
+
+console = Console(highlight=False, soft_wrap=True)
+
+_LABEL_WIDTH = 13
+
+Advance = Callable[[str], None]
+"""Say that one more piece is done, with a word on it (shown behind the bar)."""
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Advance]:
+    """A progress bar over `total` pieces that leaves nothing behind; silent where the output is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(label, total=total, note="")
+        yield lambda note: bars.update(bar, advance=1, note=note)
+
+
+def say(text: str) -> None:
+    """One plain line; square brackets are no markup."""
+    console.print(escape(text))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's column: where its number is found, what stands above it, how it is written."""
+
+    metric: str
+    head: str
+    form: str
+
+    @property
+    def width(self) -> int:
+        return max(len(self.head), 6) + 2
+
+
+class StepRows:
+    """A table that grows by a row per step; the header comes with the first row."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._headed = False
+
+    def row(self, label: str, metrics: dict[str, float]) -> None:
+        if not self._headed:
+            heads = "".join(f"{column.head:>{column.width}}" for column in self._columns)
+            console.print(" " * _LABEL_WIDTH + heads, style="dim")
+            self._headed = True
+        cells = "".join(f"{format(metrics[c.metric], c.form):>{c.width}}" for c in self._columns)
+        say(f"{label:<{_LABEL_WIDTH}}" + cells)
+
+
+def show_episode(trajectory: Trajectory, title: str) -> None:
+    """Print an episode turn by turn: what the policy saw, what it did, what it got."""
+    console.rule(escape(title), align="left")
+    for number, turn in enumerate(trajectory.turns, start=1):
+        for line in turn.observation.strip().splitlines():
+            if line:
+                console.print(f"    {escape(line)}", style="dim")
+        command = turn.action.command if turn.action.command is not None else turn.action.text
+        mark = "" if turn.admissible else "   (not admissible)"
+        reward = f"   reward {turn.reward:+.2f}" if turn.reward else ""
+        console.print(f"{number:>3} > {escape(command)}", style="bold", end="")
+        console.print(f"{mark}{reward}", style="red" if mark else "green")
+    if trajectory.final_observation:
+        console.print(f"    {escape(trajectory.final_observation.strip())}", style="dim")
+    say(f"  = {trajectory.stop_reason.value}, {len(trajectory.turns)} turns, return {trajectory.episode_return:+.2f}")

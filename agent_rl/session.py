@@ -1,0 +1,106 @@
+"""A policy at work: the learner's model, the engine that serves it, and the processes that play with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from agent_rl.config import Config
+from agent_rl.display import console, progress
+from agent_rl.evaluation import EvaluationReport, summarize
+from agent_rl.model import load_policy
+from agent_rl.publisher import Publisher
+from agent_rl.task_sampler import spread
+from envs import Task, make_env
+from rollouts import Trajectory, TrajectoryGroup
+from rollouts.actors import RolloutPool
+
+
+class Session:
+    """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play and to learn.
+
+    `model` is the learner's copy: whoever changes it calls `publish()`, so that the next episode is played by the new
+    weights. Ray, the environments' processes and the serving engine start when they are first needed. Use it as a
+    context manager.
+    """
+
+    def __init__(self, config: Config, source: str | Path) -> None:
+        self.config = config
+        self.model, self.tokenizer = load_policy(str(source))
+        self.publisher = Publisher(self.model, self.tokenizer, config.serving.dtype)
+        self._env = make_env(config.env.id, **config.env.options)
+        self._pool: RolloutPool | None = None
+
+    def tasks(self, split: str) -> list[Task]:
+        return self._env.tasks(split)
+
+    def publish(self) -> None:
+        """Make the model's present weights those that play."""
+        self.publisher.write()
+        if self._pool is not None:
+            self._pool.sync_weights(self.publisher.folder, self.publisher.version)
+
+    def play(
+        self, tasks: list[Task], label: str, *, group_size: int, temperature: float, seed: int
+    ) -> list[TrajectoryGroup]:
+        """Play `group_size` episodes of each task with the published weights; a group per task, in their order."""
+        if self._pool is None:
+            with console.status("starting Ray, the environments and vLLM"):
+                self._pool = self._open_pool(serve=True)
+        with progress(label, len(tasks) * group_size) as advance:
+            return self._pool.collect(
+                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=_note(advance)
+            )
+
+    def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
+        """Let the environment's expert play each task once."""
+        with self._open_pool(serve=False, expert=True) as pool, progress("expert episodes", len(tasks)) as advance:
+            return pool.collect_expert(tasks, noise=noise, seed=seed, on_episode=_note(advance))
+
+    def evaluate(self, split: str | None = None, **setting: Any) -> tuple[EvaluationReport, list[Trajectory]]:
+        """Play each evaluation task once with the published weights and score it; `setting` goes into the report."""
+        settings = self.config.evaluation
+        chosen = split or settings.split
+        tasks = spread(self.tasks(chosen), settings.tasks, self.config.seed)
+        groups = self.play(
+            tasks,
+            f"evaluation on {chosen}",
+            group_size=1,
+            temperature=settings.temperature,
+            seed=self.config.seed,
+        )
+        trajectories = [group.trajectories[0] for group in groups]
+        described = {"split": chosen, "temperature": settings.temperature, "seed": self.config.seed, **setting}
+        return summarize(trajectories, described), trajectories
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self.publisher.close()
+        self._env.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_pool(self, *, serve: bool, expert: bool = False) -> RolloutPool:
+        config = self.config
+        return RolloutPool(
+            env_id=config.env.id,
+            env_options={**config.env.options, "expert": True} if expert else config.env.options,
+            model_folder=self.publisher.folder,
+            prompt=config.prompt,
+            episode=config.episode,
+            serving=config.serving,
+            workers=config.workers,
+            serve=serve,
+            version=self.publisher.version,
+        )
+
+
+def _note(advance: Callable[[str], None]) -> Callable[[Trajectory], None]:
+    return lambda episode: advance(episode.stop_reason.value)

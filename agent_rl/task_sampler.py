@@ -1,0 +1,74 @@
+"""Which tasks a rollout step plays: a seeded shuffle of the split, epoch by epoch."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from envs import Task
+
+
+class TaskSampler:
+    """Deals the tasks of a split in a seeded order; every task once an epoch.
+
+    The order depends only on the seed and the tasks, so that `state_dict()` is two numbers and a resumed run goes on
+    with exactly the tasks that an unbroken one would have played.
+    """
+
+    def __init__(self, tasks: Sequence[Task], seed: int) -> None:
+        if not tasks:
+            raise ValueError("there is no task to sample from")
+        self._tasks = sorted(tasks, key=lambda task: task.id)
+        self._seed = seed
+        self._epoch = 0
+        self._position = 0
+
+    def next(self, count: int) -> list[Task]:
+        """The next `count` tasks; goes on into the next epoch where one ends."""
+        dealt: list[Task] = []
+        while len(dealt) < count:
+            order = self._order(self._epoch)
+            part = order[self._position : self._position + count - len(dealt)]
+            dealt += part
+            self._position += len(part)
+            if self._position == len(order):
+                self._epoch, self._position = self._epoch + 1, 0
+        return dealt
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "position": self._position, "tasks": len(self._tasks), "seed": self._seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            ValueError: the state belongs to another seed or another number of tasks: the order would break.
+        """
+        mine = {"tasks": len(self._tasks), "seed": self._seed}
+        theirs = {key: state[key] for key in mine}
+        if theirs != mine:
+            raise ValueError(
+                f"the checkpoint's task order is of {theirs}, this run's of {mine}: resume with the same data and seed"
+            )
+        self._epoch, self._position = state["epoch"], state["position"]
+
+    def _order(self, epoch: int) -> list[Task]:
+        order = list(self._tasks)
+        random.Random(f"{self._seed}/{epoch}").shuffle(order)
+        return order
+
+
+def spread(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
+    """`count` tasks (0: all of them), the families in equal shares as far as they go, chosen by `seed`."""
+    if count <= 0 or count >= len(tasks):
+        return list(tasks)
+    by_family: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: task.id):
+        by_family.setdefault(task.family, []).append(task)
+    for family, members in by_family.items():
+        random.Random(f"{seed}/{family}").shuffle(members)
+    chosen: list[Task] = []
+    while len(chosen) < count:
+        for family in sorted(by_family):
+            if by_family[family] and len(chosen) < count:
+                chosen.append(by_family[family].pop())
+    return sorted(chosen, key=lambda task: task.id)

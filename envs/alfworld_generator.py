@@ -1,0 +1,183 @@
+"""Make ALFWorld games from what the alfworld package ships, so that nothing need be downloaded."""
+
+import difflib
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from envs.alfworld_index import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS, cache_root
+from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, load_layout
+from envs.alfworld_problem import Game
+from envs.alfworld_sampling import draw_game, goals_in
+
+GENERATOR_VERSION = 1
+"""Part of the name of cached games: raise it when the same settings come to mean other games."""
+
+Progress = Callable[[int, int], None]
+_DRAWS_PER_GAME = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings:
+    """What to generate. Games per split, dealt evenly to the families; ranges hold the least and the most.
+
+    `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld keeps for it.
+    `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of `train` and `valid_seen`, all but
+    ALFWorld's unseen ones where empty. Defaults make small rooms, which the engine steps quickly.
+
+    Raises:
+        ValueError: a value is out of range; the message names its key.
+    """
+
+    train: int = 480
+    valid_seen: int = 120
+    valid_unseen: int = 60
+    seed: int = 1
+    receptacles: tuple[int, int] = (4, 6)
+    objects: tuple[int, int] = (4, 7)
+    families: tuple[str, ...] = FAMILIES
+    copies: int = 2
+    scenes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in (*SPLITS, "seed", "copies"):
+            value, least = getattr(self, key), int(key == "copies")
+            if not _is_int(value) or value < least:
+                raise ValueError(f"games.{key}: {value!r} is not a whole number of at least {least}")
+        for key, least in (("receptacles", 3), ("objects", 3)):
+            object.__setattr__(self, key, _checked_range(key, getattr(self, key), least))
+        families = self.families
+        if isinstance(families, str) or not isinstance(families, list | tuple) or not families:
+            raise ValueError(f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}")
+        for family in families:
+            if family not in FAMILIES:
+                raise ValueError(f"games.families: {family!r} is not known{_hint(str(family), FAMILIES)}")
+        object.__setattr__(self, "families", tuple(families))
+        allowed = scenes_of("train")
+        for scene in self.scenes:
+            if scene not in allowed:
+                raise ValueError(
+                    f"games.scenes: {scene!r} is not a floor plan to train on; there are 1-30 (kitchens), 201-230 "
+                    "(living rooms), 301-330 (bedrooms), 401-430 (bathrooms), less "
+                    f"{', '.join(map(str, UNSEEN_SCENES))}"
+                )
+        object.__setattr__(self, "scenes", tuple(self.scenes))
+        for family in self.families:
+            if not any(goals_in(load_layout(scene), family) for scene in self.scenes or allowed):
+                raise ValueError(f"games.scenes: none of {list(self.scenes)} allows {family}; add other floor plans")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
+        """Settings from a config file's mapping; an unknown key is an error that names the nearest known one."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"games.{key}: not known{_hint(str(key), known)}")
+        return cls(**values)
+
+
+def generate_games(folder: Path, settings: GeneratorSettings, progress: Progress | None = None) -> dict[str, int]:
+    """Write games into `folder`, laid out as ALFWorld's data; returns the games per split.
+
+    The same settings give the same bytes. No two games, of whatever splits, look the same to a player. `folder`
+    comes into being at the end, whole; `progress` is called with games done and games in all.
+
+    Raises:
+        ValueError: `folder` exists and is not empty, or the settings do not allow that many different games.
+    """
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: already there and not empty; delete it or choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
+    counts = dict.fromkeys(SPLITS, 0)
+    total = sum(getattr(settings, split) for split in SPLITS)
+    try:
+        for split, index, game in _draw_games(settings):
+            recipe = f"{game.family}-{game.object_type}-None-{game.target}-{game.scene}"
+            trial = f"trial_G{settings.seed}_{split}_{index:05d}"
+            path = partial / DATA_VERSION / split / recipe / trial / GAME_FILE
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(game.to_json(trial)), encoding="utf-8")
+            counts[split] += 1
+            if progress is not None:
+                progress(sum(counts.values()), total)
+        partial.chmod(0o755)
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return counts
+
+
+def cached_games(settings: GeneratorSettings, progress: Progress | None = None) -> Path:
+    """The folder with the games of these settings under `cache_root()`, made at the first call."""
+    text = json.dumps({"version": GENERATOR_VERSION, **asdict(settings)}, sort_keys=True)
+    folder = cache_root() / "games" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if folder.is_dir():
+        return folder
+    try:
+        generate_games(folder, settings, progress)
+    except (OSError, ValueError):
+        # Another process was quicker: its folder is whole, since it came into being by one rename.
+        if not folder.is_dir():
+            raise
+    return folder
+
+
+def scenes_of(split: str) -> tuple[int, ...]:
+    """The floor plans of a split."""
+    if split == "valid_unseen":
+        return UNSEEN_SCENES
+    return tuple(scene for scene in SCENES if scene not in UNSEEN_SCENES)
+
+
+def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, Game]]:
+    seen: set[tuple[str, ...]] = set()
+    for split in SPLITS:
+        scenes = scenes_of(split) if split == "valid_unseen" else settings.scenes or scenes_of(split)
+        layouts = [load_layout(scene) for scene in scenes]
+        usable = {f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families}
+        for index in range(getattr(settings, split)):
+            family = settings.families[index % len(settings.families)]
+            rng = random.Random(f"alfworld-games:{settings.seed}:{split}:{index}")
+            for _ in range(_DRAWS_PER_GAME):
+                game = draw_game(
+                    rng.choice(usable[family]),
+                    family,
+                    rng,
+                    receptacles=settings.receptacles,
+                    objects=settings.objects,
+                    copies=settings.copies,
+                )
+                if game is not None and game.signature() not in seen:
+                    seen.add(game.signature())
+                    yield split, index, game
+                    break
+            else:
+                raise ValueError(
+                    f"games.{split}: found only {index} different games in rooms of {settings.receptacles} receptacles "
+                    f"and {settings.objects} objects; ask for fewer games or for larger rooms"
+                )
+
+
+def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
+    whole = isinstance(value, list | tuple) and len(value) == 2 and all(_is_int(end) for end in value)
+    if not whole or not least <= value[0] <= value[1]:
+        raise ValueError(f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most")
+    return value[0], value[1]
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _hint(word: str, known: tuple[str, ...] | list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

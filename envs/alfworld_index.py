@@ -1,0 +1,168 @@
+"""ALFWorld games in a folder: where they are, which of them count, and what one file holds."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FAMILIES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+SPLITS = ("train", "valid_seen", "valid_unseen")
+DATA_VERSION = "json_2.1.1"
+GAME_FILE = "game.tw-pddl"
+
+_WAY_OUT = "generate games (`agent-rl games generate`) or unpack the official ALFWorld data and point to it"
+_PLAYABLE_KEYS = ("pddl_domain", "grammar", "pddl_problem")
+
+
+def cache_root() -> Path:
+    """The folder for everything that can be made again: `$AGENT_RL_CACHE`, or `~/.cache/agent_rl`."""
+    return Path(os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl").expanduser()
+
+
+def resolve_data_folder(data: str) -> Path:
+    """The folder that holds the split folders, from a path that may hold `~` and `$VARIABLES`.
+
+    Raises:
+        ValueError: `data` is empty, a variable in it is unset or empty, or there is no such folder.
+    """
+    if not data.strip():
+        raise ValueError(f"data: the folder of the games is empty; {_WAY_OUT}")
+    for braced, plain in re.findall(r"\$(?:\{(\w+)\}|(\w+))", data):
+        name = braced or plain
+        if not os.environ.get(name, "").strip():
+            state = "empty" if name in os.environ else "not set"
+            raise ValueError(f"data: {data!r}: the environment variable {name} is {state}; {_WAY_OUT}")
+    folder = Path(os.path.expandvars(data)).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"data: {str(folder)!r} is not a folder; {_WAY_OUT}")
+    versioned = folder / DATA_VERSION
+    return (versioned if versioned.is_dir() else folder).resolve()
+
+
+def index_games(folder: Path, split: str) -> dict[str, str]:
+    """The solvable games of a split: id (`<folder>/<trial>`) to family, sorted by id.
+
+    As in ALFWorld's own loader, games with a movable receptacle or a sliced object do not count, and neither do
+    games that are not marked solvable. The flag sits behind 100 KB of text, so it is kept in a cache file; a game
+    file that is new or has changed is read again.
+
+    Raises:
+        ValueError: the split is not known or holds no game, or a game file cannot be read.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: {split!r} is none of {', '.join(SPLITS)}")
+    cache_file = _cache_file(folder, split)
+    cached = _read_cache(cache_file)
+    entries: dict[str, list[int]] = {}
+    for game_id, path in _game_files(folder / split):
+        stat = path.stat()
+        known = cached.get(game_id)
+        if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
+            known = [stat.st_size, stat.st_mtime_ns, int(read_game(path).get("solvable") is True)]
+        entries[game_id] = known
+    if entries != cached:
+        _write_cache(cache_file, entries)
+    games = {game_id: family_of(game_id) for game_id in sorted(entries) if entries[game_id][2]}
+    if not games:
+        raise ValueError(f"data: no solvable game under {str(folder / split)!r}; {_WAY_OUT}")
+    return games
+
+
+def family_of(game_id: str) -> str:
+    """The family, from the folder's name `family-Object-MovableReceptacle-Receptacle-scene`."""
+    family = game_id.partition("-")[0]
+    if family not in FAMILIES:
+        raise ValueError(f"game {game_id!r}: the folder's name does not begin with one of {', '.join(FAMILIES)}")
+    return family
+
+
+def game_path(folder: Path, split: str, game_id: str) -> Path:
+    """The file of a game.
+
+    Raises:
+        ValueError: there is no such game.
+    """
+    path = folder / split / game_id / GAME_FILE
+    if split not in SPLITS or not re.fullmatch(r"[\w.-]+/[\w.-]+", game_id) or not path.is_file():
+        raise ValueError(f"task: no game {game_id!r} of split {split!r} under {str(folder)!r}")
+    return path
+
+
+def read_game(path: Path) -> dict[str, Any]:
+    """The contents of a game file, with at least the keys that are needed to play it.
+
+    Raises:
+        ValueError: the file is cut off, is no game, or cannot be read.
+    """
+    try:
+        game = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise broken_game(path, str(error)) from error
+    missing = [key for key in _PLAYABLE_KEYS if not isinstance(game, dict) or not isinstance(game.get(key), str)]
+    if missing:
+        raise broken_game(path, f"no text under {', '.join(missing)}")
+    assert isinstance(game, dict)
+    return game
+
+
+def broken_game(path: Path, what: str) -> ValueError:
+    """The error for a game file that cannot be used: names it, says what is wrong and what to do."""
+    return ValueError(f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again")
+
+
+def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
+    if not split_folder.is_dir():
+        return
+    for task_folder in os.scandir(split_folder):
+        if "movable" in task_folder.name or "Sliced" in task_folder.name or not task_folder.is_dir():
+            continue
+        for trial in os.scandir(task_folder.path):
+            path = Path(trial.path, GAME_FILE)
+            if "movable" not in trial.name and "Sliced" not in trial.name and path.is_file():
+                family_of(task_folder.name)
+                yield f"{task_folder.name}/{trial.name}", path
+
+
+def _cache_file(folder: Path, split: str) -> Path:
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return cache_root() / "index" / f"{digest}-{split}.json"
+
+
+def _read_cache(path: Path) -> dict[str, list[int]]:
+    """Entries `[size, mtime in ns, solvable]` by game id; nothing where the file is missing or damaged."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {
+        game_id: entry
+        for game_id, entry in entries.items()
+        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(value, int) for value in entry)
+    }
+
+
+def _write_cache(path: Path, entries: dict[str, list[int]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(entries, file)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,18 @@
+"""What an episode is about: the one value that rollouts, samplers and reports pass around."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One thing to do in one environment. All members of a group share one `Task`.
+
+    `id` is stable over machines, processes and runs, and unique within `env_id` and `split`.
+    `seed` goes to `reset(seed=...)`; an environment without chance ignores it.
+    """
+
+    env_id: str
+    split: str
+    family: str
+    id: str
+    seed: int = 0

@@ -1,0 +1,50 @@
+"""The contract of a text environment: a `gymnasium.Env` whose observation and action are strings."""
+
+import string
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium
+from gymnasium.spaces import Text
+
+from envs.task import Task
+
+TEXT_CHARSET = string.printable
+
+
+class TextEnv(gymnasium.Env[str, str], ABC):
+    """Base class of text environments.
+
+    `reset(seed=task.seed, options={"task": task})` starts the episode of a task; the first observation says what
+    there is to do. `step(command)` answers every string, an inadmissible one too: the episode goes on.
+    `terminated` says that the episode is decided, `truncated` that something else cut it short.
+
+    `info` of both calls holds
+
+    - `success` (bool): the task is done;
+    - `admissible_commands` (list of str, optional): the commands that the environment would accept now;
+    - `expert_command` (str, optional): what the environment's expert would do now, where it was asked for one.
+    """
+
+    observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)
+    action_space = Text(min_length=0, max_length=512, charset=TEXT_CHARSET)
+
+    @abstractmethod
+    def tasks(self, split: str) -> list[Task]:
+        """The tasks of a split, in a stable order.
+
+        Raises:
+            ValueError: the split is not known, or holds no task.
+        """
+
+    def words(self) -> list[str]:
+        """Names that may come up in its texts, for training a tokenizer that keeps each whole; none by default."""
+        return []
+
+    @abstractmethod
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start the episode of `options["task"]`, a `Task` of this environment."""
+
+    @abstractmethod
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Send one command: observation, reward, terminated, truncated, info."""

@@ -1,0 +1,189 @@
+"""Text to tokens and back: the only file that knows the tokenizer.
+
+A renderer only ever appends. It gives the ids to put after those that are already there, and never looks at them
+again, so the ids that the policy sampled are the ids that the learner trains on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rollouts.actions import parse_action
+from rollouts.settings import PromptSettings
+from rollouts.types import Completion, FinishReason, ParsedAction
+
+_WAY_OUT = "; set prompt.format: plain, or use a model with another chat template"
+
+
+class Renderer(Protocol):
+    """What an episode needs to know about tokens."""
+
+    end_token_ids: tuple[int, ...]
+    """The ids that end an action; the first is the one that an action of ours is written with."""
+
+    def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
+        """The ids of the first prompt."""
+
+    def following(
+        self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
+    ) -> tuple[int, ...]:
+        """The ids to append to a completion that ended with `finish_reason`.
+
+        They begin with the end token where the policy sampled none.
+        """
+
+    def parse(self, completion: Completion) -> ParsedAction:
+        """Read a completion. One that reached its token limit is no whole action and has no command."""
+
+    def action_ids(self, command: str) -> tuple[int, ...]:
+        """The ids of an action that means `command`, its end token included."""
+
+
+def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Renderer:
+    """The renderer for the tokenizer of a model folder.
+
+    Raises:
+        ValueError: the folder has no tokenizer, or the tokenizer does not fit `prompt.format`.
+    """
+    from transformers import AutoTokenizer
+
+    if not Path(model_folder).is_dir():
+        raise ValueError(f"model: no folder {str(model_folder)!r}; name a folder that holds a model and its tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model: {model_folder} holds no tokenizer that transformers can load: {error}") from error
+    return make_renderer(tokenizer, settings)
+
+
+def make_renderer(tokenizer: Any, settings: PromptSettings) -> Renderer:
+    """The renderer of `settings.format` over a transformers tokenizer.
+
+    Raises:
+        ValueError: the tokenizer does not fit the format; the message says why and what to do.
+    """
+    if settings.format == "chat":
+        return ChatRenderer(tokenizer, settings)
+    return PlainRenderer(tokenizer, settings)
+
+
+class _TokenizerRenderer:
+    """What both formats share: ids to an action and back."""
+
+    end_token_ids: tuple[int, ...]
+
+    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+        self._tokenizer = tokenizer
+        self._settings = settings
+
+    def parse(self, completion: Completion) -> ParsedAction:
+        stopped = completion.finish_reason is FinishReason.STOP
+        ids = completion.token_ids[:-1] if stopped else completion.token_ids
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return parse_action(text, think=self._settings.think) if stopped else ParsedAction(text=text, command=None)
+
+    def action_ids(self, command: str) -> tuple[int, ...]:
+        text = f"<action>{command}</action>" if self._settings.think else command
+        return (*self._encode(text), self.end_token_ids[0])
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _missing_end(self, finish_reason: FinishReason) -> tuple[int, ...]:
+        return () if finish_reason is FinishReason.STOP else self.end_token_ids[:1]
+
+
+class PlainRenderer(_TokenizerRenderer):
+    """The observation, a line with `> `, the action, the tokenizer's end-of-sequence token; and so on."""
+
+    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+        super().__init__(tokenizer, settings)
+        if settings.think:
+            raise ValueError("prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain")
+        if tokenizer.eos_token_id is None:
+            raise ValueError("prompt.format: plain needs a tokenizer with an eos token; this one has none")
+        self.end_token_ids = (int(tokenizer.eos_token_id),)
+
+    def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
+        bos = self._tokenizer.bos_token_id
+        system = f"{self._settings.system}\n\n" if self._settings.system else ""
+        return (*(() if bos is None else (bos,)), *self._encode(system + self._show(observation, admissible)))
+
+    def following(
+        self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
+    ) -> tuple[int, ...]:
+        return (*self._missing_end(finish_reason), *self._encode("\n" + self._show(observation, admissible)))
+
+    def _show(self, observation: str, admissible: Sequence[str] | None) -> str:
+        shown = self._settings.show_admissible_commands and admissible
+        commands = f"\nCommands: {', '.join(admissible or ())}" if shown else ""
+        return f"{observation}{commands}\n> "
+
+
+class ChatRenderer(_TokenizerRenderer):
+    """Observations as user messages and actions as assistant messages, in the tokenizer's own chat template."""
+
+    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+        super().__init__(tokenizer, settings)
+        if not getattr(tokenizer, "chat_template", None):
+            raise ValueError("prompt.format: chat needs a tokenizer with a chat template; this one has none" + _WAY_OUT)
+        self._system = [{"role": "system", "content": settings.system}] if settings.system else []
+        self._end = self._probe_end_token()
+        ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
+        self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+
+    def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
+        return self._encode(self._render([self._user(observation, admissible)]))
+
+    def following(
+        self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
+    ) -> tuple[int, ...]:
+        tail = self._tail([_PROBE_USER, _PROBE_ACTION, self._user(observation, admissible)])
+        return (*self._missing_end(finish_reason), *self._encode(tail.removeprefix(self._end)))
+
+    def _user(self, observation: str, admissible: Sequence[str] | None) -> dict[str, str]:
+        if self._settings.show_admissible_commands and admissible:
+            observation = f"{observation}\n\nYou can now do one of these:\n" + "\n".join(admissible)
+        return {"role": "user", "content": observation}
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            [*self._system, *messages], tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def _tail(self, messages: list[dict[str, str]]) -> str:
+        """What the template writes after the last assistant message, where it leaves everything before it alone."""
+        before, action = self._render(messages[:-2]), messages[-2]["content"]
+        whole = self._render(messages)
+        if not whole.startswith(before + action):
+            raise ValueError(
+                "prompt.format: the tokenizer's chat template rewrites the past: with one more message, an earlier "
+                f"assistant message {action!r} is no longer shown as it was said (some templates drop <think> from "
+                "earlier turns), so what the policy saw could not be trained on" + _WAY_OUT
+            )
+        tail: str = whole.removeprefix(before + action)
+        return tail
+
+    def _probe_end_token(self) -> str:
+        """The one token that the template writes after an assistant message; checks that the template only appends."""
+        first = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER])
+        later = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER, _PROBE_ACTION, _PROBE_USER])
+        if first != later:
+            raise ValueError(
+                "prompt.format: the tokenizer's chat template shows the same message differently later on "
+                f"({first!r}, then {later!r}), so turns cannot be appended" + _WAY_OUT
+            )
+        known = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
+        ends = [token for token in known if token and first.startswith(token)]
+        if not ends:
+            raise ValueError(
+                f"prompt.format: after an assistant message the chat template writes {first[:20]!r}, which does not "
+                "begin with one special token that could end an action" + _WAY_OUT
+            )
+        end: str = max(ends, key=len)
+        return end
+
+
+_PROBE_USER = {"role": "user", "content": "You see a desk 1."}
+_PROBE_ACTION = {"role": "assistant", "content": "<think>the desk is near</think><action>go to desk 1</action>"}

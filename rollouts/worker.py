@@ -1,0 +1,111 @@
+"""Several environments in one process, and the episodes that run in them side by side."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envs import Task, TextEnv, make_env
+from rollouts.episode import Policy, run_episode
+from rollouts.expert_episode import run_expert_episode
+from rollouts.renderer import Renderer, load_renderer
+from rollouts.settings import EpisodeSettings, PromptSettings
+from rollouts.types import Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """All that a worker is built from; travels to its process."""
+
+    env_id: str
+    env_options: dict[str, Any] = field(default_factory=dict)
+    envs: int = 1
+    model_folder: Path
+    """Holds the tokenizer."""
+    prompt: PromptSettings
+    episode: EpisodeSettings
+    context_length: int
+
+
+class RolloutWorker:
+    """Runs up to `plan.envs` episodes at once in one thread; further ones wait for a free environment.
+
+    Environments are made when they are first needed. An episode prefers the free environment that last played its
+    task, which may still have the game loaded.
+    """
+
+    def __init__(self, plan: WorkerPlan, policy: Policy | None = None) -> None:
+        self._plan = plan
+        self._policy = policy
+        self._renderer: Renderer | None = None
+        self._slots = asyncio.Semaphore(plan.envs)
+        self._free: list[tuple[TextEnv, Task | None]] = []
+
+    async def start(self) -> None:
+        """Load the tokenizer and the first environment.
+
+        Raises:
+            ValueError: the tokenizer or the environment cannot be had so; the message says what to change.
+        """
+        if self._renderer is None:
+            self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
+            self._free.append((self._make_env(), None))
+
+    async def connect(self, policy: Policy) -> None:
+        """Let `policy` play from now on."""
+        self._policy = policy
+
+    async def tasks(self, split: str) -> list[Task]:
+        async with self._environment(None) as env:
+            return env.tasks(split)
+
+    async def run(self, task: Task, *, temperature: float, seed: int | None) -> Trajectory:
+        """One episode of the policy (see `run_episode`)."""
+        assert self._policy is not None, "the policy has not been started"
+        async with self._environment(task) as env:
+            return await run_episode(
+                env,
+                task,
+                self._policy,
+                self._started_renderer,
+                self._plan.episode,
+                context_length=self._plan.context_length,
+                temperature=temperature,
+                seed=seed,
+            )
+
+    async def run_expert(self, task: Task, *, noise: float, seed: int) -> Trajectory:
+        """One episode of the environment's expert (see `run_expert_episode`)."""
+        async with self._environment(task) as env:
+            return await run_expert_episode(
+                env,
+                task,
+                self._started_renderer,
+                self._plan.episode,
+                noise=noise,
+                seed=seed,
+                context_length=self._plan.context_length,
+            )
+
+    @property
+    def _started_renderer(self) -> Renderer:
+        assert self._renderer is not None, "start() comes first"
+        return self._renderer
+
+    def _make_env(self) -> TextEnv:
+        return make_env(self._plan.env_id, **self._plan.env_options)
+
+    @asynccontextmanager
+    async def _environment(self, task: Task | None) -> AsyncIterator[TextEnv]:
+        async with self._slots:
+            same = next((slot for slot in self._free if slot[1] == task), None)
+            slot = same or (self._free[0] if self._free else None)
+            if slot is not None:
+                self._free.remove(slot)
+            env = slot[0] if slot is not None else self._make_env()
+            try:
+                yield env
+            finally:
+                self._free.append((env, task))

@@ -1,0 +1,58 @@
+"""A tiny policy and samples for it, shared by the learner's tests."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from agent_rl.batch import TrainingSample
+
+VOCABULARY = 32
+
+
+@pytest.fixture
+def tiny_model() -> Callable[..., LlamaForCausalLM]:
+    return make_model
+
+
+@pytest.fixture
+def random_samples() -> Callable[..., list[TrainingSample]]:
+    return make_samples
+
+
+def make_model(*, tied: bool = False, dtype: torch.dtype = torch.float64) -> LlamaForCausalLM:
+    """Always the same random weights, large enough for log-probs to differ."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        initializer_range=0.5,
+    )
+    return LlamaForCausalLM(config).to(dtype)  # type: ignore[no-any-return, no-untyped-call, arg-type]
+
+
+def make_samples(count: int, seed: int = 0) -> list[TrainingSample]:
+    """Episodes of one to four turns of different lengths; every third has advantage 0."""
+    rng = random.Random(seed)
+    samples = []
+    for i in range(count):
+        mask: list[bool] = []
+        for _ in range(rng.randint(1, 4)):
+            mask += [False] * rng.randint(1, 4) + [True] * rng.randint(1, 3)
+        samples.append(
+            TrainingSample(
+                token_ids=tuple(rng.randrange(VOCABULARY) for _ in mask),
+                action_mask=tuple(mask),
+                behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
+                advantage=0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),
+            )
+        )
+    return samples

@@ -1,0 +1,189 @@
+"""What a user sees after a mistake: exit status 2, one message that names what is wrong and the way out."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_rl import cli
+from envs.alfworld_generator import GeneratorSettings, generate_games
+
+CONFIG = """
+run_folder: {folder}/run
+env:
+  options: {{data: $ALFWORLD_DATA}}
+model: {{vocab_size: 300, hidden_size: 32, layers: 1, heads: 1, kv_heads: 1, context_length: 512, corpus_tasks: 1}}
+episode: {{max_turns: 20, max_action_tokens: 40}}
+workers: {{count: 1, envs_per_worker: 1}}
+sft: {{episodes: 1, epochs: 1}}
+train: {{tasks_per_step: 2, group_size: 2}}
+"""
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two real games of the training split."""
+    folder = tmp_path_factory.mktemp("games") / "data"
+    small = {"receptacles": (3, 3), "objects": (3, 3), "copies": 1}
+    generate_games(folder, GeneratorSettings.from_mapping({"train": 2, "valid_seen": 0, "valid_unseen": 0, **small}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made_policy(games: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `init` makes; in a process of its own, as it loads ALFWorld's engine."""
+    folder = tmp_path_factory.mktemp("policy")
+    path = folder / "c.yaml"
+    path.write_text(CONFIG.format(folder=folder))
+    environment = {**os.environ, "AGENT_RL_CACHE": str(folder), "ALFWORLD_DATA": str(games)}
+    subprocess.run([sys.executable, "-m", "agent_rl.cli", "init", str(path)], check=True, timeout=120, env=environment)
+    return folder / "run" / "init"
+
+
+@pytest.fixture
+def config(tmp_path: Path, games: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config without a policy yet; `$ALFWORLD_DATA` is set."""
+    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALFWORLD_DATA", str(games))
+    path = tmp_path / "c.yaml"
+    path.write_text(CONFIG.format(folder=tmp_path))
+    return path
+
+
+@pytest.fixture
+def config_with_policy(config: Path, made_policy: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made_policy, tmp_path / "run" / "init")
+    return config
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run a command line that must be refused; returns its message."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["agent-rl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 2
+        message = capsys.readouterr().err.strip()
+        assert message.startswith("error: ")
+        assert message.count("error:") == 1
+        assert "Traceback" not in message
+        return message
+
+    return run
+
+
+def test_a_typo_in_a_key_is_one_line_on_stderr(config: Path) -> None:
+    command = [sys.executable, "-m", "agent_rl.cli", "train", str(config), "train.group_szie=8"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == f"error: {config}: train.group_szie: unknown key; did you mean 'group_size'?\n"
+
+
+def test_a_group_of_one(config: Path, refused: Refused) -> None:
+    message = refused("train", config, "train.group_size=1")
+    assert f"{config}: train.group_size: 1: a group needs at least 2 episodes" in message
+
+
+@pytest.mark.parametrize("command", ["init", "sft", "train", "evaluate"])
+def test_every_command_checks_its_config(command: str, tmp_path: Path, refused: Refused) -> None:
+    assert f"{tmp_path}/nowhere.yaml: no such config file" in refused(command, tmp_path / "nowhere.yaml")
+
+
+def test_a_model_folder_that_does_not_exist(config: Path, refused: Refused) -> None:
+    message = refused("evaluate", config, "--model", "./nowhere")
+    assert message == "error: model nowhere: no such file or folder; `agent-rl init` makes one, or give a hub name"
+
+
+def test_a_model_folder_without_a_model(config: Path, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "empty").mkdir()
+    message = refused("train", config, f"model.path={tmp_path / 'empty'}")
+    assert f"model {tmp_path / 'empty'}: has no config.json" in message
+
+
+def test_no_policy_yet(config: Path, tmp_path: Path, refused: Refused) -> None:
+    for command in ("sft", "train", "evaluate"):
+        message = refused(command, config)
+        assert f"run_folder {tmp_path}/run: holds no policy yet; make one with `agent-rl init CONFIG`" in message
+
+
+@pytest.mark.parametrize(("value", "state"), [(None, "not set"), ("", "empty")])
+def test_no_alfworld_data(
+    value: str | None, state: str, config: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv("ALFWORLD_DATA")
+    else:
+        monkeypatch.setenv("ALFWORLD_DATA", value)
+    message = refused("init", config)
+    assert f"data: '$ALFWORLD_DATA': the environment variable ALFWORLD_DATA is {state}; generate games" in message
+    assert "agent-rl games generate" in message
+
+
+def test_an_alfworld_data_folder_without_games(
+    config: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    for arguments in (("init", config), ("games", "info", "$ALFWORLD_DATA")):
+        message = refused(*arguments)
+        assert f"data: no solvable game under '{tmp_path}/train'; generate games" in message
+
+
+def test_a_split_without_games(config_with_policy: Path, refused: Refused) -> None:
+    message = refused("evaluate", config_with_policy)
+    assert "data: no solvable game under " in message
+    assert "/valid_seen'; generate games" in message
+
+
+def test_a_game_file_cut_in_half(
+    config_with_policy: Path, games: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sorted(games.rglob("game.tw-pddl"))[0]
+    cut = tmp_path / "data" / whole.relative_to(games)
+    cut.parent.mkdir(parents=True)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "data"))
+    evaluate, listing = ("evaluate", config_with_policy), ("games", "list", "$ALFWORLD_DATA")
+    for arguments in (("train", config_with_policy), (*evaluate, "--split", "train"), (*listing, "--split", "train")):
+        message = refused(*arguments)
+        assert f"{cut}: not a usable ALFWorld game (Unterminated string" in message
+        assert "delete it, or download or generate it again" in message
+
+
+def test_a_prompt_longer_than_the_context(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+    """The expert's process meets it, over Ray; the failed start leaves no run that would block the next one."""
+    message = refused("sft", config_with_policy, "serving.context_length=64")
+    assert "the first prompt has " in message
+    assert "an action up to 40 (episode.max_action_tokens), but the context holds 64" in message
+    assert "raise serving.context_length" in message
+    assert (tmp_path / "run" / "sft" / "metrics.jsonl").is_file()
+    message = refused("sft", config_with_policy, "serving.context_length=513")
+    assert "serving.context_length: 513 is more than the 512 positions of the model" in message
+    assert "set at most 512" in message
+
+
+def test_a_folder_that_is_taken(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+    message = refused("init", config_with_policy)
+    assert f"{tmp_path}/run/init: exists already; delete it or name another run_folder" in message
+    for command in ("sft", "train"):
+        folder = tmp_path / "run" / command
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+        message = refused(command, config_with_policy)
+        assert f"{folder}: holds a run already; go on with `agent-rl train CONFIG --resume`" in message
+        assert "or delete the folder, or name another run_folder=..." in message
+        assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_nothing_to_resume(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+    message = refused("train", config_with_policy, "--resume")
+    assert f"{tmp_path}/run/train: there is no whole checkpoint to resume from" in message
+    assert "start without --resume" in message

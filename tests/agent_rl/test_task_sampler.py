@@ -1,0 +1,46 @@
+import pytest
+
+from agent_rl.task_sampler import TaskSampler, spread
+from envs import Task
+
+
+def tasks(count: int, families: int = 1) -> list[Task]:
+    return [Task(env_id="e", split="train", family=f"f{i % families}", id=f"t{i:02d}") for i in range(count)]
+
+
+def test_every_task_once_an_epoch_in_another_order() -> None:
+    sampler = TaskSampler(tasks(5), seed=1)
+    first, second = sampler.next(5), sampler.next(5)
+    assert sorted(t.id for t in first) == sorted(t.id for t in second) == [t.id for t in tasks(5)]
+    assert first != second
+
+
+def test_a_resumed_sampler_deals_what_the_unbroken_one_deals() -> None:
+    unbroken = TaskSampler(tasks(5), seed=1)
+    unbroken.next(3)
+    state = unbroken.state_dict()
+    resumed = TaskSampler(list(reversed(tasks(5))), seed=1)
+    resumed.load_state_dict(state)
+    assert resumed.next(9) == unbroken.next(9)
+
+
+def test_a_state_of_other_data_is_refused() -> None:
+    state = TaskSampler(tasks(5), seed=1).state_dict()
+    with pytest.raises(ValueError, match="resume with the same data and seed"):
+        TaskSampler(tasks(6), seed=1).load_state_dict(state)
+    with pytest.raises(ValueError, match="resume with the same data and seed"):
+        TaskSampler(tasks(5), seed=2).load_state_dict(state)
+
+
+def test_no_task_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no task"):
+        TaskSampler([], seed=0)
+
+
+def test_spread_takes_families_in_equal_shares_and_repeats_itself() -> None:
+    uneven = [*tasks(12, families=3), *(Task(env_id="e", split="train", family="rare", id=f"r{i}") for i in range(1))]
+    chosen = spread(uneven, 7, seed=0)
+    counts = {family: sum(t.family == family for t in chosen) for family in ("f0", "f1", "f2", "rare")}
+    assert counts == {"f0": 2, "f1": 2, "f2": 2, "rare": 1}
+    assert chosen == spread(list(reversed(uneven)), 7, seed=0)
+    assert spread(uneven, 0, seed=0) == uneven

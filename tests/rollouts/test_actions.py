@@ -1,0 +1,47 @@
+import pytest
+
+from rollouts.actions import parse_action
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("go to desk 1", "go to desk 1"),
+        ("  look \n", "look"),
+        ("\nlook", "look"),
+        ("", None),
+        (" \n ", None),
+        ("look\nlook", None),
+        ("look\r\ngo to desk 1", None),
+        ("<action>look</action>", "<action>look</action>"),
+    ],
+)
+def test_plain(text: str, command: str | None) -> None:
+    parsed = parse_action(text)
+    assert (parsed.text, parsed.command) == (text, command)
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("<action>look</action>", "look"),
+        (" <action> look </action>\n", "look"),
+        ("<think>where?\nhm</think>\n<action>look</action>", "look"),
+        ("<think></think><action>look</action>", "look"),
+        ("look", None),
+        ("<action></action>", None),
+        ("<action> \n </action>", None),
+        ("<action>look\ngo</action>", None),
+        ("<action>look</action> and <action>go</action>", None),
+        ("<action>look</action><action>go</action>", None),
+        ("so: <action>look</action>", None),
+        ("<action>look</action>.", None),
+        ("<action>look", None),
+        ("<think>hm<action>look</action>", None),
+        ("<action>look</action><think>hm</think>", None),
+        ("<think>a</think><think>b</think><action>look</action>", None),
+        ("<think><action>go</action></think><action>look</action>", None),
+    ],
+)
+def test_tagged(text: str, command: str | None) -> None:
+    assert parse_action(text, think=True).command == command

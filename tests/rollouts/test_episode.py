@@ -1,0 +1,156 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+from models import make_tokenizer
+from number_env import NumberEnv
+from scripted import ScriptedPolicy
+
+from envs import Task
+from rollouts import EpisodeSettings, FinishReason, PromptSettings, StopReason, Trajectory
+from rollouts.episode import run_episode
+from rollouts.renderer import make_renderer
+
+TOKENIZER = make_tokenizer()
+RENDERER = make_renderer(TOKENIZER, PromptSettings())
+TASK = Task(env_id="number_env:NumberEnv", split="train", family="odd", id="number-7")
+SETTINGS = EpisodeSettings(max_turns=4, max_action_tokens=16, reward_scale=10.0, invalid_action_penalty=0.25)
+
+
+def play(
+    *actions: str | Exception | float,
+    settings: EpisodeSettings = SETTINGS,
+    context_length: int = 512,
+    task: Task = TASK,
+    env: NumberEnv | None = None,
+) -> Trajectory:
+    policy = ScriptedPolicy(RENDERER, list(actions))
+    return asyncio.run(
+        run_episode(
+            env or NumberEnv(),
+            task,
+            policy,
+            RENDERER,
+            settings,
+            context_length=context_length,
+            temperature=1.0,
+        )
+    )
+
+
+def test_a_won_episode() -> None:
+    episode = play("guess 5", "guess 7")
+    assert (episode.stop_reason, episode.success, episode.final_observation) == (StopReason.SUCCESS, True, "Right!")
+    assert [turn.observation for turn in episode.turns] == ["Guess my number.", "Higher."]
+    assert [turn.reward for turn in episode.turns] == [0.0, 10.0]
+    assert episode.invalid_actions == 0
+    assert TOKENIZER.decode(episode.token_ids) == "<s>Guess my number.\n> guess 5</s>\nHigher.\n> guess 7</s>"
+    trained = [i for i, bit in zip(episode.token_ids, episode.action_mask, strict=True) if bit]
+    assert TOKENIZER.decode(trained) == "guess 5</s>guess 7</s>"
+    assert [x == -0.5 for x in episode.behavior_logprobs] == list(episode.action_mask)
+
+
+def test_the_policy_sees_exactly_what_is_trained_on() -> None:
+    policy = ScriptedPolicy(RENDERER, ["guess 5", "look", "guess 7"])
+    coroutine = run_episode(NumberEnv(), TASK, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0, seed=11)
+    episode = asyncio.run(coroutine)
+    for prompt, turn in zip(policy.prompts, episode.turns, strict=True):
+        end = len(prompt) + len(turn.completion.token_ids)
+        assert episode.token_ids[:end] == prompt + turn.completion.token_ids
+    assert len(set(policy.seeds)) == 3
+    assert None not in policy.seeds
+
+
+def test_unparsable_and_inadmissible_actions_cost_and_are_answered() -> None:
+    episode = play("look", "guess 1\nguess 7", "guess 7")
+    assert [turn.action.command for turn in episode.turns] == ["look", None, "guess 7"]
+    assert [turn.admissible for turn in episode.turns] == [False, False, True]
+    assert [turn.reward for turn in episode.turns] == [-0.25, -0.25, 10.0]
+    assert episode.turns[1].observation == episode.turns[2].observation == "Nothing happens."
+    assert (episode.episode_return, episode.invalid_actions) == (9.5, 2)
+
+
+def test_an_environment_that_lists_no_commands_takes_all() -> None:
+    episode = play("look", "guess 7", env=NumberEnv(list_commands=False))
+    assert [turn.admissible for turn in episode.turns] == [True, True]
+
+
+def test_a_cut_action_is_invalid_and_its_end_is_not_trained() -> None:
+    episode = play("think", "guess 7" * 9, "guess 7", settings=SETTINGS)
+    cut, after = episode.turns[1:]
+    assert cut.completion.finish_reason is FinishReason.LENGTH
+    assert (cut.action.command, cut.admissible, len(cut.completion.token_ids)) == (None, False, 16)
+    assert after.prompt_token_ids[0] == RENDERER.end_token_ids[0]
+    assert episode.token_ids.count(RENDERER.end_token_ids[0]) == 3
+    assert episode.success
+
+
+@pytest.mark.parametrize(
+    ("actions", "reason", "turns"),
+    [
+        (["think"] * 4, StopReason.MAX_TURNS, 4),
+        (["think", "give up"], StopReason.FAILURE, 2),
+        (["interrupt"], StopReason.TRUNCATED, 1),
+        (["think", "crash"], StopReason.ENV_ERROR, 1),
+        (["think", RuntimeError("engine gone")], StopReason.POLICY_ERROR, 1),
+    ],
+)
+def test_stop_reasons(actions: list[str | Exception | float], reason: StopReason, turns: int) -> None:
+    episode = play(*actions)
+    assert (episode.stop_reason, len(episode.turns)) == (reason, turns)
+    assert bool(episode.error) == (reason in (StopReason.ENV_ERROR, StopReason.POLICY_ERROR))
+
+
+def test_errors_say_what_happened() -> None:
+    assert play("crash").error == "step 'crash': RuntimeError: the world broke"
+    assert play(RuntimeError("engine gone")).error == "RuntimeError: engine gone"
+    crashed = play(task=replace(TASK, id="crash"))
+    assert (crashed.stop_reason, crashed.error) == (StopReason.ENV_ERROR, "reset: OSError: no such world")
+
+
+def test_a_slow_policy_ends_in_a_timeout() -> None:
+    episode = play("think", 5.0, settings=EpisodeSettings(timeout_seconds=0.2))
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.TIMEOUT, 1)
+    assert 0.1 < episode.policy_seconds < 2.0
+
+
+def test_a_full_context_ends_the_episode_before_it_overflows() -> None:
+    whole = play(*["think"] * 4)
+    second = sum(len(t.prompt_token_ids) + len(t.completion.token_ids) for t in whole.turns[:2])
+    fits = second + len(whole.turns[2].prompt_token_ids) + SETTINGS.max_action_tokens
+    assert play("think", "think", "guess 7", context_length=fits).stop_reason is StopReason.SUCCESS
+    full = play("think", "think", "guess 7", context_length=fits - 1)
+    assert (full.stop_reason, len(full.turns)) == (StopReason.CONTEXT_FULL, 2)
+
+
+def test_a_first_prompt_that_does_not_fit_is_the_users_error() -> None:
+    length = len(RENDERER.first("Guess my number.", None))
+    with pytest.raises(ValueError, match=rf"number-7.* {length} tokens.*holds {length + 15}.*context_length"):
+        play("guess 7", context_length=length + 15)
+
+
+def test_a_task_that_the_environment_refuses_is_the_users_error() -> None:
+    with pytest.raises(ValueError, match="cut in half"):
+        play(task=replace(TASK, id="broken"))
+
+
+def test_episodes_take_turns() -> None:
+    order: list[str] = []
+
+    class Noting(NumberEnv):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+            order.append(f"{self._number}")
+            return super().step(action)
+
+    async def both() -> None:
+        tasks = [replace(TASK, id=f"number-{n}") for n in (1, 2)]
+        policies = [ScriptedPolicy(RENDERER, ["think", "think", "give up"]) for _ in tasks]
+        await asyncio.gather(
+            *(
+                run_episode(Noting(), task, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0)
+                for task, policy in zip(tasks, policies, strict=True)
+            )
+        )
+
+    asyncio.run(both())
+    assert order == ["1", "2"] * 3

@@ -1,0 +1,92 @@
+import asyncio
+import random
+
+import pytest
+from models import make_tokenizer
+from number_env import NumberEnv
+
+from envs import Task
+from rollouts import EpisodeSettings, PromptSettings, StopReason, Trajectory
+from rollouts.expert_episode import EXPERT_VERSION, run_expert_episode, wrong_command
+from rollouts.renderer import make_renderer
+
+TOKENIZER = make_tokenizer()
+RENDERER = make_renderer(TOKENIZER, PromptSettings())
+SETTINGS = EpisodeSettings(max_turns=30, max_action_tokens=16)
+
+
+def play(
+    number: int, noise: float, seed: int = 0, *, expert: bool = True, settings: EpisodeSettings = SETTINGS
+) -> Trajectory:
+    task = Task(env_id="number_env:NumberEnv", split="train", family="odd", id=f"number-{number}")
+    return asyncio.run(
+        run_expert_episode(
+            NumberEnv(expert=expert), task, RENDERER, settings, noise=noise, seed=seed, context_length=512
+        )
+    )
+
+
+def test_the_expert_alone() -> None:
+    episode = play(7, noise=0.0)
+    assert [turn.action.command for turn in episode.turns] == ["guess 4", "guess 7"]
+    assert episode.success
+    assert TOKENIZER.decode(episode.token_ids) == "<s>Guess my number.\n> guess 4</s>\nHigher.\n> guess 7</s>"
+    assert {turn.completion.policy_version for turn in episode.turns} == {EXPERT_VERSION}
+    assert set(episode.behavior_logprobs) == {0.0}
+
+
+def test_mistakes_are_shown_and_not_trained() -> None:
+    mistakes = 0
+    for seed in range(40):
+        episode = play(7, noise=0.5, seed=seed)
+        trained = [i for i, bit in zip(episode.token_ids, episode.action_mask, strict=True) if bit]
+        assert TOKENIZER.decode(trained) == "".join(f"{turn.action.text}</s>" for turn in episode.turns)
+        shown = TOKENIZER.decode(episode.token_ids)
+        ends = shown.count("</s>")
+        mistakes += ends - len(episode.turns)
+        if not episode.success:
+            # Won by a mistake: the winning command is nowhere.
+            assert episode.stop_reason is (StopReason.TRUNCATED if episode.turns else StopReason.ENV_ERROR)
+            continue
+        assert shown.endswith("guess 7</s>")
+        # What the turns say in words is what the tokens say.
+        words = "\n".join(f"{turn.observation}\n> {turn.action.text}" for turn in episode.turns)
+        assert shown.removeprefix("<s>").replace("</s>", "") == words
+    assert mistakes > 20
+
+
+def test_noise_is_repeatable() -> None:
+    assert play(7, noise=0.5, seed=3).token_ids == play(7, noise=0.5, seed=3).token_ids
+    assert len({play(7, noise=0.5, seed=seed).token_ids for seed in range(10)}) > 3
+
+
+def test_an_episode_without_end_reaches_the_turn_limit() -> None:
+    episode = play(7, noise=0.0, settings=EpisodeSettings(max_turns=1))
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.MAX_TURNS, 1)
+
+
+def test_an_episode_in_which_the_expert_never_acts_trains_nothing() -> None:
+    episode = play(7, noise=1.0, settings=EpisodeSettings(max_turns=2))
+    assert (episode.stop_reason, episode.turns) == (StopReason.ENV_ERROR, ())
+    assert "before the expert acted" in episode.error
+
+
+def test_wrong_commands_are_wrong() -> None:
+    admissible = ["take book 1", "look", "go to desk 2"]
+    wrong = [wrong_command("take book 1", admissible, random.Random(seed)) for seed in range(200)]
+    refused = [command for command in wrong if command not in admissible]
+    assert "take book 1" not in wrong
+    assert {command for command in wrong if command in admissible} == {"look", "go to desk 2"}
+    assert set(refused) <= {f"take book {n}" for n in range(2, 9)}
+    assert 70 < len(refused) < 130
+    assert wrong_command("look", None, random.Random(0)) != "look"
+
+
+def test_an_environment_without_expert_is_named() -> None:
+    with pytest.raises(ValueError, match="expert: true"):
+        play(7, noise=0.0, expert=False)
+
+
+def test_an_action_that_is_too_long_is_named() -> None:
+    with pytest.raises(ValueError, match="max_action_tokens is 1"):
+        play(7, noise=0.0, settings=EpisodeSettings(max_action_tokens=1))
