@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.alfworld_index import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS, cache_root
-from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, load_layout
+from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, Layout, load_layout
 from envs.alfworld_problem import Game
 from envs.alfworld_sampling import draw_game, goals_in
 
@@ -30,7 +30,8 @@ class GeneratorSettings:
 
     `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld keeps for it.
     `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of `train` and `valid_seen`, all but
-    ALFWorld's unseen ones where empty. Defaults make small rooms, which the engine steps quickly.
+    ALFWorld's unseen ones where empty. `object_types`: the things that may lie about, in ALFWorld's spelling
+    (`AlarmClock`), all that belong into a room where empty. Defaults make small rooms, which the engine steps quickly.
 
     Raises:
         ValueError: a value is out of range; the message names its key.
@@ -45,6 +46,7 @@ class GeneratorSettings:
     families: tuple[str, ...] = FAMILIES
     copies: int = 2
     scenes: tuple[int, ...] = ()
+    object_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in (*SPLITS, "seed", "copies"):
@@ -69,9 +71,22 @@ class GeneratorSettings:
                     f"{', '.join(map(str, UNSEEN_SCENES))}"
                 )
         object.__setattr__(self, "scenes", tuple(self.scenes))
+        known = sorted({kind for scene in SCENES for kind in load_layout(scene).object_types})
+        for kind in self.object_types:
+            if kind not in known:
+                raise ValueError(f"games.object_types: {kind!r} is not known{_hint(str(kind), known)}")
+        object.__setattr__(self, "object_types", tuple(self.object_types))
         for family in self.families:
-            if not any(goals_in(load_layout(scene), family) for scene in self.scenes or allowed):
-                raise ValueError(f"games.scenes: none of {list(self.scenes)} allows {family}; add other floor plans")
+            if not any(goals_in(layout, family) for layout in self.layouts("train")):
+                raise ValueError(
+                    f"games.scenes: none of {list(self.scenes) or 'the floor plans'} allows {family}"
+                    f"{' with these games.object_types' * bool(self.object_types)}; add others"
+                )
+
+    def layouts(self, split: str) -> list[Layout]:
+        """The floor plans of a split, with the things that these settings allow in them."""
+        scenes = self.scenes or scenes_of(split) if split != "valid_unseen" else scenes_of(split)
+        return [load_layout(scene).keep(self.object_types) for scene in scenes]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
@@ -141,8 +156,7 @@ def scenes_of(split: str) -> tuple[int, ...]:
 def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, Game]]:
     seen: set[tuple[str, ...]] = set()
     for split in SPLITS:
-        scenes = scenes_of(split) if split == "valid_unseen" else settings.scenes or scenes_of(split)
-        layouts = [load_layout(scene) for scene in scenes]
+        layouts = settings.layouts(split)
         usable = {f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families}
         for index in range(getattr(settings, split)):
             family = settings.families[index % len(settings.families)]

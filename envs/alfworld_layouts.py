@@ -2,7 +2,8 @@
 
 import importlib.util
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,11 @@ class Layout:
     scene: int
     receptacles: tuple[Receptacle, ...]
     object_types: tuple[str, ...]
+
+    def keep(self, object_types: Sequence[str]) -> "Layout":
+        """This floor plan with only these types of things; unchanged where there are none to keep."""
+        kept = tuple(kind for kind in self.object_types if kind in object_types or not object_types)
+        return replace(self, object_types=kept)
 
 
 def mangle(name: str) -> str:

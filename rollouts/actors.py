@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from envs import Task
+from rollouts.lifeline import end_with
 from rollouts.schedule import Schedule
 from rollouts.seeds import derive_seed
 from rollouts.served_policy import ServedPolicy, model_context_length
@@ -290,10 +291,21 @@ def _lost(task: Task, error: Exception) -> Trajectory:
 
 
 def _actor(cls: type, *, max_concurrency: int, environment: dict[str, str], gpus: float = 0) -> Callable[..., Any]:
-    """The constructor of `cls` in a process of its own. A dead actor stays dead: the pool decides what follows."""
+    """The constructor of `cls` in a process of its own, which ends with this one.
+
+    A dead actor stays dead: the pool decides what follows.
+    """
     import ray
 
-    remote = ray.remote(cls).options(
+    driver = os.getpid()
+
+    class Actor(cls):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            end_with(driver)
+            super().__init__(*arguments, **settings)
+
+    Actor.__name__ = Actor.__qualname__ = cls.__name__
+    remote = ray.remote(Actor).options(
         num_cpus=0,
         num_gpus=gpus,
         max_concurrency=max_concurrency,
