@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from envs import Task, TextEnv
 from rollouts.episode import EpisodeOver, Recorder, act, check_first_prompt
@@ -13,6 +13,12 @@ from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, T
 
 EXPERT_VERSION = -1
 """The `policy_version` of what no policy sampled."""
+
+_NAME = re.compile(r"[a-z]+ \d+")
+"""What commands call a thing: "book 2"."""
+_ADMISSIBLE, _REPEATED = 0.5, 0.5
+"""The share of new mistakes that the environment accepts, and of the others that are made once more."""
+_DRAWS = 20
 
 
 async def run_expert_episode(
@@ -25,7 +31,7 @@ async def run_expert_episode(
     seed: int,
     context_length: int,
 ) -> Trajectory:
-    """Follow `info["expert_command"]`; with probability `noise` a wrong command is executed instead.
+    """Follow `info["expert_command"]`; with probability `noise` a wrong command is executed instead (see `Mistakes`).
 
     A wrong command is part of the *prompt* of the turn after it (action mask 0, its text in that turn's
     `observation`), so that the learner sees how to recover from mistakes and is never trained to make them; what it
@@ -36,7 +42,8 @@ async def run_expert_episode(
     Raises:
         ValueError: the environment has no expert, or the task, the first prompt or an action does not fit.
     """
-    record, rng = Recorder(env, task, settings.timeout_seconds), random.Random(seed)
+    record = Recorder(env, task, settings.timeout_seconds)
+    mistakes = Mistakes(noise, random.Random(seed))
     try:
         info = record.reset()
         if "expert_command" not in info:
@@ -51,7 +58,7 @@ async def run_expert_episode(
             command = info.get("expert_command")
             if not command:
                 raise EpisodeOver(StopReason.TRUNCATED)
-            mistake = wrong_command(command, record.admissible, rng) if rng.random() < noise else None
+            mistake = mistakes.next(command, record.admissible)
             ids = renderer.action_ids(command if mistake is None else mistake)
             _check_action(task, command if mistake is None else mistake, len(ids), settings)
             if length + settings.max_action_tokens > context_length:
@@ -80,22 +87,49 @@ def _end(record: Recorder, reason: StopReason, error: str = "") -> Trajectory:
     return record.end(reason, error)
 
 
-def wrong_command(command: str, admissible: Sequence[str] | None, rng: random.Random) -> str:
-    """A command that is not `command`: half of the time one the environment refuses, else another it offers.
+class Mistakes:
+    """The wrong commands of one episode: with probability `share` a new one, half of them refused by the environment.
 
-    One that is refused has another instance number in it ("take book 2" for "take book 1"); small models make that
-    mistake most.
+    A refused one is repeated half of the time, as small models do when nothing happens: what follows shows the way out.
     """
-    others = [other for other in admissible or () if other != command]
-    if others and rng.random() < 0.5:
-        return rng.choice(others)
-    numbers = list(re.finditer(r"\d+", command))
-    if not numbers:
-        return command + " 1"
-    place = rng.choice(numbers)
-    known = {command, *others}
-    candidates = (f"{command[: place.start()]}{number}{command[place.end() :]}" for number in range(1, len(known) + 10))
-    return rng.choice([candidate for candidate in candidates if candidate not in known][:4])
+
+    def __init__(self, share: float, rng: random.Random) -> None:
+        self._share, self._rng = share, rng
+        self._offered: set[str] = set()
+        self._refused: str | None = None
+
+    def next(self, command: str, admissible: Sequence[str] | None) -> str | None:
+        """What is done instead of the expert's `command`; None where that is done."""
+        self._offered |= {command, *(admissible or ())}
+        again = self._refused if self._rng.random() < _REPEATED else None
+        self._refused = None
+        if again is not None and again not in (command, *(admissible or ())):
+            self._refused = again
+            return again
+        if self._rng.random() >= self._share:
+            return None
+        others = [other for other in admissible or () if other != command]
+        if others and self._rng.random() < _ADMISSIBLE:
+            return self._rng.choice(others)
+        self._refused = mixed_up(self._offered, {command, *others}, self._rng)
+        return self._refused
+
+
+def mixed_up(offered: Collection[str], allowed: Collection[str], rng: random.Random) -> str:
+    """A command that is not `allowed`: one of those offered so far, perhaps with another's name in place of its own.
+
+    So it is out of place ("go to desk 1" at the desk) or of another thing ("take book 1 from bed 1": no book there).
+    """
+    names = sorted({name for command in offered for name in _NAME.findall(command)})
+    for _ in range(_DRAWS if names else 0):
+        command = rng.choice(sorted(offered))
+        found = list(_NAME.finditer(command))
+        if found:
+            place = rng.choice(found)
+            command = command[: place.start()] + rng.choice(names) + command[place.end() :]
+        if command not in allowed:
+            return command
+    return f"{min(offered)} 1"
 
 
 def _completion(ids: tuple[int, ...]) -> Completion:
