@@ -14,6 +14,7 @@ from gymnasium.error import ResetNeeded
 from envs.alfworld_generator import GeneratorSettings, cached_games
 from envs.alfworld_index import broken_game, family_of, game_path, index_games, read_game, resolve_data_folder
 from envs.alfworld_layouts import constants, package_folder
+from envs.alfworld_speed import remember_what_was_parsed
 from envs.task import Task
 from envs.text_env import TextEnv
 
@@ -161,6 +162,7 @@ def _import_alfworld() -> None:
     os.environ["ALFWORLD_DATA"] = str(package_folder())
     try:
         importlib.import_module("alfworld.agents.environment.alfred_tw_env")
+        remember_what_was_parsed()
     finally:
         if value is None:
             del os.environ["ALFWORLD_DATA"]

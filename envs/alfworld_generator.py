@@ -30,8 +30,9 @@ class GeneratorSettings:
 
     `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld keeps for it.
     `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of `train` and `valid_seen`, all but
-    ALFWorld's unseen ones where empty. `object_types`: the things that may lie about, in ALFWorld's spelling
-    (`AlarmClock`), all that belong into a room where empty. Defaults make small rooms, which the engine steps quickly.
+    ALFWorld's unseen ones where empty. `object_types`, `receptacle_types`: the things and the furniture that there may
+    be, in ALFWorld's spelling (`AlarmClock`, `SinkBasin`); all that belong into a room where empty. Defaults make small
+    rooms, which the engine steps quickly.
 
     Raises:
         ValueError: a value is out of range; the message names its key.
@@ -47,6 +48,7 @@ class GeneratorSettings:
     copies: int = 2
     scenes: tuple[int, ...] = ()
     object_types: tuple[str, ...] = ()
+    receptacle_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in (*SPLITS, "seed", "copies"):
@@ -71,22 +73,27 @@ class GeneratorSettings:
                     f"{', '.join(map(str, UNSEEN_SCENES))}"
                 )
         object.__setattr__(self, "scenes", tuple(self.scenes))
-        known = sorted({kind for scene in SCENES for kind in load_layout(scene).object_types})
-        for kind in self.object_types:
-            if kind not in known:
-                raise ValueError(f"games.object_types: {kind!r} is not known{_hint(str(kind), known)}")
-        object.__setattr__(self, "object_types", tuple(self.object_types))
-        for family in self.families:
-            if not any(goals_in(layout, family) for layout in self.layouts("train")):
-                raise ValueError(
-                    f"games.scenes: none of {list(self.scenes) or 'the floor plans'} allows {family}"
-                    f"{' with these games.object_types' * bool(self.object_types)}; add others"
-                )
+        everywhere = [load_layout(scene) for scene in SCENES]
+        for key, known in (
+            ("object_types", sorted({kind for layout in everywhere for kind in layout.object_types})),
+            ("receptacle_types", sorted({r.type for layout in everywhere for r in layout.receptacles})),
+        ):
+            for kind in getattr(self, key):
+                if kind not in known:
+                    raise ValueError(f"games.{key}: {kind!r} is not known{_hint(str(kind), known)}")
+            object.__setattr__(self, key, tuple(getattr(self, key)))
+        for split in SPLITS:
+            for family in self.families if getattr(self, split) else ():
+                if not any(goals_in(layout, family) for layout in self.layouts(split)):
+                    raise ValueError(
+                        f"games.{split}: {family} is not possible on any of its floor plans; allow more scenes, "
+                        "object_types or receptacle_types, or leave the family out of games.families"
+                    )
 
     def layouts(self, split: str) -> list[Layout]:
-        """The floor plans of a split, with the things that these settings allow in them."""
+        """The floor plans of a split, with what these settings allow in them."""
         scenes = self.scenes or scenes_of(split) if split != "valid_unseen" else scenes_of(split)
-        return [load_layout(scene).keep(self.object_types) for scene in scenes]
+        return [load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":

@@ -33,10 +33,13 @@ class Layout:
     receptacles: tuple[Receptacle, ...]
     object_types: tuple[str, ...]
 
-    def keep(self, object_types: Sequence[str]) -> "Layout":
-        """This floor plan with only these types of things; unchanged where there are none to keep."""
-        kept = tuple(kind for kind in self.object_types if kind in object_types or not object_types)
-        return replace(self, object_types=kept)
+    def keep(self, object_types: Sequence[str], receptacle_types: Sequence[str]) -> "Layout":
+        """This floor plan with only these types; where there are none to keep, with all."""
+        return replace(
+            self,
+            receptacles=tuple(r for r in self.receptacles if r.type in receptacle_types or not receptacle_types),
+            object_types=tuple(kind for kind in self.object_types if kind in object_types or not object_types),
+        )
 
 
 def mangle(name: str) -> str:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,39 @@ def test_chosen_floor_plans_are_those_of_train_and_valid_seen(tmp_path: Path) ->
         assert {i.partition("/")[0].split("-")[4] for i in index_games(folder, split)} == {"3", "305"}
 
 
+def test_only_the_chosen_types_are_there(tmp_path: Path) -> None:
+    things, furniture = (
+        {"Apple", "Mug", "Book", "DeskLamp"},
+        {"CounterTop", "Fridge", "SinkBasin", "Desk", "Shelf", "Bed"},
+    )
+    settings = GeneratorSettings(
+        train=10,
+        valid_seen=0,
+        valid_unseen=0,
+        receptacles=(3, 3),
+        objects=(3, 3),
+        families=("pick_and_place_simple", "look_at_obj_in_light"),
+        scenes=(3, 305),
+        object_types=tuple(things),
+        receptacle_types=tuple(furniture),
+    )
+    generate_games(tmp_path / "games", settings)
+    folder = resolve_data_folder(str(tmp_path / "games"))
+    texts = problems(folder, "train")
+    assert {name for text in texts for name in re.findall(r"objectType \S+ (\w+)Type", text)} == things
+    assert {name for text in texts for name in re.findall(r"receptacleType \S+ (\w+)Type", text)} == furniture
+
+
 @pytest.mark.parametrize(
-    ("scenes", "message"),
-    [((10,), "10 is not a floor plan to train on"), ((3,), r"none of \[3\] allows look_at_obj_in_light")],
+    ("values", "message"),
+    [
+        ({"scenes": (10,)}, "10 is not a floor plan to train on"),
+        ({"scenes": (3,)}, r"games.train: look_at_obj_in_light is not possible on any of its floor plans"),
+        ({"object_types": ("Apple",)}, r"games.train: look_at_obj_in_light is not possible"),
+        ({"object_types": ("Aple",)}, r"games.object_types: 'Aple' is not known; did you mean 'Apple'"),
+        ({"receptacle_types": ("Sink",)}, r"games.receptacle_types: 'Sink' is not known; did you mean 'SinkBasin'"),
+    ],
 )
-def test_floor_plans_that_cannot_serve_are_refused(scenes: tuple[int, ...], message: str) -> None:
+def test_worlds_that_cannot_serve_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GeneratorSettings(scenes=scenes)
+        GeneratorSettings(**values)

@@ -1,0 +1,31 @@
+"""A process that ends with another one: nobody is there to end it when that other one is killed."""
+
+import os
+import threading
+
+import psutil
+
+
+def end_with(pid: int, *, poll_seconds: float = 1.0) -> None:
+    """End this process and its children at once when process `pid` is gone, however it went.
+
+    Ray ends its workers when their driver leaves, but not on every machine soon after a SIGKILL, and what vLLM started
+    would go on for as long as its parent does. A thread of its own looks every `poll_seconds`.
+    """
+    threading.Thread(target=_watch, args=(pid, poll_seconds), name="lifeline", daemon=True).start()
+
+
+def _watch(pid: int, poll_seconds: float) -> None:
+    gone = threading.Event()
+    try:
+        process = psutil.Process(pid)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            gone.wait(poll_seconds)
+    except psutil.NoSuchProcess:
+        pass
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    os._exit(1)
