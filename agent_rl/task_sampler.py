@@ -1,6 +1,7 @@
-"""Which tasks a rollout step plays: a seeded shuffle of the split, epoch by epoch."""
+"""Which tasks a rollout step plays: a seeded shuffle of the split, the families in turn, epoch by epoch."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ from envs import Task
 
 
 class TaskSampler:
-    """Deals the tasks of a split in a seeded order; every task once an epoch.
+    """Deals the tasks of a split in a seeded order; every task once an epoch, the families evenly over all of it.
+
+    So the success rates of two rollout steps differ by what was learned more than by which families came up.
 
     The order depends only on the seed and the tasks, so that `state_dict()` is two numbers and a resumed run goes on
     with exactly the tasks that an unbroken one would have played.
@@ -52,9 +55,15 @@ class TaskSampler:
         self._epoch, self._position = state["epoch"], state["position"]
 
     def _order(self, epoch: int) -> list[Task]:
-        order = list(self._tasks)
-        random.Random(f"{self._seed}/{epoch}").shuffle(order)
-        return order
+        """Shuffled; then the k-th of a family's n tasks stands at (k + 1/2) / n of the way."""
+        shuffled = list(self._tasks)
+        random.Random(f"{self._seed}/{epoch}").shuffle(shuffled)
+        sizes, dealt = Counter(task.family for task in shuffled), Counter[str]()
+        places = []
+        for task in shuffled:
+            places.append((dealt[task.family] + 0.5) / sizes[task.family])
+            dealt[task.family] += 1
+        return [task for _, task in sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])]
 
 
 def spread(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:

@@ -15,6 +15,16 @@ def test_every_task_once_an_epoch_in_another_order() -> None:
     assert first != second
 
 
+def test_families_come_evenly() -> None:
+    uneven = [*tasks(12, families=3), *(Task(env_id="e", split="train", family="rare", id=f"r{i}") for i in range(2))]
+    sampler = TaskSampler(uneven, seed=1)
+    for _ in range(2):
+        families = [task.family for task in sampler.next(14)]
+        thirds = [families[:3], families[4:7], families[7:10], families[11:]]
+        assert all(sorted(third) == ["f0", "f1", "f2"] for third in thirds)
+        assert families[3] == families[10] == "rare"
+
+
 def test_a_resumed_sampler_deals_what_the_unbroken_one_deals() -> None:
     unbroken = TaskSampler(tasks(5), seed=1)
     unbroken.next(3)
