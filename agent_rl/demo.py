@@ -81,7 +81,7 @@ def comparison(record: dict[str, Any]) -> Table:
     table.add_column("family", no_wrap=True)
     table.add_column("n", justify="right")
     for stage in record["stages"]:
-        table.add_column(STAGES[stage], justify="right")
+        table.add_column(STAGES[stage].replace(" ", "\n", 1), justify="right")
     reports = list(record["stages"].values())
     for family in reports[-1]["families"]:
         scores = [report["families"][family] for report in reports]
@@ -89,10 +89,12 @@ def comparison(record: dict[str, Any]) -> Table:
     table.add_section()
     overall = [report["overall"] for report in reports]
     cells = [
-        f"{100 * score['success']:.1f} ({100 * score['interval'][0]:.0f} - {100 * score['interval'][1]:.0f})"
+        f"{100 * score['success']:.1f} ({100 * score['interval'][0]:.0f}-{100 * score['interval'][1]:.0f})"
         for score in overall
     ]
     table.add_row("all (95 % interval)", str(overall[-1]["n"]), *cells, style="bold")
+    for column in table.columns:
+        column.no_wrap = True
     return table
 
 

@@ -100,6 +100,8 @@ class PlainRenderer(_TokenizerRenderer):
         super().__init__(tokenizer, settings)
         if settings.think:
             raise ValueError("prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain")
+        if settings.examples:
+            raise ValueError("prompt.examples: they need prompt.format: chat; leave them out for plain")
         if tokenizer.eos_token_id is None:
             raise ValueError("prompt.format: plain needs a tokenizer with an eos token; this one has none")
         self.end_token_ids = (int(tokenizer.eos_token_id),)
@@ -127,7 +129,10 @@ class ChatRenderer(_TokenizerRenderer):
         super().__init__(tokenizer, settings)
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError("prompt.format: chat needs a tokenizer with a chat template; this one has none" + _WAY_OUT)
-        self._system = [{"role": "system", "content": settings.system}] if settings.system else []
+        self._before = [{"role": "system", "content": settings.system}] if settings.system else []
+        for example in settings.examples:
+            self._before.append({"role": "user", "content": example.observation})
+            self._before.append({"role": "assistant", "content": example.action})
         self._end = self._probe_end_token()
         ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
         self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
@@ -148,7 +153,7 @@ class ChatRenderer(_TokenizerRenderer):
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            [*self._system, *messages], tokenize=False, add_generation_prompt=True
+            [*self._before, *messages], tokenize=False, add_generation_prompt=True
         )
         return text
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rollouts.lifeline import OWNER
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
 
@@ -66,7 +67,7 @@ class ServedPolicy:
         self._idle = asyncio.Event()
         self._idle.set()
         self._loading = asyncio.Lock()
-        os.environ |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads)}
+        os.environ |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads), OWNER: str(os.getpid())}
         self._engine = _start_engine(str(model_folder), settings, self.context_length)
 
     async def complete(

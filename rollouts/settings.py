@@ -11,18 +11,27 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Example(Settings):
+    """An exchange to show before the first observation: what a user says, and the action that answers it."""
+
+    observation: str
+    action: str
+
+
 class PromptSettings(Settings):
     """How an episode becomes text.
 
     `format`: `plain` shows the observation and then `> `, for small models made from scratch; `chat` goes through the
     tokenizer's chat template. `system` is said once, before the first observation. `think`: the action may begin with
-    `<think>...</think>` and must stand in `<action>...</action>` tags (chat only).
+    `<think>...</think>` and must stand in `<action>...</action>` tags (chat only). `examples` are exchanges that come
+    before the episode, as they would be said in it (chat only); small pretrained models learn from them what to answer.
     """
 
     format: Literal["plain", "chat"] = "plain"
     system: str = ""
     show_admissible_commands: bool = False
     think: bool = False
+    examples: tuple[Example, ...] = ()
 
 
 class EpisodeSettings(Settings):

@@ -143,7 +143,7 @@ def killed(warm_started: Place) -> Place:
 @pytest.fixture(scope="module")
 def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
     """After `--resume`, with the metrics that the killed run had left and what the resumed one printed."""
-    assert killed.wait_until_gone(60), "a killed run left its workers behind"
+    assert killed.wait_until_gone(60), f"a killed run left its workers behind: {killed.working()}"
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
     return killed, before, killed.run("train", "--resume")
 

@@ -90,6 +90,18 @@ def test_templates_that_cannot_append_are_refused(template: str | None, reason: 
         make_renderer(make_tokenizer(chat_template=template), PromptSettings(format="chat"))
 
 
+def test_examples_come_between_the_system_and_the_episode() -> None:
+    tokenizer = make_tokenizer(chat_template=CHATML)
+    examples = ({"observation": "A door.", "action": "open door"},)
+    settings = PromptSettings.model_validate({"format": "chat", "system": "Win.", "examples": examples})
+    shown = tokenizer.decode(make_renderer(tokenizer, settings).first("A room.", None))
+    said = [("system", "Win."), ("user", "A door."), ("assistant", "open door"), ("user", "A room.")]
+    whole = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
+    assert shown == f"{whole}<|im_start|>assistant\n"
+    with pytest.raises(ValueError, match=r"prompt\.examples"):
+        make_renderer(make_tokenizer(), settings.model_copy(update={"format": "plain"}))
+
+
 def test_think_needs_chat() -> None:
     with pytest.raises(ValueError, match=r"prompt\.think"):
         make_renderer(make_tokenizer(), PromptSettings(think=True))
