@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+
+from envs import Task
+from rollouts import Completion, FinishReason, StopReason, Trajectory, TrajectoryGroup
+from rollouts.types import ParsedAction, Turn
+
+TASK = Task(env_id="e", split="train", family="f", id="t")
+
+
+def turn(prompt: tuple[int, ...], said: tuple[int, ...], *, reward: float = 0.0, admissible: bool = True) -> Turn:
+    completion = Completion(
+        token_ids=said, logprobs=(-0.5,) * len(said), finish_reason=FinishReason.STOP, policy_version=3
+    )
+    return Turn(
+        observation="o",
+        prompt_token_ids=prompt,
+        completion=completion,
+        action=ParsedAction(text="a", command="a"),
+        admissible=admissible,
+        reward=reward,
+    )
+
+
+EPISODE = Trajectory(
+    task=TASK,
+    turns=(turn((1, 17, 4), (21, 2), reward=-0.25, admissible=False), turn((9, 4), (22, 23, 2), reward=1.0)),
+    stop_reason=StopReason.SUCCESS,
+    success=True,
+)
+
+
+def test_the_worked_example() -> None:
+    assert EPISODE.token_ids == (1, 17, 4, 21, 2, 9, 4, 22, 23, 2)
+    assert EPISODE.action_mask == tuple(map(bool, (0, 0, 0, 1, 1, 0, 0, 1, 1, 1)))
+    assert EPISODE.behavior_logprobs == (0.0, 0.0, 0.0, -0.5, -0.5, 0.0, 0.0, -0.5, -0.5, -0.5)
+    assert (EPISODE.episode_return, EPISODE.invalid_actions) == (0.75, 1)
+
+
+def test_what_says_nothing_about_the_policy_does_not_train() -> None:
+    silent = {reason for reason in StopReason if not reason.trains}
+    assert silent == {StopReason.TIMEOUT, StopReason.ENV_ERROR, StopReason.POLICY_ERROR}
+
+
+def test_a_success_is_one_ending_and_no_other() -> None:
+    with pytest.raises(AssertionError):
+        replace(EPISODE, success=False)
+    with pytest.raises(AssertionError):
+        replace(EPISODE, stop_reason=StopReason.MAX_TURNS)
+
+
+def test_an_episode_without_turns_is_a_failure_of_others_or_of_room() -> None:
+    with pytest.raises(AssertionError):
+        replace(EPISODE, turns=(), stop_reason=StopReason.MAX_TURNS, success=False)
+    for reason in (StopReason.ENV_ERROR, StopReason.CONTEXT_FULL):
+        assert replace(EPISODE, turns=(), stop_reason=reason, success=False).token_ids == ()
+
+
+def test_a_completion_has_a_log_prob_for_every_token() -> None:
+    completion = EPISODE.turns[0].completion
+    with pytest.raises(AssertionError):
+        replace(completion, logprobs=(-0.5,))
+    with pytest.raises(AssertionError, match="at least one token"):
+        replace(completion, token_ids=(), logprobs=())
+
+
+def test_a_group_is_of_one_task() -> None:
+    other = replace(EPISODE, task=replace(TASK, id="u"))
+    with pytest.raises(AssertionError, match="share one task"):
+        TrajectoryGroup(task=TASK, trajectories=(EPISODE, other))
+    with pytest.raises(AssertionError, match="at least one episode"):
+        TrajectoryGroup(task=TASK, trajectories=())
