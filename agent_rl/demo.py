@@ -79,9 +79,9 @@ def comparison(record: dict[str, Any]) -> Table:
     title = "Success on held-out games, %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("family", no_wrap=True)
-    table.add_column("n", justify="right")
+    table.add_column("n", justify="right", no_wrap=True)
     for stage in record["stages"]:
-        table.add_column(STAGES[stage].replace(" ", "\n", 1), justify="right")
+        table.add_column(STAGES[stage].replace(" ", "\n", 1), justify="right", no_wrap=True)
     reports = list(record["stages"].values())
     for family in reports[-1]["families"]:
         scores = [report["families"][family] for report in reports]
@@ -93,8 +93,6 @@ def comparison(record: dict[str, Any]) -> Table:
         for score in overall
     ]
     table.add_row("all (95 % interval)", str(overall[-1]["n"]), *cells, style="bold")
-    for column in table.columns:
-        column.no_wrap = True
     return table
 
 

@@ -73,15 +73,14 @@ class GeneratorSettings:
                     f"{', '.join(map(str, UNSEEN_SCENES))}"
                 )
         object.__setattr__(self, "scenes", tuple(self.scenes))
-        everywhere = [load_layout(scene) for scene in SCENES]
-        for key, known in (
-            ("object_types", sorted({kind for layout in everywhere for kind in layout.object_types})),
-            ("receptacle_types", sorted({r.type for layout in everywhere for r in layout.receptacles})),
-        ):
-            for kind in getattr(self, key):
+        for key in ("object_types", "receptacle_types"):
+            chosen = getattr(self, key)
+            # Reads all 120 floor plans, so only where somebody chose.
+            known = sorted(_types_there_are(key)) if chosen else []
+            for kind in chosen:
                 if kind not in known:
                     raise ValueError(f"games.{key}: {kind!r} is not known{_hint(str(kind), known)}")
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+            object.__setattr__(self, key, tuple(chosen))
         for split in SPLITS:
             for family in self.families if getattr(self, split) else ():
                 if not any(goals_in(layout, family) for layout in self.layouts(split)):
@@ -90,10 +89,10 @@ class GeneratorSettings:
                         "object_types or receptacle_types, or leave the family out of games.families"
                     )
 
-    def layouts(self, split: str) -> list[Layout]:
+    def layouts(self, split: str) -> Iterator[Layout]:
         """The floor plans of a split, with what these settings allow in them."""
         scenes = self.scenes or scenes_of(split) if split != "valid_unseen" else scenes_of(split)
-        return [load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes]
+        return (load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
@@ -163,7 +162,7 @@ def scenes_of(split: str) -> tuple[int, ...]:
 def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, Game]]:
     seen: set[tuple[str, ...]] = set()
     for split in SPLITS:
-        layouts = settings.layouts(split)
+        layouts = list(settings.layouts(split))
         usable = {f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families}
         for index in range(getattr(settings, split)):
             family = settings.families[index % len(settings.families)]
@@ -186,6 +185,13 @@ def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, Game]]:
                     f"games.{split}: found only {index} different games in rooms of {settings.receptacles} receptacles "
                     f"and {settings.objects} objects; ask for fewer games or for larger rooms"
                 )
+
+
+def _types_there_are(key: str) -> set[str]:
+    layouts = [load_layout(scene) for scene in SCENES]
+    if key == "object_types":
+        return {kind for layout in layouts for kind in layout.object_types}
+    return {receptacle.type for layout in layouts for receptacle in layout.receptacles}
 
 
 def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:

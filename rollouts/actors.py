@@ -5,6 +5,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -297,11 +298,12 @@ def _actor(cls: type, *, max_concurrency: int, environment: dict[str, str], gpus
     """
     import ray
 
-    driver = os.getpid()
+    driver, machine = os.getpid(), socket.gethostname()
 
     class Actor(cls):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            end_with(driver)
+            if socket.gethostname() == machine:  # on another one of a cluster, the number is somebody else's
+                end_with(driver)
             super().__init__(*arguments, **settings)
 
     Actor.__name__ = Actor.__qualname__ = cls.__name__

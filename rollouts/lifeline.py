@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import psutil
 
@@ -29,11 +30,10 @@ def end_with(pid: int, *, poll_seconds: float = 1.0) -> None:
 
 
 def _watch(pid: int, poll_seconds: float) -> None:
-    gone = threading.Event()
     try:
         process = psutil.Process(pid)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            gone.wait(poll_seconds)
+            time.sleep(poll_seconds)
     except psutil.NoSuchProcess:
         pass
     for child in psutil.Process().children(recursive=True):

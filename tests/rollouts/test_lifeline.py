@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from importlib.metadata import entry_points
@@ -68,6 +69,7 @@ def test_an_engine_ends_with_its_owner_and_others_are_left_alone() -> None:
     assert engine.wait(20) == 1
     owner.wait()
     end_with_owner()  # here, where nobody is named
+    assert "lifeline" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_vllm_is_told_about_it() -> None:
