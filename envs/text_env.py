@@ -2,7 +2,8 @@
 
 import string
 from abc import ABC, abstractmethod
-from typing import Any
+from copy import deepcopy
+from typing import Any, ClassVar, Self
 
 import gymnasium
 from gymnasium.spaces import Text
@@ -29,6 +30,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)
     action_space = Text(min_length=0, max_length=512, charset=TEXT_CHARSET)
 
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
+    """The splits that `tasks` knows."""
+
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
         """The tasks of a split, in a stable order.
@@ -48,3 +52,11 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     @abstractmethod
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Send one command: observation, reward, terminated, truncated, info."""
+
+    def clone(self) -> Self:
+        """A second environment in the same state of the same episode; what happens to one does not touch the other.
+
+        Raises:
+            NotImplementedError: the environment cannot be copied.
+        """
+        return deepcopy(self)
