@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from agent_rl.cli_games import games
 from agent_rl.config import ConfigError, load_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-games = typer.Typer(no_args_is_help=True, help="ALFWorld games: generate, list, info.")
 app.add_typer(games, name="games")
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
@@ -52,47 +52,22 @@ def train(
 def evaluate(
     config: ConfigPath,
     overrides: Overrides = None,
-    model: Annotated[str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="folder, hub name, .gguf, expert or random; else the run folder's newest")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, valid_seen or valid_unseen; else evaluation.split")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Success per task family, with 95 % intervals."""
+    """Success per task family, with 95 % intervals: of a policy, or of the expert or random play to compare it with."""
     checked = load_config(config, overrides)
+    if model == "expert" or model == "random":
+        from agent_rl.baseline import evaluate_player
+
+        evaluate_player(checked, model, split=split, json=json)
+        return
     from agent_rl import stages
 
     stages.evaluate(checked, model=model, split=split, json=json)
-
-
-@games.command()
-def generate(
-    folder: Annotated[Path, typer.Argument(help="a new folder; point env.options.data or $ALFWORLD_DATA at it")],
-    settings: Annotated[list[str] | None, typer.Argument(help="key=value, for example train=500")] = None,
-) -> None:
-    """Write ALFWorld games: solvable, of all six families, from what the alfworld package ships."""
-    from agent_rl import game_commands
-
-    game_commands.generate(folder, settings or [])
-
-
-@games.command("list")
-def list_(
-    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, $ALFWORLD_DATA, or generated")],
-    split: Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")] = "valid_seen",
-) -> None:
-    """The games of a split, a line each: family and id."""
-    from agent_rl import game_commands
-
-    game_commands.list_games(data, split)
-
-
-@games.command()
-def info(
-    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, $ALFWORLD_DATA, or generated")],
-) -> None:
-    """How many games a data folder holds, per split and family."""
-    from agent_rl import game_commands
-
-    game_commands.show_counts(data)
 
 
 @app.command()

@@ -3,9 +3,11 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from alfworld.agents.expert import HandCodedAgentFailed, HandCodedAgentTimeout, HandCodedTWAgent
+from envs.alfworld_engine import Frame
+from envs.alfworld_layouts import import_alfworld
+
+_package = import_alfworld("alfworld.agents.expert")
 
 _POLICY_STEPS = 1000
 _HARMLESS = ("look", "inventory", "help", "examine")
@@ -18,7 +20,7 @@ class HandcodedExpert:
     random choices from a generator of its own, and notices that its object has left its hands (the command has been
     `move` since alfworld 0.4.0, while the package's policy still looks for `put`).
 
-    A state is the engine's `GameState` with `feedback`, `facts` and `admissible_commands`.
+    Of the facts it is shown the few that it looks at, in one order: the package takes the first that fits.
     """
 
     def __init__(self, game_id: str, seed: int) -> None:
@@ -31,34 +33,36 @@ class HandcodedExpert:
             "parent_target": "" if look else place,
             "toggle_target": place if look else "",
         }
-        self._policy = HandCodedTWAgent().get_task_policy(params)(params, max_steps=_POLICY_STEPS)
+        self._policy = _package.HandCodedTWAgent().get_task_policy(params)(params, max_steps=_POLICY_STEPS)
+        self._policy.get_facts = lambda state: state["facts"]
         self._random_state = random.Random(f"{seed}:{game_id}").getstate()
         self._advice: str | None = None
 
-    def start(self, state: Any) -> str | None:
-        """The first advice, from the state after the reset."""
-        return self._think(state, "")
+    def start(self, frame: Frame) -> str | None:
+        """The first advice, from the frame after the reset."""
+        return self._think(frame, "")
 
-    def advise(self, state: Any, command: str) -> str | None:
-        """The next advice, after `command` has led to `state`; None where the expert has none."""
+    def advise(self, frame: Frame, command: str) -> str | None:
+        """The next advice, after `command` has led to `frame`; None where the expert has none."""
         command = command.strip()
-        failed = state["feedback"] == "Nothing happens."
+        failed = frame.text == "Nothing happens."
         harmless = command.split(" ", 1)[0] in _HARMLESS
         if self._advice is not None and command != self._advice and (failed or harmless):
             # Nothing has changed, and the text of such commands would make the policy forget what it sees.
             return self._advice
-        return self._think(state, command)
+        return self._think(frame, command)
 
-    def _think(self, state: Any, command: str) -> str | None:
+    def _think(self, frame: Frame, command: str) -> str | None:
         verb, _, rest = command.partition(" ")
+        state = {"feedback": frame.text, "facts": list(frame.facts), "admissible_commands": list(frame.commands)}
         advice: str | None
         with self._own_random():
             try:
                 advice = self._policy.act(state, f"put {rest}" if verb == "move" else command)
-            except (HandCodedAgentFailed, HandCodedAgentTimeout):
+            except (_package.HandCodedAgentFailed, _package.HandCodedAgentTimeout):
                 advice = None
-            if advice not in state["admissible_commands"] or advice == command:
-                advice = random.choice(state["admissible_commands"])
+            if advice not in frame.commands or advice == command:
+                advice = random.choice(frame.commands)
         self._advice = advice
         return advice
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from envs.alfworld_index import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS, cache_root
 from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, Layout, load_layout
-from envs.alfworld_problem import Game
+from envs.alfworld_problem import DrawnGame
 from envs.alfworld_sampling import draw_game, goals_in
 
 GENERATOR_VERSION = 1
@@ -159,7 +159,7 @@ def scenes_of(split: str) -> tuple[int, ...]:
     return tuple(scene for scene in SCENES if scene not in UNSEEN_SCENES)
 
 
-def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, Game]]:
+def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, DrawnGame]]:
     seen: set[tuple[str, ...]] = set()
     for split in SPLITS:
         layouts = list(settings.layouts(split))

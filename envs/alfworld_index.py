@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,22 @@ def resolve_data_folder(data: str) -> Path:
     return (versioned if versioned.is_dir() else folder).resolve()
 
 
-def index_games(folder: Path, split: str) -> dict[str, str]:
-    """The solvable games of a split: id (`<folder>/<trial>`) to family, sorted by id.
+@dataclass(frozen=True, kw_only=True)
+class IndexedGame:
+    """One game of a split. `id` is `<folder>/<trial>`; `commands` is the length of its walkthrough."""
+
+    id: str
+    family: str
+    scene: str
+    commands: int
+
+
+def index_games(folder: Path, split: str) -> list[IndexedGame]:
+    """The solvable games of a split, sorted by id.
 
     As in ALFWorld's own loader, games with a movable receptacle or a sliced object do not count, and neither do
-    games that are not marked solvable. The flag sits behind 100 KB of text, so it is kept in a cache file; a game
-    file that is new or has changed is read again.
+    games that are not marked solvable. What is not in a game's name sits in 100 KB of text, so it is kept in a cache
+    file; a game file that is new or has changed is read again.
 
     Raises:
         ValueError: the split is not known or holds no game, or a game file cannot be read.
@@ -66,15 +77,21 @@ def index_games(folder: Path, split: str) -> dict[str, str]:
     cache_file = _cache_file(folder, split)
     cached = _read_cache(cache_file)
     entries: dict[str, list[int]] = {}
-    for game_id, path in _game_files(folder / split):
+    for game_id, path in game_files(folder / split):
         stat = path.stat()
         known = cached.get(game_id)
         if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
-            known = [stat.st_size, stat.st_mtime_ns, int(read_game(path).get("solvable") is True)]
+            game = read_game(path)
+            solvable, commands = game.get("solvable") is True, len(game.get("walkthrough") or ())
+            known = [stat.st_size, stat.st_mtime_ns, int(solvable), commands]
         entries[game_id] = known
     if entries != cached:
         _write_cache(cache_file, entries)
-    games = {game_id: family_of(game_id) for game_id in sorted(entries) if entries[game_id][2]}
+    games = [
+        IndexedGame(id=game_id, family=family_of(game_id), scene=_scene_of(game_id), commands=commands)
+        for game_id, (_, _, solvable, commands) in sorted(entries.items())
+        if solvable
+    ]
     if not games:
         raise ValueError(f"data: no solvable game under {str(folder / split)!r}; {_WAY_OUT}")
     return games
@@ -86,6 +103,11 @@ def family_of(game_id: str) -> str:
     if family not in FAMILIES:
         raise ValueError(f"game {game_id!r}: the folder's name does not begin with one of {', '.join(FAMILIES)}")
     return family
+
+
+def _scene_of(game_id: str) -> str:
+    """The floor plan's number, which ends the folder's name."""
+    return game_id.partition("/")[0].rpartition("-")[2]
 
 
 def game_path(folder: Path, split: str, game_id: str) -> Path:
@@ -106,9 +128,22 @@ def read_game(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is cut off, is no game, or cannot be read.
     """
+    return decode_game(path, read_game_file(path))
+
+
+def read_game_file(path: Path) -> bytes:
+    """The bytes of a game file (ValueError where it cannot be read)."""
     try:
-        game = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise broken_game(path, str(error)) from error
+
+
+def decode_game(path: Path, content: bytes) -> dict[str, Any]:
+    """The game that `content`, of the file `path`, spells (see `read_game`)."""
+    try:
+        game = json.loads(content)
+    except ValueError as error:
         raise broken_game(path, str(error)) from error
     missing = [key for key in _PLAYABLE_KEYS if not isinstance(game, dict) or not isinstance(game.get(key), str)]
     if missing:
@@ -122,7 +157,8 @@ def broken_game(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again")
 
 
-def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
+def game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
+    """Id and file of every game of a split that counts by its name."""
     if not split_folder.is_dir():
         return
     for task_folder in os.scandir(split_folder):
@@ -141,7 +177,7 @@ def _cache_file(folder: Path, split: str) -> Path:
 
 
 def _read_cache(path: Path) -> dict[str, list[int]]:
-    """Entries `[size, mtime in ns, solvable]` by game id; nothing where the file is missing or damaged."""
+    """Entries `[size, mtime in ns, solvable, commands]` by game id; nothing where the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -151,7 +187,7 @@ def _read_cache(path: Path) -> dict[str, list[int]]:
     return {
         game_id: entry
         for game_id, entry in entries.items()
-        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(value, int) for value in entry)
+        if isinstance(entry, list) and len(entry) == 4 and all(isinstance(value, int) for value in entry)
     }
 
 

@@ -1,7 +1,9 @@
 """What the alfworld package ships about its 120 rooms: furniture, things, and what goes where."""
 
+import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -111,3 +113,16 @@ def _receptacle(name: str, pose: list[float]) -> Receptacle | None:
         position=(float(x), float(y), float(z)),
         openable=kind in constants().OPENABLE_CLASS_SET,
     )
+
+
+def import_alfworld(module: str) -> ModuleType:
+    """Import a module of alfworld, which would set `ALFWORLD_DATA` and make that folder: show it one that exists."""
+    value = os.environ.get("ALFWORLD_DATA")
+    os.environ["ALFWORLD_DATA"] = str(package_folder())
+    try:
+        return importlib.import_module(module)
+    finally:
+        if value is None:
+            del os.environ["ALFWORLD_DATA"]
+        else:
+            os.environ["ALFWORLD_DATA"] = value

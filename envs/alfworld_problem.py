@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from envs.alfworld_game import player_names
 from envs.alfworld_layouts import Receptacle, constants, goals, mangle, package_folder
 
 TOOLS = {
@@ -19,7 +20,7 @@ _ABILITY_TOOLS = {"cleanable": "SinkBasin", "heatable": "Microwave", "coolable":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class DrawnThing:
     """A thing in a room: `id` as it stands in the problem, its type, and the id of the receptacle that holds it."""
 
     id: str
@@ -28,7 +29,7 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Game:
+class DrawnGame:
     """A game. `target` is the receptacle type to fill, or for look_at_obj_in_light the lamp's type.
 
     No two receptacles share a location, and no thing of type `object_type` starts in a receptacle of type `target`.
@@ -41,7 +42,7 @@ class Game:
     target: str
     template: str
     receptacles: tuple[Receptacle, ...]
-    things: tuple[Thing, ...]
+    things: tuple[DrawnThing, ...]
 
     @property
     def sentence(self) -> str:
@@ -51,15 +52,10 @@ class Game:
 
     @property
     def names(self) -> dict[str, str]:
-        """Names as the player reads them (`drawer 2`), by id: numbered down in the order of the ids, per type."""
-        ids = sorted([*(r.id for r in self.receptacles), *(thing.id for thing in self.things)], key=str.lower)
-        kinds = {i: i.lower().partition("_bar_")[0] + ("basin" if "basin" in i.lower() else "") for i in ids}
-        left = {kind: list(kinds.values()).count(kind) for kind in kinds.values()}
-        names = {}
-        for part_id, kind in kinds.items():
-            names[part_id] = f"{kind} {left[kind]}"
-            left[kind] -= 1
-        return names
+        """Names as the player reads them (`drawer 2`), by id."""
+        ids = [*(receptacle.id for receptacle in self.receptacles), *(thing.id for thing in self.things)]
+        names = player_names(i.lower() for i in ids)
+        return {i: names[i.lower()] for i in ids}
 
     def signature(self) -> tuple[str, ...]:
         """All that a player can find out. Games of one signature are the same game, whatever their ids."""
@@ -113,7 +109,7 @@ class Game:
         }
 
 
-def write_problem(game: Game, name: str) -> str:
+def write_problem(game: DrawnGame, name: str) -> str:
     """The PDDL problem, with no fact or type that the game can do without: the engine's time grows with each."""
     spots = [receptacle.location for receptacle in game.receptacles]
     start = next(spot for spot in (mangle(f"loc|0|0|{turn}|60") for turn in range(4)) if spot not in spots)
@@ -131,7 +127,7 @@ def write_problem(game: Game, name: str) -> str:
     return "\n".join([head, *lines, ")", "(:init", *facts, ")", _goal(game)])
 
 
-def _receptacle_facts(game: Game) -> Iterator[str]:
+def _receptacle_facts(game: DrawnGame) -> Iterator[str]:
     thing_types = {thing.type for thing in game.things}
     for receptacle in game.receptacles:
         yield f"receptacleType {receptacle.id} {receptacle.type}Type"
@@ -144,7 +140,7 @@ def _receptacle_facts(game: Game) -> Iterator[str]:
             yield f"canContain {kind}Type {thing_type}Type"
 
 
-def _thing_facts(game: Game) -> Iterator[str]:
+def _thing_facts(game: DrawnGame) -> Iterator[str]:
     """An ability is left out where no receptacle makes use of it; nothing is sliceable, since no family slices."""
     present = {receptacle.type for receptacle in game.receptacles}
     able = constants().VAL_ACTION_OBJECTS
@@ -160,7 +156,7 @@ def _thing_facts(game: Game) -> Iterator[str]:
                 yield f"{ability} {thing.id}"
 
 
-def _goal(game: Game) -> str:
+def _goal(game: DrawnGame) -> str:
     """The goal of the library; `#` stands there for PDDL's `-`. It closes the problem's own bracket too."""
     pddl: str = goals().gdict[game.family]["pddl"]
     filled = pddl.replace("#", "-").format(obj=game.object_type, recep=game.target, toggle=game.target)

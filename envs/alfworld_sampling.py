@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from envs.alfworld_layouts import Layout, Receptacle, constants, goals, mangle
-from envs.alfworld_problem import TOOLS, Game, Thing
+from envs.alfworld_problem import TOOLS, DrawnGame, DrawnThing
 
 LAMP = "DeskLamp"
 LAMP_PLACES = ("CoffeeTable", "Desk", "Dresser", "Shelf", "SideTable")
@@ -47,7 +47,7 @@ def draw_game(
     receptacles: tuple[int, int],
     objects: tuple[int, int],
     copies: int,
-) -> Game | None:
+) -> DrawnGame | None:
     """Draw a game of this family on this floor plan, solvable by construction; None where the draw led nowhere.
 
     `receptacles` and `objects` are the least and the most of them, `copies` the most receptacles of one type.
@@ -61,7 +61,7 @@ def draw_game(
     things = _draw_things(layout, room, family, target, kind, rng, count=rng.randint(*objects))
     if things is None:
         return None
-    return Game(
+    return DrawnGame(
         family=family,
         scene=layout.scene,
         object_type=kind,
@@ -104,7 +104,7 @@ def _draw_room(
 
 def _draw_things(
     layout: Layout, room: list[Receptacle], family: str, target: str, kind: str, rng: random.Random, *, count: int
-) -> list[Thing] | None:
+) -> list[DrawnThing] | None:
     """`count` things: one or two of the task's type (two or three where two are asked for), the lamp, and others."""
     holds = constants().VAL_RECEPTACLE_OBJECTS
     asked = 2 if family == "pick_two_obj_and_place" else 1
@@ -121,7 +121,7 @@ def _draw_things(
     if not asked <= kinds.count(kind) or not 0 <= count - len(kinds) <= len(others):
         return None
     kinds += rng.sample(others, count - len(kinds))
-    things: dict[str, Thing] = {}
+    things: dict[str, DrawnThing] = {}
     for each in kinds:
         places = [
             receptacle
@@ -130,7 +130,7 @@ def _draw_things(
             and not (each == kind and receptacle.type == target)
         ]
         place = rng.choice(places)
-        thing = Thing(id=_thing_id(each, place, rng), type=each, place=place.id)
+        thing = DrawnThing(id=_thing_id(each, place, rng), type=each, place=place.id)
         things[thing.id] = thing
     return list(things.values()) if len(things) == count else None
 

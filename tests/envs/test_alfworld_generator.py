@@ -11,7 +11,7 @@ import pytest
 from envs.alfworld_generator import GeneratorSettings, cached_games, generate_games, scenes_of
 from envs.alfworld_index import FAMILIES, GAME_FILE, SPLITS, index_games, resolve_data_folder
 from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, constants, load_layout
-from envs.alfworld_problem import Game, Thing
+from envs.alfworld_problem import DrawnGame, DrawnThing
 from envs.alfworld_sampling import draw_game
 
 SETTINGS = GeneratorSettings(train=120, valid_seen=60, valid_unseen=24)
@@ -63,7 +63,7 @@ def test_splits_are_disjoint_and_floor_plans_kept_apart(folder: Path) -> None:
     assert len(scenes_of("train")) == 116
 
 
-def draw(seed: int, *, copies: int = 2) -> Game | None:
+def draw(seed: int, *, copies: int = 2) -> DrawnGame | None:
     rng = random.Random(seed)
     layout = load_layout(rng.choice(SCENES[:30]))
     family = rng.choice([family for family in FAMILIES if family != "look_at_obj_in_light"])
@@ -89,8 +89,8 @@ def test_rooms_are_as_asked_and_leave_something_to_do() -> None:
 def test_names_count_down_in_the_order_of_the_ids() -> None:
     game = next(game for game in map(draw, range(50)) if game is not None and game.receptacles)
     place = game.receptacles[0].id
-    pens = [Thing(id=f"Pen_bar_{i}", type="Pen", place=place) for i in "bca"]
-    names = Game(**{**vars(game), "things": tuple(pens)}).names
+    pens = [DrawnThing(id=f"Pen_bar_{i}", type="Pen", place=place) for i in "bca"]
+    names = DrawnGame(**{**vars(game), "things": tuple(pens)}).names
     assert [names[f"Pen_bar_{i}"] for i in "abc"] == ["pen 3", "pen 2", "pen 1"]
 
 

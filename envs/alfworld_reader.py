@@ -1,0 +1,193 @@
+"""What a `game.tw-pddl` says, read for the native engine and checked to be something that it has rules for."""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DOMAIN_DIGEST = "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9"
+GRAMMAR_DIGEST = "063d42f07581dbed3b4f655bae25e0af94fd0e062f9eae0f6f63037ecd5177e6"
+"""Of the one PDDL domain and the one grammar (less its task sentence) that all published games hold."""
+
+ABILITIES = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
+VERBS = tuple(ABILITIES.values())
+MARKS = (*ABILITIES, "pickupable", "toggleable", "sliceable", "isreceptacleobject", "iscool")
+"""Predicates about one thing."""
+LOOK, TWO = "look_at_obj_in_light", "pick_two_obj_and_place"
+SIGNATURES = {
+    "atlocation": ("agent", "location"),
+    "receptacleatlocation": ("receptacle", "location"),
+    "objectatlocation": ("object", "location"),
+    "inreceptacle": ("object", "receptacle"),
+    "inreceptacleobject": ("object", "object"),
+    "receptacletype": ("receptacle", "rtype"),
+    "objecttype": ("object", "otype"),
+    "cancontain": ("rtype", "otype"),
+    "openable": ("receptacle",),
+    **dict.fromkeys(MARKS, ("object",)),
+}
+"""What a problem may state at the start, and of what."""
+_OF_RECEPTACLES = tuple(predicate for predicate, signature in SIGNATURES.items() if signature[0] == "receptacle")
+
+_TASK = re.compile(r'"(Your task is to: [^"\\#\[\]{}|]*)"')
+_PROBLEM = re.compile(
+    r"\s*\(define\s+\(problem\s+\S+?\)\s*\(:domain\s+alfred\)"
+    r"\s*\(:objects(?P<objects>[^()]*)\)\s*\(:init(?P<init>[^:]*)\)\s*\(:goal(?P<goal>[^:]*)\)\s*\)\s*"
+)
+
+_WORDS = re.compile(r"[()]|[^\s()]+")
+_PLACED = "(and (exists (?r - receptacle) (exists (?o - object) (and {}))))"
+_TYPES = "(objecttype ?o X) (receptacletype ?r Y)"
+_TWO = (
+    "(and (exists (?r - receptacle) (exists (?o1 - object) (and (objecttype ?o1 X) (receptacletype ?r Y) "
+    "(inreceptacle ?o1 ?r) (exists (?o2 - object) (and (not (= ?o1 ?o2)) (objecttype ?o2 X) (receptacletype ?r Y) "
+    "(inreceptacle ?o2 ?r)))))))"
+)
+_LIT = (
+    "(and (exists (?ot - object ?r - receptacle ?a - agent ?l - location) (and (objecttype ?ot Y) (toggleable ?ot) "
+    "(istoggled ?ot) (receptacleatlocation ?r ?l) (atlocation ?a ?l) (inreceptacle ?ot ?r))) "
+    "(exists (?o - object ?a - agent) (and (objecttype ?o X) (holds ?a ?o))))"
+)
+_GOALS = {
+    "pick_and_place_simple": _PLACED.format(f"(inreceptacle ?o ?r) {_TYPES}"),
+    LOOK: _LIT,
+    "pick_clean_then_place_in_recep": _PLACED.format(f"(cleanable ?o) {_TYPES} (isclean ?o) (inreceptacle ?o ?r)"),
+    "pick_heat_then_place_in_recep": _PLACED.format(f"(heatable ?o) {_TYPES} (ishot ?o) (inreceptacle ?o ?r)"),
+    "pick_cool_then_place_in_recep": _PLACED.format(f"(coolable ?o) {_TYPES} (iscool ?o) (inreceptacle ?o ?r)"),
+    TWO: _TWO,
+}
+"""The goal of each family; X is the type of the thing, Y that of the receptacle or the lamp."""
+_GOAL_WORDS = {family: _WORDS.findall(goal) for family, goal in _GOALS.items()}
+
+
+class UnknownToNativeEngine(ValueError):
+    """The game holds something that the native engine has no rule for; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What wins: `count` things of type `thing` in one receptacle of type `target`, to which `verb` has been done.
+
+    With `lamp`, `target` is the type of a lamp: the thing must be held where such a lamp has been turned on.
+    Types are as the problem spells them, in lower case (`mugtype`); `verb` is "" where nothing need be done.
+    """
+
+    family: str
+    thing: str
+    target: str
+    verb: str
+    count: int
+
+    @property
+    def lamp(self) -> bool:
+        return self.family == LOOK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What a game file says that others do not, as plain values: checked, and not yet put together."""
+
+    sentence: str
+    goal: dict[str, Any]
+    walkthrough: list[str]
+    facts: dict[str, list[list[str]]]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def read_problem(data: Mapping[str, Any]) -> Problem:
+    """The problem in the contents of a `game.tw-pddl`.
+
+    Raises:
+        UnknownToNativeEngine: its domain, grammar, facts or goal are not those of the published games.
+    """
+    if _digest(data["pddl_domain"]) != DOMAIN_DIGEST:
+        raise UnknownToNativeEngine("its pddl_domain is another one than that of the published games")
+    sentence = _TASK.search(data["grammar"])
+    if sentence is None or _digest(data["grammar"].replace(sentence[1], "", 1)) != GRAMMAR_DIGEST:
+        raise UnknownToNativeEngine("its grammar is another one than that of the published games (alfworld 0.4)")
+    problem = _PROBLEM.fullmatch(data["pddl_problem"].lower())
+    if problem is None:
+        raise UnknownToNativeEngine("its pddl_problem does not consist of objects, facts and a goal alone")
+    facts = _read_facts(problem["init"])
+    _check_facts(facts, _read_types(problem["objects"]))
+    return Problem(
+        sentence=sentence[1],
+        goal=asdict(_read_goal(problem["goal"])),
+        walkthrough=list(data.get("walkthrough") or ()),
+        facts={predicate: sorted(map(list, rows)) for predicate, rows in facts.items()},
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_types(text: str) -> dict[str, str]:
+    """The type of every declared name."""
+    types: dict[str, str] = {}
+    waiting: list[str] = []
+    words = iter(text.split())
+    for word in words:
+        if word == "-":
+            types.update(dict.fromkeys(waiting, next(words, "")))
+            waiting = []
+        else:
+            waiting.append(word)
+    return types
+
+
+def _read_facts(text: str) -> dict[str, set[tuple[str, ...]]]:
+    """The arguments of every fact, by predicate."""
+    facts: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    *written, rest = text.split(")")
+    for fact in written:
+        bracket, _, words = fact.partition("(")
+        predicate, *names = words.split() or [""]
+        if bracket.strip() or not names:
+            raise UnknownToNativeEngine(f"{fact.strip()!r} among the facts: not of the form (predicate name ...)")
+        facts[predicate].add(tuple(names))
+    if rest.strip():
+        raise UnknownToNativeEngine(f"{rest.strip()!r} after the facts")
+    return facts
+
+
+def _check_facts(facts: Mapping[str, set[tuple[str, ...]]], types: Mapping[str, str]) -> None:
+    for predicate, rows in facts.items():
+        signature = SIGNATURES.get(predicate)
+        if signature is None:
+            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(min(rows))}): unknown predicate")
+        for names in rows:
+            if tuple(map(types.get, names)) != signature:
+                kinds = " and ".join(signature)
+                raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(names)}): it should be about {kinds}")
+    for predicate in ("atlocation", "receptacleatlocation", "receptacletype", "objecttype"):
+        if len({row[0] for row in facts.get(predicate, ())}) != len(facts.get(predicate, ())):
+            raise UnknownToNativeEngine(f"the facts {predicate}: two of them about the same name")
+    if len(facts.get("atlocation", ())) != 1:
+        raise UnknownToNativeEngine("there is not exactly one agent with a location")
+    placed = {place for place, _ in facts.get("receptacleatlocation", ())}
+    named = {row[0] for predicate in _OF_RECEPTACLES for row in facts.get(predicate, ())}
+    named |= {place for _, place in facts.get("inreceptacle", ())}
+    if named - placed:
+        raise UnknownToNativeEngine(f"the receptacle {min(named - placed)}: it has no fact receptacleatlocation")
+    for row in (*facts.get("objecttype", ()), *facts.get("receptacleatlocation", ())):
+        if "_bar_" not in row[0]:
+            raise UnknownToNativeEngine(f"the name {row[0]}: it has no coordinates")
+
+
+def _read_goal(text: str) -> Goal:
+    words = _WORDS.findall(text)
+    for family, shape in _GOAL_WORDS.items():
+        bound: dict[str, str] = {}
+        if len(words) == len(shape) and all(
+            bound.setdefault(part, word) == word if part in "XY" else part == word
+            for part, word in zip(shape, words, strict=True)
+        ):
+            verb = next((verb for verb in VERBS if f"pick_{verb}_" in family), "")
+            return Goal(family=family, thing=bound["X"], target=bound["Y"], verb=verb, count=2 if family == TWO else 1)
+    raise UnknownToNativeEngine(f"the goal {' '.join(words)}: it has not the form of any of the six families")
