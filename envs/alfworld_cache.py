@@ -11,7 +11,7 @@ from envs.alfworld_game import Game, build_game
 from envs.alfworld_index import cache_root, decode_game, read_game_file
 from envs.alfworld_reader import Problem, UnknownToNativeEngine, read_problem
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Part of the key of a parsed game: raise it when the same file comes to be parsed into something else."""
 
 _GAMES_IN_MEMORY = 512

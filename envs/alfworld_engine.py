@@ -11,7 +11,7 @@ EXPERT_FACTS = ("holds", "inreceptacle", "isclean", "iscool", "ishot")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What there is after a reset or a step. `text` is the engine's, line breaks around it included.
+    """What there is after a reset or a step. `text` is the engine's, less the white space around it.
 
     `reward` is 1 where the task is done and else 0; `done`: the episode is over. After a reset they are 0 and False.
     `facts`: the true facts of `EXPERT_FACTS`, sorted, as `predicate name name`; empty unless they were asked for.

@@ -109,7 +109,7 @@ class AlfworldEnv(TextEnv):
 
             self._expert = HandcodedExpert(task.id, task.seed if seed is None else seed)
             advice = self._expert.start(frame)
-        return frame.text.strip(), _info(frame, advice)
+        return frame.text, _info(frame, advice)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Send one command; an inadmissible one is answered with "Nothing happens.".
@@ -124,7 +124,7 @@ class AlfworldEnv(TextEnv):
         advice = None
         if self._expert is not None and not self._over:
             advice = self._expert.advise(frame, action)
-        return frame.text.strip(), frame.reward, self._over, False, _info(frame, advice)
+        return frame.text, frame.reward, self._over, False, _info(frame, advice)
 
     def clone(self) -> Self:
         """A second environment in the same state, in microseconds; the engines share the game.

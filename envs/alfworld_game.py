@@ -9,7 +9,7 @@ from envs.alfworld_reader import ABILITIES, MARKS, SIGNATURES, Goal, Problem
 Facts = Mapping[str, Sequence[Sequence[str]]]
 """The arguments of every fact, sorted, by predicate."""
 
-_TOOLS = {"sinktype": "clean", "sinkbasintype": "clean", "microwavetype": "heat", "fridgetype": "cool"}
+_TOOLS = {"microwavetype": "heat", "fridgetype": "cool"}
 _KNIVES = ("knifetype", "butterknifetype")
 _OF_THINGS = tuple(predicate for predicate, signature in SIGNATURES.items() if signature[0] == "object")
 
@@ -88,7 +88,7 @@ def build_game(problem: Problem) -> Game:
     }
     names = player_names(things_used.union(place for place, _ in facts["receptacleatlocation"]))
     things = _things(facts, sorted(things_used), names)
-    receptacles = _receptacles(facts, names)
+    receptacles = _receptacles(facts, names, {**_TOOLS, **dict.fromkeys(problem.cleaners, "clean")})
     at: dict[str, list[Receptacle]] = defaultdict(list)
     for receptacle in receptacles.values():
         at[receptacle.location].append(receptacle)
@@ -135,7 +135,7 @@ def _things(facts: Facts, ids: list[str], names: Mapping[str, str]) -> dict[str,
     }
 
 
-def _receptacles(facts: Facts, names: Mapping[str, str]) -> dict[str, Receptacle]:
+def _receptacles(facts: Facts, names: Mapping[str, str], tools: Mapping[str, str]) -> dict[str, Receptacle]:
     types = _pairs(facts["receptacletype"])
     openable = {place for (place,) in facts["openable"]}
     accepted: dict[str, set[str]] = defaultdict(set)
@@ -149,7 +149,7 @@ def _receptacles(facts: Facts, names: Mapping[str, str]) -> dict[str, Receptacle
             type=types.get(i, ""),
             location=location,
             openable=i in openable,
-            tool=_TOOLS.get(types.get(i, ""), ""),
+            tool=tools.get(types.get(i, ""), ""),
             accepts=accepts.get(types.get(i, ""), frozenset()),
         )
         for rank, (i, location) in enumerate(facts["receptacleatlocation"])

@@ -8,9 +8,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-DOMAIN_DIGEST = "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9"
-GRAMMAR_DIGEST = "063d42f07581dbed3b4f655bae25e0af94fd0e062f9eae0f6f63037ecd5177e6"
-"""Of the one PDDL domain and the one grammar (less its task sentence) that all published games hold."""
+DOMAINS = {
+    "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9": ("sinktype", "sinkbasintype"),
+    "f1473041ed01da514de1f87adfd7ef0804862361f83ccf63c75e43633b0eb280": ("sinkbasintype",),
+}
+"""The receptacles that clean, by the digest of a PDDL domain: that of the published games, and the one that alfworld
+0.4 ships and puts into the games that it generates. They say the same otherwise."""
+GRAMMARS = (
+    "063d42f07581dbed3b4f655bae25e0af94fd0e062f9eae0f6f63037ecd5177e6",
+    "93119b93cd2872a8057ed9a13f40891d21ee1be4d95a6dc2f8fe36b55630e652",
+)
+"""The digests of the two grammars that go with them, less the task's sentence. They give the same texts."""
 
 ABILITIES = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 VERBS = tuple(ABILITIES.values())
@@ -92,6 +100,7 @@ class Problem:
 
     sentence: str
     goal: dict[str, Any]
+    cleaners: list[str]
     walkthrough: list[str]
     facts: dict[str, list[list[str]]]
 
@@ -103,13 +112,16 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     """The problem in the contents of a `game.tw-pddl`.
 
     Raises:
-        UnknownToNativeEngine: its domain, grammar, facts or goal are not those of the published games.
+        UnknownToNativeEngine: its domain or grammar is another one, or its facts or its goal are of another kind.
     """
-    if _digest(data["pddl_domain"]) != DOMAIN_DIGEST:
-        raise UnknownToNativeEngine("its pddl_domain is another one than that of the published games")
+    cleaners = DOMAINS.get(_digest(data["pddl_domain"]))
+    if cleaners is None:
+        raise UnknownToNativeEngine("its pddl_domain is none of those that alfworld 0.4 or the published games have")
     sentence = _TASK.search(data["grammar"])
-    if sentence is None or _digest(data["grammar"].replace(sentence[1], "", 1)) != GRAMMAR_DIGEST:
-        raise UnknownToNativeEngine("its grammar is another one than that of the published games (alfworld 0.4)")
+    if sentence is None or _digest(data["grammar"].replace(sentence[1], "", 1)) not in GRAMMARS:
+        raise UnknownToNativeEngine(
+            "its grammar is none of those that alfworld 0.4 or the published games have (older ones say `put` for `move`)"
+        )
     problem = _PROBLEM.fullmatch(data["pddl_problem"].lower())
     if problem is None:
         raise UnknownToNativeEngine("its pddl_problem does not consist of objects, facts and a goal alone")
@@ -118,6 +130,7 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     return Problem(
         sentence=sentence[1],
         goal=asdict(_read_goal(problem["goal"])),
+        cleaners=list(cleaners),
         walkthrough=list(data.get("walkthrough") or ()),
         facts={predicate: sorted(map(list, rows)) for predicate, rows in facts.items()},
     )

@@ -32,8 +32,7 @@ _HELP = """Available commands:
   heat (object) with (receptacle):  heat an object using a receptacle
   clean (object) with (receptacle): clean an object using a receptacle
   cool (object) with (receptacle):  cool an object using a receptacle
-  slice (object) with (object):     slice an object using a sharp object
-"""
+  slice (object) with (object):     slice an object using a sharp object"""
 
 
 class State:

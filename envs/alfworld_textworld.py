@@ -69,7 +69,12 @@ class TextworldEngine:
             )
         commands = list(state["admissible_commands"])
         return Frame(
-            text=state["feedback"], commands=commands, won=bool(state["won"]), reward=reward, done=done, facts=facts
+            text=state["feedback"].strip(),
+            commands=commands,
+            won=bool(state["won"]),
+            reward=reward,
+            done=done,
+            facts=facts,
         )
 
 

@@ -1,4 +1,4 @@
-"""The real engine plays generated games. Slow parts: textworld's import (2 s), each load (0.1 s)."""
+"""Both engines play generated games. Slow parts: textworld's import (2 s), each of its loads (0.1 s)."""
 
 import json
 import os
@@ -84,22 +84,58 @@ def test_walkthroughs_win_in_every_family_and_split(env: AlfworldEnv) -> None:
     assert {family: played.count(family) for family in FAMILIES} == dict.fromkeys(FAMILIES, 3)
 
 
-def test_texts_are_the_engines(env: AlfworldEnv) -> None:
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_texts_are_those_of_the_alfworld_package(data: str, engine: str) -> None:
     import textworld
     from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
 
+    env = AlfworldEnv(data=data, engine=engine)
     task = env.tasks("valid_seen")[0]
     text, info = env.reset(options={"task": task})
     infos = textworld.EnvInfos(admissible_commands=True)
     path = str(game_path(env.folder, task.split, task.id))
-    engine = textworld.start(path, infos, wrappers=[AlfredDemangler(shuffle=False)])
-    state: Any = engine.reset()
-    for command in ["look", "dance", *walkthrough(env, task)]:
+    stock = textworld.start(path, infos, wrappers=[AlfredDemangler(shuffle=False)])
+    state: Any = stock.reset()
+    for command in ["look", "dance", "help", *walkthrough(env, task)]:
         assert text == state.feedback.strip()
         assert info["admissible_commands"] == state.admissible_commands
         text, _, _, _, info = env.step(command)
-        state, _, _ = engine.step(command)
+        state, _, _ = stock.step(command)
     assert text == state.feedback.strip()
+
+
+def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> None:
+    """What a policy says, sensible or not, is worth the same in both; so is what their experts advise."""
+
+    def outcomes(engine: str) -> list[tuple[float, bool, int]]:
+        env, found = AlfworldEnv(data=data, engine=engine, expert=True), []
+        for number, task in enumerate(env.tasks("valid_seen")):
+            rng = random.Random(number)
+            _, info = env.reset(seed=number, options={"task": task})
+            for turn in range(1, 31):
+                said = [info["expert_command"]] * 8 + ["take it", " look", "", rng.choice(info["admissible_commands"])]
+                _, reward, terminated, _, info = env.step(rng.choice(said))
+                if terminated:
+                    break
+            found.append((reward, info["success"], turn))
+        env.close()
+        return found
+
+    native = outcomes("native")
+    assert native == outcomes("textworld")
+    assert any(success for _, success, _ in native)
+
+
+def test_a_clone_goes_its_own_way(expert_env: AlfworldEnv) -> None:
+    task = expert_env.tasks("train")[0]
+    _, info = expert_env.reset(seed=1, options={"task": task})
+    twin = expert_env.clone()
+    alone = [expert_env.step(command) for command in walkthrough(expert_env, task)]
+    assert alone[-1][2]
+    assert [twin.step(command) for command in walkthrough(expert_env, task)] == alone
+    stock = AlfworldEnv(data=str(expert_env.folder), engine="textworld")
+    with pytest.raises(NotImplementedError, match="use engine: native"):
+        stock.clone()
 
 
 def test_reset_starts_again_with_or_without_loading(env: AlfworldEnv) -> None:
@@ -113,7 +149,7 @@ def test_reset_starts_again_with_or_without_loading(env: AlfworldEnv) -> None:
 
 def test_an_inadmissible_command_is_answered(env: AlfworldEnv) -> None:
     _, before = env.reset(options={"task": env.tasks("train")[0]})
-    for command in ("fly to the moon", "", "LOOK", "look\nlook", "\N{SNOWMAN}"):
+    for command in ("fly to the moon", "", "LOOK", "look\nlook", "\N{SNOWMAN}", "take desk 1 from desk 1"):
         text, reward, terminated, truncated, info = env.step(command)
         assert (text, reward, terminated, truncated) == ("Nothing happens.", 0.0, False, False)
         assert info == before
@@ -177,9 +213,12 @@ def test_a_bad_problem_is_an_error_that_names_the_file(
     path.write_text(json.dumps(game))
     argv, stdout = list(sys.argv), sys.stdout
     with pytest.raises(ValueError, match=f"not a usable ALFWorld game .*{reason}") as error:
-        AlfworldEnv(data=str(tmp_path)).reset(options={"task": task})
+        AlfworldEnv(data=str(tmp_path), engine="textworld").reset(options={"task": task})
     assert str(path) in str(error.value)
     assert (sys.argv, sys.stdout) == (argv, stdout)
+    with pytest.raises(ValueError, match="set env.options.engine: textworld") as error:
+        AlfworldEnv(data=str(tmp_path)).reset(options={"task": task})
+    assert str(path) in str(error.value)
 
 
 def test_options_are_checked(data: str) -> None:
@@ -187,13 +226,16 @@ def test_options_are_checked(data: str) -> None:
         make_env("alfworld", games={"trian": 3})
     with pytest.raises(ValueError, match="drop one of the two"):
         AlfworldEnv(data=data, games={"train": 3})
+    with pytest.raises(ValueError, match="engine: 'fast' is none of native, textworld"):
+        AlfworldEnv(data=data, engine="fast")
 
 
-def test_importing_and_playing_leave_the_surroundings_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_importing_and_playing_leave_the_surroundings_alone(tmp_path: Path, engine: str) -> None:
     code = """
 import os, random, sys
 from envs import make_env
-env = make_env("alfworld", games={"train": 1, "valid_seen": 0, "valid_unseen": 0})
+env = make_env("alfworld", games={"train": 1, "valid_seen": 0, "valid_unseen": 0}, engine="ENGINE")
 (task,) = env.tasks("train")
 assert not {"textworld", "alfworld", "torch"} & set(sys.modules)
 env.reset(options={"task": task})
@@ -201,7 +243,8 @@ env.close()
 env.reset(options={"task": task})
 assert "ALFWORLD_DATA" not in os.environ
 assert sys.argv == ["-c"], sys.argv
-"""
+assert ("textworld" in sys.modules) == ("ENGINE" == "textworld")
+""".replace("ENGINE", engine)
     surroundings = {key: value for key, value in os.environ.items() if key != "ALFWORLD_DATA"}
     surroundings |= {"HOME": str(tmp_path), "AGENT_RL_CACHE": str(tmp_path / "games")}
     done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, timeout=120)

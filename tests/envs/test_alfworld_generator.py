@@ -50,13 +50,13 @@ def test_same_settings_same_bytes_other_seed_other_games(folder: Path, tmp_path:
 
 def test_families_are_balanced(folder: Path) -> None:
     for split, each in (("train", 20), ("valid_seen", 10), ("valid_unseen", 4)):
-        assert Counter(index_games(folder, split).values()) == dict.fromkeys(FAMILIES, each)
+        assert Counter(game.family for game in index_games(folder, split)) == dict.fromkeys(FAMILIES, each)
 
 
 def test_splits_are_disjoint_and_floor_plans_kept_apart(folder: Path) -> None:
     texts = [text for split in SPLITS for text in problems(folder, split)]
     assert len(set(texts)) == len(texts) == 204
-    used = {s: {int(i.partition("/")[0].split("-")[4]) for i in index_games(folder, s)} for s in SPLITS}
+    used = {s: {int(game.scene) for game in index_games(folder, s)} for s in SPLITS}
     assert len(used["train"]) > 30
     assert used["valid_unseen"] == set(UNSEEN_SCENES)
     assert not (used["train"] | used["valid_seen"]) & set(UNSEEN_SCENES)
@@ -157,7 +157,7 @@ def test_chosen_floor_plans_are_those_of_train_and_valid_seen(tmp_path: Path) ->
     generate_games(tmp_path / "games", settings)
     folder = resolve_data_folder(str(tmp_path / "games"))
     for split in ("train", "valid_seen"):
-        assert {i.partition("/")[0].split("-")[4] for i in index_games(folder, split)} == {"3", "305"}
+        assert {game.scene for game in index_games(folder, split)} == {"3", "305"}
 
 
 def test_only_the_chosen_types_are_there(tmp_path: Path) -> None:

@@ -31,9 +31,15 @@ def put(folder: Path, game_id: str, **changes: object) -> Path:
     return path
 
 
-def test_finds_games_and_families_in_order(data: Path) -> None:
-    assert index.index_games(data, "train") == {PEN: "look_at_obj_in_light", MUG: "pick_and_place_simple"}
-    assert list(index.index_games(data, "train")) == [PEN, MUG]
+def ids(data: Path) -> list[str]:
+    return [game.id for game in index.index_games(data, "train")]
+
+
+def test_finds_games_in_order_with_what_they_are(data: Path) -> None:
+    put(data, MUG, walkthrough=["look", "help"])
+    pen, mug = index.index_games(data, "train")
+    assert (pen.id, pen.family, pen.scene, pen.commands) == (PEN, "look_at_obj_in_light", "301", 0)
+    assert (mug.id, mug.family, mug.scene, mug.commands) == (MUG, "pick_and_place_simple", "301", 2)
 
 
 def test_the_root_may_be_the_versioned_folder_or_its_parent(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,21 +53,21 @@ def test_games_that_do_not_count(data: Path) -> None:
     put(data, "pick_and_place_with_movable_recep-Pen-Mug-Desk-301/trial_1")
     put(data, "pick_and_place_simple-AppleSliced-None-Desk-301/trial_1")
     put(data, "pick_and_place_simple-Mug-None-Desk-301/trial_2", solvable=False)
-    assert list(index.index_games(data, "train")) == [PEN, MUG]
+    assert ids(data) == [PEN, MUG]
 
 
 def test_cache_is_used_and_follows_changes(data: Path) -> None:
-    assert len(index.index_games(data, "train")) == 2
+    assert len(ids(data)) == 2
     path = data / "train" / MUG / index.GAME_FILE
     before = path.stat()
     path.write_text("x" * before.st_size)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert len(index.index_games(data, "train")) == 2, "a file of the same size and time was read again"
+    assert len(ids(data)) == 2, "a file of the same size and time was read again"
     put(data, MUG, solvable=False)
-    assert list(index.index_games(data, "train")) == [PEN]
+    assert ids(data) == [PEN]
     path.unlink()
     put(data, "pick_two_obj_and_place-Pen-None-Desk-301/trial_7")
-    assert len(index.index_games(data, "train")) == 2
+    assert len(ids(data)) == 2
 
 
 @pytest.mark.parametrize("damage", ["", '{"a', "[1, 2]", f'{{"{MUG}": [1]}}'])
