@@ -54,8 +54,8 @@ def _recall(key: str) -> Problem | None:
     try:
         row = _database(cache_file()).execute("SELECT problem FROM games WHERE key = ?", (key,)).fetchone()
         return None if row is None else Problem(**json.loads(row[0]))
-    except sqlite3.OperationalError:
-        raise
+    except sqlite3.OperationalError as error:
+        raise ValueError(f"{cache_file()}: {error}; name a folder to write to in AGENT_RL_CACHE") from error
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         _make_anew(error)
         return None
@@ -68,9 +68,9 @@ def _remember(key: str, problem: Problem) -> None:
 def _make_anew(error: Exception) -> None:
     """A damaged cache costs the time to parse its games again, nothing else."""
     logging.getLogger(__name__).warning("%s: damaged (%s); it is made anew", cache_file(), error)
-    _database(cache_file()).close()
     _database.cache_clear()
-    cache_file().unlink(missing_ok=True)
+    for part in ("", "-wal", "-shm"):
+        Path(f"{cache_file()}{part}").unlink(missing_ok=True)
 
 
 @cache

@@ -99,7 +99,7 @@ class DrawnGame:
 
     def to_json(self, name: str) -> dict[str, Any]:
         """The five keys of a game file."""
-        domain, grammar = _package_texts()
+        domain, grammar = package_texts()
         return {
             "pddl_domain": domain,
             "grammar": grammar.replace("UNKNOWN GOAL", self.sentence),
@@ -164,6 +164,7 @@ def _goal(game: DrawnGame) -> str:
 
 
 @cache
-def _package_texts() -> tuple[str, str]:
+def package_texts() -> tuple[str, str]:
+    """The PDDL domain and the grammar that alfworld ships; the grammar says UNKNOWN GOAL for the task."""
     folder = package_folder() / "data"
     return (folder / "alfred.pddl").read_text(), (folder / "alfred.twl2").read_text()

@@ -120,7 +120,7 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     sentence = _TASK.search(data["grammar"])
     if sentence is None or _digest(data["grammar"].replace(sentence[1], "", 1)) not in GRAMMARS:
         raise UnknownToNativeEngine(
-            "its grammar is none of those that alfworld 0.4 or the published games have (older ones say `put` for `move`)"
+            "its grammar is none of those that alfworld 0.4 or the published games have (older: `put` for `move`)"
         )
     problem = _PROBLEM.fullmatch(data["pddl_problem"].lower())
     if problem is None:
