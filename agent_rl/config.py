@@ -5,7 +5,7 @@ Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is 
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -25,6 +25,29 @@ class EnvSettings(Settings):
     id: str = "alfworld"
     options: dict[str, Any] = Field(default_factory=dict)
     train_split: str = "train"
+
+
+class TaskFilter(Settings):
+    """Which tasks of a split: those of these `families` and these `scenes` (empty: of all), within `difficulty`.
+
+    `difficulty` is the least and the most commands that somebody needs who knows everything (see `envs.Task`).
+    """
+
+    families: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ()
+    difficulty: tuple[int, int] | None = None
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _scenes_are_names(cls, value: Any) -> Any:
+        return [str(scene) for scene in value] if isinstance(value, list | tuple) else value
+
+    @field_validator("difficulty")
+    @classmethod
+    def _least_and_most(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("write [least, most]")
+        return value
 
 
 class SftSettings(Settings):
@@ -48,12 +71,18 @@ class SftSettings(Settings):
 class TrainSettings(Settings):
     """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `group_size` episodes.
 
+    `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or `all_fail` teach an
+    objective with group advantages nothing, so they can be dropped; others are then played instead, until there are
+    `tasks_per_step` groups to learn from or `max_extra_groups` more have been played.
     `checkpoint_every` and `eval_every` count rollout steps; 0 means only at the end (checkpoint) or never (evaluation).
     """
 
+    only: TaskFilter = TaskFilter()
     rollout_steps: int = Field(default=30, ge=1)
     tasks_per_step: int = Field(default=8, ge=1)
     group_size: int = 8
+    drop_groups: tuple[Literal["all_succeed", "all_fail"], ...] = ()
+    max_extra_groups: int = Field(default=0, ge=0)
     temperature: float = Field(default=1.0, gt=0.0)
     checkpoint_every: int = Field(default=10, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -66,11 +95,21 @@ class TrainSettings(Settings):
             raise ValueError("a group needs at least 2 episodes: its advantage compares them with each other")
         return value
 
+    @model_validator(mode="after")
+    def _extra_groups_replace_dropped_ones(self) -> "TrainSettings":
+        if self.max_extra_groups and not self.drop_groups:
+            raise ValueError(
+                f"max_extra_groups: {self.max_extra_groups} has no effect without drop_groups: name the groups to "
+                "drop, or remove it"
+            )
+        return self
+
 
 class EvaluationSettings(Settings):
-    """Held-out evaluation: each task once. `tasks` 0 takes the whole split."""
+    """Held-out evaluation: each task once. `tasks` 0 takes the whole split, or all that `only` chooses of it."""
 
     split: str = "valid_seen"
+    only: TaskFilter = TaskFilter()
     tasks: int = Field(default=0, ge=0)
     temperature: float = Field(default=0.4, ge=0.0)
 

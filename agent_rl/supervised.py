@@ -13,7 +13,7 @@ from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.learner import Learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
-from agent_rl.task_sampler import spread
+from agent_rl.task_sampler import spread, training_tasks
 from rollouts import Trajectory
 
 COLUMNS = (
@@ -31,7 +31,7 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
     Raises:
         ConfigError: the expert won nothing, so there is nothing to learn from.
     """
-    tasks = spread(session.tasks(config.env.train_split), config.sft.episodes, config.seed)
+    tasks = spread(training_tasks(config, session.tasks), config.sft.episodes, config.seed)
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
     won = [trajectory for trajectory in played if trajectory.success]
     say(f"expert: won {len(won)} of {len(played)} episodes, {sum(len(t.token_ids) for t in won):,} tokens")

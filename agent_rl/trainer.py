@@ -7,13 +7,15 @@ from pathlib import Path
 from agent_rl.batch import samples_from_group
 from agent_rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agent_rl.config import Config, ConfigError, dump_config
+from agent_rl.curriculum import StepGroups, collect_groups
 from agent_rl.display import Column, StepRows, console, say
 from agent_rl.learner import Learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
-from agent_rl.task_sampler import TaskSampler
+from agent_rl.task_sampler import TaskSampler, training_tasks
 from envs import Task
 from rollouts import TrajectoryGroup
+from rollouts.seeds import derive_seed
 
 COLUMNS = (
     Column("rollout/success", "success", ".1%"),
@@ -47,7 +49,7 @@ class Trainer:
             total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
             seed=config.seed,
         )
-        self.sampler = TaskSampler(session.tasks(config.env.train_split), config.seed)
+        self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
         if checkpoint is not None:
             self._restore(checkpoint)
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
@@ -58,16 +60,16 @@ class Trainer:
         rows = StepRows(COLUMNS)
         while self.step < settings.rollout_steps:
             clock = [time.perf_counter()]
-            groups = self.play(self.sampler.next(settings.tasks_per_step))
+            groups = collect_groups(self.sampler, self.play, settings)
             clock.append(time.perf_counter())
-            samples = [sample for group in groups for sample in samples_from_group(group)]
+            samples = [sample for group in groups.kept for sample in samples_from_group(group)]
             learning = self.learner.update(samples)
             clock.append(time.perf_counter())
             self.session.publish()
             clock.append(time.perf_counter())
             self.step += 1
             metrics = step_metrics(groups, learning, clock)
-            self.run.write_groups(self.step, groups)
+            self.run.write_groups(self.step, groups.played)
             self.run.log(self.step, metrics)
             rows.row(f"step {self.step}/{settings.rollout_steps}", metrics)
             if self._due(settings.checkpoint_every) or self.step == settings.rollout_steps:
@@ -75,15 +77,15 @@ class Trainer:
             if self._due(settings.eval_every):
                 self.evaluate()
 
-    def play(self, tasks: list[Task]) -> list[TrajectoryGroup]:
-        """One group per task, with the present policy."""
+    def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
+        """One group per task, with the present policy; `already` groups of this rollout step were played before."""
         settings = self.config.train
         return self.session.play(
             tasks,
             f"rollout step {self.step + 1}",
             group_size=settings.group_size,
             temperature=settings.temperature,
-            seed=self.config.seed * 1_000_003 + self.step,
+            seed=derive_seed(self.config.seed, self.step, already),
         )
 
     def evaluate(self) -> None:
@@ -132,19 +134,21 @@ def checkpoint_to_resume(folder: Path) -> Path:
     return checkpoint
 
 
-def step_metrics(groups: list[TrajectoryGroup], learning: dict[str, float], clock: list[float]) -> dict[str, float]:
+def step_metrics(groups: StepGroups, learning: dict[str, float], clock: list[float]) -> dict[str, float]:
     """The numbers of one rollout step; `clock` holds the seconds at its start and after rollout, learner and sync.
 
-    Shares are of the step's seconds; tokens/s counts all tokens of its episodes.
+    What is under `rollout/` is of all groups that were played, those that were dropped among them. Shares are of the
+    step's seconds; tokens/s counts all tokens of its episodes.
     """
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(("rollout", "learner", "sync"))}
-    every = [t for group in groups for t in group.trajectories]
+    played = groups.played
+    every = [t for group in played for t in group.trajectories]
     episodes = [t for t in every if t.stop_reason.trains]
     if not episodes:
         raise RuntimeError(f"no episode of this rollout step can train: {every[0].error or every[0].stop_reason}")
     turns = sum(len(t.turns) for t in episodes)
     total = sum(seconds.values())
-    constant = sum(len({t.episode_return for t in group.trajectories}) == 1 for group in groups)
+    constant = sum(len({t.episode_return for t in group.trajectories}) == 1 for group in played)
     return {
         "rollout/success": statistics.fmean(t.success for t in episodes),
         "rollout/return": statistics.fmean(t.episode_return for t in episodes),
@@ -152,7 +156,8 @@ def step_metrics(groups: list[TrajectoryGroup], learning: dict[str, float], cloc
         "rollout/invalid_actions": sum(t.invalid_actions for t in episodes) / max(turns, 1),
         "rollout/episodes": len(episodes),
         "rollout/failed_episodes": len(every) - len(episodes),
-        "rollout/groups_without_signal": constant / len(groups),
+        **{f"rollout/{name}": count for name, count in groups.counts().items()},
+        "rollout/groups_without_signal": constant / len(played),
         **{f"learner/{name}": value for name, value in learning.items()},
         "time/seconds": total,
         "time/tokens_per_second": sum(len(t.token_ids) for t in episodes) / total,

@@ -45,6 +45,11 @@ def _load(path: Path, size: int, changed_ns: int) -> Game:
         ) from error
 
 
+def forget_games() -> None:
+    """Drop the games in memory, so that the next `load_game` is one from disk."""
+    _load.cache_clear()
+
+
 def cache_file() -> Path:
     """Where parsed games are kept: an SQLite database, so that many processes may use it at once."""
     return cache_root() / "games.sqlite"

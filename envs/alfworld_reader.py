@@ -105,7 +105,7 @@ class Problem:
     facts: dict[str, list[list[str]]]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps({part: getattr(self, part) for part in self.__slots__}, separators=(",", ":"))
 
 
 def read_problem(data: Mapping[str, Any]) -> Problem:

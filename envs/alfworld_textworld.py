@@ -29,7 +29,7 @@ class TextworldEngine:
 
     def reset(self, path: Path) -> Frame:
         if path != self._loaded:
-            self._load(path)
+            self.load(path)
         with _translator_kept_in(path):
             return self._frame(self._engine.reset())
 
@@ -45,7 +45,8 @@ class TextworldEngine:
             _IDLE_ENGINES[self._facts].append(self._engine)
         self._engine, self._loaded = None, None
 
-    def _load(self, path: Path) -> None:
+    def load(self, path: Path) -> None:
+        """Load the game; `reset` does it where need be."""
         self._loaded = None
         read_game(path)
         with _translator_kept_in(path):
@@ -89,11 +90,17 @@ def _start(path: Path, *, facts: bool) -> Any:
 
 
 @cache
-def _remember_translations() -> None:
+def _remember_translations() -> Any:
     """Four times per game and reset, the engine has the same problem translated, a pure function of its text."""
     import fast_downward
 
     fast_downward.pddl2sas = lru_cache(_TRANSLATIONS)(fast_downward.pddl2sas)
+    return fast_downward.pddl2sas
+
+
+def forget_translations() -> None:
+    """Make the engine do all of its work again, as it comes."""
+    _remember_translations().cache_clear()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import pytest
 
-from agent_rl.task_sampler import TaskSampler, spread
+from agent_rl.config import ConfigError, TaskFilter
+from agent_rl.task_sampler import TaskSampler, chosen, spread
 from envs import Task
 
 
@@ -54,3 +55,18 @@ def test_spread_takes_families_in_equal_shares_and_repeats_itself() -> None:
     assert counts == {"f0": 2, "f1": 2, "f2": 2, "rare": 1}
     assert chosen == spread(list(reversed(uneven)), 7, seed=0)
     assert spread(uneven, 0, seed=0) == uneven
+
+
+def test_filters_choose_by_family_scene_and_difficulty() -> None:
+    rooms = [
+        Task(env_id="e", split="train", family=family, id=f"{family}{n}", scene=str(n % 2), difficulty=n)
+        for family in ("pick", "look")
+        for n in range(1, 7)
+    ]
+    assert chosen(rooms, TaskFilter(), "train.only") == rooms
+    only = TaskFilter(families=("pick",), scenes=("0",), difficulty=(3, 6))
+    assert [task.id for task in chosen(rooms, only, "train.only")] == ["pick4", "pick6"]
+    with pytest.raises(ConfigError, match=r"train\.only\.families: 'heat' is no task's family; there are: look, pick"):
+        chosen(rooms, TaskFilter(families=("heat",)), "train.only")
+    with pytest.raises(ConfigError, match=r"none of 12 tasks is left.*from 1 to 6"):
+        chosen(rooms, TaskFilter(difficulty=(7, 9)), "train.only")
