@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-games = typer.Typer(no_args_is_help=True, help="ALFWorld games: generate, list, count, verify the native engine.")
+games = typer.Typer(no_args_is_help=True, help="ALFWorld games: get them, look at them, verify the engine.")
 
 Data = Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, '$ALFWORLD_DATA', or generated")]
 Split = Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")]
@@ -20,6 +20,23 @@ def generate(
     from agent_rl import game_commands
 
     game_commands.generate(folder, settings or [])
+
+
+@games.command()
+def download(folder: Annotated[Path, typer.Argument(help="where the data goes; point $ALFWORLD_DATA at it")]) -> None:
+    """Fetch the published games with alfworld's own downloader (2 GB), and look for faults."""
+    from agent_rl import game_commands
+
+    game_commands.download(folder)
+
+
+@games.command()
+def doctor(data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'")]) -> None:
+    """Say what is wrong with a data folder: counts, versions, broken files; exit status 1 where something is."""
+    from agent_rl import game_commands
+
+    if not game_commands.doctor(data):
+        raise typer.Exit(1)
 
 
 @games.command("list")

@@ -1,7 +1,6 @@
 """Games that were parsed once: in this process, and on disk for the next one, by the content of their files."""
 
 import hashlib
-import json
 import logging
 import sqlite3
 from functools import cache, lru_cache
@@ -11,7 +10,7 @@ from envs.alfworld_game import Game, build_game
 from envs.alfworld_index import cache_root, decode_game, read_game_file
 from envs.alfworld_reader import Problem, UnknownToNativeEngine, read_problem
 
-PARSER_VERSION = 2
+PARSER_VERSION = 1
 """Part of the key of a parsed game: raise it when the same file comes to be parsed into something else."""
 
 _GAMES_IN_MEMORY = 512
@@ -58,10 +57,10 @@ def cache_file() -> Path:
 def _recall(key: str) -> Problem | None:
     try:
         row = _database(cache_file()).execute("SELECT problem FROM games WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Problem(**json.loads(row[0]))
+        return None if row is None else Problem.from_json(row[0])
     except sqlite3.OperationalError as error:
         raise ValueError(f"{cache_file()}: {error}; name a folder to write to in AGENT_RL_CACHE") from error
-    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
         _make_anew(error)
         return None
 

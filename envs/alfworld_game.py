@@ -4,14 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.alfworld_reader import ABILITIES, MARKS, SIGNATURES, Goal, Problem
-
-Facts = Mapping[str, Sequence[Sequence[str]]]
-"""The arguments of every fact, sorted, by predicate."""
+from envs.alfworld_reader import ABILITIES, MARKS, Facts, Goal, Problem
 
 _TOOLS = {"microwavetype": "heat", "fridgetype": "cool"}
 _KNIVES = ("knifetype", "butterknifetype")
-_OF_THINGS = tuple(predicate for predicate, signature in SIGNATURES.items() if signature[0] == "object")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -81,13 +77,8 @@ def player_names(ids: Iterable[str]) -> dict[str, str]:
 def build_game(problem: Problem) -> Game:
     """The game that a problem describes."""
     facts = defaultdict(list, problem.facts)
-    goal = Goal(**problem.goal)
-    things_used = {row[0] for predicate in _OF_THINGS for row in facts[predicate]}
-    things_used |= {inner for inner, _ in facts["inreceptacleobject"]} | {
-        outer for _, outer in facts["inreceptacleobject"]
-    }
-    names = player_names(things_used.union(place for place, _ in facts["receptacleatlocation"]))
-    things = _things(facts, sorted(things_used), names)
+    names = player_names([*problem.things, *(place for place, _ in facts["receptacleatlocation"])])
+    things = _things(facts, problem.things, names)
     receptacles = _receptacles(facts, names, {**_TOOLS, **dict.fromkeys(problem.cleaners, "clean")})
     at: dict[str, list[Receptacle]] = defaultdict(list)
     for receptacle in receptacles.values():
@@ -98,13 +89,13 @@ def build_game(problem: Problem) -> Game:
     ((_, start),) = facts["atlocation"]
     return Game(
         sentence=problem.sentence,
-        goal=goal,
+        goal=problem.goal,
         walkthrough=tuple(problem.walkthrough),
         things={thing.name: thing for thing in things.values()},
         receptacles={receptacle.name: receptacle for receptacle in receptacles.values()},
         at={location: tuple(here) for location, here in at.items()},
         ways=_ways(receptacles.values(), (start, *at)),
-        targets=tuple(receptacle for receptacle in receptacles.values() if receptacle.type == goal.target),
+        targets=tuple(receptacle for receptacle in receptacles.values() if receptacle.type == problem.goal.target),
         start=start,
         contents={receptacle: tuple(inside) for receptacle, inside in contents.items()},
         spots=frozenset((things[thing], location) for thing, location in facts["objectatlocation"]),
@@ -112,7 +103,7 @@ def build_game(problem: Problem) -> Game:
     )
 
 
-def _things(facts: Facts, ids: list[str], names: Mapping[str, str]) -> dict[str, Thing]:
+def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[str, Thing]:
     types = _pairs(facts["objecttype"])
     marked = {predicate: {thing for (thing,) in facts[predicate]} for predicate in MARKS}
     inside: dict[str, list[str]] = {thing: [] for thing in marked["isreceptacleobject"]}

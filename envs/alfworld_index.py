@@ -77,7 +77,7 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
     cache_file = _cache_file(folder, split)
     cached = _read_cache(cache_file)
     entries: dict[str, list[int]] = {}
-    for game_id, path in game_files(folder / split):
+    for game_id, path in _game_files(folder / split):
         stat = path.stat()
         known = cached.get(game_id)
         if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
@@ -157,18 +157,24 @@ def broken_game(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again")
 
 
-def game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
-    """Id and file of every game of a split that counts by its name."""
+def game_folders(split_folder: Path) -> Iterator[tuple[str, Path]]:
+    """Id and folder of every game of a split that counts by its name."""
     if not split_folder.is_dir():
         return
     for task_folder in os.scandir(split_folder):
         if "movable" in task_folder.name or "Sliced" in task_folder.name or not task_folder.is_dir():
             continue
         for trial in os.scandir(task_folder.path):
-            path = Path(trial.path, GAME_FILE)
-            if "movable" not in trial.name and "Sliced" not in trial.name and path.is_file():
+            if "movable" not in trial.name and "Sliced" not in trial.name and trial.is_dir():
                 family_of(task_folder.name)
-                yield f"{task_folder.name}/{trial.name}", path
+                yield f"{task_folder.name}/{trial.name}", Path(trial.path)
+
+
+def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
+    for game_id, folder in game_folders(split_folder):
+        path = folder / GAME_FILE
+        if path.is_file():
+            yield game_id, path
 
 
 def _cache_file(folder: Path, split: str) -> Path:

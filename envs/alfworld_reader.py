@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,6 @@ SIGNATURES = {
     **dict.fromkeys(MARKS, ("object",)),
 }
 """What a problem may state at the start, and of what."""
-_OF_RECEPTACLES = tuple(predicate for predicate, signature in SIGNATURES.items() if signature[0] == "receptacle")
 
 _TASK = re.compile(r'"(Your task is to: [^"\\#\[\]{}|]*)"')
 _PROBLEM = re.compile(
@@ -71,6 +70,10 @@ _GOALS = {
 _GOAL_WORDS = {family: _WORDS.findall(goal) for family, goal in _GOALS.items()}
 
 
+Facts = Mapping[str, Sequence[Sequence[str]]]
+"""The arguments of every fact, sorted, by predicate."""
+
+
 class UnknownToNativeEngine(ValueError):
     """The game holds something that the native engine has no rule for; the message names it."""
 
@@ -96,16 +99,25 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What a game file says that others do not, as plain values: checked, and not yet put together."""
+    """What a game file says that others do not, checked, not put together. `things`: the ids of all things, sorted."""
 
     sentence: str
-    goal: dict[str, Any]
+    goal: Goal
     cleaners: list[str]
     walkthrough: list[str]
-    facts: dict[str, list[list[str]]]
+    things: list[str]
+    facts: Facts
 
     def to_json(self) -> str:
-        return json.dumps({part: getattr(self, part) for part in self.__slots__}, separators=(",", ":"))
+        """All of it, for `from_json`."""
+        parts = {part: getattr(self, part) for part in self.__slots__}
+        return json.dumps({**parts, "goal": asdict(self.goal)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Problem":
+        """Raises ValueError or TypeError where `text` is not what `to_json` wrote."""
+        parts = json.loads(text)
+        return cls(**{**parts, "goal": Goal(**parts["goal"])})
 
 
 def read_problem(data: Mapping[str, Any]) -> Problem:
@@ -126,13 +138,14 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     if problem is None:
         raise UnknownToNativeEngine("its pddl_problem does not consist of objects, facts and a goal alone")
     facts = _read_facts(problem["init"])
-    _check_facts(facts, _read_types(problem["objects"]))
+    used = _check_facts(facts, _read_declared(problem["objects"]))
     return Problem(
         sentence=sentence[1],
-        goal=asdict(_read_goal(problem["goal"])),
+        goal=_read_goal(problem["goal"]),
         cleaners=list(cleaners),
         walkthrough=list(data.get("walkthrough") or ()),
-        facts={predicate: sorted(map(list, rows)) for predicate, rows in facts.items()},
+        things=sorted(used["object"]),
+        facts=facts,
     )
 
 
@@ -140,21 +153,21 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_types(text: str) -> dict[str, str]:
-    """The type of every declared name."""
-    types: dict[str, str] = {}
+def _read_declared(text: str) -> dict[str, set[str]]:
+    """The declared names, by type."""
+    declared: dict[str, set[str]] = defaultdict(set)
     waiting: list[str] = []
     words = iter(text.split())
     for word in words:
         if word == "-":
-            types.update(dict.fromkeys(waiting, next(words, "")))
+            declared[next(words, "")].update(waiting)
             waiting = []
         else:
             waiting.append(word)
-    return types
+    return declared
 
 
-def _read_facts(text: str) -> dict[str, set[tuple[str, ...]]]:
+def _read_facts(text: str) -> Facts:
     """The arguments of every fact, by predicate."""
     facts: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     *written, rest = text.split(")")
@@ -166,31 +179,37 @@ def _read_facts(text: str) -> dict[str, set[tuple[str, ...]]]:
         facts[predicate].add(tuple(names))
     if rest.strip():
         raise UnknownToNativeEngine(f"{rest.strip()!r} after the facts")
-    return facts
+    return {predicate: sorted(rows) for predicate, rows in facts.items()}
 
 
-def _check_facts(facts: Mapping[str, set[tuple[str, ...]]], types: Mapping[str, str]) -> None:
+def _check_facts(facts: Facts, declared: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The names that the facts are about, by type, where there is a rule for all that they say."""
+    used: dict[str, set[str]] = defaultdict(set)
     for predicate, rows in facts.items():
         signature = SIGNATURES.get(predicate)
         if signature is None:
-            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(min(rows))}): unknown predicate")
-        for names in rows:
-            if tuple(map(types.get, names)) != signature:
-                kinds = " and ".join(signature)
-                raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(names)}): it should be about {kinds}")
+            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(rows[0])}): unknown predicate")
+        columns = [set(names) for names in zip(*rows, strict=False)]
+        undeclared = [names - declared[kind] for kind, names in zip(signature, columns, strict=False)]
+        if any(undeclared) or {len(row) for row in rows} != {len(signature)}:
+            row = next(r for r in rows if len(r) != len(signature) or any(map(set.__contains__, undeclared, r)))
+            kinds = " and ".join(signature)
+            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(row)}): it should be about {kinds}")
+        for kind, names in zip(signature, columns, strict=True):
+            used[kind] |= names
     for predicate in ("atlocation", "receptacleatlocation", "receptacletype", "objecttype"):
-        if len({row[0] for row in facts.get(predicate, ())}) != len(facts.get(predicate, ())):
+        rows = facts.get(predicate, [])
+        if len({row[0] for row in rows}) != len(rows):
             raise UnknownToNativeEngine(f"the facts {predicate}: two of them about the same name")
-    if len(facts.get("atlocation", ())) != 1:
+    if len(facts.get("atlocation", [])) != 1:
         raise UnknownToNativeEngine("there is not exactly one agent with a location")
-    placed = {place for place, _ in facts.get("receptacleatlocation", ())}
-    named = {row[0] for predicate in _OF_RECEPTACLES for row in facts.get(predicate, ())}
-    named |= {place for _, place in facts.get("inreceptacle", ())}
-    if named - placed:
-        raise UnknownToNativeEngine(f"the receptacle {min(named - placed)}: it has no fact receptacleatlocation")
-    for row in (*facts.get("objecttype", ()), *facts.get("receptacleatlocation", ())):
-        if "_bar_" not in row[0]:
-            raise UnknownToNativeEngine(f"the name {row[0]}: it has no coordinates")
+    nowhere = used["receptacle"] - {row[0] for row in facts.get("receptacleatlocation", [])}
+    if nowhere:
+        raise UnknownToNativeEngine(f"the receptacle {min(nowhere)}: it has no fact receptacleatlocation")
+    for name in used["object"] | used["receptacle"]:
+        if "_bar_" not in name:
+            raise UnknownToNativeEngine(f"the name {name}: it has no coordinates")
+    return used
 
 
 def _read_goal(text: str) -> Goal:
