@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from envs.alfworld_env import AlfworldEnv
 from envs.alfworld_index import game_path
 from envs.alfworld_textworld import TextworldEngine
 from envs.alfworld_verify import Comparison, Mismatch, compare_engines
+from rollouts.lifeline import end_with
 
 
 @dataclass(kw_only=True)
@@ -89,20 +90,21 @@ def _compare_all(
     report = VerificationReport(families={}, refused={}, seconds=0.0)
     # Spawned, not forked: the stock engine's library must not be shared.
     context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(count or os.cpu_count(), mp_context=context) as pool,
-        progress("games", len(tasks)) as advance,
-    ):
-        waiting: dict[Future[Comparison], Task] = {
-            pool.submit(_compare, path_of(task), task.id, turns, seed): task for task in tasks
-        }
-        for done in as_completed(waiting):
-            task = waiting[done]
-            try:
-                report.families.setdefault(task.family, Tally()).add(done.result())
-            except ValueError as error:
-                report.refused[task.id] = str(error)
-            advance(f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches")
+    pool = ProcessPoolExecutor(
+        count or os.cpu_count(), mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+    )
+    try:
+        with progress("games", len(tasks)) as advance:
+            waiting = {pool.submit(_compare, path_of(task), task.id, turns, seed): task for task in tasks}
+            for done in as_completed(waiting):
+                task = waiting[done]
+                try:
+                    report.families.setdefault(task.family, Tally()).add(done.result())
+                except ValueError as error:
+                    report.refused[task.id] = str(error)
+                advance(f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches")
+    finally:
+        pool.shutdown(cancel_futures=True)
     report.families = dict(sorted(report.families.items()))
     report.seconds = time.perf_counter() - started
     return report
