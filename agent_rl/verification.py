@@ -71,7 +71,7 @@ def verify(
     report = _compare_all(
         tasks, lambda task: game_path(folder, split, task.id), turns=turns, seed=seed, count=processes
     )
-    title = f"native against textworld, {split} of {data}: {turns} turns a walk, seed {seed}, {report.seconds:.0f} s"
+    title = f"native against textworld, {split} of {data}: up to {turns} commands a walk, seed {seed}"
     console.print(_table(report, title))
     for game, reason in list(report.refused.items())[:3]:
         say(f"not compared: {game}: {reason}")
@@ -124,7 +124,7 @@ def _table(report: VerificationReport, title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("family", no_wrap=True)
     for name in ("games", "transitions", "walks won", "mismatches"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, tally in (*report.families.items(), ("all", report.total)):
         if name == "all":
             table.add_section()
