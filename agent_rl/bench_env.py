@@ -18,7 +18,6 @@ from rich.table import Table
 
 from agent_rl.display import console, progress, say
 from agent_rl.task_sampler import spread
-from envs import Task
 from envs.alfworld_cache import forget_games, load_game
 from envs.alfworld_env import AlfworldEnv
 from envs.alfworld_game import Game, build_game

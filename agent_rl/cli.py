@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from agent_rl.cli_bench import bench
+from agent_rl.cli_envs import envs
 from agent_rl.cli_games import games
 from agent_rl.config import ConfigError, load_config
+from rollouts.players import player_named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(games, name="games")
+app.add_typer(bench, name="bench")
+app.add_typer(envs, name="envs")
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.group_size=8")]
@@ -58,16 +63,35 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, valid_seen or valid_unseen; else evaluation.split")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Success per task family, with 95 % intervals: of a policy, or of the expert or random play to compare it with."""
+    """Success per task family, with 95 % intervals: of a policy, or of what it is compared with (expert, random)."""
     checked = load_config(config, overrides)
-    if model == "expert" or model == "random":
+    if player := player_named(model):
         from agent_rl.baseline import evaluate_player
 
-        evaluate_player(checked, model, split=split, json=json)
+        evaluate_player(checked, player, split=split, json=json)
         return
     from agent_rl import stages
 
     stages.evaluate(checked, model=model, split=split, json=json)
+
+
+@app.command()
+def play(
+    what: Annotated[str, typer.Argument(metavar="ID", help="an environment, or a YAML config")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="key=value: the environment's options, or the config's keys")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="else the config's evaluation.split, or the first")] = None,
+    task: Annotated[str | None, typer.Option(help="a task's id; else one is drawn")] = None,
+    policy: Annotated[str, typer.Option(help="human, expert, random, or a checkpoint (folder or .gguf)")] = "human",
+    turns: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the task that is drawn, and of the policy")] = None,
+    save: Annotated[Path | None, typer.Option(help="add the episode to this file; else a new one")] = None,
+) -> None:
+    """Play one episode at the terminal, or watch a policy play it step by step."""
+    from agent_rl import play as playing
+
+    playing.play(what, settings or [], policy=policy, split=split, task_id=task, turns=turns, seed=seed, save=save)
 
 
 @app.command()

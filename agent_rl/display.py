@@ -1,9 +1,12 @@
 """What a person sees on the terminal while something runs: progress bars, a row per step, episodes turn by turn."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rich.columns import Columns
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -32,6 +35,25 @@ def progress(label: str, total: int) -> Iterator[Advance]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task(label, total=total, note="")
         yield lambda note: bars.update(bar, advance=1, note=note)
+
+
+@contextmanager
+def held_stderr() -> Iterator[None]:
+    """Keep what libraries write to the standard error to themselves; it is shown if this ends in a surprise."""
+    with tempfile.TemporaryFile() as held:
+        real = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except ValueError:  # the user's to mend, by its own message
+            raise
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
 
 
 def say(text: str) -> None:
@@ -72,14 +94,37 @@ def show_episode(trajectory: Trajectory, title: str) -> None:
     """Print an episode turn by turn: what the policy saw, what it did, what it got."""
     console.rule(escape(title), align="left")
     for number, turn in enumerate(trajectory.turns, start=1):
-        for line in turn.observation.strip().splitlines():
-            if line:
-                console.print(f"    {escape(line)}", style="dim")
+        show_observation(turn.observation)
         command = turn.action.command if turn.action.command is not None else turn.action.text
-        mark = "" if turn.admissible else "   (not admissible)"
-        reward = f"   reward {turn.reward:+.2f}" if turn.reward else ""
         console.print(f"{number:>3} > {escape(command)}", style="bold", end="")
-        console.print(f"{mark}{reward}", style="red" if mark else "green")
-    if trajectory.final_observation:
-        console.print(f"    {escape(trajectory.final_observation.strip())}", style="dim")
-    say(f"  = {trajectory.stop_reason.value}, {len(trajectory.turns)} turns, return {trajectory.episode_return:+.2f}")
+        show_outcome(turn.reward, admissible=turn.admissible)
+    show_observation(trajectory.final_observation)
+    show_ending(trajectory)
+
+
+def show_observation(text: str) -> None:
+    """Print what the environment says, indented, without its blank lines."""
+    for line in text.strip().splitlines():
+        if line:
+            console.print(f"    {escape(line)}", style="dim")
+
+
+def show_outcome(reward: float, *, admissible: bool) -> None:
+    """Print, behind a command, what it was worth."""
+    mark = "" if admissible else "   (not admissible)"
+    worth = f"   reward {reward:+.2f}" if reward else ""
+    console.print(f"{mark}{worth}", style="red" if mark else "green")
+
+
+def show_commands(commands: Sequence[str]) -> None:
+    """Print commands by number, from 1, in as many columns as there is room for."""
+    numbered = [f"[dim]{number:>3}[/] {escape(command)}" for number, command in enumerate(commands, start=1)]
+    console.print(Columns(numbered, padding=(0, 2), column_first=True))
+
+
+def show_ending(trajectory: Trajectory) -> None:
+    """Print how an episode ended, and what went wrong where something did."""
+    turns = len(trajectory.turns)
+    say(f"  = {trajectory.stop_reason.value}, {turns} turns, return {trajectory.episode_return:+.2f}")
+    if trajectory.error:
+        say(f"    {trajectory.error}")

@@ -12,6 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import binomtest
 
+from agent_rl.display import console, say
+from agent_rl.run_folder import write_trajectories
 from rollouts import StopReason, Trajectory
 
 
@@ -87,6 +89,19 @@ def summarize(trajectories: Sequence[Trajectory], setting: dict[str, Any]) -> Ev
         failures=_counts(t.stop_reason for t in trajectories if not t.stop_reason.trains),
         setting=setting,
     )
+
+
+def present(
+    report: EvaluationReport, trajectories: Sequence[Trajectory], *, title: str, episodes: Path, json: Path | None
+) -> None:
+    """Print the table, write the episodes to `episodes` and, where asked, the report to `json`."""
+    write_trajectories(episodes, trajectories)
+    console.print(report.table(title))
+    if report.failures:
+        say(f"not scored, as they say nothing about the policy: {report.failures}; see `error` in {episodes}")
+        say(f"the first: {next(t.error or t.stop_reason.value for t in trajectories if not t.stop_reason.trains)}")
+    if json:
+        report.write(json)
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:

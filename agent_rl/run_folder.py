@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from agent_rl.config import Config, ConfigError, dump_config
 from rollouts import Trajectory, TrajectoryGroup
+
+_TRAJECTORY = TypeAdapter(Trajectory)
 
 
 class RunFolder:
@@ -61,19 +66,46 @@ class RunFolder:
         self._events.close()
 
 
-def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Write episodes as JSON lines; token ids, mask and log-probs included, so that a line can be looked at whole."""
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory], *, append: bool = False) -> None:
+    """Write episodes as JSON lines, all that they hold: `load_trajectories` gives equal ones back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a" if append else "w") as file:
         for trajectory in trajectories:
             file.write(json.dumps(trajectory_record(trajectory)) + "\n")
 
 
+def load_trajectories(path: Path) -> list[Trajectory]:
+    """Read what `write_trajectories` wrote.
+
+    Raises:
+        ConfigError: there is no such file, or a line is torn or no episode; the message names file and line.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file of trajectories")
+    trajectories = []
+    for number, line in enumerate(path.open(), start=1):
+        try:
+            trajectories.append(_TRAJECTORY.validate_python(_fields(json.loads(line))))
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"{path}:{number}: not a whole line of JSON ({error}); a run that was killed may leave its last line "
+                "torn: delete that line"
+            ) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
+            what = f"{where}: {first['msg']}" if where else first["msg"]
+            raise ConfigError(f"{path}:{number}: not an episode: {what}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+            raise ConfigError(f"{path}:{number}: not an episode: {what}") from error
+    return trajectories
+
+
 def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
-    """One episode as plain values."""
-    task = trajectory.task
+    """One episode as plain values, flat enough to be read by eye."""
     return {
-        "task": {"env_id": task.env_id, "split": task.split, "family": task.family, "id": task.id, "seed": task.seed},
+        "task": asdict(trajectory.task),
         "stop_reason": trajectory.stop_reason.value,
         "success": trajectory.success,
         "return": trajectory.episode_return,
@@ -85,15 +117,33 @@ def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
                 "command": turn.action.command,
                 "admissible": turn.admissible,
                 "reward": turn.reward,
+                "finish_reason": turn.completion.finish_reason.value,
                 "policy_version": turn.completion.policy_version,
                 "prompt_token_ids": turn.prompt_token_ids,
                 "token_ids": turn.completion.token_ids,
-                "logprobs": [round(x, 4) for x in turn.completion.logprobs],
+                "logprobs": turn.completion.logprobs,
             }
             for turn in trajectory.turns
         ],
         "final_observation": trajectory.final_observation,
+        "env_seconds": trajectory.env_seconds,
+        "policy_seconds": trajectory.policy_seconds,
     }
+
+
+def _fields(record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `Trajectory` in what `trajectory_record` gave: turns nested again, derived values left out."""
+    if not isinstance(record, dict):
+        raise TypeError(f"a line is an object, this is {type(record).__name__}")
+    turns = [
+        {
+            **{name: turn[name] for name in ("observation", "prompt_token_ids", "admissible", "reward")},
+            "completion": {name: turn[name] for name in ("token_ids", "logprobs", "finish_reason", "policy_version")},
+            "action": {"text": turn["action"], "command": turn["command"]},
+        }
+        for turn in record["turns"]
+    ]
+    return {**{name: value for name, value in record.items() if name != "return"}, "turns": turns}
 
 
 def _keep_until(path: Path, step: int) -> None:

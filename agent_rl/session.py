@@ -1,6 +1,5 @@
 """A policy at work: the learner's model, the engine that serves it, and the processes that play with it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,8 +8,9 @@ from agent_rl.config import Config
 from agent_rl.display import console, progress
 from agent_rl.evaluation import EvaluationReport, summarize
 from agent_rl.model import load_policy
+from agent_rl.pool import noted, open_pool, play_scripted
 from agent_rl.publisher import Publisher
-from agent_rl.task_sampler import spread
+from agent_rl.task_sampler import evaluation_tasks
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.actors import RolloutPool
@@ -46,22 +46,22 @@ class Session:
         """Play `group_size` episodes of each task with the published weights; a group per task, in their order."""
         if self._pool is None:
             with console.status("starting Ray, the environments and vLLM"):
-                self._pool = self._open_pool(serve=True)
+                self._pool = open_pool(self.config, self.publisher.folder, serve=True, version=self.publisher.version)
         with progress(label, len(tasks) * group_size) as advance:
             return self._pool.collect(
-                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=_note(advance)
+                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=noted(advance)
             )
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
-        """Let the environment's expert play each task once."""
-        with self._open_pool(serve=False, expert=True) as pool, progress("expert episodes", len(tasks)) as advance:
-            return pool.collect_expert(tasks, noise=noise, seed=seed, on_episode=_note(advance))
+        """Let the environment's expert play each task once, in the tokens of this policy."""
+        folder = self.publisher.folder
+        return play_scripted(self.config, tasks, "expert", noise=noise, seed=seed, model_folder=folder)
 
     def evaluate(self, split: str | None = None, **setting: Any) -> tuple[EvaluationReport, list[Trajectory]]:
         """Play each evaluation task once with the published weights and score it; `setting` goes into the report."""
         settings = self.config.evaluation
         chosen = split or settings.split
-        tasks = spread(self.tasks(chosen), settings.tasks, self.config.seed)
+        tasks = evaluation_tasks(self.config, self.tasks, chosen)
         groups = self.play(
             tasks,
             f"evaluation on {chosen}",
@@ -86,21 +86,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _open_pool(self, *, serve: bool, expert: bool = False) -> RolloutPool:
-        config = self.config
-        return RolloutPool(
-            env_id=config.env.id,
-            env_options={**config.env.options, "expert": True} if expert else config.env.options,
-            model_folder=self.publisher.folder,
-            prompt=config.prompt,
-            episode=config.episode,
-            serving=config.serving,
-            workers=config.workers,
-            serve=serve,
-            version=self.publisher.version,
-        )
-
-
-def _note(advance: Callable[[str], None]) -> Callable[[Trajectory], None]:
-    return lambda episode: advance(episode.stop_reason.value)

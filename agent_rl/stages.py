@@ -13,13 +13,13 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError
-from agent_rl.display import console, progress, say
-from agent_rl.evaluation import EvaluationReport
+from agent_rl.display import progress, say
+from agent_rl.evaluation import EvaluationReport, present
 from agent_rl.model import init_model, save_policy, train_tokenizer
 from agent_rl.run_folder import RunFolder, write_trajectories
 from agent_rl.session import Session
 from agent_rl.supervised import expert_episodes, warm_start
-from agent_rl.task_sampler import spread
+from agent_rl.task_sampler import spread, training_tasks
 from agent_rl.trainer import Trainer, checkpoint_to_resume
 from envs import make_env
 
@@ -67,7 +67,7 @@ def init(config: Config) -> Path:
 def corpus(config: Config) -> list[str]:
     """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands."""
     env = make_env(config.env.id, **config.env.options)
-    tasks = spread(env.tasks(config.env.train_split), config.model.corpus_tasks, config.seed)
+    tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
     rng = random.Random(config.seed)
     texts = [f" {word} {number}" for word in env.words() for number in range(1, 10)] * _WORD_WEIGHT
     with progress("reading the environment", len(tasks)) as advance:
@@ -128,11 +128,8 @@ def evaluate(
     source = model or starting_policy(config)
     with Session(config, source) as session:
         report, trajectories = session.evaluate(split, model=source)
-    episodes = Path(config.run_folder) / "evaluation" / f"{report.setting['split']}.jsonl"
-    write_trajectories(episodes, trajectories)
-    console.print(report.table(f"{source} on {report.setting['split']}, T = {config.evaluation.temperature}"))
-    if report.failures:
-        say(f"not scored, as they say nothing about the policy: {report.failures}; see `error` in {episodes}")
-    if json:
-        report.write(json)
+    chosen = report.setting["split"]
+    episodes = Path(config.run_folder) / "evaluation" / f"{chosen}.jsonl"
+    title = f"{source} on {chosen}, T = {config.evaluation.temperature}"
+    present(report, trajectories, title=title, episodes=episodes, json=json)
     return report

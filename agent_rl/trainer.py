@@ -63,6 +63,8 @@ class Trainer:
             groups = collect_groups(self.sampler, self.play, settings)
             clock.append(time.perf_counter())
             samples = [sample for group in groups.kept for sample in samples_from_group(group)]
+            if not samples:
+                raise self._nothing_to_learn_from(groups)
             learning = self.learner.update(samples)
             clock.append(time.perf_counter())
             self.session.publish()
@@ -107,6 +109,16 @@ class Trainer:
             keep=self.config.train.keep_checkpoints,
         )
 
+    def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
+        """The error that ends a run in which the environment failed in every episode of a rollout step."""
+        self.run.write_groups(self.step + 1, groups.played)
+        first = next(t for group in groups.played for t in group.trajectories)
+        return ConfigError(
+            f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the first: "
+            f"{first.error or first.stop_reason.value}; all are in {self.run.path}/trajectories; `agent-rl envs check` "
+            "may say more"
+        )
+
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
@@ -144,8 +156,6 @@ def step_metrics(groups: StepGroups, learning: dict[str, float], clock: list[flo
     played = groups.played
     every = [t for group in played for t in group.trajectories]
     episodes = [t for t in every if t.stop_reason.trains]
-    if not episodes:
-        raise RuntimeError(f"no episode of this rollout step can train: {every[0].error or every[0].stop_reason}")
     turns = sum(len(t.turns) for t in episodes)
     total = sum(seconds.values())
     constant = sum(len({t.episode_return for t in group.trajectories}) == 1 for group in played)

@@ -8,24 +8,30 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from envs import Task
+from rollouts.jobs import Job, settle
 from rollouts.lifeline import end_with
+from rollouts.players import PlayerName
 from rollouts.schedule import Schedule
 from rollouts.seeds import derive_seed
 from rollouts.served_policy import ServedPolicy, model_context_length
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
 from rollouts.types import Completion, StopReason, Trajectory, TrajectoryGroup
+from rollouts.watch import CallPage
 from rollouts.worker import RolloutWorker, WorkerPlan
 
 OnEpisode = Callable[[Trajectory], None]
 
 _BACKLOG = 2
 """Episodes that wait at a worker beside those that play, so that a freed environment never waits for the driver."""
+_LOOK_SECONDS = 1.0
+"""How often the pool looks for a call that does not return, at least."""
 
 
 class RemotePolicy:
@@ -58,20 +64,11 @@ class RemotePolicy:
         return completion
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One episode to play: where its trajectory belongs, and the worker's method (with arguments) that plays it."""
-
-    index: int
-    task: Task
-    method: str
-    arguments: dict[str, Any]
-
-
 class RolloutPool:
     """Worker processes with environments, and the served policy. Close it, or use it as a context manager.
 
-    With `serve=False` no engine runs until `start_policy`; experts need none. All methods block.
+    With `serve=False` no engine runs until `start_policy`; experts need none. All methods block. A worker that died,
+    or was ended as an environment in it did not return, is replaced, and its other episodes are played again.
     """
 
     def __init__(
@@ -79,7 +76,7 @@ class RolloutPool:
         *,
         env_id: str,
         env_options: dict[str, Any],
-        model_folder: str | Path,
+        model_folder: str | Path | None,
         prompt: PromptSettings,
         episode: EpisodeSettings,
         serving: ServingSettings,
@@ -89,6 +86,8 @@ class RolloutPool:
     ) -> None:
         """Start Ray in this machine, the workers and (with `serve`) the engine, all at the same time.
 
+        Without a `model_folder` there is nothing to serve, and the tokens of the players' episodes are bytes.
+
         Raises:
             ValueError: the model folder, the context length, the tokenizer or the environment is not usable.
         """
@@ -96,22 +95,25 @@ class RolloutPool:
             env_id=env_id,
             env_options=env_options,
             envs=workers.envs_per_worker,
-            model_folder=Path(model_folder).absolute(),
+            model_folder=None if model_folder is None else Path(model_folder).absolute(),
             prompt=prompt,
             episode=episode,
-            context_length=model_context_length(model_folder, serving),
+            context_length=None if model_folder is None else model_context_length(model_folder, serving),
         )
         self._serving = serving
         self._owns_ray = _start_ray()
         self._policy: Any = None
         self._workers: list[Any] = []
+        self._folder = TemporaryDirectory(prefix="agent-rl-calls-")
+        pages = [Path(self._folder.name, str(number)) for number in range(workers.count)]
+        self._pages = [CallPage(path) for path in pages]
         try:
-            self._workers = [self._new_worker() for _ in range(workers.count)]
+            self._workers = [self._new_worker(path) for path in pages]
             starting = [worker.start.remote() for worker in self._workers]
-            if serve:
+            if serve and model_folder is not None:
                 self._policy = self._new_policy(model_folder, version)
             _get(starting)
-            if serve:
+            if self._policy is not None:
                 self._connect(self._workers)
         except BaseException:
             self.close()
@@ -123,11 +125,6 @@ class RolloutPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def context_length(self) -> int:
-        """In tokens, as served."""
-        return self._plan.context_length
-
     def tasks(self, split: str) -> list[Task]:
         """The environment's tasks of a split (ValueError where it has none)."""
         tasks: list[Task] = _get(self._workers[0].tasks.remote(split))
@@ -136,7 +133,9 @@ class RolloutPool:
     def start_policy(self, model_folder: str | Path | None = None, *, version: int = 0) -> None:
         """Start the engine, where `serve` was False, with the weights of `model_folder` (default: the pool's)."""
         assert self._policy is None, "the policy is already being served"
-        self._policy = self._new_policy(model_folder or self._plan.model_folder, version)
+        folder = model_folder or self._plan.model_folder
+        assert folder is not None, "no model was named"
+        self._policy = self._new_policy(folder, version)
         self._connect(self._workers)
 
     def sync_weights(self, folder: str | Path, version: int) -> None:
@@ -161,9 +160,15 @@ class RolloutPool:
             ValueError: a task cannot be played by anybody (see `run_episode`).
             RuntimeError: the engine died.
         """
+        numbers = count()
         groups = [
             [
-                ("run", task, {"temperature": temperature, "seed": derive_seed(seed, task.split, task.id, member)})
+                Job(
+                    number=next(numbers),
+                    task=task,
+                    method="run",
+                    arguments={"temperature": temperature, "seed": derive_seed(seed, task.split, task.id, member)},
+                )
                 for member in range(group_size)
             ]
             for task in tasks
@@ -174,15 +179,27 @@ class RolloutPool:
         members = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]
         return [TrajectoryGroup(task=task, trajectories=group) for task, group in zip(tasks, members, strict=True)]
 
-    def collect_expert(
-        self, tasks: Sequence[Task], *, noise: float, seed: int, on_episode: OnEpisode | None = None
+    def collect_scripted(
+        self,
+        tasks: Sequence[Task],
+        *,
+        player: PlayerName,
+        noise: float = 0.0,
+        seed: int,
+        on_episode: OnEpisode | None = None,
     ) -> list[Trajectory]:
-        """Let the environment's expert play every task once (see `run_expert_episode`); needs no engine."""
-        groups = [
-            [("run_expert", task, {"noise": noise, "seed": derive_seed(seed, task.split, task.id, index)})]
-            for index, task in enumerate(tasks)
-        ]
-        return self._play(groups, on_episode)
+        """Let the environment's expert, or chance, play every task once (see `run_scripted_episode`); needs no engine.
+
+        Raises:
+            ValueError: the environment has no expert, or a task cannot be played by anybody.
+        """
+
+        def job(number: int, task: Task) -> Job:
+            drawn = derive_seed(seed, task.split, task.id, number)
+            arguments = {"player": player, "noise": noise, "seed": drawn}
+            return Job(number=number, task=task, method="run_scripted", arguments=arguments)
+
+        return self._play([[job(number, task)] for number, task in enumerate(tasks)], on_episode)
 
     def close(self) -> None:
         """End all processes. A second call does nothing."""
@@ -197,60 +214,86 @@ class RolloutPool:
         for actor in (*self._workers, *([] if self._policy is None else [self._policy])):
             ray.kill(actor)
         self._workers, self._policy = [], None
+        self._folder.cleanup()
         if self._owns_ray:
             self._owns_ray = False
             ray.shutdown()
 
-    def _play(
-        self, groups: Sequence[Sequence[tuple[str, Task, dict[str, Any]]]], on_episode: OnEpisode | None
-    ) -> list[Trajectory]:
-        """Play all jobs, keeping every worker busy; trajectories in the order of the jobs."""
+    def _play(self, groups: Sequence[Sequence[Job]], on_episode: OnEpisode | None) -> list[Trajectory]:
+        """Play all jobs, keeping every worker busy; trajectories by the jobs' numbers."""
         import ray
         from ray.exceptions import RayActorError
 
-        count = sum(len(group) for group in groups)
-        numbers = iter(range(count))
-        schedule = Schedule(
-            [[_Job(next(numbers), t, m, a) for m, t, a in group] for group in groups], len(self._workers)
-        )
+        schedule = Schedule(groups, len(self._workers))
         played: dict[int, Trajectory] = {}
-        in_flight: dict[Any, tuple[int, Any, _Job]] = {}
+        in_flight: dict[Any, tuple[int, Job]] = {}
 
         def feed(worker: int) -> None:
-            load = sum(1 for at, _, _ in in_flight.values() if at == worker)
+            load = sum(1 for at, _ in in_flight.values() if at == worker)
             for _ in range(self._plan.envs + _BACKLOG - load):
                 job = schedule.next(worker)
                 if job is None:
                     return
-                actor = self._workers[worker]
-                in_flight[getattr(actor, job.method).remote(job.task, **job.arguments)] = (worker, actor, job)
+                play = getattr(self._workers[worker], job.method)
+                in_flight[play.remote(job.task, **job.arguments, number=job.number)] = (worker, job)
+
+        def end(job: Job, episode: Trajectory) -> None:
+            played[job.number] = episode
+            if on_episode is not None:
+                on_episode(episode)
 
         try:
             for worker in range(len(self._workers)):
                 feed(worker)
             while in_flight:
-                (done,), _ = ray.wait(list(in_flight), num_returns=1)
-                worker, actor, job = in_flight.pop(done)
-                try:
-                    episode: Trajectory = _get(done)
-                except RayActorError as error:
-                    episode = _lost(job.task, error)
-                    self._replace(worker, actor)
-                played[job.index] = episode
-                if on_episode is not None:
-                    on_episode(episode)
-                feed(worker)
+                done, _ = ray.wait(list(in_flight), num_returns=1, timeout=_LOOK_SECONDS)
+                self._end_hung_workers()
+                for request in done:
+                    worker, job = in_flight.pop(request)
+                    try:
+                        end(job, _get(request))
+                    except RayActorError as error:
+                        with_it = [other for other, (at, _) in in_flight.items() if at == worker]
+                        lost = [job, *(in_flight.pop(other)[1] for other in with_it)]
+                        over, again = self._bury(worker, lost, error)
+                        for one, episode in over:
+                            end(one, episode)
+                        schedule.put_back(worker, again)
+                    feed(worker)
         finally:
             for request in in_flight:
                 ray.cancel(request)
-        return [played[index] for index in range(count)]
+        return [played[number] for number in sorted(played)]
 
-    def _new_worker(self) -> Any:
+    def _end_hung_workers(self) -> None:
+        """A call that does not return holds up its whole process, threads and all: it is ended from here."""
+        import ray
+
+        for actor, page in zip(self._workers, self._pages, strict=True):
+            call = page.read()
+            if call is not None and call.seconds > self._plan.episode.env_timeout_seconds:
+                ray.kill(actor)
+
+    def _bury(
+        self, worker: int, lost: Sequence[Job], error: Exception
+    ) -> tuple[list[tuple[Job, Trajectory]], list[Job]]:
+        """Replace a worker that died; what becomes of the jobs that it had (see `settle`)."""
+        page = self._pages[worker]
+        limit, news = self._plan.episode.env_timeout_seconds, str(error).partition("\n")[0]
+        settled = settle(lost, page.read(), limit_seconds=limit, news=news)
+        page.end()
+        self._workers[worker] = self._new_worker(Path(self._folder.name, str(worker)))
+        _get(self._workers[worker].start.remote())
+        if self._policy is not None:
+            self._connect([self._workers[worker]])
+        return settled
+
+    def _new_worker(self, calls: Path) -> Any:
         concurrency = self._plan.envs + _BACKLOG + 2
         # Ray's processes do not inherit the driver's module path, and an environment of the user's own is found on it.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        return _actor(RolloutWorker, max_concurrency=concurrency, environment=environment)(self._plan)
+        return _actor(RolloutWorker, max_concurrency=concurrency, environment=environment)(self._plan, calls=calls)
 
     def _new_policy(self, model_folder: str | Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
@@ -261,15 +304,6 @@ class RolloutPool:
         _get(self._policy.check_health.remote())
         _get([worker.connect.remote(RemotePolicy(self._policy)) for worker in workers])
 
-    def _replace(self, worker: int, dead: Any) -> None:
-        """Start a new process for a worker that died, once: all its episodes come back with the same news."""
-        if self._workers[worker] is not dead:
-            return
-        self._workers[worker] = self._new_worker()
-        _get(self._workers[worker].start.remote())
-        if self._policy is not None:
-            self._connect([self._workers[worker]])
-
     def _check_policy(self, played: Sequence[Trajectory]) -> None:
         import ray
         from ray.exceptions import RayError
@@ -279,16 +313,6 @@ class RolloutPool:
         except RayError as error:
             texts = {episode.error for episode in played if episode.stop_reason is StopReason.POLICY_ERROR}
             raise RuntimeError(f"the serving engine died: {'; '.join(sorted(texts))[:2000]}") from error
-
-
-def _lost(task: Task, error: Exception) -> Trajectory:
-    return Trajectory(
-        task=task,
-        turns=(),
-        stop_reason=StopReason.ENV_ERROR,
-        success=False,
-        error=f"the process that held the environment died: {error}",
-    )
 
 
 def _actor(cls: type, *, max_concurrency: int, environment: dict[str, str], gpus: float = 0) -> Callable[..., Any]:

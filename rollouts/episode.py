@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs import Task, TextEnv
+from rollouts.answers import reset_fault, step_fault
 from rollouts.renderer import Renderer
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings
@@ -64,12 +65,15 @@ class Recorder:
         """Start the task; a ValueError of the environment is the user's to see, everything else is an ending."""
         begin = time.monotonic()
         try:
-            self.observation, info = self.env.reset(seed=self.task.seed, options={"task": self.task})
+            answer = self.env.reset(seed=self.task.seed, options={"task": self.task})
         except ValueError:
             raise
         except EnvFailure as error:
             raise EpisodeOver(StopReason.ENV_ERROR, f"reset: {describe(error)}") from error
         self.env_seconds += time.monotonic() - begin
+        if fault := reset_fault(answer):
+            raise EpisodeOver(StopReason.ENV_ERROR, f"reset {fault}")
+        self.observation, info = answer
         self.admissible = info.get("admissible_commands")
         return info
 
@@ -77,10 +81,13 @@ class Recorder:
         """Send a command: the environment's reward, why the episode is over (None: it goes on), info."""
         begin = time.monotonic()
         try:
-            self.observation, reward, terminated, truncated, info = self.env.step(command)
+            answer = self.env.step(command)
         except EnvFailure as error:
             raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r}: {describe(error)}") from error
         self.env_seconds += time.monotonic() - begin
+        if fault := step_fault(answer):
+            raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r} {fault}")
+        self.observation, reward, terminated, truncated, info = answer
         self.admissible = info.get("admissible_commands")
         if info["success"]:
             return reward, StopReason.SUCCESS, info
@@ -180,7 +187,7 @@ def act(
             completion=completion,
             action=action,
             admissible=admissible,
-            reward=settings.reward_scale * env_reward - penalty,
+            reward=settings.reward_scale * float(env_reward) - penalty,
         )
     )
     if ending is not None:

@@ -39,6 +39,24 @@ class Renderer(Protocol):
         """The ids of an action that means `command`, its end token included."""
 
 
+class ByteTokenizer:
+    """The UTF-8 bytes of a text as its ids, and 256 to end an action: for episodes that no model plays."""
+
+    bos_token_id = None
+    eos_token_id = 256
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        return list(text.encode(errors="replace"))
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return bytes(i for i in ids if i != self.eos_token_id).decode(errors="replace")
+
+
+def byte_renderer() -> Renderer:
+    """For episodes that no model plays: what was shown and said, byte by byte."""
+    return PlainRenderer(ByteTokenizer(), PromptSettings())
+
+
 def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Renderer:
     """The renderer for the tokenizer of a model folder.
 

@@ -26,3 +26,7 @@ class Schedule(Generic[Job]):
         if not mine:
             mine = max(self._mine, key=len)
         return mine.popleft() if mine else None
+
+    def put_back(self, worker: int, jobs: Sequence[Job]) -> None:
+        """Jobs that `worker` took and could not do are its next ones."""
+        self._mine[worker].extendleft(reversed(jobs))

@@ -38,7 +38,8 @@ class EpisodeSettings(Settings):
     """One episode: its limits and what its outcome is worth.
 
     Every reward of the environment is multiplied by `reward_scale`; an unparsable or inadmissible action then costs
-    `invalid_action_penalty`. `timeout_seconds` bounds the whole episode.
+    `invalid_action_penalty`. `timeout_seconds` bounds the whole episode. An environment that does not return from one
+    reset or step within `env_timeout_seconds` holds up all others of its process, which is then ended and replaced.
     """
 
     max_turns: int = Field(default=30, ge=1)
@@ -46,6 +47,7 @@ class EpisodeSettings(Settings):
     reward_scale: float = 1.0
     invalid_action_penalty: float = Field(default=0.0, ge=0.0)
     timeout_seconds: float = Field(default=600.0, gt=0.0)
+    env_timeout_seconds: float = Field(default=60.0, gt=0.0)
 
 
 class ServingSettings(Settings):

@@ -36,11 +36,13 @@ class StopReason(Enum):
     """The environment, or the process that held it, failed."""
     POLICY_ERROR = "policy_error"
     """The serving engine failed."""
+    QUIT = "quit"
+    """The person who played it left."""
 
     @property
     def trains(self) -> bool:
         """Whether the ending says something about the policy, so that the episode may train it."""
-        return self not in (StopReason.TIMEOUT, StopReason.ENV_ERROR, StopReason.POLICY_ERROR)
+        return self not in (StopReason.TIMEOUT, StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.QUIT)
 
 
 class FinishReason(Enum):

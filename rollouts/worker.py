@@ -9,10 +9,12 @@ from typing import Any
 
 from envs import Task, TextEnv, make_env
 from rollouts.episode import Policy, run_episode
-from rollouts.expert_episode import run_expert_episode
-from rollouts.renderer import Renderer, load_renderer
+from rollouts.players import PlayerName, make_player
+from rollouts.renderer import Renderer, byte_renderer, load_renderer
+from rollouts.scripted_episode import run_scripted_episode
 from rollouts.settings import EpisodeSettings, PromptSettings
 from rollouts.types import Trajectory
+from rollouts.watch import CallPage, WatchedEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +24,12 @@ class WorkerPlan:
     env_id: str
     env_options: dict[str, Any] = field(default_factory=dict)
     envs: int = 1
-    model_folder: Path
-    """Holds the tokenizer."""
+    model_folder: Path | None
+    """Holds the tokenizer. With None only players that need no model play, and their tokens are bytes."""
     prompt: PromptSettings
     episode: EpisodeSettings
-    context_length: int
+    context_length: int | None
+    """In tokens; None where there is no model."""
 
 
 class RolloutWorker:
@@ -36,8 +39,11 @@ class RolloutWorker:
     task, which may still have the game loaded.
     """
 
-    def __init__(self, plan: WorkerPlan, policy: Policy | None = None) -> None:
+    def __init__(self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None) -> None:
+        """Start with nothing loaded. In the file `calls` stands which call of an environment is under way."""
         self._plan = plan
+        # In another machine of a cluster the file's folder is not there, and nobody reads it.
+        self._calls = CallPage(calls) if calls is not None and calls.parent.is_dir() else None
         self._policy = policy
         self._renderer: Renderer | None = None
         self._slots = asyncio.Semaphore(plan.envs)
@@ -50,7 +56,8 @@ class RolloutWorker:
             ValueError: the tokenizer or the environment cannot be had so; the message says what to change.
         """
         if self._renderer is None:
-            self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
+            folder = self._plan.model_folder
+            self._renderer = byte_renderer() if folder is None else load_renderer(folder, self._plan.prompt)
             self._free.append((self._make_env(), None))
 
     async def connect(self, policy: Policy) -> None:
@@ -61,10 +68,11 @@ class RolloutWorker:
         async with self._environment(None) as env:
             return env.tasks(split)
 
-    async def run(self, task: Task, *, temperature: float, seed: int | None) -> Trajectory:
-        """One episode of the policy (see `run_episode`)."""
+    async def run(self, task: Task, *, temperature: float, seed: int | None, number: int = 0) -> Trajectory:
+        """One episode of the policy (see `run_episode`); `number` is what its calls are noted under."""
         assert self._policy is not None, "the policy has not been started"
-        async with self._environment(task) as env:
+        assert self._plan.context_length is not None, "no model was named"
+        async with self._environment(task, number) as env:
             return await run_episode(
                 env,
                 task,
@@ -76,12 +84,15 @@ class RolloutWorker:
                 seed=seed,
             )
 
-    async def run_expert(self, task: Task, *, noise: float, seed: int) -> Trajectory:
-        """One episode of the environment's expert (see `run_expert_episode`)."""
-        async with self._environment(task) as env:
-            return await run_expert_episode(
+    async def run_scripted(
+        self, task: Task, *, player: PlayerName, noise: float, seed: int, number: int = 0
+    ) -> Trajectory:
+        """One episode of a player that needs no model (see `run_scripted_episode`)."""
+        async with self._environment(task, number) as env:
+            return await run_scripted_episode(
                 env,
                 task,
+                make_player(player, env, task, seed),
                 self._started_renderer,
                 self._plan.episode,
                 noise=noise,
@@ -98,7 +109,7 @@ class RolloutWorker:
         return make_env(self._plan.env_id, **self._plan.env_options)
 
     @asynccontextmanager
-    async def _environment(self, task: Task | None) -> AsyncIterator[TextEnv]:
+    async def _environment(self, task: Task | None, number: int = 0) -> AsyncIterator[TextEnv]:
         async with self._slots:
             same = next((slot for slot in self._free if slot[1] == task), None)
             slot = same or (self._free[0] if self._free else None)
@@ -106,6 +117,6 @@ class RolloutWorker:
                 self._free.remove(slot)
             env = slot[0] if slot is not None else self._make_env()
             try:
-                yield env
+                yield env if self._calls is None else WatchedEnv(env, self._calls, number)
             finally:
                 self._free.append((env, task))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envs import alfworld_cache
+from envs import alfworld_cache, alfworld_reader
 from envs.alfworld_cache import cache_file, load_game
 from tests.envs.kitchen import kitchen, write_kitchen
 
@@ -22,7 +22,7 @@ def _cache_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one with each problem that is parsed."""
     done: list[str] = []
-    read_problem = alfworld_cache.read_problem
+    read_problem = alfworld_reader.read_problem
 
     def counting(data: dict[str, str]) -> object:
         done.append(data["pddl_problem"])

@@ -1,6 +1,8 @@
 """A real text environment in a few lines: guess a number with the help of "higher" and "lower"."""
 
+import ctypes
 import os
+import time
 from typing import Any
 
 from envs import Task, TextEnv
@@ -11,13 +13,19 @@ LARGEST = 9
 class NumberEnv(TextEnv):
     """The number of task `number-N` is N. Guesses are `guess 0` to `guess 9`; `think` is admissible and does nothing.
 
-    `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give up` terminates and
-    `interrupt` truncates; a task named `broken` is refused.
+    `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give up` terminates,
+    `interrupt` truncates, `chat` prints, `hang` sleeps and `hold` sleeps with the interpreter's lock held; a task named
+    `broken` is refused. `advice` is what the expert says of a number instead of what is right.
     """
 
-    def __init__(self, *, expert: bool = False, list_commands: bool = True) -> None:
+    splits = ("train",)
+
+    def __init__(
+        self, *, expert: bool = False, list_commands: bool = True, advice: dict[str, str] | None = None
+    ) -> None:
         self._expert = expert
         self._list_commands = list_commands
+        self._advice = advice or {}
         self._number = 0
         self._low, self._high = 0, LARGEST
 
@@ -45,6 +53,12 @@ class NumberEnv(TextEnv):
             raise RuntimeError("the world broke")
         if action == "die":
             os._exit(1)
+        if action == "chat":
+            print("chat " * 1000)
+        if action == "hang":
+            time.sleep(100)
+        if action == "hold":
+            ctypes.PyDLL(None).sleep(100)
         if action == "give up":
             return "A pity.", 0.0, True, False, self._info(success=False)
         if action == "interrupt":
@@ -68,5 +82,6 @@ class NumberEnv(TextEnv):
         if self._list_commands:
             info["admissible_commands"] = [*self._guesses(), "think"]
         if self._expert:
-            info["expert_command"] = f"guess {(self._low + self._high) // 2}"
+            right = f"guess {(self._low + self._high) // 2}"
+            info["expert_command"] = self._advice.get(str(self._number), right)
         return info

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from models import make_tokenizer
@@ -106,6 +107,23 @@ def test_errors_say_what_happened() -> None:
     assert play(RuntimeError("engine gone")).error == "RuntimeError: engine gone"
     crashed = play(task=replace(TASK, id="crash"))
     assert (crashed.stop_reason, crashed.error) == (StopReason.ENV_ERROR, "reset: OSError: no such world")
+
+
+def test_what_no_text_environment_returns_ends_the_episode() -> None:
+    class Confused(NumberEnv):
+        def reset(self, **settings: Any) -> Any:
+            observation, info = super().reset(**settings)
+            return (None, info) if self._number == 8 else (observation, info)
+
+        def step(self, action: str) -> Any:
+            return (42, *super().step(action)[1:]) if action == "guess 4" else super().step(action)
+
+    episode = play("guess 5", "guess 4", env=Confused())
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.ENV_ERROR, 1)
+    assert episode.error == "step 'guess 4' returned an int as observation; a TextEnv returns text: str"
+    assert episode.final_observation == "Higher."
+    episode = play(env=Confused(), task=replace(TASK, id="number-8"))
+    assert episode.error == "reset returned None as observation; a TextEnv returns text: str"
 
 
 def test_a_slow_policy_ends_in_a_timeout() -> None:

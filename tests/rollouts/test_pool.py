@@ -71,7 +71,9 @@ def collect(world: World, *, seed: int = 0, temperature: float = 1.0) -> list[Tr
 
 def test_experts_play_before_the_policy_is_served(world: World) -> None:
     seen: list[str] = []
-    episodes = world.pool.collect_expert(world.tasks, noise=0.0, seed=0, on_episode=lambda e: seen.append(e.task.id))
+    episodes = world.pool.collect_scripted(
+        world.tasks, player="expert", seed=0, on_episode=lambda e: seen.append(e.task.id)
+    )
     assert [episode.task for episode in episodes] == world.tasks
     assert all(episode.success for episode in episodes)
     assert sorted(seen) == [task.id for task in world.tasks]
@@ -122,23 +124,22 @@ def test_users_errors_arrive_as_they_were_raised(served: World) -> None:
     assert len(collect(served)) == 10
 
 
-def test_a_dead_worker_costs_its_episodes_only(served: World) -> None:
+def test_the_episodes_of_a_dead_worker_are_played_again(served: World) -> None:
     import ray
 
-    killed: list[int] = []
+    killed: list[object] = []
 
     def kill(_: object) -> None:
         if not killed:
-            killed.append(1)
+            killed.append(served.pool._workers[0])
             ray.kill(served.pool._workers[0])
 
     groups = served.pool.collect(served.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill)
-    reasons = [episode.stop_reason for group in groups for episode in group.trajectories]
-    lost = reasons.count(StopReason.ENV_ERROR)
-    assert 0 < lost <= 10
-    assert len(reasons) == 60
-    assert "process" in next(e.error for g in groups for e in g.trajectories if e.stop_reason is StopReason.ENV_ERROR)
-    assert all(e.stop_reason.trains for group in collect(served) for e in group.trajectories)
+    assert served.pool._workers[0] is not killed[0]
+    episodes = [episode for group in groups for episode in group.trajectories]
+    # At most one was just in a call of its environment, and is taken for what its process died of.
+    assert sum(not episode.stop_reason.trains for episode in episodes) <= 1
+    assert len(episodes) == 60
 
 
 def test_a_context_longer_than_the_models_is_named(world: World) -> None:

@@ -4,7 +4,7 @@ import pytest
 from models import CHATML, make_tokenizer
 
 from rollouts import Completion, FinishReason, PromptSettings
-from rollouts.renderer import load_renderer, make_renderer
+from rollouts.renderer import byte_renderer, load_renderer, make_renderer
 
 # Shows <think> only in the assistant message after the last user message, as some reasoning models' templates do.
 FORGETFUL = (
@@ -51,6 +51,16 @@ def test_plain_actions_go_to_ids_and_back() -> None:
     cut = renderer.parse(completion(ids[:-1], FinishReason.LENGTH))
     assert (cut.text, cut.command) == ("guess 7", None)
     assert renderer.parse(completion(ids[-1:])).command is None
+
+
+def test_bytes_are_tokens_where_no_model_plays() -> None:
+    renderer = byte_renderer()
+    assert renderer.first("Hé", ["look"]) == tuple("Hé\n> ".encode())
+    ids = renderer.action_ids("öffne")
+    assert ids == (*"öffne".encode(), 256)
+    assert renderer.parse(completion(ids)).command == "öffne"
+    assert renderer.parse(completion((*b"caf\xc3", 256))).text == "caf\ufffd"
+    assert renderer.following("\ud800", None, FinishReason.LENGTH) == (256, *b"\n?\n> ")
 
 
 def test_chat_turns_append_to_what_the_template_renders() -> None:

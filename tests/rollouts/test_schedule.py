@@ -15,6 +15,13 @@ def test_an_idle_worker_takes_from_the_longest_queue() -> None:
     assert schedule.next(1) is None
 
 
+def test_what_a_worker_could_not_do_is_its_next() -> None:
+    schedule = Schedule([["a0", "a1", "a2"], ["b0"]], workers=2)
+    assert [schedule.next(0), schedule.next(0), schedule.next(1)] == ["a0", "a1", "b0"]
+    schedule.put_back(0, ["a0", "a1"])
+    assert [schedule.next(0), schedule.next(0), schedule.next(1), schedule.next(1)] == ["a0", "a1", "a2", None]
+
+
 def test_every_job_is_dealt_once() -> None:
     groups = [[(g, m) for m in range(g % 4)] for g in range(9)]
     schedule = Schedule(groups, workers=4)

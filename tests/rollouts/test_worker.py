@@ -1,14 +1,18 @@
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from models import make_tokenizer
 from number_env import NumberEnv
 from scripted import ScriptedPolicy
 
-from rollouts import EpisodeSettings, PromptSettings
+from envs import Task
+from rollouts import Completion, EpisodeSettings, PromptSettings, Trajectory
 from rollouts.renderer import make_renderer
+from rollouts.watch import Call, CallPage
 from rollouts.worker import RolloutWorker, WorkerPlan
 
 RENDERER = make_renderer(make_tokenizer(), PromptSettings())
@@ -30,6 +34,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> WorkerPlan:
     )
 
 
+def expert_plays(worker: RolloutWorker, task: Task) -> Awaitable[Trajectory]:
+    return worker.run_scripted(task, player="expert", noise=0.0, seed=0)
+
+
 def test_more_episodes_than_environments(plan: WorkerPlan) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan, ScriptedPolicy(RENDERER, ["guess 5"] * 50))
@@ -47,7 +55,7 @@ def test_experts_need_no_policy(plan: WorkerPlan) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
         await worker.start()
-        episodes = await asyncio.gather(*(worker.run_expert(task, noise=0.0, seed=0) for task in TASKS))
+        episodes = await asyncio.gather(*(expert_plays(worker, task) for task in TASKS))
         assert all(episode.success for episode in episodes)
 
     asyncio.run(play())
@@ -57,9 +65,9 @@ def test_an_episode_gets_the_environment_that_played_its_task(plan: WorkerPlan) 
     async def play() -> None:
         worker = RolloutWorker(plan)
         await worker.start()
-        await asyncio.gather(*(worker.run_expert(task, noise=0.0, seed=0) for task in TASKS[:2]))
+        await asyncio.gather(*(expert_plays(worker, task) for task in TASKS[:2]))
         of_task = {task: env for env, task in worker._free}
-        await worker.run_expert(TASKS[1], noise=0.0, seed=0)
+        await expert_plays(worker, TASKS[1])
         assert {task: env for env, task in worker._free} == of_task
 
     asyncio.run(play())
@@ -71,10 +79,55 @@ def test_an_environment_is_free_again_after_an_error(plan: WorkerPlan) -> None:
         await worker.start()
         for _ in range(3):
             with pytest.raises(ValueError, match="cut in half"):
-                await worker.run_expert(replace(TASKS[0], id="broken"), noise=0.0, seed=0)
-        assert (await worker.run_expert(TASKS[0], noise=0.0, seed=0)).success
+                await expert_plays(worker, replace(TASKS[0], id="broken"))
+        assert (await expert_plays(worker, TASKS[0])).success
 
     asyncio.run(play())
+
+
+def test_without_a_model_both_players_play(plan: WorkerPlan) -> None:
+    async def play() -> None:
+        worker = RolloutWorker(replace(plan, model_folder=None, context_length=None))
+        await worker.start()
+        episodes = [
+            await worker.run_scripted(task, player="random", noise=0.0, seed=seed)
+            for task in TASKS
+            for seed in (0, 0, 1)
+        ]
+        assert [e.turns for e in episodes[::3]] == [e.turns for e in episodes[1::3]]
+        assert [e.turns for e in episodes[::3]] != [e.turns for e in episodes[2::3]]
+        assert 0 < sum(episode.success for episode in episodes) < 30
+        assert (await expert_plays(worker, TASKS[3])).success
+
+    asyncio.run(play())
+
+
+def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan, tmp_path: Path) -> None:
+    page = CallPage(tmp_path / "page")
+    seen: list[Call | None] = []
+
+    class Peeking(ScriptedPolicy):
+        async def complete(self, *arguments: Any, **settings: Any) -> Completion:
+            seen.append(page.read())
+            return await super().complete(*arguments, **settings)
+
+    class Noting(NumberEnv):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            seen.append(page.read())
+            return super().step(action)
+
+    async def play() -> None:
+        worker = RolloutWorker(plan, Peeking(RENDERER, ["guess 5"]), calls=tmp_path / "page")
+        worker._make_env = Noting  # type: ignore[method-assign]
+        await worker.start()
+        await worker.run(TASKS[5], temperature=1.0, seed=None, number=17)
+
+    asyncio.run(play())
+    between, during = seen
+    assert between is None
+    assert during is not None
+    assert (during.episode, during.command) == (17, "guess 5")
+    assert page.read() is None
 
 
 def test_an_unknown_option_is_named(plan: WorkerPlan) -> None:
