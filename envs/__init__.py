@@ -1,7 +1,8 @@
 """Text environments: gymnasium environments whose observation and action are strings."""
 
+from envs.conformance import check_env
 from envs.registry import make_env
 from envs.task import Task
 from envs.text_env import TextEnv
 
-__all__ = ["Task", "TextEnv", "make_env"]
+__all__ = ["Task", "TextEnv", "check_env", "make_env"]

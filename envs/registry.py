@@ -1,40 +1,210 @@
 """From an environment's id to the environment."""
 
+import ast
 import difflib
 import importlib
 import inspect
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import gymnasium
+from gymnasium.envs.registration import load_env_creator
+
+from envs.gymnasium_env import GymnasiumEnv
 from envs.text_env import TextEnv
 
-BUILT_IN = {"alfworld": "envs.alfworld_env:AlfworldEnv"}
+BUILT_IN = {
+    "alfworld": "envs.alfworld_env:AlfworldEnv",
+    "textworld": "envs.textworld_games:TextWorldGames",
+    "textarena": "envs.textarena_games:TextArenaGame",
+    "guess-the-number": "envs.guess_number:GuessTheNumber",
+    "frozen-lake": "envs.toy_text:FrozenLake",
+    "taxi": "envs.toy_text:Taxi",
+    "blackjack": "envs.toy_text:Blackjack",
+}
+GROUP = "agent_rl.environments"
+"""The entry-point group in which an installed package announces environments: `name = "module:Class"`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvEntry:
+    """An environment that has a name: what it is in one line, its class (`module:Class`) and whose it is."""
+
+    id: str
+    summary: str
+    target: str
+    source: str
 
 
 def make_env(env_id: str, **options: Any) -> TextEnv:
-    """Build the environment `env_id`: a built-in name, or `package.module:Class` for your own.
+    """Build an environment.
+
+    `env_id` is a built-in name, a name that an installed package announces, `package.module:Class`, or a gymnasium id
+    (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module first). A gymnasium environment that is no
+    `TextEnv` is wrapped in a `GymnasiumEnv`, whose options it then has.
 
     Raises:
-        ValueError: the id or one of the options is not known; the message says what is.
+        ValueError: the id or one of the options is not known, or does not fit; the message says what is.
     """
-    module_name, _, class_name = BUILT_IN.get(env_id, env_id).partition(":")
-    if not class_name:
+    target = BUILT_IN.get(env_id) or _announced(env_id)
+    if target is not None:
+        return _build(env_id, _class_at(env_id, target), options)
+    if ":" in env_id:
+        module_name, _, name = env_id.partition(":")
+        found = getattr(_import(env_id, module_name), name, None)
+        if found is not None:
+            return _build(env_id, found, options)
+        if name not in gymnasium.registry:
+            raise ValueError(
+                f"env.id: module {module_name!r} has no class {name!r}{_near(name, _classes(module_name))}; and it "
+                "registers no gymnasium environment of that name"
+            )
+        return _from_gymnasium(env_id, name, options)
+    if env_id in gymnasium.registry:
+        return _from_gymnasium(env_id, env_id, options)
+    raise ValueError(_unknown(env_id))
+
+
+def list_environments() -> list[EnvEntry]:
+    """The environments that have a name here: those built in, then those that installed packages announce.
+
+    Nothing is imported; the summary is the first line of the class's docstring, "" where the source is not found.
+    """
+    entries = [
+        EnvEntry(id=env_id, summary=_summary(target), target=target, source="built in")
+        for env_id, target in BUILT_IN.items()
+    ]
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name not in BUILT_IN:
+            source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+            entries.append(EnvEntry(id=point.name, summary=_summary(point.value), target=point.value, source=source))
+    return entries
+
+
+def _announced(env_id: str) -> str | None:
+    points: list[EntryPoint] = list(entry_points(group=GROUP, name=env_id))
+    targets = {point.value for point in points}
+    if len(targets) > 1:
         raise ValueError(
-            f"env.id: {env_id!r} is neither built in ({', '.join(BUILT_IN)}) nor of the form package.module:Class"
+            f"env.id: {env_id!r} is announced more than once ({', '.join(sorted(targets))}); write one of these instead"
         )
+    return points[0].value if points else None
+
+
+def _import(env_id: str, module_name: str) -> Any:
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+        return importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
         raise ValueError(f"env.id: cannot import {module_name!r} for {env_id!r}: {error}") from error
-    env_class = getattr(module, class_name, None)
-    if env_class is None:
-        raise ValueError(f"env.id: module {module_name!r} has no class {class_name!r}")
+
+
+def _class_at(env_id: str, target: str) -> Any:
+    module_name, _, class_name = target.partition(":")
+    found = getattr(_import(env_id, module_name), class_name, None)
+    if found is None:
+        raise ValueError(
+            f"env.id: {env_id!r} is announced as {target}, but {module_name!r} has no class {class_name!r}"
+        )
+    return found
+
+
+def _from_gymnasium(env_id: str, gymnasium_id: str, options: dict[str, Any]) -> TextEnv:
+    spec = gymnasium.registry[gymnasium_id]
+    try:
+        creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    except (ImportError, AttributeError, gymnasium.error.Error) as error:
+        raise ValueError(f"env.id: {env_id!r} needs what is not installed: {error}") from error
+    if inspect.isclass(creator) and issubclass(creator, TextEnv):
+        return _build(env_id, creator, {**spec.kwargs, **options})
+    return _wrap(env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True), options)
+
+
+def _build(env_id: str, env_class: Any, options: dict[str, Any]) -> TextEnv:
+    if inspect.isclass(env_class) and issubclass(env_class, gymnasium.Env) and not issubclass(env_class, TextEnv):
+        return _wrap(env_id, env_class, options)
+    if inspect.isabstract(env_class):
+        missing = ", ".join(sorted(env_class.__abstractmethods__))
+        raise ValueError(f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them (docs/environments.md)")
+    if not callable(env_class):
+        raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is no class")
+    _check_options(env_id, env_class, options)
+    env = env_class(**options)
+    if not isinstance(env, TextEnv):
+        raise ValueError(f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env")
+    return env
+
+
+def _wrap(env_id: str, make: Any, options: dict[str, Any]) -> TextEnv:
+    _check_options(env_id, partial(GymnasiumEnv, env_id, make), options)
+    return GymnasiumEnv(env_id, make, **options)
+
+
+def _check_options(env_id: str, env_class: Any, options: dict[str, Any]) -> None:
     parameters = inspect.signature(env_class).parameters.values()
     known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    if len(known) == len(parameters):
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-                raise ValueError(f"env.options: {env_id} has no option {name!r}; {hint}")
-    env: TextEnv = env_class(**options)
-    return env
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    missing = [name for name in needed if name not in options]
+    if missing:
+        raise ValueError(f"env.options: {env_id} needs {', '.join(missing)}; add them")
+    if len(known) < len(parameters):
+        return
+    for name in options:
+        if name == "expert" and name not in known:
+            raise ValueError(
+                f"env.options: {env_id} has no expert (no option 'expert'), which a warm start needs; train without one"
+            )
+        if name not in known:
+            raise ValueError(f"env.options: {env_id} has no option {name!r}{_near(name, known)}")
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+
+
+def _classes(module_name: str) -> list[str]:
+    return [name for name, value in vars(importlib.import_module(module_name)).items() if inspect.isclass(value)]
+
+
+def _unknown(env_id: str) -> str:
+    named = [entry.id for entry in list_environments()]
+    near = difflib.get_close_matches(env_id, [*named, *gymnasium.registry], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(named)}."
+    return (
+        f"env.id: {env_id!r} is not known; {hint} An id is a built-in name, one that an installed package announces "
+        f"(see `agent-rl envs list`), package.module:Class, or a gymnasium id such as FrozenLake-v1"
+    )
+
+
+def _summary(target: str) -> str:
+    """The first line of a class's docstring, read from the source, since an import may load a lot."""
+    module_name, _, class_name = target.partition(":")
+    path = _source(module_name)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path is not None else ast.Module([], [])
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def _source(module_name: str) -> Path | None:
+    first, *rest = module_name.split(".")
+    try:
+        spec = find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec is not None and spec.origin else None
+    for folder in spec.submodule_search_locations or []:
+        base = Path(folder, *rest)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+    return None

@@ -1,0 +1,61 @@
+"""Tasks that are nothing but a seed, for environments that draw their episodes."""
+
+from typing import Any
+
+from gymnasium.error import ResetNeeded
+
+from envs.task import Task
+
+HELD_OUT = 1_000_000
+"""The first seed of `valid`; those of `train` end before it."""
+
+_FIRST_SEED = {"train": 0, "valid": HELD_OUT}
+
+
+def check_counts(train: int, valid: int) -> dict[str, int]:
+    """How many tasks each split has, checked.
+
+    Raises:
+        ValueError: one of the two is no whole number, or out of range.
+    """
+    for key, value in (("train", train), ("valid", valid)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= HELD_OUT:
+            raise ValueError(f"env.options: {key}: {value!r} is not a whole number from 0 to {HELD_OUT:,}")
+    return {"train": train, "valid": valid}
+
+
+def task_seeds(counts: dict[str, int], split: str) -> range:
+    """The seeds of a split; no two splits share one.
+
+    Raises:
+        ValueError: the split is not known or has no task.
+    """
+    if split not in counts:
+        raise ValueError(f"split: {split!r} is none of {', '.join(counts)}")
+    if not counts[split]:
+        raise ValueError(f"split: {split!r} has no task; raise env.options.{split}")
+    return range(_FIRST_SEED[split], _FIRST_SEED[split] + counts[split])
+
+
+def seeded_task(env_id: str, split: str, seed: int, **known: Any) -> Task:
+    """The task that is this seed; `known` holds the family, and scene or difficulty where there is one."""
+    return Task(env_id=env_id, split=split, id=f"{split}-{seed - _FIRST_SEED[split]:05d}", seed=seed, **known)
+
+
+def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
+    """The task that `reset` was given.
+
+    Raises:
+        ValueError: there is none, or it is another environment's.
+    """
+    task = (options or {}).get("task")
+    if not isinstance(task, Task):
+        raise ValueError(f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}')
+    if task.env_id != env_id:
+        raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {env_id!r}")
+    return task
+
+
+def reset_needed() -> ResetNeeded:
+    """What `step` raises where no episode is under way."""
+    return ResetNeeded("the episode is over or has not begun: call reset(options={'task': task}) first")
