@@ -60,7 +60,7 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="folder, hub name, .gguf, expert or random; else the run folder's newest")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, valid_seen or valid_unseen; else evaluation.split")] = None,
+    split: Annotated[str | None, typer.Option(help="one of the environment's splits; else evaluation.split")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
     """Success per task family, with 95 % intervals: of a policy, or of what it is compared with (expert, random)."""

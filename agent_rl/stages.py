@@ -5,7 +5,6 @@
 <run_folder>/train/    the reinforcement run, with checkpoints/
 """
 
-import random
 import shutil
 from pathlib import Path
 
@@ -22,9 +21,12 @@ from agent_rl.supervised import expert_episodes, warm_start
 from agent_rl.task_sampler import spread, training_tasks
 from agent_rl.trainer import Trainer, checkpoint_to_resume
 from envs import make_env
+from rollouts.players import make_player
+from rollouts.seeds import derive_seed
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
+_CORPUS_TURNS = 10
 _WORD_WEIGHT = 20
 """How often a name is repeated in the corpus, so that byte-pair merging keeps the rare ones whole as well."""
 
@@ -68,17 +70,15 @@ def corpus(config: Config) -> list[str]:
     """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands."""
     env = make_env(config.env.id, **config.env.options)
     tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
-    rng = random.Random(config.seed)
     texts = [f" {word} {number}" for word in env.words() for number in range(1, 10)] * _WORD_WEIGHT
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
+            player = make_player("random", env, task, derive_seed(config.seed, task.id))
             observation, info = env.reset(seed=task.seed, options={"task": task})
-            texts.append(observation)
-            for _ in range(10):
-                commands = info.get("admissible_commands") or [env.action_space.sample()]
-                texts += commands
-                observation, _, terminated, truncated, info = env.step(rng.choice(commands))
-                texts.append(observation)
+            texts += [observation, *info.get("admissible_commands", ())]
+            for _ in range(_CORPUS_TURNS):
+                observation, _, terminated, truncated, info = env.step(player.choose(observation, info) or "")
+                texts += [observation, *info.get("admissible_commands", ())]
                 if terminated or truncated:
                     break
             advance(task.family)
