@@ -67,10 +67,10 @@ class EvaluationReport:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     def table(self, title: str = "") -> Table:
-        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("family", no_wrap=True)
         for name in ("n", "success %", "95 % interval", "turns", "invalid %"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for name, score in self.families.items():
             table.add_row(name, *_cells(score))
         table.add_section()
