@@ -27,7 +27,8 @@ def download(folder: Annotated[Path, typer.Argument(help="where the data goes; p
     """Fetch the published games with alfworld's own downloader (2 GB), and look for faults."""
     from agent_rl import game_commands
 
-    game_commands.download(folder)
+    if not game_commands.download(folder):
+        raise typer.Exit(1)
 
 
 @games.command()

@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
-from agent_rl.config import ConfigError
+from agent_rl.config import ConfigError, read_options
 from agent_rl.display import console, progress, say
 from envs import make_env
 from envs.alfworld_doctor import OFFICIAL_COUNTS, WAYS_OUT, Diagnosis, examine
@@ -23,21 +22,15 @@ _SHOWN = 5
 
 def generate(folder: Path, settings: list[str]) -> None:
     """Write games into a new folder; `settings` are `key=value` of `GeneratorSettings`."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"{setting!r}: write key=value, for example train=500 or receptacles=[4,6]")
-        values[key] = yaml.safe_load(text)
-    checked = GeneratorSettings.from_mapping(values)
+    checked = GeneratorSettings.from_mapping(read_options(settings))
     total = sum(getattr(checked, split) for split in SPLITS)
     with progress("games", total) as advance:
         counts = generate_games(folder, checked, lambda done, of: advance(""))
     say(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
 
-def download(folder: Path) -> None:
-    """Fetch the published games with alfworld's own downloader, and look for faults.
+def download(folder: Path) -> bool:
+    """Fetch the published games with alfworld's own downloader, and look for faults; whether there are none.
 
     Raises:
         ConfigError: the downloader failed.
@@ -56,7 +49,7 @@ def download(folder: Path) -> None:
             f"{folder}: the download failed ({reason}); run it again where there is a network, copy the data here from "
             "another machine, or generate games (`agent-rl games generate`)"
         )
-    doctor(str(folder))
+    return doctor(str(folder))
 
 
 def doctor(data: str) -> bool:

@@ -1,5 +1,6 @@
 """Which tasks a rollout step plays: a seeded shuffle of the split, the families in turn, epoch by epoch."""
 
+import hashlib
 import random
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ class TaskSampler:
 
     So the success rates of two rollout steps differ by what was learned more than by which families came up.
 
-    The order depends only on the seed and the tasks, so that `state_dict()` is two numbers and a resumed run goes on
+    The order depends only on the seed and the tasks, so that `state_dict()` is small and a resumed run goes on
     with exactly the tasks that an unbroken one would have played.
     """
 
@@ -40,21 +41,25 @@ class TaskSampler:
         return dealt
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "position": self._position, "tasks": len(self._tasks), "seed": self._seed}
+        return {"epoch": self._epoch, "position": self._position, "tasks": self._digest(), "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
 
         Raises:
-            ValueError: the state belongs to another seed or another number of tasks: the order would break.
+            ValueError: the state belongs to another seed or to other tasks: the order would break.
         """
-        mine = {"tasks": len(self._tasks), "seed": self._seed}
-        theirs = {key: state[key] for key in mine}
-        if theirs != mine:
+        if (state["tasks"], state["seed"]) != (self._digest(), self._seed):
             raise ValueError(
-                f"the checkpoint's task order is of {theirs}, this run's of {mine}: resume with the same data and seed"
+                f"the checkpoint's task order is of {state['tasks']} with seed {state['seed']}, this run's of "
+                f"{self._digest()} with seed {self._seed}: resume with the same data, train.only and seed"
             )
         self._epoch, self._position = state["epoch"], state["position"]
+
+    def _digest(self) -> str:
+        """Which tasks these are, in a few letters."""
+        ids = "\n".join(task.id for task in self._tasks)
+        return f"{len(self._tasks)} tasks ({hashlib.sha256(ids.encode()).hexdigest()[:8]})"
 
     def _order(self, epoch: int) -> list[Task]:
         """Shuffled; then the k-th of a family's n tasks stands at (k + 1/2) / n of the way."""

@@ -82,12 +82,13 @@ class Trainer:
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
         """One group per task, with the present policy; `already` groups of this rollout step were played before."""
         settings = self.config.train
+        seed = self.config.seed * 1_000_003 + self.step
         return self.session.play(
             tasks,
             f"rollout step {self.step + 1}",
             group_size=settings.group_size,
             temperature=settings.temperature,
-            seed=derive_seed(self.config.seed, self.step, already),
+            seed=derive_seed(seed, already) if already else seed,
         )
 
     def evaluate(self) -> None:
@@ -112,7 +113,7 @@ class Trainer:
     def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
         """The error that ends a run in which the environment failed in every episode of a rollout step."""
         self.run.write_groups(self.step + 1, groups.played)
-        first = next(t for group in groups.played for t in group.trajectories)
+        first = next(t for group in groups.played for t in group.trajectories if not t.stop_reason.trains)
         return ConfigError(
             f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the first: "
             f"{first.error or first.stop_reason.value}; all are in {self.run.path}/trajectories; `agent-rl envs check` "

@@ -100,8 +100,9 @@ def _compare_all(
                 task = waiting[done]
                 try:
                     report.families.setdefault(task.family, Tally()).add(done.result())
-                except ValueError as error:
-                    report.refused[task.id] = str(error)
+                except Exception as error:
+                    # Whatever stopped it: the comparison of the other games is not to be lost with it.
+                    report.refused[task.id] = f"{type(error).__name__}: {error}"
                 advance(f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches")
     finally:
         pool.shutdown(cancel_futures=True)

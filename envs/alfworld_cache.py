@@ -14,7 +14,8 @@ PARSER_VERSION = 1
 """Part of the key of a parsed game: raise it when the same file comes to be parsed into something else."""
 
 _GAMES_IN_MEMORY = 512
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 5.0
+_SEAL_BYTES = 16
 
 
 def load_game(path: Path) -> Game:
@@ -56,17 +57,43 @@ def cache_file() -> Path:
 
 def _recall(key: str) -> Problem | None:
     try:
-        row = _database(cache_file()).execute("SELECT problem FROM games WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Problem.from_json(row[0])
-    except sqlite3.OperationalError as error:
-        raise ValueError(f"{cache_file()}: {error}; name a folder to write to in AGENT_RL_CACHE") from error
-    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+        row = _database(cache_file()).execute("SELECT problem FROM problems WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Problem.from_json(_unsealed(row[0]))
+    except (sqlite3.OperationalError, OSError) as error:
+        _do_without(str(error))
+    except (sqlite3.DatabaseError, ValueError) as error:
         _make_anew(error)
-        return None
+    return None
 
 
 def _remember(key: str, problem: Problem) -> None:
-    _database(cache_file()).execute("INSERT OR REPLACE INTO games VALUES (?, ?)", (key, problem.to_json()))
+    try:
+        row = (key, _sealed(problem.to_json()))
+        _database(cache_file()).execute("INSERT OR REPLACE INTO problems VALUES (?, ?)", row)
+    except (sqlite3.DatabaseError, OSError) as error:
+        _do_without(str(error))
+
+
+def _sealed(text: str) -> bytes:
+    """The text behind its digest, so that damage shows."""
+    content = text.encode()
+    return hashlib.blake2b(content, digest_size=_SEAL_BYTES).digest() + content
+
+
+def _unsealed(sealed: bytes) -> str:
+    """The text that was sealed (ValueError where it is another one now)."""
+    content = sealed[_SEAL_BYTES:]
+    if hashlib.blake2b(content, digest_size=_SEAL_BYTES).digest() != sealed[:_SEAL_BYTES]:
+        raise ValueError("an entry is not what was written")
+    return content.decode()
+
+
+@cache
+def _do_without(reason: str) -> None:
+    """Say once that the cache cannot be used: that costs time and nothing else."""
+    logging.getLogger(__name__).warning(
+        "%s: %s; games are parsed anew each time. AGENT_RL_CACHE names another folder", cache_file(), reason
+    )
 
 
 def _make_anew(error: Exception) -> None:
@@ -84,5 +111,5 @@ def _database(path: Path) -> sqlite3.Connection:
     # A cache may lose its last entries when the machine dies; to wait for the disk would cost more than parsing.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("CREATE TABLE IF NOT EXISTS games (key TEXT PRIMARY KEY, problem TEXT) WITHOUT ROWID")
+    database.execute("CREATE TABLE IF NOT EXISTS problems (key TEXT PRIMARY KEY, problem BLOB) WITHOUT ROWID")
     return database

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envs.alfworld_cache import load_game
-from envs.alfworld_index import FAMILIES, GAME_FILE, SPLITS, family_of, game_folders, read_game
+from envs.alfworld_index import FAMILIES, GAME_FILE, SPLITS, game_folders, read_game
 from envs.alfworld_rules import State
 
 OFFICIAL_COUNTS = {
@@ -16,6 +16,7 @@ OFFICIAL_COUNTS = {
 }
 """Games of the published data by split, in the order of `FAMILIES`."""
 
+STRANGE = "of no known family"
 MISSING = "no game file"
 UNREADABLE = "unreadable"
 OLD_GRAMMAR = "older grammar"
@@ -24,6 +25,7 @@ LOST = "walkthrough does not win"
 REFUSED = "not for the native engine"
 
 WAYS_OUT = {
+    STRANGE: "move these folders out of the data folder, or give them the names that they had",
     MISSING: "they are not played; where a count falls short, the download or the unpacking broke off: do it again",
     UNREADABLE: "delete these files, then run `agent-rl games download` again, or unpack the archive again",
     OLD_GRAMMAR: "they say `put X in/on Y` where games since alfworld 0.4 say `move X to Y`, as do models trained on "
@@ -61,17 +63,20 @@ def examine(folder: Path, on_game: Callable[[str], None] = lambda game_id: None)
         if (folder / split).is_dir():
             counts = diagnosis.counts.setdefault(split, Counter())
             for game_id, game_folder in game_folders(folder / split):
-                complaint, reason = _examine_game(game_folder / GAME_FILE)
+                family = game_id.partition("-")[0]
+                complaint, reason = _examine_game(game_folder / GAME_FILE, known=family in FAMILIES)
                 if complaint:
                     diagnosis.complaints[complaint][f"{split}/{game_id}"] = reason
-                if complaint in ("", REFUSED):
-                    counts[family_of(game_id)] += 1
+                if complaint in ("", REFUSED) and family in FAMILIES:
+                    counts[family] += 1
                 on_game(game_id)
     return diagnosis
 
 
-def _examine_game(path: Path) -> tuple[str, str]:
-    """The first complaint about a game, and the reason; empty where all is well."""
+def _examine_game(path: Path, *, known: bool) -> tuple[str, str]:
+    """The first complaint about a game, of a family that is known or not, and the reason; empty where all is well."""
+    if not known:
+        return (STRANGE, "") if path.is_file() else ("", "")
     if not path.is_file():
         return MISSING, ""
     try:

@@ -101,7 +101,10 @@ def family_of(game_id: str) -> str:
     """The family, from the folder's name `family-Object-MovableReceptacle-Receptacle-scene`."""
     family = game_id.partition("-")[0]
     if family not in FAMILIES:
-        raise ValueError(f"game {game_id!r}: the folder's name does not begin with one of {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"game {game_id!r}: the folder's name does not begin with one of {', '.join(FAMILIES)}; move it out of the "
+            "data folder, or give it the name that it had"
+        )
     return family
 
 
@@ -166,7 +169,6 @@ def game_folders(split_folder: Path) -> Iterator[tuple[str, Path]]:
             continue
         for trial in os.scandir(task_folder.path):
             if "movable" not in trial.name and "Sliced" not in trial.name and trial.is_dir():
-                family_of(task_folder.name)
                 yield f"{task_folder.name}/{trial.name}", Path(trial.path)
 
 
@@ -174,6 +176,7 @@ def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
     for game_id, folder in game_folders(split_folder):
         path = folder / GAME_FILE
         if path.is_file():
+            family_of(game_id)
             yield game_id, path
 
 

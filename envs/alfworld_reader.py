@@ -24,6 +24,7 @@ ABILITIES = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 VERBS = tuple(ABILITIES.values())
 MARKS = (*ABILITIES, "pickupable", "toggleable", "sliceable", "isreceptacleobject", "iscool")
 """Predicates about one thing."""
+AGENT = "agent1"
 LOOK, TWO = "look_at_obj_in_light", "pick_two_obj_and_place"
 SIGNATURES = {
     "atlocation": ("agent", "location"),
@@ -115,7 +116,7 @@ class Problem:
 
     @classmethod
     def from_json(cls, text: str) -> "Problem":
-        """Raises ValueError or TypeError where `text` is not what `to_json` wrote."""
+        """The inverse of `to_json`."""
         parts = json.loads(text)
         return cls(**{**parts, "goal": Goal(**parts["goal"])})
 
@@ -203,6 +204,8 @@ def _check_facts(facts: Facts, declared: Mapping[str, set[str]]) -> dict[str, se
             raise UnknownToNativeEngine(f"the facts {predicate}: two of them about the same name")
     if len(facts.get("atlocation", [])) != 1:
         raise UnknownToNativeEngine("there is not exactly one agent with a location")
+    if used["agent"] != {AGENT}:
+        raise UnknownToNativeEngine(f"the agent {min(used['agent'])}: it should be {AGENT}")
     nowhere = used["receptacle"] - {row[0] for row in facts.get("receptacleatlocation", [])}
     if nowhere:
         raise UnknownToNativeEngine(f"the receptacle {min(nowhere)}: it has no fact receptacleatlocation")

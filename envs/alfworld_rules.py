@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from envs.alfworld_game import Game, Receptacle, Thing
-from envs.alfworld_reader import VERBS
+from envs.alfworld_reader import AGENT, VERBS
 
 NOTHING_HAPPENS = "Nothing happens."
 
@@ -102,7 +102,7 @@ class State:
 
     def facts(self) -> tuple[str, ...]:
         """What is true of the predicates in `EXPERT_FACTS`, as the stock engine puts it, sorted."""
-        held = [] if self.held is None else [f"holds agent1 {self.held.name}"]
+        held = [] if self.held is None else [f"holds {AGENT} {self.held.name}"]
         inside = [
             f"inreceptacle {thing.name} {place.name}" for place, things in self.contents.items() for thing in things
         ]

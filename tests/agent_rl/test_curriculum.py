@@ -49,7 +49,7 @@ def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:
     assert outcome(group(TASKS[0], StopReason.SUCCESS, StopReason.MAX_TURNS)) == "mixed"
     assert outcome(group(TASKS[0], StopReason.SUCCESS, StopReason.ENV_ERROR)) == "all_succeed"
     assert outcome(group(TASKS[0], StopReason.FAILURE, StopReason.TIMEOUT)) == "all_fail"
-    assert outcome(group(TASKS[0], StopReason.ENV_ERROR)) == "all_fail"
+    assert outcome(group(TASKS[0], StopReason.ENV_ERROR)) == "none_trains"
 
 
 def test_without_dropping_a_step_is_one_round() -> None:
@@ -77,6 +77,16 @@ def test_dropped_groups_are_replaced_up_to_the_bound() -> None:
 def test_only_the_named_outcomes_are_dropped() -> None:
     groups = collect_groups(TaskSampler(TASKS, seed=0), World().play, settings(drop_groups=("all_fail",)))
     assert {outcome(kept) for kept in groups.kept} == {"all_succeed", "mixed"}
+
+
+def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
+    def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
+        return [group(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS) for task in tasks]
+
+    groups = collect_groups(TaskSampler(TASKS[:8], seed=0), play, settings(drop_groups=("all_succeed",)))
+    assert len(groups.played) == 8
+    assert [outcome(kept) for kept in groups.kept] == ["all_succeed"] * 7, "the broken group trains nothing"
+    assert groups.counts()["groups_none_trains"] == 1
 
 
 def test_a_step_with_nothing_to_learn_from_is_taken_all_the_same() -> None:

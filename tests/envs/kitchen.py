@@ -1,6 +1,7 @@
 """A hand-written game with all that is easy to get wrong: shared locations, things in two places, a hidden lamp."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,22 @@ _GOAL = """(and (exists (?r - receptacle) (exists (?o - object) (and (coolable ?
     (receptacleType ?r DiningTableType) (isCool ?o) (inReceptacle ?o ?r)))))"""
 
 
-def kitchen(*, more_facts: str = "", goal: str = _GOAL) -> dict[str, Any]:
-    """The contents of the game's file."""
+def published_texts() -> tuple[str, str]:
+    """The domain and the grammar of the published games, from those that the package ships: a sink cleans, too, and the
+    answer to `help` stands at its action."""
     domain, grammar = package_texts()
+    domain = domain.replace(";(receptacleType ?r SinkType)", "(receptacleType ?r SinkType)")
+    domain = domain.removesuffix("\n\n)\n") + "\n)\n"
+    help_text = re.search(r'"rhs": "\\n(Available commands:.*?)\\n"', grammar)
+    assert help_text is not None
+    lines = help_text[1].replace("\\n", "\n")
+    rule = f'action help {{\n    template :: "help";\n    feedback :: "\n{lines}\n";\n}}\n'
+    return domain, grammar[: grammar.index("action help")] + rule
+
+
+def kitchen(*, more_facts: str = "", goal: str = _GOAL, published: bool = False) -> dict[str, Any]:
+    """The contents of the game's file, as alfworld generates it or, if `published`, as in the published data."""
+    domain, grammar = published_texts() if published else package_texts()
     problem = (
         f"(define (problem kitchen) (:domain alfred) (:objects {_OBJECTS}) (:init {_FACTS}{more_facts}) (:goal {goal}))"
     )
@@ -66,7 +80,7 @@ def kitchen(*, more_facts: str = "", goal: str = _GOAL) -> dict[str, Any]:
     }
 
 
-def write_kitchen(folder: Path, **changes: str) -> Path:
+def write_kitchen(folder: Path, **changes: Any) -> Path:
     """Write the game as one of the split `train` of a data folder; the file's path."""
     path = folder / "train" / ID / "game.tw-pddl"
     path.parent.mkdir(parents=True)

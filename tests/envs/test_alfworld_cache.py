@@ -75,14 +75,19 @@ def test_a_damaged_cache_is_made_anew(
     assert len(parsed) == 2, "the new cache is not used"
 
 
-def test_a_damaged_entry_is_made_anew(tmp_path: Path, parsed: list[str], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "damage", ["substr(problem, 1, 50)", "CAST(replace(problem, 'count', 'cuont') AS BLOB)", "'x'"]
+)
+def test_a_damaged_entry_is_made_anew(
+    tmp_path: Path, parsed: list[str], caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     path = write_kitchen(tmp_path)
     load_game(path)
     forget_what_is_in_memory()
     with sqlite3.connect(cache_file()) as database:
-        database.execute("UPDATE games SET problem = substr(problem, 1, 50)")
+        database.execute(f"UPDATE problems SET problem = CAST({damage} AS BLOB)")
     load_game(path)
-    assert "damaged" in caplog.text
+    assert "damaged (an entry is not what was written)" in caplog.text
     assert len(parsed) == 2
 
 
@@ -94,8 +99,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     assert str(path) in str(error.value)
 
 
-def test_a_cache_that_cannot_be_written_says_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
+def test_a_cache_that_cannot_be_used_costs_only_time(
+    tmp_path: Path, parsed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     cache_file().mkdir(parents=True)
-    with pytest.raises(ValueError, match="name a folder to write to in AGENT_RL_CACHE"):
-        load_game(write_kitchen(tmp_path))
+    for folder in ("a", "b"):
+        path = write_kitchen(tmp_path / folder)
+        assert load_game(path).start == "loc_bar_9"
+    assert len(parsed) == 2
+    assert caplog.text.count("AGENT_RL_CACHE names another folder") == 1

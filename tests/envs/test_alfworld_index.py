@@ -94,6 +94,11 @@ def test_a_game_without_a_problem_is_named(data: Path) -> None:
         index.read_game(path)
 
 
+def test_folders_without_games_do_not_disturb(data: Path) -> None:
+    (data / "train" / ".ipynb_checkpoints" / "x").mkdir(parents=True)
+    assert ids(data) == [PEN, MUG]
+
+
 def test_an_unknown_family_is_not_skipped_in_silence(data: Path) -> None:
     put(data, "juggle-Mug-None-Desk-301/trial_1")
     with pytest.raises(ValueError, match="juggle-Mug"):

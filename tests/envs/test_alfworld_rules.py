@@ -168,6 +168,7 @@ def test_names_count_down_in_the_order_of_the_ids() -> None:
         ("pddl_problem", "(atLocation agent1 loc_bar_9)", "", "exactly one agent"),
         ("pddl_problem", "Mug_bar_1", "Mug", "mug: it has no coordinates"),
         ("pddl_problem", "(receptacleAtLocation Fridge_bar_1 loc_bar_3)", "", "fridge_bar_1: it has no fact"),
+        ("pddl_problem", "agent1", "agent2", "agent2: it should be agent1"),
         ("pddl_problem", "(:init", "(:start", "does not consist of"),
         ("pddl_domain", "?ko", "?knife", "pddl_domain"),
         ("grammar", "move {o} to {r}", "put {o} in/on {r}", "grammar is none of those"),
@@ -179,6 +180,19 @@ def test_what_it_has_no_rule_for_is_refused_by_name(key: str, old: str, new: str
     assert old in data[key]
     with pytest.raises(UnknownToNativeEngine, match=named):
         read_problem({**data, key: data[key].replace(old, new)})
+
+
+def test_in_the_published_games_a_sink_cleans_too() -> None:
+    as_sink = {"SinkBasinType": "SinkType", "Sink_bar_1_bar_SinkBasin": "Sink_bar_1"}
+    cleaned = []
+    for published in (True, False):
+        data = kitchen(published=published)
+        for old, new in as_sink.items():
+            data["pddl_problem"] = data["pddl_problem"].replace(old, new)
+        state = State(build_game(read_problem(data)))
+        told(state, "go to sink 1", "take knife 1 from countertop 1")
+        cleaned.append(state.step("clean knife 1 with sink 1"))
+    assert cleaned == ["You clean the knife 1 using the sink 1.", NOTHING_HAPPENS]
 
 
 def test_two_facts_about_one_name_are_refused() -> None:
