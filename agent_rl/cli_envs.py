@@ -34,56 +34,32 @@ def check(
     seconds: Annotated[float, typer.Option(help="how long a call may take")] = 30.0,
 ) -> None:
     """Check an environment against the contract; the exit status is 1 where it does not keep it."""
-    from functools import partial
-
-    from envs import make_env
+    from agent_rl.config import read_options
+    from envs import TextEnv, make_env
     from envs.conformance import examine_env
+    from envs.registry import takes_option
 
     values = read_options(options or [])
-    if "expert" not in values and _has_expert(env_id, values):
-        values["expert"] = True
-    make_env(env_id, **values).close()
-    report = examine_env(partial(make_env, env_id, **values), tasks=tasks, steps=steps, seconds=seconds)
+    if takes_option(env_id, "expert"):
+        # With its expert, games come to an end, and there is more to check.
+        values.setdefault("expert", True)
+    attempts: list[ValueError | None] = []
+
+    def make() -> TextEnv:
+        try:
+            env = make_env(env_id, **values)
+        except ValueError as error:
+            attempts.append(error)
+            raise
+        attempts.append(None)
+        return env
+
+    report = examine_env(make, tasks=tasks, steps=steps, seconds=seconds)
+    if attempts and attempts[0] is not None:
+        raise attempts[0]  # the id or the options do not fit: nothing has been examined
     _show(env_id, report)
     if not report.passed:
         raise typer.Exit(1)
-
-
-def read_options(settings: list[str]) -> dict[str, Any]:
-    """`key=value` pairs as a dictionary; values are YAML, and a dot in a key goes down into a mapping.
-
-    Raises:
-        ConfigError: a setting is not of that form.
-    """
-    import yaml
-
-    from agent_rl.config import ConfigError
-
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        *sections, last = key.split(".")
-        inner: Any = values
-        for section in sections:
-            inner = inner.setdefault(section, {}) if isinstance(inner, dict) else None
-        if not equals or not last or not isinstance(inner, dict):
-            raise ConfigError(f"{setting!r}: write key=value, for example size=8 or games.train=4")
-        try:
-            inner[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
-    return values
-
-
-def _has_expert(env_id: str, values: dict[str, Any]) -> bool:
-    """Whether the environment takes the option; with its expert, games come to an end, and there is more to check."""
-    from envs import make_env
-
-    try:
-        make_env(env_id, **values, expert=True).close()
-    except ValueError:
-        return False
-    return True
 
 
 def _show(env_id: str, report: Any) -> None:

@@ -71,9 +71,9 @@ class SftSettings(Settings):
 class TrainSettings(Settings):
     """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `group_size` episodes.
 
-    `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or `all_fail` teach an
-    objective with group advantages nothing, so they can be dropped; others are then played instead, until there are
-    `tasks_per_step` groups to learn from or `max_extra_groups` more have been played.
+    `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or `all_fail` differ
+    in penalties and other small change at most, so they can be dropped; others are then played instead, until there
+    are `tasks_per_step` groups to learn from or `max_extra_groups` more have been played.
     `checkpoint_every` and `eval_every` count rollout steps; 0 means only at the end (checkpoint) or never (evaluation).
     """
 
@@ -159,11 +159,23 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of sections, this is {type(values).__name__}")
     for override in overrides or []:
-        _apply_override(values, override)
+        _put(values, override, "key.path=value, for example train.group_size=8")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
+
+
+def read_options(settings: list[str]) -> dict[str, Any]:
+    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a mapping.
+
+    Raises:
+        ConfigError: a setting is not of that form.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _put(values, setting, "key=value, for example size=8 or games.train=4")
+    return values
 
 
 def dump_config(config: Config) -> str:
@@ -171,20 +183,19 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r}: write key.path=value, for example train.group_size=8")
+def _put(values: dict[str, Any], setting: str, form: str) -> None:
+    key, equals, text = setting.partition("=")
+    *sections, last = names = key.split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"{setting!r}: write {form}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
-    *sections, last = key.split(".")
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
+        raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
     for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
-        values = inner
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{setting!r}: {section!r} is a value, not a section")
     values[last] = value
 
 

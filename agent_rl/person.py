@@ -145,13 +145,13 @@ def _show_state(game: Game) -> None:
 
 
 def _read_line(prompt: str, commands: Sequence[str]) -> str | None:
-    """One line without the white space around it; None at the end of the input."""
+    """One line without the white space around it; None at the end of the input, and at Ctrl-C."""
     person = sys.stdin.isatty()
     if person:
         _complete(commands)
     try:
         text = input(prompt).strip()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         console.print()
         return None
     if not person:

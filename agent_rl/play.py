@@ -10,16 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.markup import escape
 
-from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.config import Config, ConfigError, load_config, read_options
 from agent_rl.display import console, held_stderr, say, show_ending, show_observation, show_outcome
 from agent_rl.person import play_person
 from agent_rl.run_folder import write_trajectories
-from envs import Task, TextEnv, make_env
+from envs import Task, TextEnv, make_env, reset_fault, step_fault
 from rollouts import Trajectory
-from rollouts.answers import reset_fault, step_fault
 from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
@@ -79,7 +77,7 @@ def config_to_play(what: str, settings: list[str]) -> tuple[Config, bool]:
     it came from a file."""
     if what.endswith((".yaml", ".yml")):
         return load_config(what, settings), True
-    env = {"id": what, "options": _options(settings)}
+    env = {"id": what, "options": read_options(settings)}
     return Config.model_validate({"run_folder": "runs/play", "env": env, "episode": {"max_turns": TURNS}}), False
 
 
@@ -190,21 +188,6 @@ def _check_policy(policy: str) -> None:
     near = difflib.get_close_matches(policy, (HUMAN, *PLAYERS), n=1)
     if near and policy != near[0] and not Path(policy).exists():
         raise ConfigError(f"--policy {policy!r}: no such checkpoint; did you mean {near[0]!r}?")
-
-
-def _options(settings: list[str]) -> dict[str, Any]:
-    """Options of an environment from `key=value`, or `key.inner=value`; values are YAML."""
-    options: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{setting!r}: write key=value, an option of the environment")
-        *sections, last = key.split(".")
-        inside = options
-        for section in sections:
-            inside = inside.setdefault(section, {})
-        inside[last] = yaml.safe_load(text)
-    return options
 
 
 def _file_name(env_id: str) -> str:

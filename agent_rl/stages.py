@@ -5,8 +5,10 @@
 <run_folder>/train/    the reinforcement run, with checkpoints/
 """
 
+import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -20,9 +22,11 @@ from agent_rl.session import Session
 from agent_rl.supervised import expert_episodes, warm_start
 from agent_rl.task_sampler import spread, training_tasks
 from agent_rl.trainer import Trainer, checkpoint_to_resume
-from envs import make_env
-from rollouts.players import make_player
-from rollouts.seeds import derive_seed
+from envs import Task, TextEnv, make_env
+from rollouts import StopReason
+from rollouts.players import RandomPlayer
+from rollouts.renderer import byte_renderer
+from rollouts.scripted_episode import run_scripted_episode
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -67,23 +71,67 @@ def init(config: Config) -> Path:
 
 
 def corpus(config: Config) -> list[str]:
-    """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands."""
+    """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands.
+
+    They are walked in this process, without Ray: a walk in which the environment fails is left out, with a line that
+    says so, but an environment that does not come back is waited for.
+
+    Raises:
+        ConfigError: the environment failed in all of them.
+    """
     env = make_env(config.env.id, **config.env.options)
     tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
+    settings = config.episode.model_copy(update={"max_turns": _CORPUS_TURNS})
     texts = [f" {word} {number}" for word in env.words() for number in range(1, 10)] * _WORD_WEIGHT
+    player = RandomPlayer(env, config.seed)
+    failures = []
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
-            player = make_player("random", env, task, derive_seed(config.seed, task.id))
-            observation, info = env.reset(seed=task.seed, options={"task": task})
-            texts += [observation, *info.get("admissible_commands", ())]
-            for _ in range(_CORPUS_TURNS):
-                observation, _, terminated, truncated, info = env.step(player.choose(observation, info) or "")
-                texts += [observation, *info.get("admissible_commands", ())]
-                if terminated or truncated:
-                    break
+            read = ReadEnv(env)
+            walk = asyncio.run(run_scripted_episode(read, task, player, byte_renderer(), settings))
+            if walk.stop_reason is StopReason.ENV_ERROR:
+                failures.append(f"task {task.id!r}: {walk.error}")
+            else:
+                texts += read.texts()
             advance(task.family)
     env.close()
+    if len(failures) == len(tasks):
+        raise ConfigError(
+            f"env.id {config.env.id!r}: it failed in all {len(tasks)} tasks that were tried: {failures[0]}"
+        )
+    if failures:
+        say(f"the environment failed in {len(failures)} of {len(tasks)} tasks, which are left out: {failures[0]}")
     return texts
+
+
+class ReadEnv(TextEnv):
+    """An environment during one episode, whose answers are kept."""
+
+    def __init__(self, env: TextEnv) -> None:
+        self._env = env
+        self._answers: list[tuple[Any, ...]] = []
+        self.action_space, self.observation_space = env.action_space, env.observation_space
+
+    def tasks(self, split: str) -> list[Task]:
+        return self._env.tasks(split)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        answer = self._env.reset(seed=seed, options=options)
+        self._answers.append(answer)
+        return answer
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        answer = self._env.step(action)
+        self._answers.append(answer)
+        return answer
+
+    def texts(self) -> list[str]:
+        """The observations, and the commands that each choice was made from; for an episode without a wrong answer."""
+        *before, (last, *_) = self._answers
+        found: list[str] = []
+        for observation, *_, info in before:
+            found += [observation, *(info.get("admissible_commands") or ())]
+        return [*found, last]
 
 
 def sft(config: Config) -> Path:

@@ -1,8 +1,9 @@
 """Text environments: gymnasium environments whose observation and action are strings."""
 
+from envs.answers import reset_fault, step_fault
 from envs.conformance import check_env
 from envs.registry import make_env
 from envs.task import Task
 from envs.text_env import TextEnv
 
-__all__ = ["Task", "TextEnv", "check_env", "make_env"]
+__all__ = ["Task", "TextEnv", "check_env", "make_env", "reset_fault", "step_fault"]

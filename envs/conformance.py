@@ -1,6 +1,7 @@
 """Does an environment keep the contract of text environments? A check that people run on their own."""
 
 import contextlib
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -91,6 +92,9 @@ def examine_env(
         except Trouble as trouble:
             hung = isinstance(trouble, Hang)
             wrong.append(str(trouble))
+        except (Exception, SystemExit) as error:
+            # Whatever else the environment's attributes and values do when one looks at them; it costs this check only.
+            wrong.append(_surprise(error))
         new = [sentence for sentence in wrong if sentence not in said]
         said.update(new)
         if wrong and not new:
@@ -103,3 +107,11 @@ def examine_env(
             examination.close()
     caller.close()
     return Report(checks=tuple(checks))
+
+
+def _surprise(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"looking at it raised {type(error).__name__}: {error} ({last.filename}:{last.lineno}); keep to the types that "
+        "envs.TextEnv tells, and let its attributes and values be read and compared"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs.answers import RESET, STEP, shape_fault
 from envs.task import Task
 from envs.text_env import TextEnv
 
@@ -37,7 +38,18 @@ class Moment:
 
     @property
     def over(self) -> bool:
-        return bool(self.terminated) or bool(self.truncated)
+        """Whether it is; so it counts too where the flags cannot say, for then there is no going on."""
+        return holds(self.terminated, otherwise=True) or holds(self.truncated, otherwise=True)
+
+    @property
+    def success(self) -> bool:
+        return holds(self.info.get("success"))
+
+    @property
+    def commands(self) -> list[str] | None:
+        """The texts among the commands that it lists; None where it lists none."""
+        listed = self.info.get("admissible_commands")
+        return [text for text in listed if isinstance(text, str)] if isinstance(listed, list | tuple) else None
 
     @property
     def where(self) -> str:
@@ -47,7 +59,8 @@ class Moment:
         """What two plays of the same commands must have in common."""
         told = {key: self.info[key] for key in _COMPARED if key in self.info}
         ending = {"terminated": self.terminated, "truncated": self.truncated}
-        return {"observation": self.observation, "reward": self.reward, **ending, **told}
+        essence = {"observation": self.observation, "reward": self.reward, **ending, **told}
+        return {key: value for key, value in essence.items() if value is not None}
 
 
 @dataclass
@@ -117,19 +130,21 @@ class Subject:
     def reset(self, task: Task) -> Moment:
         label = f"reset of task {task.id!r}"
         returned = self._try(label, lambda: self.env.reset(seed=task.seed, options={"task": task}))
-        if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], Mapping):
-            raise Trouble(f"{label} returned {_short(returned)}; return a text and a dictionary: observation, info")
+        if fault := shape_fault(returned, RESET):
+            raise Trouble(f"{label} {fault} (it was {shown(returned)})")
         return Moment(command=None, observation=returned[0], info=dict(returned[1]))
 
     def step(self, command: str) -> Moment:
-        label = f"step({_short(command)})"
+        label = f"step({shown(command)})"
         returned = self._try(label, lambda: self.env.step(command))
         return moment_of(command, returned)
 
-    def attempt(self, label: str, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    def attempt(
+        self, label: str, act: Callable[[], Any], *, seconds: float | None = None
+    ) -> tuple[Any, BaseException | None]:
         """What a call returned, and what it raised."""
         try:
-            return self.caller.call(label, act), None
+            return self.caller.call(label, act, seconds=seconds), None
         except Hang:
             raise
         except (Exception, SystemExit) as error:
@@ -149,13 +164,10 @@ def moment_of(command: str, returned: Any) -> Moment:
     """The moment that `step` returned.
 
     Raises:
-        Trouble: that is not five values of which the last is a dictionary.
+        Trouble: that is not five values of which the last is a mapping.
     """
-    if not isinstance(returned, tuple) or len(returned) != 5 or not isinstance(returned[4], Mapping):
-        raise Trouble(
-            f"step({_short(command)}) returned {_short(returned)}; return five values: observation, reward, "
-            "terminated, truncated, info"
-        )
+    if fault := shape_fault(returned, STEP):
+        raise Trouble(f"step({shown(command)}) {fault} (it was {shown(returned)})")
     observation, reward, terminated, truncated, info = returned
     return Moment(
         command=command,
@@ -167,6 +179,15 @@ def moment_of(command: str, returned: Any) -> Moment:
     )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def holds(value: Any, *, otherwise: bool = False) -> bool:
+    """Whether a value counts as true; `otherwise` where it cannot say, as an array of several cannot."""
+    try:
+        return bool(value)
+    except Exception:
+        return otherwise
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence, cut off where it is long."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,18 +1,20 @@
 """What the conformance check looks at, one function each; they write what is wrong into a list of sentences."""
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Text
 
-from envs.conformance_calls import Hang, Moment, Subject, Trouble, moment_of
+from envs.answers import RESET, STEP, value_faults
+from envs.conformance_calls import Hang, Moment, Subject, Trouble, holds, moment_of, shown
 from envs.conformance_examination import LONGER, NONSENSE, Examination, differ, play_to_the_end, spread
 from envs.task import Task
+from envs.text_env import TextEnv
 
 Wrong = list[str]
+LONGER_LIST = 10
+"""How many times longer than another call the list of tasks may take."""
 _NOT_A_SPLIT = "no such split"
 
 
@@ -27,25 +29,33 @@ def look_at_tasks(this: Examination, wrong: Wrong) -> str:
     this.chosen = spread(found, this.task_count)
     returned, error = this.subject.attempt(f"tasks({_NOT_A_SPLIT!r})", lambda: env.tasks(_NOT_A_SPLIT))
     if not isinstance(error, ValueError):
-        what = f"raised {type(error).__name__}" if error is not None else f"returned {len(returned or ())} tasks"
+        count = f"{len(returned)} tasks" if isinstance(returned, list) else shown(returned)
+        what = f"raised {type(error).__name__}" if error is not None else f"returned {count}"
         wrong.append(f"tasks({_NOT_A_SPLIT!r}) {what}; raise ValueError for a split that is not known")
-    words = this.caller.call("words()", env.words)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    words, error = this.subject.attempt("words()", lambda: env.words())
+    if error is not None:
+        wrong.append(f"words() raised {type(error).__name__}: {error}; return a list of texts, or leave the method out")
+    elif not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         wrong.append("words() does not return a list of texts; return one, or leave the method out")
     return ", ".join(f"{split}: {len(tasks)}" for split, tasks in found.items())
 
 
 def _tasks_of(this: Examination, split: str, wrong: Wrong) -> list[Task]:
-    env, limit = this.subject.env, 10 * this.caller.seconds
-    try:
-        tasks = this.caller.call(f"tasks({split!r})", lambda: env.tasks(split), seconds=limit)
-        again = this.caller.call(f"tasks({split!r})", lambda: env.tasks(split), seconds=limit)
-    except ValueError as error:
-        if split == env.splits[0]:
-            raise Trouble(
-                f"tasks({split!r}) raised ValueError: {error}; the first of splits must have tasks"
-            ) from error
-        return []
+    subject, env = this.subject, this.subject.env
+    returned = []
+    for _ in range(2):
+        tasks, error = subject.attempt(
+            f"tasks({split!r})", lambda: env.tasks(split), seconds=LONGER_LIST * this.caller.seconds
+        )
+        returned.append(tasks)
+        if error is not None:
+            raised = f"tasks({split!r}) raised {type(error).__name__}: {error}"
+            if split == env.splits[0]:
+                raise Trouble(f"{raised}; the first of splits must have tasks") from error
+            if not isinstance(error, ValueError):
+                wrong.append(f"{raised}; return the tasks of each of splits, or raise ValueError where there is none")
+            return []
+    tasks, again = returned
     if not isinstance(tasks, list) or not all(isinstance(task, Task) for task in tasks):
         raise Trouble(f"tasks({split!r}) does not return a list of envs.Task; return one")
     if tasks != again:
@@ -75,10 +85,11 @@ def look_at_resets(this: Examination, wrong: Wrong) -> None:
         first = this.walk(task)[0]
         if not isinstance(first.observation, str) or not first.observation.strip():
             wrong.append(
-                f"reset returned the observation {first.observation!r}; return a text that says what there is to do"
+                f"reset returned the observation {shown(first.observation)}; return a text that says what there is "
+                "to do"
             )
             return
-        if first.info.get("success") is True:
+        if first.success:
             wrong.append("reset says success: True; an episode cannot be won before the first command")
             return
 
@@ -92,31 +103,19 @@ def look_at_types(this: Examination, wrong: Wrong) -> None:
 
 
 def _type_errors(moment: Moment) -> dict[str, str]:
-    def wrong(what: str, value: Any, way_out: str) -> str:
-        return f"{moment.where} returned the {what} {value!r} ({type(value).__name__}); {way_out}"
-
-    errors = {}
-    if not isinstance(moment.observation, str):
-        errors["observation"] = wrong("observation", moment.observation, "return a text")
-    number = isinstance(moment.reward, int | float) and not isinstance(moment.reward, bool)
-    if not number or not math.isfinite(moment.reward):
-        errors["reward"] = wrong(
-            "reward", moment.reward, "return a finite number, float(...) of it where it is numpy's"
+    """What ends an episode in training, and what would only puzzle there."""
+    values = {name: getattr(moment, name) for name in (RESET if moment.command is None else STEP)}
+    faults = value_faults(values)
+    errors = {
+        name: f"{moment.where} {fault} (it was {shown(values.get(name, moment.info.get(name)))})"
+        for name, fault in faults.items()
+    }
+    listed = moment.commands or []
+    if "admissible_commands" not in errors and (not all(listed) or len(set(listed)) < len(listed)):
+        errors["admissible_commands"] = (
+            f"{moment.where} returned the admissible_commands {shown(listed)}; return a list of different texts that "
+            "are not empty, or leave the key out"
         )
-    for name in ("terminated", "truncated"):
-        if not isinstance(getattr(moment, name), bool):
-            errors[name] = wrong(name, getattr(moment, name), "return True or False, bool(...) of it")
-    if not isinstance(moment.info.get("success"), bool):
-        way_out = "put a bool under info['success'], after reset too"
-        errors["success"] = wrong("success", moment.info.get("success"), way_out)
-    listed = moment.info.get("admissible_commands", [])
-    texts = isinstance(listed, list) and all(isinstance(command, str) and command for command in listed)
-    if not texts or len(set(listed)) < len(listed):
-        way_out = "return a list of different texts that are not empty, or leave the key out"
-        errors["admissible_commands"] = wrong("admissible_commands", listed, way_out)
-    if not isinstance(moment.info.get("expert_command", ""), str):
-        way_out = "return a text, and leave the key out where the expert has nothing to say"
-        errors["expert_command"] = wrong("expert_command", moment.info["expert_command"], way_out)
     return errors
 
 
@@ -126,11 +125,9 @@ def look_at_texts(this: Examination, wrong: Wrong) -> None:
         raise Trouble(f"observation_space is {space}; make it a gymnasium.spaces.Text, or leave it as it is")
     for moment in this.moments():
         text = moment.observation
-        if not isinstance(text, str) or text in space:
+        if "observation" in _type_errors(moment) or text in space:
             continue
-        if not text.isascii() and any(0xD800 <= ord(sign) <= 0xDFFF for sign in text):
-            way_out = "it has half a character (a lone surrogate), which cannot be written as UTF-8"
-        elif len(text) > space.max_length:
+        if len(text) > space.max_length:
             way_out = f"it has {len(text)} characters and the space allows {space.max_length}; shorten it"
         else:
             strange = sorted(set(text) - space.character_set)
@@ -142,10 +139,10 @@ def look_at_texts(this: Examination, wrong: Wrong) -> None:
 def look_at_commands(this: Examination, wrong: Wrong) -> str:
     space = this.subject.env.action_space
     for moment in this.moments():
-        listed = moment.info.get("admissible_commands")
-        if not isinstance(listed, list):
+        listed = moment.commands
+        if listed is None:
             continue
-        outside = [command for command in listed if isinstance(command, str) and command not in space]
+        outside = [command for command in listed if command not in space]
         if outside:
             wrong.append(f"{moment.where} lists the command {outside[0]!r}, which is not in action_space; widen that")
             break
@@ -153,15 +150,15 @@ def look_at_commands(this: Examination, wrong: Wrong) -> str:
         if isinstance(expert, str) and not moment.over and expert not in listed:
             wrong.append(f"{moment.where} gives the expert_command {expert!r}, which it does not list as admissible")
             break
-    first = this.walk(this.tasks()[0])[0].info
-    told = "lists its commands" if "admissible_commands" in first else "lists no commands"
-    return f"{told}, {'has' if 'expert_command' in first else 'shows no'} expert"
+    first = this.walk(this.tasks()[0])[0]
+    told = "lists its commands" if first.commands is not None else "lists no commands"
+    return f"{told}, {'has an' if first.info.get('expert_command') is not None else 'shows no'} expert"
 
 
 def look_at_nonsense(this: Examination, wrong: Wrong) -> None:
     """A command that means nothing is answered, and the episode goes on."""
     subject = this.subject
-    info = this.walk(this.tasks()[0])[0].info
+    listed = this.walk(this.tasks()[0])[0].commands
     subject.reset(this.tasks()[0])
     for command in NONSENSE:
         shown = command if len(command) < 50 else f"{command[:10]}... ({len(command)} characters)"
@@ -173,7 +170,7 @@ def look_at_nonsense(this: Examination, wrong: Wrong) -> None:
             )
             return
         moment = moment_of(command, returned)
-        if moment.over and command not in info.get("admissible_commands", [command]):
+        if moment.over and listed is not None and command not in listed:
             wrong.append(f"step({shown!r}) ended the episode though it is not admissible; let the episode go on")
             return
         if moment.over:
@@ -230,7 +227,7 @@ def look_at_endings(this: Examination, wrong: Wrong) -> str:
                 wrong.append(sentence)
                 return ""
         if moments[-1].over:
-            ended.append("success" if moments[-1].info.get("success") is True else "no success")
+            ended.append("success" if moments[-1].success else "no success")
             _look_after_the_end(this, task, wrong)
         if wrong:
             return ""
@@ -240,9 +237,9 @@ def look_at_endings(this: Examination, wrong: Wrong) -> str:
 
 
 def _ending_error(moment: Moment) -> str:
-    if moment.info.get("success") is True and not moment.terminated:
+    if moment.success and not holds(moment.terminated):
         return f"{moment.where} says success without terminated; return terminated=True when the task is done"
-    if moment.terminated and moment.truncated:
+    if holds(moment.terminated) and holds(moment.truncated):
         return (
             f"{moment.where} says terminated and truncated at once; truncated is only for an episode that is cut short "
             "before it is decided"
@@ -259,7 +256,7 @@ def _look_after_the_end(this: Examination, task: Task, wrong: Wrong) -> None:
             "again that it is over"
         )
         return
-    if subject.reset(task).essence() != this.walk(task)[0].essence():
+    if differ(this.walk(task)[:1], [subject.reset(task)]):
         wrong.append("reset after the end of an episode gave another beginning; let reset set everything back")
 
 
@@ -275,6 +272,9 @@ def look_at_clones(this: Examination, wrong: Wrong) -> str:
         wrong.append(
             f"clone raised {type(error).__name__}: {error}; raise NotImplementedError where it cannot be copied"
         )
+        return ""
+    if not isinstance(returned, TextEnv):
+        wrong.append(f"clone returned {shown(returned)}; return a second environment, or raise NotImplementedError")
         return ""
     twin = Subject(returned, this.caller)
     ours, theirs = list(begun), list(begun)

@@ -1,11 +1,13 @@
 """An environment that is being examined: its copies, and the games that were played in it so far."""
 
 import copy
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs.answers import is_bool
 from envs.conformance_calls import Caller, Moment, Subject, Trouble
 from envs.task import Task
 from envs.text_env import TextEnv
@@ -65,7 +67,7 @@ class Examination:
             for number in range(self.steps):
                 if moments[-1].over:
                     break
-                command = NONSENSE[0] if number == 1 else choose(moments[-1].info, rng, follow=rng.random() < 0.5)
+                command = NONSENSE[0] if number == 1 else choose(moments[-1], rng, follow=rng.random() < 0.5)
                 moments.append(self.subject.step(command))
             self._walks[task] = moments
         return self._walks[task]
@@ -102,13 +104,12 @@ class Examination:
         return made
 
 
-def choose(info: Mapping[str, Any], rng: random.Random, *, follow: bool) -> str:
+def choose(moment: Moment, rng: random.Random, *, follow: bool) -> str:
     """A command: the expert's if `follow` and there is one, else one that is listed, else one of a few words."""
-    expert, listed = info.get("expert_command"), info.get("admissible_commands")
+    expert = moment.info.get("expert_command")
     if follow and isinstance(expert, str):
         return expert
-    usable = [command for command in listed if isinstance(command, str)] if isinstance(listed, list | tuple) else []
-    return rng.choice(usable or _SAID_ANYWHERE)
+    return rng.choice(moment.commands or _SAID_ANYWHERE)
 
 
 def spread(found: Mapping[str, Sequence[Task]], count: int) -> list[Task]:
@@ -127,14 +128,25 @@ def differ(walk: Sequence[Moment], again: Sequence[Moment]) -> str:
     for number, (one, other) in enumerate(zip(walk, again, strict=True)):
         first, second = one.essence(), other.essence()
         for key in sorted({*first, *second}):
-            if first.get(key) != second.get(key):
+            if _comparable(first.get(key)) != _comparable(second.get(key)):
                 return f"{one.where} (command {number}) gave {key} {first.get(key)!r}, then {second.get(key)!r}"
     return ""
+
+
+def _comparable(value: Any) -> Any:
+    """Plain values as they are; others, whose `==` may be no bool (arrays) or never hold (NaN), as type and text."""
+    if is_bool(value):
+        return bool(value)
+    if isinstance(value, list | tuple):
+        return [_comparable(each) for each in value]
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return type(value), repr(value)
 
 
 def play_to_the_end(this: Examination, task: Task) -> list[Moment]:
     rng = random.Random(f"{this.seed}:end:{task.id}")
     moments = [this.subject.reset(task)]
     while not moments[-1].over and len(moments) <= LONGER * this.steps:
-        moments.append(this.subject.step(choose(moments[-1].info, rng, follow=rng.random() < 0.9)))
+        moments.append(this.subject.step(choose(moments[-1], rng, follow=rng.random() < 0.9)))
     return moments

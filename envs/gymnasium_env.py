@@ -7,6 +7,7 @@ from typing import Any, Self, SupportsFloat
 import gymnasium
 from gymnasium.spaces import Discrete, Text
 
+from envs.answers import is_bool
 from envs.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
 from envs.task import Task
 from envs.text_env import TextEnv
@@ -137,7 +138,7 @@ class GymnasiumEnv(TextEnv):
 
     def _is_success(self, info: Mapping[str, Any], terminated: bool) -> bool:
         own = info.get("success")
-        return terminated and (own if isinstance(own, bool) else self.succeeded(self._return))
+        return terminated and (bool(own) if is_bool(own) else self.succeeded(self._return))
 
     def _takes(self, action: str) -> bool:
         if not self._names:

@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -50,23 +51,21 @@ def make_env(env_id: str, **options: Any) -> TextEnv:
     Raises:
         ValueError: the id or one of the options is not known, or does not fit; the message says what is.
     """
-    target = BUILT_IN.get(env_id) or _announced(env_id)
-    if target is not None:
-        return _build(env_id, _class_at(env_id, target), options)
-    if ":" in env_id:
-        module_name, _, name = env_id.partition(":")
-        found = getattr(_import(env_id, module_name), name, None)
-        if found is not None:
-            return _build(env_id, found, options)
-        if name not in gymnasium.registry:
-            raise ValueError(
-                f"env.id: module {module_name!r} has no class {name!r}{_near(name, _classes(module_name))}; and it "
-                "registers no gymnasium environment of that name"
-            )
-        return _from_gymnasium(env_id, name, options)
-    if env_id in gymnasium.registry:
-        return _from_gymnasium(env_id, env_id, options)
-    raise ValueError(_unknown(env_id))
+    maker = _maker(env_id)
+    _check_options(env_id, maker, options)
+    env = maker(**options)
+    if not isinstance(env, TextEnv):
+        raise ValueError(f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env")
+    return env
+
+
+def takes_option(env_id: str, name: str) -> bool:
+    """Whether an environment has an option of that name; nothing is built.
+
+    Raises:
+        ValueError: the id is not known.
+    """
+    return name in inspect.signature(_maker(env_id)).parameters
 
 
 def list_environments() -> list[EnvEntry]:
@@ -85,6 +84,27 @@ def list_environments() -> list[EnvEntry]:
     return entries
 
 
+def _maker(env_id: str) -> Callable[..., Any]:
+    """What makes the environment when it is called with the options."""
+    target = BUILT_IN.get(env_id) or _announced(env_id)
+    if target is not None:
+        return _checked(env_id, _class_at(env_id, target))
+    if ":" in env_id:
+        module_name, _, name = env_id.partition(":")
+        found = getattr(_import(env_id, module_name), name, None)
+        if found is not None:
+            return _checked(env_id, found)
+        if name not in gymnasium.registry:
+            raise ValueError(
+                f"env.id: module {module_name!r} has no class {name!r}{_near(name, _classes(module_name))}; and it "
+                "registers no gymnasium environment of that name"
+            )
+        return _from_gymnasium(env_id, name)
+    if env_id in gymnasium.registry:
+        return _from_gymnasium(env_id, env_id)
+    raise ValueError(_unknown(env_id))
+
+
 def _announced(env_id: str) -> str | None:
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=env_id))
     targets = {point.value for point in points}
@@ -98,7 +118,7 @@ def _announced(env_id: str) -> str | None:
 def _import(env_id: str, module_name: str) -> Any:
     try:
         return importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, SyntaxError) as error:
         raise ValueError(f"env.id: cannot import {module_name!r} for {env_id!r}: {error}") from error
 
 
@@ -112,39 +132,31 @@ def _class_at(env_id: str, target: str) -> Any:
     return found
 
 
-def _from_gymnasium(env_id: str, gymnasium_id: str, options: dict[str, Any]) -> TextEnv:
+def _from_gymnasium(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
     spec = gymnasium.registry[gymnasium_id]
     try:
         creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     except (ImportError, AttributeError, gymnasium.error.Error) as error:
         raise ValueError(f"env.id: {env_id!r} needs what is not installed: {error}") from error
     if inspect.isclass(creator) and issubclass(creator, TextEnv):
-        return _build(env_id, creator, {**spec.kwargs, **options})
-    return _wrap(env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True), options)
+        return partial(_checked(env_id, creator), **spec.kwargs)
+    return partial(GymnasiumEnv, env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True))
 
 
-def _build(env_id: str, env_class: Any, options: dict[str, Any]) -> TextEnv:
+def _checked(env_id: str, env_class: Any) -> Callable[..., Any]:
     if inspect.isclass(env_class) and issubclass(env_class, gymnasium.Env) and not issubclass(env_class, TextEnv):
-        return _wrap(env_id, env_class, options)
+        return partial(GymnasiumEnv, env_id, env_class)
     if inspect.isabstract(env_class):
         missing = ", ".join(sorted(env_class.__abstractmethods__))
         raise ValueError(f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them (docs/environments.md)")
     if not callable(env_class):
         raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is no class")
-    _check_options(env_id, env_class, options)
-    env = env_class(**options)
-    if not isinstance(env, TextEnv):
-        raise ValueError(f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env")
-    return env
+    maker: Callable[..., Any] = env_class
+    return maker
 
 
-def _wrap(env_id: str, make: Any, options: dict[str, Any]) -> TextEnv:
-    _check_options(env_id, partial(GymnasiumEnv, env_id, make), options)
-    return GymnasiumEnv(env_id, make, **options)
-
-
-def _check_options(env_id: str, env_class: Any, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(env_class).parameters.values()
+def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(maker).parameters.values()
     known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     missing = [name for name in needed if name not in options]
@@ -155,7 +167,8 @@ def _check_options(env_id: str, env_class: Any, options: dict[str, Any]) -> None
     for name in options:
         if name == "expert" and name not in known:
             raise ValueError(
-                f"env.options: {env_id} has no expert (no option 'expert'), which a warm start needs; train without one"
+                f"env.options: {env_id} has no expert (no option 'expert'); use random instead, or leave out the warm "
+                "start"
             )
         if name not in known:
             raise ValueError(f"env.options: {env_id} has no option {name!r}{_near(name, known)}")

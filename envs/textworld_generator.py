@@ -14,7 +14,7 @@ from typing import Any
 
 from envs.alfworld_index import cache_root
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
 SPLITS = ("train", "valid")
 CHALLENGES: dict[str, dict[str, Any]] = {
@@ -26,8 +26,8 @@ CHALLENGES: dict[str, dict[str, Any]] = {
 """The challenges there are, with what is set for them where nobody says otherwise."""
 
 Progress = Callable[[int, int], None]
-_GAMES_PER_SEED = 100_000
-_MOST_GAMES = _GAMES_PER_SEED // 2
+_MOST_GAMES = 50_000
+_LARGEST_SEED = 2**31 - 1
 _DRAWS_PER_GAME = 20
 
 
@@ -50,7 +50,7 @@ class GameSettings:
     def __post_init__(self) -> None:
         if self.challenge not in CHALLENGES:
             raise ValueError(f"games.challenge: {self.challenge!r} is not known{_hint(self.challenge, CHALLENGES)}")
-        for key, least, most in (("train", 1, _MOST_GAMES), ("valid", 0, _MOST_GAMES), ("seed", 0, 40_000)):
+        for key, least, most in (("train", 1, _MOST_GAMES), ("valid", 0, _MOST_GAMES), ("seed", 0, _LARGEST_SEED)):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise ValueError(f"games.{key}: {value!r} is not a whole number from {least} to {most}")
@@ -119,8 +119,7 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
     from textworld.generator.inform7 import CouldNotCompileGameError, compile_inform7_game, generate_inform7_source
 
     for draw in range(_DRAWS_PER_GAME):
-        first = settings.seed * _GAMES_PER_SEED + (0 if split == "train" else _MOST_GAMES)
-        game = _draw(settings, split, (first + index) * _DRAWS_PER_GAME + draw)
+        game = _draw(settings, split, _game_seed(settings.seed, split, index, draw))
         # The description of the whole game, with its texts.
         source = generate_inform7_source(game)
         if source not in seen:
@@ -137,6 +136,12 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
     except (CouldNotCompileGameError, OSError) as error:
         raise ValueError(f"games: the compiler in the textworld package cannot make {path.name}: {error}") from error
     path.with_suffix(".ni").unlink()
+
+
+def _game_seed(*parts: int | str) -> int:
+    """A seed that numpy takes (it refuses what needs more than 32 bits), of its own for each draw of each game."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4]) & _LARGEST_SEED
 
 
 def _draw(settings: GameSettings, split: str, seed: int) -> Any:

@@ -9,13 +9,12 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from envs import Task
-from rollouts.jobs import Job, settle
+from rollouts.jobs import Job, group_jobs, settle
 from rollouts.lifeline import end_with
 from rollouts.players import PlayerName
 from rollouts.schedule import Schedule
@@ -125,11 +124,6 @@ class RolloutPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def tasks(self, split: str) -> list[Task]:
-        """The environment's tasks of a split (ValueError where it has none)."""
-        tasks: list[Task] = _get(self._workers[0].tasks.remote(split))
-        return tasks
-
     def start_policy(self, model_folder: str | Path | None = None, *, version: int = 0) -> None:
         """Start the engine, where `serve` was False, with the weights of `model_folder` (default: the pool's)."""
         assert self._policy is None, "the policy is already being served"
@@ -153,27 +147,15 @@ class RolloutPool:
     ) -> list[TrajectoryGroup]:
         """Play every task `group_size` times: one group a task, in the order of `tasks`.
 
-        An episode's seeds depend on `seed`, its task and its number in the group, not on who plays it when.
+        An episode's seeds depend on `seed`, its task and its number among the task's episodes, not on who plays it
+        when; so the groups of a task that comes twice differ.
         `on_episode` is called with each trajectory as it ends.
 
         Raises:
             ValueError: a task cannot be played by anybody (see `run_episode`).
             RuntimeError: the engine died.
         """
-        numbers = count()
-        groups = [
-            [
-                Job(
-                    number=next(numbers),
-                    task=task,
-                    method="run",
-                    arguments={"temperature": temperature, "seed": derive_seed(seed, task.split, task.id, member)},
-                )
-                for member in range(group_size)
-            ]
-            for task in tasks
-        ]
-        played = self._play(groups, on_episode)
+        played = self._play(group_jobs(tasks, group_size, temperature=temperature, seed=seed), on_episode)
         if any(episode.stop_reason is StopReason.POLICY_ERROR for episode in played):
             self._check_policy(played)
         members = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]

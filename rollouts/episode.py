@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from envs import Task, TextEnv
-from rollouts.answers import reset_fault, step_fault
+from envs import Task, TextEnv, reset_fault, step_fault
 from rollouts.renderer import Renderer
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings

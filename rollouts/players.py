@@ -40,11 +40,11 @@ class ExpertPlayer:
         Raises:
             ValueError: the episode begins without advice: the environment has no expert, or was not asked for it.
         """
-        if not self._advised and "expert_command" not in info:
+        if not self._advised and info.get("expert_command") is None:
             raise ValueError(
-                f"task {self._task.id!r}: environment {self._task.env_id!r} gives no expert_command, which an "
-                "expert's episode needs; ask it for its expert (env.options, expert: true), or do without: train "
-                "without a warm start, compare with --model random"
+                f"task {self._task.id!r}: environment {self._task.env_id!r} gives no expert_command; ask it for its "
+                "expert (env.options, expert: true); where it has no expert, use random instead, or leave out the "
+                "warm start"
             )
         self._advised = True
         return info.get("expert_command") or None

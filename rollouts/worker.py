@@ -64,10 +64,6 @@ class RolloutWorker:
         """Let `policy` play from now on."""
         self._policy = policy
 
-    async def tasks(self, split: str) -> list[Task]:
-        async with self._environment(None) as env:
-            return env.tasks(split)
-
     async def run(self, task: Task, *, temperature: float, seed: int | None, number: int = 0) -> Trajectory:
         """One episode of the policy (see `run_episode`); `number` is what its calls are noted under."""
         assert self._policy is not None, "the policy has not been started"
@@ -109,7 +105,7 @@ class RolloutWorker:
         return make_env(self._plan.env_id, **self._plan.env_options)
 
     @asynccontextmanager
-    async def _environment(self, task: Task | None, number: int = 0) -> AsyncIterator[TextEnv]:
+    async def _environment(self, task: Task, number: int) -> AsyncIterator[TextEnv]:
         async with self._slots:
             same = next((slot for slot in self._free if slot[1] == task), None)
             slot = same or (self._free[0] if self._free else None)

@@ -6,15 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from agent_rl.cli_envs import read_options
-from agent_rl.config import ConfigError
-
 HELPERS = Path(__file__).parents[1] / "rollouts"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+BROKEN = """
+import time
+from envs import TextEnv
+from number_env import NumberEnv
+
+class Raises(NumberEnv):
+    def __init__(self):
+        raise RuntimeError("no server")
+
+class Hangs(NumberEnv):
+    def __init__(self):
+        time.sleep(100)
+
+class Counts(NumberEnv):
+    made = 0
+    def __init__(self, expert=False):
+        Counts.made += 1
+        if Counts.made > 1:
+            raise ValueError("only one at a time")
+        super().__init__(expert=expert)
+"""
+
+
+def run(*arguments: str, path: Path = HELPERS) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent_rl.cli", "envs", *arguments]
-    environment = {"PYTHONPATH": f"{HELPERS}:{HELPERS.parents[1]}", "COLUMNS": "160"}
+    environment = {"PYTHONPATH": f"{HELPERS}:{HELPERS.parents[1]}:{path}", "COLUMNS": "160"}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
@@ -38,25 +58,30 @@ def test_a_check_that_fails() -> None:
     assert ended.stdout.endswith("number_env:NumberEnv: 2 of 13 checks failed\n")
 
 
+def test_an_environment_that_cannot_be_made_fails_its_check(tmp_path: Path) -> None:
+    (tmp_path / "broken_env.py").write_text(BROKEN)
+    ended = run("check", "broken_env:Raises", path=tmp_path)
+    assert ended.returncode == 1
+    assert "making the environment raised RuntimeError: no server" in ended.stdout
+    ended = run("check", "broken_env:Hangs", "--seconds", "0.5", path=tmp_path)
+    assert ended.returncode == 1
+    assert "making the environment had not come back after 0.5 seconds" in ended.stdout
+    ended = run("check", "broken_env:Counts", path=tmp_path)
+    assert ended.returncode == 1
+    assert "making the environment raised ValueError: only one at a time" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("taxii",), "env.id: 'taxii' is not known; did you mean 'taxi'?"),
         (("taxi", "vlid=3"), "env.options: taxi has no option 'vlid'; did you mean 'valid'?"),
         (("taxi", "valid"), "'valid': write key=value"),
+        (("taxi", "train=-1"), "env.options: train: -1 is not a whole number"),
+        (("alfworld", "games=3", "games.train=4"), "'games.train=4': 'games' is a value, not a section"),
     ],
 )
 def test_bad_input(arguments: tuple[str, ...], message: str) -> None:
     ended = run("check", *arguments)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"error: {message}")
-
-
-def test_options_are_yaml_and_may_go_down() -> None:
-    values = read_options(["size=8", "games.train=4", "games.settings={level: 3}", "data=~/games"])
-    assert values == {"size": 8, "games": {"train": 4, "settings": {"level": 3}}, "data": "~/games"}
-    for wrong in ("size", "=3", "size.=3", "a=["):
-        with pytest.raises(ConfigError, match=r"write key=value|not valid YAML"):
-            read_options([wrong])
-    with pytest.raises(ConfigError, match=r"'a\.b=2': write key=value"):
-        read_options(["a=1", "a.b=2"])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_rl.config import ConfigError, dump_config, load_config
+from agent_rl.config import ConfigError, dump_config, load_config, read_options
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -63,3 +63,26 @@ def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
         load_config(write(tmp_path, "run_folder: r"), ["train.group_size"])
     with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
         load_config(write(tmp_path, "run_folder: r\nseed: 1"), ["seed.x=1"])
+
+
+def test_options_are_yaml_and_may_go_down() -> None:
+    values = read_options(["size=8", "games.train=4", "games.settings={level: 3}", "data=~/games"])
+    assert values == {"size": 8, "games": {"train": 4, "settings": {"level": 3}}, "data": "~/games"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["size"], r"'size': write key(\.path)?=value, for example"),
+        (["=3"], r"'=3': write key(\.path)?=value"),
+        (["size.=3"], r"'size\.=3': write key(\.path)?=value"),
+        (["games=["], "'games=.': the value is not valid YAML"),
+        (["since=2024-99-99"], "'since=2024-99-99': the value is not valid YAML"),
+        (["games=3", "games.train=4"], "'games.train=4': 'games' is a value, not a section"),
+    ],
+)
+def test_what_is_no_option_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_options(settings)
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, "run_folder: r\nenv: {}"), settings)

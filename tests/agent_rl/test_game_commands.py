@@ -81,3 +81,13 @@ def test_loading_is_timed_cold_and_cached(games: Path, run: Run, tmp_path: Path)
     record = json.loads((tmp_path / "b.json").read_text())
     assert record["games"] == 3
     assert list(record["seconds"]) == ["index, cold", "load, cold", "index, cached", "load, cached"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [(("train=[",), "'train=[': the value is not valid YAML"), (("train",), "'train': write key=value, for example")],
+)
+def test_settings_of_games_are_checked(settings: tuple[str, ...], message: str, tmp_path: Path, run: Run) -> None:
+    status, shown = run("games", "generate", tmp_path / "games", *settings)
+    assert status == 2
+    assert message in shown

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -83,8 +84,8 @@ def test_who_leaves_keeps_what_was_played(tmp_path: Path, typed: str) -> None:
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.QUIT, 1)
 
 
-def at_terminal(folder: Path, *arguments: str, typed: bytes) -> str:
-    """What stands on a terminal in the end, where `typed` was typed ahead."""
+def at_terminal(folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes | None = None) -> str:
+    """What stands on a terminal in the end, where `typed` was typed ahead, and Ctrl-C when `interrupt_at` came up."""
     person, terminal = pty.openpty()
     process = subprocess.Popen(
         command(*arguments), stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder, env=environment()
@@ -95,6 +96,10 @@ def at_terminal(folder: Path, *arguments: str, typed: bytes) -> str:
     with suppress(OSError):  # how Linux says that the other side has gone
         while part := os.read(person, 4096):
             shown += part
+            if interrupt_at is not None and interrupt_at in shown:
+                process.send_signal(signal.SIGINT)
+                os.write(person, b"\n")  # readline looks for signals only when it waits, which it may be about to do
+                interrupt_at = None
     assert process.wait(60) == 0, shown
     os.close(person)
     return shown.decode()
@@ -103,6 +108,12 @@ def at_terminal(folder: Path, *arguments: str, typed: bytes) -> str:
 def test_tab_completes_at_a_terminal(tmp_path: Path) -> None:
     at_terminal(tmp_path, NUMBER, "--task", "number-7", typed=b"thi\t\nguess 7\n")
     assert [turn.action.command for turn in saved(tmp_path).turns] == ["think", "guess 7"]
+
+
+def test_ctrl_c_at_the_prompt_leaves_and_keeps_what_was_played(tmp_path: Path) -> None:
+    shown = at_terminal(tmp_path, NUMBER, "--task", "number-7", typed=b"guess 1\n", interrupt_at=b"2 (return")
+    assert "= quit, 1 turns" in shown
+    assert [turn.action.command for turn in saved(tmp_path).turns] == ["guess 1"]
 
 
 def test_a_shown_episode_waits_for_enter_until_the_input_ends(tmp_path: Path) -> None:
@@ -212,5 +223,10 @@ def test_options_of_an_environment_may_be_nested() -> None:
     config, from_file = config_to_play("alfworld", ["games.train=5", "games.scenes=[3, 4]", "data=generated"])
     assert config.env.options == {"games": {"train": 5, "scenes": [3, 4]}, "data": "generated"}
     assert not from_file
-    with pytest.raises(ConfigError, match="write key=value"):
-        config_to_play("alfworld", ["train"])
+    for wrong, message in (
+        (["train"], "write key=value"),
+        (["games=3", "games.train=4"], "'games' is a value, not a section"),
+        (["games=["], "not valid YAML"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config_to_play("alfworld", wrong)

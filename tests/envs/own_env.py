@@ -17,3 +17,10 @@ class Door(TextEnv):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         return "You are through.", 1.0, True, False, {"success": True}
+
+
+class Jammed(Door):
+    """Cannot be made."""
+
+    def __init__(self, *, expert: bool = False) -> None:
+        raise RuntimeError("it is jammed")

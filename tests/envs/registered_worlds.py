@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium
+import numpy
 from gymnasium.spaces import Box, Text
 
 from envs import Task, TextEnv
@@ -25,6 +26,16 @@ class Echo(gymnasium.Env[str, str]):
         if action not in WORDS:
             return "What?", 0.0, False, False, {"admissible_commands": list(WORDS)}
         return "Done.", -1.0, True, False, {"admissible_commands": list(WORDS), "success": action == self.word}
+
+
+class NumpyEcho(Echo):
+    """Says what a success is in numpy's words."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        *told, info = super().step(action)
+        if "success" in info:
+            info["success"] = numpy.bool_(info["success"])
+        return *told, info  # type: ignore[return-value]
 
 
 class Knob(gymnasium.Env[Any, Any]):

@@ -4,15 +4,19 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
+import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
-from envs import Task, TextEnv, check_env, make_env
+from envs import Task, TextEnv, check_env, make_env, step_fault
 from envs.conformance import Outcome, examine_env
 
+ARRAY: Any = np.arange(3)
 Result = tuple[str, float, bool, bool, dict[str, Any]]
 
 
@@ -85,6 +89,32 @@ class NoSplits(Stairs):
 class WrongWords(Stairs):
     def words(self) -> list[str]:
         return "stairs"  # type: ignore[return-value]
+
+
+class WordsRaise(Stairs):
+    def words(self) -> list[str]:
+        raise RuntimeError("no words")
+
+
+class OneSplit(Stairs):
+    def tasks(self, split: str) -> list[Task]:
+        return {"train": super().tasks("train")}[split] if split in self.splits else super().tasks(split)
+
+
+class ArrayTasks(Stairs):
+    def tasks(self, split: str) -> list[Task]:
+        return super().tasks(split) if split in self.splits else ARRAY
+
+
+class ArrayReset(Stairs):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        return ARRAY, super().reset(seed=seed)[1]
+
+
+class BadSpace(Stairs):
+    @property
+    def observation_space(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no space")
 
 
 class AlwaysOn(Stairs):
@@ -233,6 +263,11 @@ class SharedClone(Stairs):
         return self
 
 
+class NoClone(Stairs):
+    def clone(self) -> Self:
+        return None  # type: ignore[return-value]
+
+
 class BrokenClone(Stairs):
     def clone(self) -> Self:
         raise TypeError("cannot pickle")
@@ -272,38 +307,79 @@ BAD: list[tuple[Callable[[], TextEnv], str, str]] = [
     (OtherTasks, "tasks", "tasks('valid') has a task of another split; set Task.split to the split"),
     (NoSplits, "tasks", "splits is (); make it a tuple of different names, such as ('train', 'valid')"),
     (WrongWords, "tasks", "words() does not return a list of texts; return one, or leave the method out"),
+    (WordsRaise, "tasks", "words() raised RuntimeError: no words; return a list of texts, or leave the method out"),
+    (
+        OneSplit,
+        "tasks",
+        "tasks('valid') raised KeyError: 'valid'; return the tasks of each of splits, or raise ValueError",
+    ),
+    (ArrayTasks, "tasks", "tasks('no such split') returned array([0, 1, 2]); raise ValueError"),
+    (
+        ArrayReset,
+        "reset",
+        "reset returned the observation array([0, 1, 2]); return a text that says what there is to do",
+    ),
     (AlwaysOn, "before the first reset", "as if an episode were under way; raise gymnasium.error.ResetNeeded"),
     (Speechless, "reset", "reset returned the observation ''; return a text that says what there is to do"),
     (WonAtOnce, "reset", "reset says success: True; an episode cannot be won before the first command"),
-    (ResetText, "reset", "returned 'Your task is to: climb "),
-    (ResetText, "reset", "return a text and a dictionary: observation, info"),
+    (
+        ResetText,
+        "reset",
+        "reset of task 'train-0' returned a str; a TextEnv returns a tuple of two: observation, info (it was",
+    ),
     (ResetRaises, "reset", "reset of task 'train-0' raised OSError: no stairs; in training, such an episode counts as"),
-    (StepInt, "reset", "returned 3; return five values: observation, reward, terminated, truncated, info"),
-    (StepFour, "reset", "return five values: observation, reward, terminated, truncated, info"),
+    (
+        StepInt,
+        "reset",
+        "returned an int; a TextEnv returns a tuple of five: observation, reward, terminated, truncated,",
+    ),
+    (StepFour, "reset", "returned a tuple of 4; a TextEnv returns a tuple of five: observation, reward, terminated,"),
     (StepRaises, "reset", "raised SystemExit: 3; in training, such an episode counts as an error"),
-    (lambda: Spoiled("observation", 3), "types", "returned the observation 3 (int); return a text"),
-    (lambda: Spoiled("reward", "1"), "types", "returned the reward '1' (str); return a finite number"),
-    (lambda: Spoiled("reward", True), "types", "returned the reward True (bool); return a finite number"),
-    (lambda: Spoiled("reward", float("nan")), "types", "returned the reward nan (float); return a finite number"),
-    (lambda: Spoiled("terminated", 1), "types", "returned the terminated 1 (int); return True or False, bool(...)"),
-    (lambda: Spoiled("truncated", None), "types", "returned the truncated None (NoneType); return True or False"),
-    (lambda: Spoiled("success", "no"), "types", "returned the success 'no' (str); put a bool under info['success']"),
+    (
+        lambda: Spoiled("observation", 3),
+        "types",
+        "returned an int as observation; a TextEnv returns text: str (it was 3)",
+    ),
+    (
+        lambda: Spoiled("observation", ARRAY),
+        "types",
+        "returned a ndarray as observation; a TextEnv returns text: str (it",
+    ),
+    (lambda: Spoiled("observation", "a\ud800"), "types", "a text that cannot be written as UTF-8: it holds '\\ud800'"),
+    (
+        lambda: Spoiled("reward", "1"),
+        "types",
+        "returned a str as reward; a TextEnv returns a finite number (it was '1')",
+    ),
+    (lambda: Spoiled("reward", float("nan")), "types", "returned nan as reward; a TextEnv returns a finite number"),
+    (
+        lambda: Spoiled("terminated", 1),
+        "types",
+        "returned an int as terminated; a TextEnv returns a bool: bool(...) of it",
+    ),
+    (lambda: Spoiled("terminated", ARRAY), "types", "returned a ndarray as terminated; a TextEnv returns a bool"),
+    (lambda: Spoiled("truncated", None), "types", "returned None as truncated; a TextEnv returns a bool"),
+    (lambda: Spoiled("success", "no"), "types", "returned a str as info['success']; a TextEnv says there whether"),
+    (lambda: Spoiled("success", ARRAY), "types", "returned a ndarray as info['success']"),
     (
         lambda: Spoiled("admissible_commands", ["a", "a"]),
         "types",
-        "return a list of different texts that are not empty",
+        "returned the admissible_commands ['a', 'a']; return a list of different texts that are not empty",
     ),
-    (lambda: Spoiled("admissible_commands", "climb"), "types", "the admissible_commands 'climb' (str); return a list"),
-    (lambda: Spoiled("expert_command", None), "types", "return a text, and leave the key out where the expert has"),
+    (
+        lambda: Spoiled("admissible_commands", "climb"),
+        "types",
+        "what is no list of str; a TextEnv lists str, or has no",
+    ),
+    (
+        lambda: Spoiled("expert_command", 3),
+        "types",
+        "returned an int as info['expert_command']; a TextEnv returns text",
+    ),
     (
         lambda: Spoiled("observation", "na\u00efve"),
         "texts",
         "it has ['\u00ef'], which the space does not; replace",
-    ),
-    (
-        lambda: Spoiled("observation", "a\ud800"),
-        "texts",
-        "half a character (a lone surrogate), which cannot",
     ),
     (
         lambda: Spoiled("observation", "a" * 9000),
@@ -334,6 +410,9 @@ BAD: list[tuple[Callable[[], TextEnv], str, str]] = [
         "step after the end went on as if the episode were not over; raise gymnasium.error.ResetNeeded",
     ),
     (SharedClone, "clone", "a clone and its original disturb each other"),
+    (NoClone, "clone", "clone returned None; return a second environment, or raise NotImplementedError"),
+    (BadSpace, "texts", "looking at it raised RuntimeError: no space ("),
+    (BadSpace, "texts", "test_conformance.py:"),
     (BrokenClone, "clone", "clone raised TypeError: cannot pickle; raise NotImplementedError"),
     (ClosesOnce, "closing", "close raised RuntimeError the second time: closed already; closing twice must do no harm"),
     (
@@ -369,6 +448,65 @@ def test_alfworld_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
     games = {"train": 2, "valid_seen": 1, "valid_unseen": 0, "receptacles": [3, 3], "objects": [3, 3], "copies": 1}
     check_env(lambda: make_env("alfworld", games=games, expert=True), tasks=2, steps=10)
+
+
+class Numpys(Stairs):
+    """Returns other types than TextEnv tells, all of them harmless."""
+
+    def step(self, action: str) -> Any:
+        text, reward, terminated, truncated, info = super().step(action)
+        told = {"success": np.bool_(info["success"]), "admissible_commands": ("climb", "rest"), "expert_command": None}
+        return text, np.float32(reward), np.bool_(terminated), np.bool_(truncated), MappingProxyType(told)
+
+
+def test_what_does_no_harm_is_taken() -> None:
+    report = check_env(Numpys)
+    notes = {check.name: check.sentence for check in report.checks}
+    assert notes["endings"] == "games that ended: success, success, success"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reward", True),
+        ("reward", np.True_),
+        pytest.param("reward", 10**400, id="reward-huge"),
+        ("reward", np.float64("inf")),
+        ("truncated", 0),
+        ("success", np.False_),
+        ("success", 0),
+        ("admissible_commands", None),
+        ("admissible_commands", ARRAY),
+        ("admissible_commands", ["climb", "\udc80"]),
+        ("expert_command", ""),
+        ("expert_command", "\udc80"),
+        ("info", None),
+        ("info", {}),
+    ],
+)
+def test_what_passes_trains_and_what_does_not_train_does_not_pass(key: str, value: Any) -> None:
+    env = Spoiled(key, value)
+    env.reset(seed=0)
+    fault = step_fault(env.step("rest"))
+    failed = {check.name: check.sentence for check in examine_env(lambda: Spoiled(key, value)).failures}
+    assert fault == "" or any(fault in sentence for sentence in failed.values())
+    assert bool(fault) == bool({"reset", "types"} & set(failed)), failed
+
+
+def test_an_odd_value_costs_no_other_check() -> None:
+    for key in ("observation", "reward"):
+        assert [check.name for check in examine_env(partial(Spoiled, key, ARRAY)).failures] == ["types"]
+    assert [check.name for check in examine_env(OneSplit).failures] == ["tasks"]
+    assert [check.name for check in examine_env(WordsRaise).failures] == ["tasks"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_an_environment_that_cannot_be_made_is_a_sentence(error: type[BaseException]) -> None:
+    def make() -> TextEnv:
+        raise error("no stairs")
+
+    [failure] = examine_env(make).failures
+    assert failure.sentence == f"making the environment raised {error.__name__}: no stairs."
 
 
 def test_one_mistake_is_said_once() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from envs import make_env
 from envs.gymnasium_env import GymnasiumEnv
-from envs.registry import BUILT_IN, list_environments
+from envs.registry import BUILT_IN, list_environments, takes_option
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,25 @@ def test_gymnasium_ids() -> None:
     assert isinstance(make_env("registered_worlds:Echo"), GymnasiumEnv), "the class itself"
 
 
+def test_an_option_is_found_without_building() -> None:
+    assert takes_option("own_env:Jammed", "expert")
+    assert takes_option("own_env:Door", "locked")
+    assert not takes_option("own_env:Door", "expert")
+    assert takes_option("taxi", "expert")
+    assert not takes_option("FrozenLake-v1", "expert")
+    assert takes_option("FrozenLake-v1", "commands")
+    assert takes_option("registered_worlds:Lamp-v0", "color")
+    with pytest.raises(ValueError, match="did you mean 'taxi'"):
+        takes_option("taxii", "expert")
+
+
+def test_a_module_that_python_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_env.py").write_text("class Half(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"cannot import 'half_env' for 'half_env:Half': .*half_env\.py, line 1"):
+        make_env("half_env:Half")
+
+
 def test_a_registered_text_env_is_used_as_it_is() -> None:
     lamp = make_env("registered_worlds:Lamp-v0", watts=7)
     assert (type(lamp).__name__, lamp.color, lamp.watts) == ("Lamp", "yellow", 7)  # type: ignore[attr-defined]
@@ -97,7 +116,7 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         ("FrozenLake-v1", {"kwargs": {"map": "8x8"}}, "kwargs: FrozenLake-v1 cannot be made with .*unexpected keyword"),
         ("FrozenLake-v1", {"commands": ["left"]}, "commands: .'left'. is not a list of 4 different names"),
         ("FrozenLake-v1", {"map_name": "8x8"}, "FrozenLake-v1 has no option 'map_name'"),
-        ("FrozenLake-v1", {"expert": True}, "FrozenLake-v1 has no expert .* which a warm start needs"),
+        ("FrozenLake-v1", {"expert": True}, "has no expert .*; use random instead, or leave out the warm start"),
         ("CliffWalking-v1", {"train": -1}, "train: -1 is not a whole number"),
     ],
 )

@@ -77,6 +77,12 @@ def test_commands_to_the_interpreter_do_nothing(games: Path) -> None:
     assert env.step("quite a thing\nlook")[0] == "That's not a verb I recognise."
 
 
+@pytest.mark.parametrize("seed", [0, 2_148, 2**31 - 1])
+def test_every_seed_that_is_accepted_makes_games(seed: int, tmp_path: Path) -> None:
+    generate_games(tmp_path / "data", GameSettings.from_mapping({**SMALL, "train": 1, "valid": 0, "seed": seed}))
+    assert len(list((tmp_path / "data" / "train").glob("*.z8"))) == 1
+
+
 def test_settings_make_their_games_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
     settings = {**SMALL, "train": 1, "valid": 0}
@@ -110,6 +116,7 @@ def test_a_flat_folder_and_a_list_are_to_train_on(games: Path) -> None:
         ({"games": {"trian": 3}}, "games.trian: not known; did you mean 'train'"),
         ({"games": {"challenge": "tw-simpel"}}, "games.challenge: 'tw-simpel' is not known; did you mean 'tw-simple'"),
         ({"games": {"train": 0}}, "games.train: 0 is not a whole number from 1"),
+        ({"games": {"seed": 2**31}}, "games.seed: 2147483648 is not a whole number from 0 to 2147483647"),
         ({"games": {"settings": 3}}, "games.settings: 3 is not a mapping"),
     ],
 )

@@ -14,8 +14,9 @@ class NumberEnv(TextEnv):
     """The number of task `number-N` is N. Guesses are `guess 0` to `guess 9`; `think` is admissible and does nothing.
 
     `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give up` terminates,
-    `interrupt` truncates, `chat` prints, `hang` sleeps and `hold` sleeps with the interpreter's lock held; a task named
-    `broken` is refused. `advice` is what the expert says of a number instead of what is right.
+    `interrupt` truncates, `chat` prints, `count` is answered with a number, `hang` sleeps and `hold` sleeps with the
+    interpreter's lock held. A task named `broken` is refused, that of `crash` raises, and that of `hang` sleeps.
+    `advice` is what the expert says of a number instead of what is right.
     """
 
     splits = ("train",)
@@ -44,6 +45,8 @@ class NumberEnv(TextEnv):
             raise ValueError("the file of task broken is cut in half")
         if task.id == "crash":
             raise OSError("no such world")
+        if task.id == "hang":
+            time.sleep(100)
         self._number = int(task.id.removeprefix("number-"))
         self._low, self._high = 0, LARGEST
         return "Guess my number.", self._info(success=False)
@@ -59,6 +62,8 @@ class NumberEnv(TextEnv):
             time.sleep(100)
         if action == "hold":
             ctypes.PyDLL(None).sleep(100)
+        if action == "count":
+            return 5, 0.0, False, False, self._info(success=False)  # type: ignore[return-value]
         if action == "give up":
             return "A pity.", 0.0, True, False, self._info(success=False)
         if action == "interrupt":

@@ -1,63 +1,80 @@
-"""Real processes with environments that hang, die and print."""
+"""Real processes with environments that hang, die, raise, answer wrongly and print."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 
-import pytest
+from number_env import NumberEnv
 
+from envs import Task
 from rollouts import EpisodeSettings, PromptSettings, ServingSettings, StopReason, Trajectory, WorkerSettings
 from rollouts.actors import RolloutPool
 
+TASKS = NumberEnv().tasks("train")
 LIMIT_SECONDS = 1.0
 
 
-@pytest.fixture
-def pool(request: pytest.FixtureRequest) -> Iterator[RolloutPool]:
-    """Two processes, no model; `advice` is what the expert says of some numbers instead of what is right."""
-    with RolloutPool(
+def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
+    """No model; `advice` is what the expert says of some numbers instead of what is right."""
+    return RolloutPool(
         env_id="number_env:NumberEnv",
-        env_options={"expert": True, "advice": request.param},
+        env_options={"expert": True, "advice": advice},
         model_folder=None,
         prompt=PromptSettings(),
         episode=EpisodeSettings(max_turns=6, env_timeout_seconds=LIMIT_SECONDS),
         serving=ServingSettings(),
-        workers=WorkerSettings(count=2, envs_per_worker=3),
+        workers=WorkerSettings(count=workers, envs_per_worker=12 // workers),
         serve=False,
-    ) as pool:
-        yield pool
+    )
 
 
-def play(pool: RolloutPool) -> tuple[dict[str, Trajectory], int]:
-    """Episodes by task, and how many of them were reported on the way."""
-    reported: list[Trajectory] = []
-    tasks = pool.tasks("train")
-    episodes = pool.collect_scripted(tasks, player="expert", seed=0, on_episode=reported.append)
-    assert [episode.task for episode in episodes] == tasks
-    return {episode.task.id: episode for episode in episodes}, len(reported)
+def play(pool: RolloutPool, tasks: Sequence[Task] = TASKS) -> dict[str, Trajectory]:
+    """The expert's episodes by task; each must have been reported on the way."""
+    reported: list[str] = []
+    episodes = pool.collect_scripted(tasks, player="expert", seed=0, on_episode=lambda e: reported.append(e.task.id))
+    assert [episode.task for episode in episodes] == list(tasks)
+    assert sorted(reported) == sorted(task.id for task in tasks)
+    return {episode.task.id: episode for episode in episodes}
 
 
-@pytest.mark.parametrize("pool", [{"3": "hang", "7": "hold"}], indirect=True)
-def test_a_call_that_does_not_return_costs_one_episode(pool: RolloutPool) -> None:
-    started = time.monotonic()
-    episodes, reported = play(pool)
-    assert time.monotonic() - started < 30
-    failed = {name: episode for name, episode in episodes.items() if not episode.success}
-    assert set(failed) == {"number-3", "number-7"}
-    for name, word in (("number-3", "hang"), ("number-7", "hold")):
-        assert failed[name].stop_reason is StopReason.ENV_ERROR
-        sentence = f"step '{word}' of task '{name}' did not return within 1 s (episode.env_timeout_seconds)"
-        assert failed[name].error.startswith(sentence)
-    assert reported == 10
-    again = pool.collect_scripted(pool.tasks("train")[:3], player="expert", seed=0)
-    assert all(episode.success for episode in again), "the replaced processes do not play"
-    lucky = pool.collect_scripted(pool.tasks("train"), player="random", seed=0)
-    assert 0 < sum(episode.success for episode in lucky) < 10
+def errors(episodes: dict[str, Trajectory]) -> dict[str, str]:
+    """What is said of the episodes that ended as `ENV_ERROR`, by task."""
+    return {name: e.error for name, e in episodes.items() if e.stop_reason is StopReason.ENV_ERROR}
 
 
-@pytest.mark.parametrize("pool", [{"2": "die", "5": "chat"}], indirect=True)
-def test_a_call_that_ends_its_process_costs_one_episode_and_printing_none(pool: RolloutPool) -> None:
-    episodes, _ = play(pool)
-    assert [name for name, e in episodes.items() if e.stop_reason is StopReason.ENV_ERROR] == ["number-2"]
-    assert "died in step 'die' of task 'number-2'" in episodes["number-2"].error
-    assert episodes["number-5"].stop_reason is StopReason.MAX_TURNS
-    assert {turn.action.command for turn in episodes["number-5"].turns} == {"chat"}
+def hung(call: str, task: str) -> str:
+    return f"{call} of task {task!r} did not return within 1 s (episode.env_timeout_seconds), and its process was ended"
+
+
+def test_a_call_that_does_not_return_costs_one_episode() -> None:
+    with make_pool({"3": "hang", "7": "hold"}, workers=2) as pool:
+        started = time.monotonic()
+        episodes = play(pool)
+        assert time.monotonic() - started < 30
+        assert errors(episodes) == {
+            "number-3": hung("step 'hang'", "number-3"),
+            "number-7": hung("step 'hold'", "number-7"),
+        }
+        assert sum(episode.success for episode in episodes.values()) == 8
+        again = play(pool, TASKS[:3])
+        assert all(episode.success for episode in again.values()), "the replaced processes do not play"
+        lucky = pool.collect_scripted(TASKS, player="random", seed=0)
+        assert 0 < sum(episode.success for episode in lucky) < 10
+
+
+def test_who_shares_a_process_with_several_that_fail_is_played_to_its_end() -> None:
+    advice = {"2": "hang", "4": "crash", "5": "chat", "6": "count", "8": "die"}
+    in_reset = [replace(TASKS[0], id=name) for name in ("hang", "crash")]
+    with make_pool(advice, workers=1) as pool:
+        episodes = play(pool, [*TASKS[:5], *in_reset, *TASKS[5:]])
+    failed = errors(episodes)
+    assert failed.pop("number-8").startswith("the process that held the environment died in step 'die' of task")
+    assert failed == {
+        "number-2": hung("step 'hang'", "number-2"),
+        "number-4": "step 'crash': RuntimeError: the world broke",
+        "number-6": "step 'count' returned an int as observation; a TextEnv returns text: str",
+        "hang": hung("reset", "hang"),
+        "crash": "reset: OSError: no such world",
+    }
+    assert [turn.action.command for turn in episodes["number-5"].turns] == ["chat"] * 6, "printing does no harm"
+    assert all(episodes[f"number-{n}"].success for n in (0, 1, 3, 7, 9))

@@ -126,6 +126,25 @@ def test_what_no_text_environment_returns_ends_the_episode() -> None:
     assert episode.error == "reset returned None as observation; a TextEnv returns text: str"
 
 
+def test_a_text_that_has_no_bytes_ends_the_episode_and_not_the_run() -> None:
+    class Halved(NumberEnv):
+        """Cuts a text in the middle of a character."""
+
+        def reset(self, **settings: Any) -> Any:
+            observation, info = super().reset(**settings)
+            return observation, {**info, "admissible_commands": ["\udc80"]} if self._number == 8 else info
+
+        def step(self, action: str) -> Any:
+            return (f"{action}\ud83d", *super().step(action)[1:])
+
+    episode = play("guess 5", env=Halved())
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.ENV_ERROR, 0)
+    assert "step 'guess 5' returned as observation a text that cannot be written as UTF-8" in episode.error
+    episode = play(env=Halved(), task=replace(TASK, id="number-8"))
+    assert episode.stop_reason is StopReason.ENV_ERROR
+    assert "reset returned as info['admissible_commands'] a text that cannot be written as UTF-8" in episode.error
+
+
 def test_a_slow_policy_ends_in_a_timeout() -> None:
     episode = play("think", 5.0, settings=EpisodeSettings(timeout_seconds=0.2))
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.TIMEOUT, 1)

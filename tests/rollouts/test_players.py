@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pytest
 from number_env import NumberEnv
 
 from rollouts.players import make_player, player_named
@@ -12,6 +13,13 @@ def test_the_expert_follows_the_advice_until_there_is_none() -> None:
     assert player.choose("", {"expert_command": "guess 4"}) == "guess 4"
     assert player.choose("", {}) is None
     assert make_player("expert", NumberEnv(), TASK, 0).choose("", {"expert_command": ""}) is None
+
+
+@pytest.mark.parametrize("info", [{}, {"expert_command": None}])
+def test_an_environment_without_an_expert_is_told_what_to_do(info: dict[str, None]) -> None:
+    """The same words for a warm start, an evaluation and a shown episode."""
+    with pytest.raises(ValueError, match="has no expert, use random instead, or leave out the warm start"):
+        make_player("expert", NumberEnv(), TASK, 0).choose("", info)
 
 
 def test_chance_takes_every_command_as_likely_and_by_its_seed() -> None:

@@ -1,0 +1,87 @@
+"""What a tokenizer is trained on, where the environment is as it should be and where it is not."""
+
+import re
+from typing import Any
+
+import pytest
+
+from agent_rl.config import Config, ConfigError
+from agent_rl.stages import corpus, init
+from envs import Task, TextEnv
+
+
+class Shop(TextEnv):
+    """Three tasks, in which one may go on for ever; the tasks named in `fail` do not."""
+
+    splits = ("train",)
+
+    def __init__(self, fail: dict[str, str] | None = None) -> None:
+        self._fail = fail or {}
+        self._fault: str | None = None
+        self._bought = 0
+
+    def tasks(self, split: str) -> list[Task]:
+        return [Task(env_id="shop", split=split, family="f", id=name) for name in ("bread", "cheese", "wine")]
+
+    def words(self) -> list[str]:
+        return ["baguette"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        assert options is not None
+        task: Task = options["task"]
+        self._fault, self._bought = self._fail.get(task.id), 0
+        if self._fault == "number":
+            return 3, self._info()  # type: ignore[return-value]
+        if self._fault == "refused":
+            raise ValueError("the shop has moved")
+        return f"You want {task.id}.", self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self._fault == "raise":
+            raise RuntimeError("closed")
+        self._bought += 1
+        text = "\ud800" if self._fault == "half" else f"You have {self._bought}."
+        return text, 0.0, False, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {"success": False, "admissible_commands": [f"buy {self._bought}", f"eat {self._bought}"]}
+
+
+def config(**fail: str) -> Config:
+    env = {"id": f"{__name__}:Shop", "options": {"fail": fail}}
+    return Config.model_validate({"run_folder": "nowhere", "env": env, "episode": {"max_turns": 2}})
+
+
+def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
+    texts = corpus(config())
+    assert texts.count(" baguette 9") == 20
+    assert [text for text in texts if "want" in text] == ["You want bread.", "You want cheese.", "You want wine."]
+    assert [texts.count(f"You have {number}.") for number in (1, 10, 11)] == [3, 3, 0]
+    for kind in ("buy {}", "eat {}"):
+        assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], "one choice for each turn"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("number", "reset returned an int as observation"),
+        ("raise", "step '(buy|eat) 0': RuntimeError: closed"),
+        ("half", "step '(buy|eat) 0' returned as observation a text that cannot be written as UTF-8"),
+    ],
+)
+def test_a_walk_that_fails_is_left_out(fault: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = corpus(config(bread=fault, wine=fault))
+    assert [text for text in texts if "want" in text] == ["You want cheese."]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.match(f"the environment failed in 2 of 3 tasks, which are left out: task 'bread': {error}", line)
+
+
+def test_an_environment_that_always_fails_makes_no_policy() -> None:
+    message = r"^env.id '.*:Shop': it failed in all 3 tasks that were tried: task 'bread': step .*: closed$"
+    with pytest.raises(ConfigError, match=message):
+        init(config(bread="raise", cheese="raise", wine="raise"))
+
+
+def test_a_task_that_is_refused_is_the_users_to_mend() -> None:
+    with pytest.raises(ValueError, match=r"^the shop has moved$"):
+        corpus(config(cheese="refused"))
