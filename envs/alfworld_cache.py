@@ -7,8 +7,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from envs.alfworld_game import Game, build_game
-from envs.alfworld_index import cache_root, decode_game, read_game_file
+from envs.alfworld_index import decode_game, read_game_file
 from envs.alfworld_reader import Problem, UnknownToNativeEngine, read_problem
+from envs.generated_games import cache_root
 
 PARSER_VERSION = 1
 """Part of the key of a parsed game: raise it when the same file comes to be parsed into something else."""

@@ -1,26 +1,21 @@
 """Make ALFWorld games from what the alfworld package ships, so that nothing need be downloaded."""
 
-import difflib
-import hashlib
 import json
-import os
 import random
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from envs.alfworld_index import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS, cache_root
+from envs.alfworld_index import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS
 from envs.alfworld_layouts import SCENES, UNSEEN_SCENES, Layout, load_layout
 from envs.alfworld_problem import DrawnGame
 from envs.alfworld_sampling import draw_game, goals_in
+from envs.generated_games import Progress, appearing_whole, cached_folder, hint
 
 GENERATOR_VERSION = 1
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
 
-Progress = Callable[[int, int], None]
 _DRAWS_PER_GAME = 1000
 
 
@@ -62,7 +57,7 @@ class GeneratorSettings:
             raise ValueError(f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}")
         for family in families:
             if family not in FAMILIES:
-                raise ValueError(f"games.families: {family!r} is not known{_hint(str(family), FAMILIES)}")
+                raise ValueError(f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}")
         object.__setattr__(self, "families", tuple(families))
         allowed = scenes_of("train")
         for scene in self.scenes:
@@ -79,7 +74,7 @@ class GeneratorSettings:
             known = sorted(_types_there_are(key)) if chosen else []
             for kind in chosen:
                 if kind not in known:
-                    raise ValueError(f"games.{key}: {kind!r} is not known{_hint(str(kind), known)}")
+                    raise ValueError(f"games.{key}: {kind!r} is not known{hint(str(kind), known)}")
             object.__setattr__(self, key, tuple(chosen))
         for split in SPLITS:
             for family in self.families if getattr(self, split) else ():
@@ -100,7 +95,7 @@ class GeneratorSettings:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                raise ValueError(f"games.{key}: not known{_hint(str(key), known)}")
+                raise ValueError(f"games.{key}: not known{hint(str(key), known)}")
         return cls(**values)
 
 
@@ -113,14 +108,9 @@ def generate_games(folder: Path, settings: GeneratorSettings, progress: Progress
     Raises:
         ValueError: `folder` exists and is not empty, or the settings do not allow that many different games.
     """
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: already there and not empty; delete it or choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
     counts = dict.fromkeys(SPLITS, 0)
     total = sum(getattr(settings, split) for split in SPLITS)
-    try:
+    with appearing_whole(folder) as partial:
         for split, index, game in _draw_games(settings):
             recipe = f"{game.family}-{game.object_type}-None-{game.target}-{game.scene}"
             trial = f"trial_G{settings.seed}_{split}_{index:05d}"
@@ -130,26 +120,13 @@ def generate_games(folder: Path, settings: GeneratorSettings, progress: Progress
             counts[split] += 1
             if progress is not None:
                 progress(sum(counts.values()), total)
-        partial.chmod(0o755)
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return counts
 
 
 def cached_games(settings: GeneratorSettings, progress: Progress | None = None) -> Path:
-    """The folder with the games of these settings under `cache_root()`, made at the first call."""
-    text = json.dumps({"version": GENERATOR_VERSION, **asdict(settings)}, sort_keys=True)
-    folder = cache_root() / "games" / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if folder.is_dir():
-        return folder
-    try:
-        generate_games(folder, settings, progress)
-    except (OSError, ValueError):
-        # Another process was quicker: its folder is whole, since it came into being by one rename.
-        if not folder.is_dir():
-            raise
-    return folder
+    """The folder with the games of these settings in the cache, made at the first call."""
+    recipe = {"version": GENERATOR_VERSION, **asdict(settings)}
+    return cached_folder("games", recipe, lambda folder: generate_games(folder, settings, progress))
 
 
 def scenes_of(split: str) -> tuple[int, ...]:
@@ -203,8 +180,3 @@ def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _hint(word: str, known: tuple[str, ...] | list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envs.generated_games import cache_root
+
 FAMILIES = (
     "pick_and_place_simple",
     "look_at_obj_in_light",
@@ -25,11 +27,6 @@ GAME_FILE = "game.tw-pddl"
 
 _WAY_OUT = "generate games (`agent-rl games generate`) or unpack the official ALFWorld data and point to it"
 _PLAYABLE_KEYS = ("pddl_domain", "grammar", "pddl_problem")
-
-
-def cache_root() -> Path:
-    """The folder for everything that can be made again: `$AGENT_RL_CACHE`, or `~/.cache/agent_rl`."""
-    return Path(os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl").expanduser()
 
 
 def resolve_data_folder(data: str) -> Path:

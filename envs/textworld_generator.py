@@ -1,18 +1,13 @@
 """Make TextWorld games with the package's own challenges and compiler; nothing is downloaded."""
 
 import argparse
-import difflib
 import hashlib
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from envs.alfworld_index import cache_root
+from envs.generated_games import Progress, appearing_whole, cached_folder, hint
 
 GENERATOR_VERSION = 2
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
@@ -25,7 +20,6 @@ CHALLENGES: dict[str, dict[str, Any]] = {
 }
 """The challenges there are, with what is set for them where nobody says otherwise."""
 
-Progress = Callable[[int, int], None]
 _MOST_GAMES = 50_000
 _LARGEST_SEED = 2**31 - 1
 _DRAWS_PER_GAME = 20
@@ -49,7 +43,7 @@ class GameSettings:
 
     def __post_init__(self) -> None:
         if self.challenge not in CHALLENGES:
-            raise ValueError(f"games.challenge: {self.challenge!r} is not known{_hint(self.challenge, CHALLENGES)}")
+            raise ValueError(f"games.challenge: {self.challenge!r} is not known{hint(self.challenge, CHALLENGES)}")
         for key, least, most in (("train", 1, _MOST_GAMES), ("valid", 0, _MOST_GAMES), ("seed", 0, _LARGEST_SEED)):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -63,27 +57,18 @@ class GameSettings:
         known = [each.name for each in fields(cls)]
         for key in values:
             if key not in known:
-                raise ValueError(f"games.{key}: not known{_hint(str(key), known)}")
+                raise ValueError(f"games.{key}: not known{hint(str(key), known)}")
         return cls(**values)
 
 
 def cached_games(settings: GameSettings, progress: Progress | None = None) -> Path:
-    """The folder with the games of these settings under `cache_root()`, made at the first call.
+    """The folder with the games of these settings in the cache, made at the first call.
 
     Raises:
         ValueError: see `generate_games`.
     """
-    text = json.dumps({"version": GENERATOR_VERSION, **asdict(settings)}, sort_keys=True)
-    folder = cache_root() / "textworld" / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if folder.is_dir():
-        return folder
-    try:
-        generate_games(folder, settings, progress)
-    except (OSError, ValueError):
-        # Another process was quicker: its folder is whole, since it came into being by one rename.
-        if not folder.is_dir():
-            raise
-    return folder
+    recipe = {"version": GENERATOR_VERSION, **asdict(settings)}
+    return cached_folder("textworld", recipe, lambda folder: generate_games(folder, settings, progress))
 
 
 def generate_games(folder: Path, settings: GameSettings, progress: Progress | None = None) -> None:
@@ -92,15 +77,11 @@ def generate_games(folder: Path, settings: GameSettings, progress: Progress | No
     `folder` comes into being at the end, whole; `progress` is called with games done and games in all.
 
     Raises:
-        ValueError: `folder` is there already, or the settings do not make that many different games.
+        ValueError: `folder` exists and is not empty, or the settings do not make that many different games.
     """
-    if folder.exists():
-        raise ValueError(f"{folder}: already there; delete it or choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
     seen: set[str] = set()
     done, total = 0, settings.train + settings.valid
-    try:
+    with appearing_whole(folder) as partial:
         for split in SPLITS:
             (partial / split).mkdir()
             for index in range(getattr(settings, split)):
@@ -108,10 +89,6 @@ def generate_games(folder: Path, settings: GameSettings, progress: Progress | No
                 done += 1
                 if progress is not None:
                     progress(done, total)
-        partial.chmod(0o755)
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen: set[str]) -> None:
@@ -166,7 +143,7 @@ def _draw(settings: GameSettings, split: str, seed: int) -> Any:
 def _checked_settings(settings: GameSettings, actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
     for key, value in settings.settings.items():
         if key not in actions:
-            raise ValueError(f"games.settings.{key}: {settings.challenge} has none{_hint(key, actions)}")
+            raise ValueError(f"games.settings.{key}: {settings.challenge} has none{hint(key, actions)}")
         choices = actions[key].choices
         if choices is not None and value not in choices:
             raise ValueError(f"games.settings.{key}: {value!r} is none of {', '.join(map(str, choices))}")
@@ -174,8 +151,3 @@ def _checked_settings(settings: GameSettings, actions: Mapping[str, argparse.Act
             raise ValueError(f"games.settings.{key}: {value!r} is not a whole number")
     standard = {key: action.default for key, action in actions.items()}
     return {**standard, **CHALLENGES[settings.challenge], **settings.settings}
-
-
-def _hint(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from envs import alfworld_index as index
+from envs.generated_games import cache_root
 
 GAME = {"pddl_domain": "d", "grammar": "g", "pddl_problem": "p", "solvable": True, "walkthrough": []}
 MUG = "pick_and_place_simple-Mug-None-Desk-301/trial_1"
@@ -73,7 +74,7 @@ def test_cache_is_used_and_follows_changes(data: Path) -> None:
 @pytest.mark.parametrize("damage", ["", '{"a', "[1, 2]", f'{{"{MUG}": [1]}}'])
 def test_a_damaged_cache_is_made_again(data: Path, damage: str) -> None:
     games = index.index_games(data, "train")
-    (cache,) = (index.cache_root() / "index").iterdir()
+    (cache,) = (cache_root() / "index").iterdir()
     whole = cache.read_text()
     cache.write_text(damage)
     assert index.index_games(data, "train") == games
