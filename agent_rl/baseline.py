@@ -5,7 +5,7 @@ from pathlib import Path
 from agent_rl.config import Config
 from agent_rl.display import console
 from agent_rl.evaluation import EvaluationReport, present, summarize
-from agent_rl.pool import play_scripted
+from agent_rl.pool import open_pool, play_scripted
 from agent_rl.task_sampler import evaluation_tasks
 from envs import make_env
 from rollouts.players import PlayerName
@@ -20,7 +20,8 @@ def evaluate_player(
         env = make_env(config.env.id, **config.env.options)
         tasks = evaluation_tasks(config, env.tasks, chosen)
         env.close()
-    trajectories = play_scripted(config, tasks, player, seed=config.seed)
+    with open_pool(config, None, serve=False) as pool:
+        trajectories = play_scripted(pool, tasks, player, seed=config.seed)
     report = summarize(trajectories, {"split": chosen, "temperature": None, "seed": config.seed, "model": player})
     episodes = Path(config.run_folder) / "evaluation" / f"{chosen}-{player}.jsonl"
     present(report, trajectories, title=f"{player} on {chosen}", episodes=episodes, json=json)

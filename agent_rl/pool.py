@@ -11,13 +11,11 @@ from rollouts.actors import RolloutPool
 from rollouts.players import PlayerName
 
 
-def open_pool(
-    config: Config, model_folder: Path | None, *, serve: bool, version: int = 0, expert: bool = False
-) -> RolloutPool:
-    """The config's workers, with the environment's expert where asked for, and the engine with `serve`."""
+def open_pool(config: Config, model_folder: Path | None, *, serve: bool, version: int = 0) -> RolloutPool:
+    """The config's workers, and the engine with `serve`."""
     return RolloutPool(
         env_id=config.env.id,
-        env_options={**config.env.options, "expert": True} if expert else config.env.options,
+        env_options=config.env.options,
         model_folder=model_folder,
         prompt=config.prompt,
         episode=config.episode,
@@ -29,22 +27,10 @@ def open_pool(
 
 
 def play_scripted(
-    config: Config,
-    tasks: list[Task],
-    player: PlayerName,
-    *,
-    seed: int,
-    noise: float = 0.0,
-    model_folder: Path | None = None,
+    pool: RolloutPool, tasks: list[Task], player: PlayerName, *, seed: int, noise: float = 0.0
 ) -> list[Trajectory]:
-    """Let `player` play each task once, in processes of its own; no engine runs.
-
-    The tokens are those of the model in `model_folder`, whose limits hold then; bytes without one.
-    """
-    with (
-        open_pool(config, model_folder, serve=False, expert=player == "expert") as pool,
-        progress(f"{player} episodes", len(tasks)) as advance,
-    ):
+    """Let `player` play each task once. The tokens are those of the pool's model; bytes where it has none."""
+    with progress(f"{player} episodes", len(tasks)) as advance:
         return pool.collect_scripted(tasks, player=player, noise=noise, seed=seed, on_episode=noted(advance))
 
 

@@ -54,8 +54,10 @@ class Session:
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
         """Let the environment's expert play each task once, in the tokens of this policy."""
-        folder = self.publisher.folder
-        return play_scripted(self.config, tasks, "expert", noise=noise, seed=seed, model_folder=folder)
+        if self._pool is not None:
+            return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
+        with open_pool(self.config, self.publisher.folder, serve=False) as pool:
+            return play_scripted(pool, tasks, "expert", noise=noise, seed=seed)
 
     def evaluate(self, split: str | None = None, **setting: Any) -> tuple[EvaluationReport, list[Trajectory]]:
         """Play each evaluation task once with the published weights and score it; `setting` goes into the report."""

@@ -47,7 +47,8 @@ class RolloutWorker:
         self._policy = policy
         self._renderer: Renderer | None = None
         self._slots = asyncio.Semaphore(plan.envs)
-        self._free: list[tuple[TextEnv, Task | None]] = []
+        self._free: list[tuple[TextEnv, bool, Task | None]] = []
+        """Each with whether it has its expert with it, and the task that it played last."""
 
     async def start(self) -> None:
         """Load the tokenizer and the first environment.
@@ -58,7 +59,7 @@ class RolloutWorker:
         if self._renderer is None:
             folder = self._plan.model_folder
             self._renderer = byte_renderer() if folder is None else load_renderer(folder, self._plan.prompt)
-            self._free.append((self._make_env(), None))
+            self._free.append((self._make_env(expert=False), False, None))
 
     async def connect(self, policy: Policy) -> None:
         """Let `policy` play from now on."""
@@ -83,8 +84,12 @@ class RolloutWorker:
     async def run_scripted(
         self, task: Task, *, player: PlayerName, noise: float, seed: int, number: int = 0
     ) -> Trajectory:
-        """One episode of a player that needs no model (see `run_scripted_episode`)."""
-        async with self._environment(task, number) as env:
+        """One episode of a player that needs no model (see `run_scripted_episode`).
+
+        Raises:
+            ValueError: the expert is to play, and the environment has none.
+        """
+        async with self._environment(task, number, expert=player == "expert") as env:
             return await run_scripted_episode(
                 env,
                 task,
@@ -101,18 +106,19 @@ class RolloutWorker:
         assert self._renderer is not None, "start() comes first"
         return self._renderer
 
-    def _make_env(self) -> TextEnv:
-        return make_env(self._plan.env_id, **self._plan.env_options)
+    def _make_env(self, *, expert: bool) -> TextEnv:
+        options = {**self._plan.env_options, "expert": True} if expert else self._plan.env_options
+        return make_env(self._plan.env_id, **options)
 
     @asynccontextmanager
-    async def _environment(self, task: Task, number: int) -> AsyncIterator[TextEnv]:
+    async def _environment(self, task: Task, number: int, *, expert: bool = False) -> AsyncIterator[TextEnv]:
         async with self._slots:
-            same = next((slot for slot in self._free if slot[1] == task), None)
-            slot = same or (self._free[0] if self._free else None)
+            usable = [slot for slot in self._free if slot[1] == expert]
+            slot = next((slot for slot in usable if slot[2] == task), usable[0] if usable else None)
             if slot is not None:
                 self._free.remove(slot)
-            env = slot[0] if slot is not None else self._make_env()
+            env = slot[0] if slot is not None else self._make_env(expert=expert)
             try:
                 yield env if self._calls is None else WatchedEnv(env, self._calls, number)
             finally:
-                self._free.append((env, task))
+                self._free.append((env, expert, task))
