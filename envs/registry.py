@@ -119,7 +119,10 @@ def _import(env_id: str, module_name: str) -> Any:
     try:
         return importlib.import_module(module_name)
     except (ImportError, ValueError, SyntaxError) as error:
-        raise ValueError(f"env.id: cannot import {module_name!r} for {env_id!r}: {error}") from error
+        raise ValueError(
+            f"env.id: cannot import {module_name!r} for {env_id!r}: {error}; is its folder on the module path? "
+            "(`export PYTHONPATH=.` for a module in this one)"
+        ) from error
 
 
 def _class_at(env_id: str, target: str) -> Any:

@@ -88,7 +88,14 @@ def at_terminal(folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes
     """What stands on a terminal in the end, where `typed` was typed ahead, and Ctrl-C when `interrupt_at` came up."""
     person, terminal = pty.openpty()
     process = subprocess.Popen(
-        command(*arguments), stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder, env=environment()
+        command(*arguments),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=folder,
+        env=environment(),
+        # Where the tests run in the background, a shell has them ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(terminal)
     os.write(person, typed)

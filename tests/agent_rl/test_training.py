@@ -86,12 +86,12 @@ class Place:
         return found
 
     def working(self) -> list[int]:
-        """Those that hold a model or an environment; Ray's own small agents may take minutes to notice a kill."""
+        """Those that hold a model or an environment; Ray's own small agents take a minute or more to notice a kill."""
         found = []
         for pid in self.processes():
             with suppress(OSError):
                 command = Path("/proc", str(pid), "cmdline").read_bytes()
-                if command.startswith((b"ray::", b"VLLM")):
+                if command.startswith((b"ray::RolloutWorker", b"ray::ServedPolicy", b"VLLM")):
                     found.append(pid)
         return found
 
