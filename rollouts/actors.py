@@ -7,13 +7,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from envs import Task
+from rollouts.exchange import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.jobs import Job, group_jobs, settle
 from rollouts.lifeline import end_with
 from rollouts.players import PlayerName
@@ -21,7 +23,7 @@ from rollouts.schedule import Schedule
 from rollouts.seeds import derive_seed
 from rollouts.served_policy import ServedPolicy, model_context_length
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
-from rollouts.types import Completion, StopReason, Trajectory, TrajectoryGroup
+from rollouts.types import StopReason, Trajectory, TrajectoryGroup
 from rollouts.watch import CallPage
 from rollouts.worker import RolloutWorker, WorkerPlan
 
@@ -33,34 +35,34 @@ _LOOK_SECONDS = 1.0
 """How often the pool looks for a call that does not return, at least."""
 
 
-class RemotePolicy:
+class RemotePolicy(PolicyClient):
     """The `Policy` that lives in the policy actor, seen from a worker's process."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, name: str) -> None:
+        super().__init__()
         self._actor = actor
+        self._name = name
 
-    async def complete(
-        self,
-        token_ids: Sequence[int],
-        *,
-        max_tokens: int,
-        temperature: float,
-        stop_token_ids: Sequence[int],
-        seed: int | None,
-    ) -> Completion:
-        import asyncio
+    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
+        answers: Awaitable[list[Answer]] = self._actor.exchange.remote(self._name, requests)
+        return answers
 
-        import ray
+    def send_cancel(self, number: int) -> None:
+        self._actor.cancel.remote(self._name, number)
 
-        request = self._actor.complete.remote(
-            token_ids, max_tokens=max_tokens, temperature=temperature, stop_token_ids=stop_token_ids, seed=seed
-        )
-        try:
-            completion: Completion = await request
-        except asyncio.CancelledError:
-            ray.cancel(request)
-            raise
-        return completion
+
+class PolicyActor(ServedPolicy):
+    """The served policy, asked by the workers for many completions at a time."""
+
+    def __init__(self, model_folder: Path, settings: ServingSettings, *, version: int) -> None:
+        super().__init__(model_folder, settings, version=version)
+        self._exchange = Exchange(self)
+
+    async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
+        return await self._exchange.exchange(client, requests)
+
+    async def cancel(self, client: str, number: int) -> None:
+        self._exchange.cancel(client, number)
 
 
 class RolloutPool:
@@ -279,12 +281,12 @@ class RolloutPool:
 
     def _new_policy(self, model_folder: str | Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
-        new = _actor(ServedPolicy, max_concurrency=4096, gpus=_gpus(), environment=environment)
+        new = _actor(PolicyActor, max_concurrency=4096, gpus=_gpus(), environment=environment)
         return new(Path(model_folder).absolute(), self._serving, version=version)
 
     def _connect(self, workers: Sequence[Any]) -> None:
         _get(self._policy.check_health.remote())
-        _get([worker.connect.remote(RemotePolicy(self._policy)) for worker in workers])
+        _get([worker.connect.remote(RemotePolicy(self._policy, uuid4().hex)) for worker in workers])
 
     def _check_policy(self, played: Sequence[Trajectory]) -> None:
         import ray

@@ -91,7 +91,7 @@ class Place:
         for pid in self.processes():
             with suppress(OSError):
                 command = Path("/proc", str(pid), "cmdline").read_bytes()
-                if command.startswith((b"ray::RolloutWorker", b"ray::ServedPolicy", b"VLLM")):
+                if command.startswith((b"ray::RolloutWorker", b"ray::PolicyActor", b"VLLM")):
                     found.append(pid)
         return found
 
