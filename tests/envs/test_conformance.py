@@ -169,7 +169,7 @@ BAD: list[tuple[Callable[[], TextEnv], str, str]] = [
     (SharedClone, "clone", "a clone and its original disturb each other"),
     (NoClone, "clone", "clone returned None; return a second environment, or raise NotImplementedError"),
     (BadSpace, "texts", "looking at it raised RuntimeError: no space ("),
-    (BadSpace, "texts", "test_conformance.py:"),
+    (BadSpace, "texts", "faulty_environments.py:"),
     (BrokenClone, "clone", "clone raised TypeError: cannot pickle; raise NotImplementedError"),
     (ClosesOnce, "closing", "close raised RuntimeError the second time: closed already; closing twice must do no harm"),
     (
