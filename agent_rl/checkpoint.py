@@ -2,7 +2,8 @@
 
     checkpoints/step-000010/
         model/           Hugging Face folder: weights, config, tokenizer
-        optimizer.pt     the learner's state and the random states of python, numpy and torch
+        learner/         the learner's state: weights and optimizer in one file per rank, schedule and shuffle
+        random.pt        the random states of python, numpy and torch
         state.json       the trainer's state: rollout step, task sampler, policy version
         config.yaml      the resolved config
 
@@ -16,6 +17,7 @@ import pickle
 import random
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +28,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.model import save_policy
 
-FOLDER, MODEL, OPTIMIZER, STATE, CONFIG = "checkpoints", "model", "optimizer.pt", "state.json", "config.yaml"
+FOLDER, MODEL, LEARNER = "checkpoints", "model", "learner"
+RANDOM, STATE, CONFIG = "random.pt", "state.json", "config.yaml"
 _NAME = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A loaded checkpoint. `model_folder` is for `agent_rl.model.load_policy`."""
+    """A loaded checkpoint. `model_folder` is for `agent_rl.model.load_policy`, `learner_folder` for the learner."""
 
     model_folder: Path
-    learner_state: dict[str, Any]
+    learner_folder: Path
     trainer_state: dict[str, Any]
     random_state: dict[str, Any]
 
@@ -50,14 +53,15 @@ def save_checkpoint(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    learner_state: dict[str, Any],
+    save_learner: Callable[[Path], None],
     trainer_state: dict[str, Any],
     config_text: str,
     keep: int = 0,
 ) -> Path:
     """Write a checkpoint atomically, then remove all but the newest `keep` (0 keeps all). Returns its folder.
 
-    `trainer_state` holds what JSON holds. A checkpoint of the same step is replaced.
+    `save_learner` writes the learner's state into a new folder; `trainer_state` holds what JSON holds. A checkpoint of
+    the same step is replaced.
     """
     folder = run_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,8 @@ def save_checkpoint(
     unfinished = folder / f"{target.name}.tmp-{os.getpid()}"
     unfinished.mkdir()
     save_policy(model, tokenizer, unfinished / MODEL)
-    torch.save({"learner": learner_state, "random": random_state()}, unfinished / OPTIMIZER)
+    save_learner(unfinished / LEARNER)
+    torch.save(random_state(), unfinished / RANDOM)
     (unfinished / STATE).write_text(json.dumps(trainer_state))
     (unfinished / CONFIG).write_text(config_text)
     for path in [*unfinished.rglob("*"), unfinished]:
@@ -106,14 +111,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _damaged(path / STATE, error) from error
     try:
         # weights_only: a checkpoint holds tensors and plain values, so loading one never runs code out of it.
-        states = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        random_states = torch.load(path / RANDOM, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise _damaged(path / OPTIMIZER, error) from error
+        raise _damaged(path / RANDOM, error) from error
     return Checkpoint(
         model_folder=path / MODEL,
-        learner_state=states["learner"],
+        learner_folder=path / LEARNER,
         trainer_state=trainer_state,
-        random_state=states["random"],
+        random_state=random_states,
     )
 
 
@@ -144,7 +149,8 @@ def _whole_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def _missing(path: Path) -> list[str]:
-    return [name for name in (f"{MODEL}/config.json", OPTIMIZER, STATE, CONFIG) if not (path / name).is_file()]
+    files = (f"{MODEL}/config.json", f"{LEARNER}/learner.json", RANDOM, STATE, CONFIG)
+    return [name for name in files if not (path / name).is_file()]
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -19,7 +19,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(envs, name="envs")
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.group_size=8")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.num_generations=8")]
 
 
 @app.command()
@@ -76,6 +76,23 @@ def evaluate(
 
 
 @app.command()
+def export(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")] = None,
+    to: Annotated[Path | None, typer.Option(help="a new folder; else RUN_FOLDER/export")] = None,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32")] = "bfloat16",
+    push_to_hub: Annotated[str, typer.Option(help="upload it too: owner/name; a new repository is private")] = "",
+) -> None:
+    """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings, results."""
+    checked = load_config(config, overrides)
+    from agent_rl import stages
+    from agent_rl.export import export
+
+    export(checked, model or stages.starting_policy(checked), to=to, dtype=dtype, hub=push_to_hub)
+
+
+@app.command()
 def play(
     what: Annotated[str, typer.Argument(metavar="ID", help="an environment, or a YAML config")],
     settings: Annotated[
@@ -109,7 +126,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, ValueError, FloatingPointError) as error:
         from rich.console import Console
 
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape_markup(str(error))}", highlight=False)

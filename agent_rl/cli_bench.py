@@ -1,13 +1,13 @@
 """The commands `agent-rl bench ...`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from agent_rl.cli_games import Data, Split
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: what a part costs, beside a reference in the same run.")
+bench = typer.Typer(no_args_is_help=True, help="Measure: what a part costs, how exact it is, beside a reference.")
 
 Json = Annotated[Path | None, typer.Option(help="write the numbers to this file too")]
 
@@ -32,3 +32,50 @@ def games_(data: Data = "generated", split: Split = "train", json: Json = None) 
     from agent_rl.bench_env import bench_games
 
     bench_games(data, split=split, json_file=json)
+
+
+@bench.command("learner")
+def learner_(
+    data: Data = "generated",
+    model: Annotated[
+        str | None, typer.Option(help="a folder, a hub name or a .gguf file; else a small policy is made from scratch")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="how many of the expert's episodes an optimizer step has")] = 200,
+    dtype: Annotated[Literal["bfloat16", "float32"], typer.Option(help="learner.dtype")] = "bfloat16",
+    threads: Annotated[int, typer.Option(min=0, help="torch's threads on CPU; 0 leaves its choice")] = 0,
+    micro_batch_tokens: Annotated[int, typer.Option(min=1, help="learner.micro_batch_tokens")] = 4096,
+    json: Json = None,
+) -> None:
+    """The learner's tokens a second and memory, beside the bare model's and those of a plain padded learner."""
+    from agent_rl.bench_learner import bench_learner
+
+    bench_learner(
+        data,
+        model=model,
+        episodes=episodes,
+        dtype=dtype,
+        threads=threads,
+        micro_batch_tokens=micro_batch_tokens,
+        json_file=json,
+    )
+
+
+@bench.command("vectors")
+def vectors_(
+    file: Annotated[Path, typer.Argument(help="reference vectors, for example tests/agent_rl/gmpo_vectors.json")],
+    json: Json = None,
+) -> None:
+    """Our GMPO's loss and gradient beside reference vectors, and beside what other implementations made of them."""
+    from agent_rl.bench_vectors import bench_vectors
+
+    bench_vectors(file, json_file=json)
+
+
+@bench.command("weights")
+def weights_(
+    png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None, json: Json = None
+) -> None:
+    """What one outlier token does to the weights of an episode's tokens, under GMPO, GRPO, GSPO and CISPO."""
+    from agent_rl.token_weights import bench_weights
+
+    bench_weights(png_file=png, json_file=json)

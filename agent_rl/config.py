@@ -69,7 +69,7 @@ class SftSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `group_size` episodes.
+    """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `num_generations` episodes.
 
     `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or `all_fail` differ
     in penalties and other small change at most, so they can be dropped; others are then played instead, until there
@@ -80,7 +80,7 @@ class TrainSettings(Settings):
     only: TaskFilter = TaskFilter()
     rollout_steps: int = Field(default=30, ge=1)
     tasks_per_step: int = Field(default=8, ge=1)
-    group_size: int = 8
+    num_generations: int = 8
     drop_groups: tuple[Literal["all_succeed", "all_fail"], ...] = ()
     max_extra_groups: int = Field(default=0, ge=0)
     temperature: float = Field(default=1.0, gt=0.0)
@@ -88,7 +88,7 @@ class TrainSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     eval_every: int = Field(default=0, ge=0)
 
-    @field_validator("group_size")
+    @field_validator("num_generations")
     @classmethod
     def _a_group_compares(cls, value: int) -> int:
         if value < 2:
@@ -132,11 +132,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> "Config":
-        episodes = self.train.tasks_per_step * self.train.group_size
+        episodes = self.train.tasks_per_step * self.train.num_generations
         if self.learner.optimizer_steps > episodes:
             raise ValueError(
                 f"learner.optimizer_steps: {self.learner.optimizer_steps} optimizer steps cannot share the "
-                f"{episodes} episodes of a rollout step (train.tasks_per_step * train.group_size)"
+                f"{episodes} episodes of a rollout step (train.tasks_per_step * train.num_generations)"
             )
         return self
 
@@ -159,7 +159,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of sections, this is {type(values).__name__}")
     for override in overrides or []:
-        _put(values, override, "key.path=value, for example train.group_size=8")
+        _put(values, override, "key.path=value, for example train.num_generations=8")
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from agent_rl import stages
-from agent_rl.config import Config
+from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, say, show_episode
 from agent_rl.evaluation import EvaluationReport
 from agent_rl.run_folder import RunFolder
@@ -27,6 +27,8 @@ STAGES = {"init": "before training", "sft": "after the warm start", "gmpo": "aft
 
 def run_demo(config: Config) -> None:
     """Run all stages into `config.run_folder` and write `demo.json` there; an earlier demo's folder is kept aside."""
+    if config.model.lora is not None:
+        raise ConfigError("model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead")
     folder = Path(config.run_folder)
     if folder.exists():
         aside = _set_aside(folder)
@@ -54,9 +56,9 @@ def run_demo(config: Config) -> None:
             session.publish()
         look("sft")
         with _timed(seconds, "gmpo", f"Reinforcement with {config.learner.objective.upper()}"):
-            trainer = Trainer(config, session, Path(config.run_folder) / "train")
+            trainer = Trainer(config, session, folder / "train", reference=stages.reference_policy(config))
             trainer.train()
-            trainer.run.close()
+            trainer.close()
         look("gmpo")
     show_before_and_after(episodes["sft"], episodes["gmpo"])
     record = {

@@ -1,54 +1,61 @@
 """The learner: samples in, updated weights and metrics out. It knows no environment, Ray or serving engine."""
 
+import json
 import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
-from agent_rl.batch import Batch, TrainingSample, micro_batches, minibatches
-from agent_rl.objectives import TokenSums, gmpo, grpo, truncated_log_weights
-from agent_rl.scoring import Scores, score
+from agent_rl.batch import Batch, TrainingSample, micro_batches
+from agent_rl.distributed import full_state_dict, load_sharded, save_sharded
+from agent_rl.learner_metrics import Metrics, Throughput, TokenRecord, update_metrics
+from agent_rl.lora import adapter_off
+from agent_rl.loss import LossRule, ScoredTokens, StepCounts
+from agent_rl.plan import MicroBatch, StepPlan, plan_update
+from agent_rl.ranks import ONE, Ranks
+from agent_rl.scoring import Scorer, Scores
 from agent_rl.settings import LearnerSettings
 
-Metrics = dict[str, float]
+Logprobs = dict[int, Tensor]
+"""Of the agent's tokens of samples, by the samples' indices."""
+_SHARDS, _STATE = "shards", "learner.json"
+_IDLE = TrainingSample(token_ids=(0, 0), action_mask=(False, True), behavior_logprobs=(0.0, 0.0), advantages=(0.0,))
 
 
-@dataclass(kw_only=True)
-class _Totals:
-    """What the optimizer steps of one call add up to."""
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """A micro-batch of an optimizer step.
 
-    sums: dict[str, float] = field(default_factory=dict)
-    maxima: dict[str, float] = field(default_factory=dict)
+    Where the policy loss had to be worked out before, `slope_N` is its gradient, and `known_loss` this pass's part.
+    """
 
-    def add(self, **values: float | Tensor) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-
-    def top(self, **values: float | Tensor) -> None:
-        for name, value in values.items():
-            self.maxima[name] = max(self.maxima.get(name, 0.0), float(value))
-
-    def mean(self, name: str, count: str) -> float:
-        """0 where nothing was counted, so that a metric's key is always there."""
-        return self.sums.get(name, 0.0) / max(self.sums.get(count, 0.0), 1.0)
+    batch: Batch
+    samples: MicroBatch
+    slope_N: Tensor | None = None
+    share_N: Tensor | None = None
+    known_loss: float = 0.0
 
 
 class Learner:
     """AdamW on a policy objective or on cross-entropy, over whole optimizer steps of any number of micro-batches.
 
     Args:
-        model: a causal language model; moved to the device and changed in place.
+        model: a causal language model; moved to the device and changed in place. Weights that need no gradient stay.
         settings: `LearnerSettings`.
         total_steps: the optimizer steps of the whole run, where the linear and cosine schedules reach 0.
         temperature: the sampler's; log-probs are those of the distribution that was sampled from.
         seed: of the shuffle of samples into optimizer steps.
+        most_agent_tokens: what `normalisation: constant` divides by, where the settings leave it open.
+        reference: the policy that `beta` compares with; None with a `beta` is `model` with its LoRA adapter off.
+        ranks: the processes that share the work: each has a `Learner`, which gets the same calls.
+        evidence: the folder that gets a batch whose loss is not finite; without one it is not kept.
     """
 
     def __init__(
@@ -59,22 +66,28 @@ class Learner:
         total_steps: int,
         temperature: float = 1.0,
         seed: int = 0,
+        most_agent_tokens: int = 1024,
+        reference: PreTrainedModel | None = None,
+        ranks: Ranks = ONE,
+        evidence: Path | None = None,
     ) -> None:
-        assert temperature > 0.0, temperature
+        assert settings.beta or reference is None, "a reference policy is for beta"
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.device = _device(settings)
-        # eval(): dropout would make the old log-probs and the new ones those of different policies.
-        self.model = model.to(self.device).eval()  # type: ignore[arg-type]
+        self.model = model.to(self.device)  # type: ignore[arg-type]
         self.settings = settings
-        self.temperature = temperature
         self.optimizer_steps_taken = 0
+        self._rule = LossRule(settings, most_agent_tokens)
+        self._ranks = ranks
+        self._evidence = evidence
         self._random = random.Random(seed)
+        self._temperature = temperature
+        self._scorer = ranks.shard(self._new_scorer(self.model))
+        self._reference = None if reference is None else self._new_scorer(reference.requires_grad_(False))
+        self._parameters = [p for p in self._scorer.parameters() if p.requires_grad]
         self._optimizer = AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
+            self._parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
         )
         self._total_steps = total_steps
         self._schedule_step = 0
@@ -85,44 +98,54 @@ class Learner:
         return self.settings.learning_rate * learning_rate_factor(self._schedule_step, self.settings, self._total_steps)
 
     @torch.no_grad()
-    def logprobs(self, batch: Batch) -> Tensor:
-        """Log-probs of the agent's tokens, [B, T] on the learner's device, 0 outside the mask."""
-        return self._score(batch.to(self.device)).logprobs_BT
+    def logprobs(self, samples: Sequence[TrainingSample]) -> Tensor:
+        """Log-probs of the agent's tokens, [N], sample after sample, on the learner's device."""
+        scores: Scores = self._scorer(self._batch(samples))
+        return scores.logprobs_N
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """Train on one rollout step's samples: `optimizer_steps` steps, every sample used once.
 
-        A sample with advantage 0 has no gradient: it counts in the objective's mean over samples, and its forward pass
-        is saved. An optimizer step without any other sample is not taken, but the schedule moves on. `loss`,
-        `grad_norm` are means over the steps taken; `ratio_*`, `log_ratio_*`, `entropy`, `clip_fraction_*` are over
-        trained tokens; `mismatch_abs_*` is |learner's old - sampler's| log-prob in nats (0 with the sampler's own).
+        An episode whose advantages are 0 has no gradient: it counts in the divisors, and its passes are saved, unless
+        KL or entropy need them. An optimizer step without any other episode is not taken, but the schedule moves on.
+        The metrics are those of `agent_rl.learner_metrics`, over all ranks.
 
         Raises:
             FloatingPointError: a loss or gradient is not finite; the weights are as the last good step left them.
         """
         assert samples, "an update needs at least one sample"
-        start = time.perf_counter()
-        totals = _Totals()
+        throughput = Throughput(self._scorer, self.device, self.settings.dtype)
         learning_rate = self.learning_rate
-        old = self._old_logprobs(samples)
-        for indices in minibatches(len(samples), self.settings.optimizer_steps, self._random):
-            self._policy_step([samples[i] for i in indices], [old[i] for i in indices], totals)
+        steps = plan_update(
+            samples,
+            optimizer_steps=self.settings.optimizer_steps,
+            max_tokens=self.settings.micro_batch_tokens,
+            ranks=self._ranks.size,
+            needed=lambda sample: self._rule.every_episode_counts or sample.has_gradient,
+            rng=self._random,
+        )
+        plans = [plan for _, plan in steps]
+        old = self._before(self._scorer, samples, plans, throughput) if self._needs_old_pass else {}
+        reference = self._reference_logprobs(samples, plans, throughput)
+        records: list[TokenRecord] = []
+        taken: list[Metrics] = []
+        for indices, plan in steps:
+            if not plan.passes:
+                self._schedule_step += 1
+                continue
+            counts = StepCounts.of([samples[i] for i in indices])
+            loss = 0.0
+            for one in self._passes(samples, plan, counts, old, reference, records):
+                loss += self._learn_from(one, counts, old, reference, records)
+                throughput.count(one.batch, passes=3)
+            self._idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
+            taken.append({"loss": sum(self._ranks.gather(loss)), "grad_norm": self._optimizer_step()})
+        gathered = [record for of_rank in self._ranks.gather(records) for record in of_rank]
         return {
-            "loss": totals.mean("loss", "steps"),
-            "grad_norm": totals.mean("grad_norm", "steps"),
-            "clip_fraction_low": totals.mean("clipped_low", "tokens"),
-            "clip_fraction_high": totals.mean("clipped_high", "tokens"),
-            "ratio_mean": totals.mean("ratio", "tokens"),
-            "log_ratio_rms": math.sqrt(totals.mean("log_ratio_square", "tokens")),
-            "log_ratio_abs_max": totals.maxima.get("log_ratio_abs", 0.0),
-            "entropy": totals.mean("entropy", "tokens"),
-            "mismatch_abs_mean": totals.mean("mismatch_abs", "tokens"),
-            "mismatch_abs_max": totals.maxima.get("mismatch_abs", 0.0),
+            **update_metrics(taken, gathered),
             "learning_rate": learning_rate,
-            "optimizer_steps": totals.sums.get("steps", 0.0),
-            "tokens": float(sum(len(s.token_ids) for s in samples)),
-            "trained_tokens": totals.sums.get("tokens", 0.0),
-            "seconds": time.perf_counter() - start,
+            "optimizer_steps": float(len(taken)),
+            **throughput.metrics(sum(len(s.token_ids) for s in samples)),
         }
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
@@ -134,121 +157,210 @@ class Learner:
         start = time.perf_counter()
         agent_tokens = sum(s.agent_tokens for s in samples)
         assert agent_tokens, "a supervised step needs at least one agent token"
-        totals = _Totals()
         learning_rate = self.learning_rate
-        for chunk in micro_batches(samples, self.settings.micro_batch_tokens):
-            batch = self._batch([samples[i] for i in chunk])
-            scores = self._score(batch)
-            loss = -scores.logprobs_BT.sum() / agent_tokens
-            self._backward(loss)
-            totals.add(loss=loss.detach(), entropy=scores.entropy_sum, correct=scores.correct_sum)
-        grad_norm = self._optimizer_step()
+        trained = [i for i, sample in enumerate(samples) if sample.agent_tokens]
+        plan = StepPlan.of(samples, trained, self.settings.micro_batch_tokens, self._ranks.size)
+        sums = {"loss": 0.0, "entropy": 0.0, "correct": 0.0}
+        for block in plan.blocks[self._ranks.rank]:
+            for pack in block:
+                batch = self._batch([samples[i] for i in pack])
+                scores: Scores = self._scorer(batch)
+                loss = -scores.logprobs_N.sum() / agent_tokens
+                self._backward(loss, batch)
+                sums["loss"] += float(loss.detach())
+                sums["entropy"] += float(scores.entropy_N.sum())
+                sums["correct"] += float(scores.correct_N.sum())
+        self._idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
+        every = self._ranks.gather(sums)
+        total = {name: sum(of_rank[name] for of_rank in every) for name in sums}
         return {
-            "loss": totals.sums["loss"],
-            "grad_norm": grad_norm,
-            "entropy": totals.sums["entropy"] / agent_tokens,
-            "token_accuracy": totals.sums["correct"] / agent_tokens,
+            "loss": total["loss"],
+            "grad_norm": self._optimizer_step(),
+            "entropy": total["entropy"] / agent_tokens,
+            "token_accuracy": total["correct"] / agent_tokens,
             "learning_rate": learning_rate,
             "tokens": float(sum(len(s.token_ids) for s in samples)),
             "trained_tokens": float(agent_tokens),
             "seconds": time.perf_counter() - start,
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Optimizer, schedule, shuffle and step count; the weights are the model's own business."""
-        return {
-            "optimizer": self._optimizer.state_dict(),
-            "schedule_step": self._schedule_step,
-            "random": self._random.getstate(),
-            "optimizer_steps_taken": self.optimizer_steps_taken,
-        }
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer, schedule, shuffle and step count into a new folder; every rank calls this."""
+        save_sharded(folder / _SHARDS, self._scorer, self._optimizer)
+        if self._ranks.rank == 0:
+            state = {
+                "schedule_step": self._schedule_step,
+                "optimizer_steps_taken": self.optimizer_steps_taken,
+                "random": self._random.getstate(),
+            }
+            (folder / _STATE).write_text(json.dumps(state))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self._optimizer.load_state_dict(state["optimizer"])
+    def load(self, folder: Path) -> None:
+        """Continue where `save` was called, in any number of ranks; every rank calls this.
+
+        Raises:
+            ValueError: the folder is not whole, or of another model.
+        """
+        try:
+            state = json.loads((folder / _STATE).read_text())
+            version, internal, gauss = state["random"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder / _STATE}: missing or damaged ({error!r})") from error
+        load_sharded(folder / _SHARDS, self._scorer, self._optimizer)
+        self._random.setstate((version, tuple(internal), gauss))
         self._schedule_step = state["schedule_step"]
-        self._random.setstate(state["random"])
         self.optimizer_steps_taken = state["optimizer_steps_taken"]
+
+    def full_weights(self) -> dict[str, Tensor]:
+        """The model's whole weights on CPU in rank 0, nothing in the others; every rank calls this."""
+        return full_state_dict(self._scorer.model)
+
+    def fetch_weights(self) -> None:
+        """The model is here."""
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    @property
+    def _needs_old_pass(self) -> bool:
+        """With a single optimizer step the policy in training is the old one, and the pass is saved."""
+        return self.settings.old_logprobs == "learner" and self.settings.optimizer_steps > 1
+
+    def _new_scorer(self, model: PreTrainedModel) -> Scorer:
+        return Scorer(
+            model.to(self.device),  # type: ignore[arg-type]
+            temperature=self._temperature,
+            autocast=self.settings.dtype == "bfloat16",
+            logit_chunk=self.settings.logit_chunk,
+            activation_checkpointing=self.settings.activation_checkpointing,
+        )
 
     def _batch(self, samples: Sequence[TrainingSample]) -> Batch:
         dtype = torch.promote_types(self.model.dtype, torch.float32)
         return Batch.from_samples(samples, dtype=dtype).to(self.device)
 
-    def _score(self, batch: Batch) -> Scores:
-        return score(self.model, batch, temperature=self.temperature, autocast=self.settings.dtype == "bfloat16")
+    def _idle(self, passes: int, *, gradient: bool) -> None:
+        """Meet the other ranks in passes that they make and this one does not: they share out weights in each."""
+        for _ in range(passes):
+            with torch.set_grad_enabled(gradient):
+                scores: Scores = self._scorer(self._batch([_IDLE]))
+            if gradient:
+                (scores.logprobs_N.sum() * 0.0).backward()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def _old_logprobs(self, samples: Sequence[TrainingSample]) -> list[Tensor | None]:
-        """Each sample's agent tokens' log-probs before the first optimizer step; None where no pass is needed.
+    def _before(
+        self, scorer: Scorer, samples: Sequence[TrainingSample], plans: Sequence[StepPlan], throughput: Throughput
+    ) -> Logprobs:
+        """Log-probs of what this rank will train on, before the first optimizer step."""
+        packs: list[list[MicroBatch]] = []
+        for rank in range(self._ranks.size):
+            own = [i for plan in plans for i in plan.samples_of(rank)]
+            blocks = micro_batches([samples[i] for i in own], self.settings.micro_batch_tokens)
+            packs.append([[own[k] for k in one] for block in blocks for one in block])
+        mine = packs[self._ranks.rank]
+        found: Logprobs = {}
+        for pack in mine:
+            batch = self._batch([samples[i] for i in pack])
+            scores: Scores = scorer(batch)
+            throughput.count(batch, passes=1)
+            parts = torch.split(scores.logprobs_N, [samples[i].agent_tokens for i in pack])
+            found.update(zip(pack, parts, strict=True))
+        if scorer is self._scorer:
+            self._idle(max(map(len, packs)) - len(mine), gradient=False)
+        return found
 
-        With a single optimizer step the policy in training is the old one, and the pass is saved.
+    def _reference_logprobs(
+        self, samples: Sequence[TrainingSample], plans: Sequence[StepPlan], throughput: Throughput
+    ) -> Logprobs:
+        if self._reference is not None:
+            return self._before(self._reference, samples, plans, throughput)
+        if not self.settings.beta:
+            return {}
+        with adapter_off(self.model):
+            return self._before(self._scorer, samples, plans, throughput)
+
+    def _passes(
+        self,
+        samples: Sequence[TrainingSample],
+        plan: StepPlan,
+        counts: StepCounts,
+        old: Logprobs,
+        reference: Logprobs,
+        records: list[TokenRecord],
+    ) -> list[_Pass]:
+        """This rank's passes; an episode of several micro-batches is looked at as a whole first, without gradient.
+
+        The loss of its tokens depends on all of them: its gradient with respect to each log-prob is worked out here,
+        and the pass with a gradient then only carries it on into the weights.
         """
-        old: list[Tensor | None] = [None] * len(samples)
-        if self.settings.old_logprobs == "sampler" or self.settings.optimizer_steps == 1:
-            return old
-        trained = [i for i, sample in enumerate(samples) if sample.advantage != 0.0]
-        for chunk in micro_batches([samples[i] for i in trained], self.settings.micro_batch_tokens):
-            batch = self._batch([samples[trained[k]] for k in chunk])
-            logprobs_BT = self._score(batch).logprobs_BT
-            for row, k in enumerate(chunk):
-                old[trained[k]] = logprobs_BT[row][batch.action_mask_BT[row]]
-        return old
+        passes: list[_Pass] = []
+        looked = 0
+        for block in plan.blocks[self._ranks.rank]:
+            of_block = [_Pass(batch=self._batch([samples[i] for i in pack]), samples=pack) for pack in block]
+            if len(of_block) > 1:
+                with torch.no_grad():
+                    parts = [self._scored(one, self._scorer(one.batch), old, reference) for one in of_block]
+                looked += len(of_block)
+                whole = ScoredTokens.of_one_episode(parts)
+                loss, share_N, record = self._rule.policy(whole, counts)
+                (slope_N,) = torch.autograd.grad(loss, whole.new)
+                records.append(record)
+                sizes = [len(part.new) for part in parts]
+                of_block = [
+                    replace(one, slope_N=slope, share_N=share, known_loss=float(loss.detach()) / len(of_block))
+                    for one, slope, share in zip(
+                        of_block, torch.split(slope_N, sizes), torch.split(share_N, sizes), strict=True
+                    )
+                ]
+            passes += of_block
+        self._idle(plan.first_passes - looked, gradient=False)
+        return passes
 
-    def _policy_step(self, samples: list[TrainingSample], old: list[Tensor | None], totals: _Totals) -> None:
-        per_turn = self.settings.scope == "turn"
-        divisor = sum(s.turns if per_turn else min(s.turns, 1) for s in samples)
-        trained = [i for i, sample in enumerate(samples) if sample.advantage != 0.0 and sample.turns]
-        if not trained:
-            self._schedule_step += 1
-            return
-        for chunk in micro_batches([samples[i] for i in trained], self.settings.micro_batch_tokens):
-            rows = [trained[k] for k in chunk]
-            batch = self._batch([samples[i] for i in rows])
-            scores = self._score(batch)
-            logp_old_BT = self._old_of(batch, [old[i] for i in rows], scores.logprobs_BT)
-            loss, sums = self._objective(batch, scores.logprobs_BT, logp_old_BT, divisor)
-            self._backward(loss)
-            _tally(totals, loss, sums, scores, logp_old_BT - batch.behavior_logprobs_BT)
-        totals.add(grad_norm=self._optimizer_step(), steps=1)
+    def _learn_from(
+        self, one: _Pass, counts: StepCounts, old: Logprobs, reference: Logprobs, records: list[TokenRecord]
+    ) -> float:
+        scores: Scores = self._scorer(one.batch, bool(self._rule.entropy_bonus))
+        tokens = self._scored(one, scores, old, reference)
+        if one.slope_N is None or one.share_N is None:
+            loss, share_N, record = self._rule.policy(tokens, counts)
+            records.append(record)
+            value = float(loss.detach())
+        else:
+            # Only its gradient is that of the loss; the value is known.
+            loss, share_N = (one.slope_N * tokens.new).sum(), one.share_N
+            value = one.known_loss
+        extras = self._rule.extras(tokens.new, tokens.entropy, tokens.reference, share_N)
+        self._backward(loss + extras, one.batch)
+        return value + float(extras.detach())
 
-    def _old_of(self, batch: Batch, old: list[Tensor | None], logp_new_BT: Tensor) -> Tensor:
-        if self.settings.old_logprobs == "sampler":
-            return batch.behavior_logprobs_BT
-        rows = [row for row in old if row is not None]
-        if not rows:
-            return logp_new_BT.detach()
-        return torch.zeros_like(batch.behavior_logprobs_BT).masked_scatter(batch.action_mask_BT, torch.cat(rows))
+    def _scored(self, one: _Pass, scores: Scores, old: Logprobs, reference: Logprobs) -> ScoredTokens:
+        def known(logprobs: Logprobs) -> Tensor | None:
+            return torch.cat([logprobs[i] for i in one.samples]) if logprobs else None
 
-    def _objective(
-        self, batch: Batch, logp_new_BT: Tensor, logp_old_BT: Tensor, divisor: float
-    ) -> tuple[Tensor, TokenSums]:
-        eps_low, eps_high = self.settings.clip_range
-        cap = self.settings.effective_tis_cap
-        log_weight_BT = truncated_log_weights(logp_old_BT, batch.behavior_logprobs_BT, cap) if cap else None
-        inputs = (logp_new_BT, logp_old_BT, batch.action_mask_BT, batch.advantage_B)
-        if self.settings.objective == "grpo":
-            return grpo(*inputs, divisor=divisor, eps_low=eps_low, eps_high=eps_high, log_weight_BT=log_weight_BT)
-        return gmpo(
-            *inputs,
-            divisor=divisor,
-            eps_low=eps_low,
-            eps_high=eps_high,
-            turn_ids_BT=batch.turn_ids_BT if self.settings.scope == "turn" else None,
-            log_weight_BT=log_weight_BT,
-        )
+        old_N = one.batch.behavior_logprobs_N if self.settings.old_logprobs == "sampler" else known(old)
+        return ScoredTokens.of(one.batch, scores, old=old_N, reference=known(reference))
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, loss: Tensor, batch: Batch) -> None:
         if not torch.isfinite(loss):
             self._optimizer.zero_grad()
             raise FloatingPointError(
                 f"the loss of optimizer step {self.optimizer_steps_taken + 1} is {loss.item()}: lower learning_rate, "
-                "or look for log-probs that are not finite in the samples"
+                f"or look for log-probs that are not finite in the samples{self._keep(batch)}"
             )
         loss.backward()  # type: ignore[no-untyped-call]
 
+    def _keep(self, batch: Batch) -> str:
+        """Write the batch where a person finds it; where that is, for the message."""
+        if self._evidence is None:
+            return ""
+        self._evidence.mkdir(parents=True, exist_ok=True)
+        path = self._evidence / f"optimizer-step-{self.optimizer_steps_taken + 1:06d}-rank-{self._ranks.rank}.pt"
+        torch.save({f.name: getattr(batch, f.name) for f in fields(batch)}, path)
+        return f"; the batch is in {path}"
+
     def _optimizer_step(self) -> float:
         """Clip, check, step; returns the gradient's norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm))
+        norm = self._ranks.clip_gradients(self._parameters, self.settings.max_grad_norm)
         if not math.isfinite(norm):
             self._optimizer.zero_grad()
             raise FloatingPointError(
@@ -275,21 +387,6 @@ def learning_rate_factor(step: int, settings: LearnerSettings, total_steps: int)
         return 1.0
     done = min((step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1), 1.0)
     return 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def _tally(totals: _Totals, loss: Tensor, sums: TokenSums, scores: Scores, mismatch_BT: Tensor) -> None:
-    mismatch_BT = mismatch_BT.abs()
-    totals.add(
-        loss=loss.detach(),
-        tokens=sums.token_count,
-        clipped_low=sums.clipped_low_sum,
-        clipped_high=sums.clipped_high_sum,
-        ratio=sums.ratio_sum,
-        log_ratio_square=sums.log_ratio_square_sum,
-        entropy=scores.entropy_sum,
-        mismatch_abs=mismatch_BT.sum(),
-    )
-    totals.top(log_ratio_abs=sums.log_ratio_abs_max, mismatch_abs=mismatch_BT.max())
 
 
 def _device(settings: LearnerSettings) -> torch.device:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,7 +21,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agent_rl.settings import ModelSettings
+from agent_rl.lora import (
+    ADAPTER,
+    base_of,
+    has_adapter,
+    merged_weights,
+    resume_lora,
+    save_adapter,
+    with_lora,
+    without_wrapper,
+)
+from agent_rl.settings import LoraSettings, ModelSettings
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -116,14 +126,59 @@ def load_policy(source: str, dtype: torch.dtype = torch.float32) -> tuple[PreTra
     return cast(PreTrainedModel, model), cast(PreTrainedTokenizerBase, tokenizer)
 
 
+def load_to_train(
+    source: str, lora: LoraSettings | None, *, resume: bool = False, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a policy to train it: all its weights, or an adapter on top of them where `lora` is given.
+
+    A run that begins gets a new adapter, drawn from `seed`, whatever `source` was trained with: what is there, merged,
+    is its base. With `resume`, `source` is the `model/` of a checkpoint whose very adapter and base go on.
+
+    Raises:
+        ValueError: there is no model at `source`; or `resume`, and the checkpoint was trained with another `lora`.
+    """
+    if not resume:
+        model, tokenizer = load_policy(source)
+        return (model if lora is None else with_lora(model, lora, source=source, seed=seed)), tokenizer
+    adapter = Path(source) / ADAPTER
+    if adapter.is_dir() != (lora is not None):
+        raise ValueError(
+            f"model.lora: is not set, but {source} was trained with an adapter; set it as it was"
+            if lora is None
+            else f"model.lora: is set, but {source} was trained without an adapter; remove it"
+        )
+    if lora is None:
+        return load_policy(source)
+    base = base_of(adapter)
+    try:
+        model, tokenizer = load_policy(base)
+    except ValueError as error:
+        raise ValueError(
+            f"{adapter}: the model that this adapter was trained on cannot be loaded: {error}; put it back, or start a "
+            f"new run from the merged weights, model.path={source}"
+        ) from error
+    return resume_lora(model, lora, adapter), tokenizer
+
+
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write model and tokenizer as a Hugging Face folder that `load_policy` and other tools read."""
-    model.save_pretrained(folder)
+    """Write model and tokenizer as a Hugging Face folder that `load_policy` and other tools read.
+
+    An adapter is merged into the weights there, and also written on its own, for `load_to_train` to go on with.
+    """
+    if has_adapter(model):
+        merged = {name: tensor.to("cpu") for name, tensor in merged_weights(model)}
+        without_wrapper(model).save_pretrained(folder, state_dict=merged)
+        save_adapter(model, folder / ADAPTER)
+    else:
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
     """Write the folder that the serving engine loads its weights from, untied and in its dtype (`"bfloat16"`, ...).
+
+    An adapter is merged into them, tensor by tensor and straight to that dtype: the model stays as it is, and the copy
+    is gone when it is written.
 
     An engine may keep a packed copy of a tied head and not refresh it, so `lm_head.weight` is always a tensor of its
     own, with `tie_word_embeddings` false. The weights appear whole or not at all (renamed into place); `config.json`
@@ -131,23 +186,27 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
     """
     torch_dtype: torch.dtype = getattr(torch, dtype)
     folder.mkdir(parents=True, exist_ok=True)
+    inner = without_wrapper(model)
     if not (folder / CONFIG).exists():
-        config = copy.deepcopy(model.config)
-        config.architectures = [type(model).__name__]
+        config = copy.deepcopy(inner.config)
+        config.architectures = [type(inner).__name__]
         config.tie_word_embeddings = False
         config.dtype = torch_dtype
         config.save_pretrained(folder)
-    weights = {name: tensor.detach().to("cpu", torch_dtype).contiguous() for name, tensor in model.state_dict().items()}
-    weights["lm_head.weight"] = _head_weight(model).detach().to("cpu", torch_dtype).clone()
+    weights = {name: tensor.to("cpu", torch_dtype).contiguous() for name, tensor in merged_weights(model)}
+    weights["lm_head.weight"] = decoder_and_head(model)[1].weight.detach().to("cpu", torch_dtype).clone()
     # Not *.safetensors before it is whole: an engine loads every file of that name in the folder.
     unfinished = folder / f"{WEIGHTS}.unfinished"
     save_file(weights, unfinished, metadata={"format": "pt"})
     os.replace(unfinished, folder / WEIGHTS)
 
 
-def _head_weight(model: PreTrainedModel) -> Tensor:
-    head = cast(torch.nn.Linear, model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    return head.weight
+def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
+    """What gives hidden states, and what makes logits of them; of a model with an adapter, with the adapter in it."""
+    inner = without_wrapper(model)
+    head = inner.get_output_embeddings()  # type: ignore[no-untyped-call]
+    assert isinstance(head, nn.Linear), type(head)
+    return inner.base_model, head
 
 
 def _looks_like_a_path(source: str) -> bool:

@@ -1,164 +1,161 @@
-"""Policy objectives: pure functions of log-probs, masks and advantages.
+"""Policy objectives: pure functions of the agent's tokens.
 
-Both objectives clip the log-ratio x = log pi_new - log pi_old of each agent token on one side, which is PPO's
-two-sided clip seen through its minimum: above where the advantage is positive, below where it is negative. They differ
-in one thing. With the unit's mean over its n agent tokens,
+One function, `policy_loss`, for the whole family of `agent_rl.presets`. With x = log pi_new - log pi_old of a token, c
+its clipped value, A its advantage and v its share of the loss (`shares`), the loss is the sum over tokens of -v A w,
+where w is
 
-    GMPO   w = exp(mean(c))     geometric mean of the clipped ratios
-    GRPO   w = mean(exp(c))     arithmetic mean
+    token                exp(c)
+    turn, episode        exp(mean of c over the turn or episode)       GMPO (arXiv 2507.20673, equation 4)
+    sequence             exp(the clipped mean of x over the episode)   GSPO (arXiv 2507.18071, equation 5)
 
-and the loss is the sum of -A w over the units, divided by `divisor`: the number of units in the whole optimizer step.
-The caller gives it, so the losses (and gradients) of any split into micro-batches or ranks add up to the whole batch's.
+Clipping is on one side, which is PPO's two-sided clip seen through its minimum: above where the advantage is positive,
+below where it is negative. It happens in log space and by selection, so the exponential never sees what was cut off.
 
-Shapes: B rows, T tokens, U units in a row (1, or the row's turns). A position outside the mask may hold anything,
-infinities and NaN included: it reaches neither the loss nor the gradient. A row without agent tokens, or with
-advantage 0, contributes exactly 0.
+Everything is flat: N tokens, all of them the agent's, of whole units (turns, episodes). Observations and padding never
+get here, so whatever stands at their places reaches neither the loss nor the gradient. A unit with advantage 0
+contributes exactly 0. The shares are those of the whole optimizer step, so losses and gradients of any split of it into
+micro-batches or ranks add up to the whole's, as long as a unit is not cut; `agent_rl.learner` sees to that.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
+from agent_rl.presets import Normalisation, Objective
+from agent_rl.settings import Importance
+
 
 @dataclass(frozen=True, kw_only=True)
-class TokenSums:
-    """Sums over the agent tokens of one call, scalars. `merge` over micro-batches, then divide by `token_count`.
+class AgentTokens:
+    """The agent's tokens of whole units, every field of shape [N].
 
-    `clipped_low_sum` and `clipped_high_sum` count exactly the tokens whose gradient clipping removed, per side.
-    `log_ratio_abs_max` is a maximum.
+    `logp_new` is the only one that gets a gradient. `turn` and `episode` number what the token belongs to, from 0.
+    `log_weight` is a log importance weight (`importance_weights`), 0 where nothing is corrected.
     """
 
-    token_count: Tensor
-    clipped_low_sum: Tensor
-    clipped_high_sum: Tensor
-    ratio_sum: Tensor
-    log_ratio_square_sum: Tensor
-    log_ratio_abs_max: Tensor
+    logp_new: Tensor
+    logp_old: Tensor
+    advantage: Tensor
+    share: Tensor
+    turn: Tensor
+    episode: Tensor
+    log_weight: Tensor
 
-    def merge(self, other: Self) -> Self:
-        """The sums over both."""
-        return type(self)(
-            token_count=self.token_count + other.token_count,
-            clipped_low_sum=self.clipped_low_sum + other.clipped_low_sum,
-            clipped_high_sum=self.clipped_high_sum + other.clipped_high_sum,
-            ratio_sum=self.ratio_sum + other.ratio_sum,
-            log_ratio_square_sum=self.log_ratio_square_sum + other.log_ratio_square_sum,
-            log_ratio_abs_max=torch.maximum(self.log_ratio_abs_max, other.log_ratio_abs_max),
-        )
+    def __post_init__(self) -> None:
+        shape = self.logp_new.shape
+        assert len(shape) == 1, shape
+        for name in ("logp_old", "advantage", "share", "turn", "episode", "log_weight"):
+            assert getattr(self, name).shape == shape, (name, getattr(self, name).shape, shape)
 
 
-def gmpo(
-    logp_new_BT: Tensor,
-    logp_old_BT: Tensor,
-    mask_BT: Tensor,
-    advantage_B: Tensor,
-    *,
-    divisor: float,
-    eps_low: float = 0.4,
-    eps_high: float = 0.4,
-    turn_ids_BT: Tensor | None = None,
-    log_weight_BT: Tensor | None = None,
-) -> tuple[Tensor, TokenSums]:
-    """Geometric-Mean Policy Optimization (arXiv 2507.20673, equation 4): loss and token sums.
+@dataclass(frozen=True, kw_only=True)
+class Clipped:
+    """Which tokens' gradients clipping removed, exactly, per side. Bool, [N]."""
+
+    low: Tensor
+    high: Tensor
+
+
+def policy_loss(objective: Objective, tokens: AgentTokens) -> tuple[Tensor, Clipped]:
+    """The objective's loss over whole units, a scalar, and what was clipped."""
+    x_N = tokens.logp_new - tokens.logp_old.detach()
+    A_N, log_weight_N = tokens.advantage, tokens.log_weight.detach()
+    active_N = A_N != 0
+    unit_N = tokens.turn if objective.aggregation == "turn" else tokens.episode
+    bounds = log_bounds(objective)
+    if objective.clip == "weight":
+        weight_N = (x_N.detach().clamp(*bounds) + log_weight_N).exp()
+        term_N = torch.where(active_N, weight_N * tokens.logp_new, 0.0)
+        return -(tokens.share * A_N * term_N).sum(), _nothing_clipped(x_N)
+    if objective.aggregation == "sequence":
+        x_N = _unit_mean(torch.where(active_N, x_N, 0.0), unit_N)
+    c_N, clipped = _clip(torch.where(active_N, x_N, 0.0), A_N, bounds)
+    c_N = c_N + torch.where(active_N, log_weight_N, 0.0)
+    if objective.aggregation != "token":
+        c_N = _unit_mean(c_N, unit_N)
+    return -(tokens.share * A_N * c_N.exp()).sum(), clipped
+
+
+def log_bounds(objective: Objective) -> tuple[float, float]:
+    """The least and the greatest log-ratio that the objective's clip leaves."""
+    if objective.clip == "none":
+        return -math.inf, math.inf
+    if objective.clip == "log":
+        return -objective.epsilon, objective.epsilon_high
+    low = math.log1p(-objective.epsilon) if objective.epsilon < 1.0 else -math.inf
+    return low, math.log1p(objective.epsilon_high)
+
+
+def shares(
+    normalisation: Normalisation, unit_N: Tensor, *, units: int, tokens: int, episodes: int, length: int
+) -> Tensor:
+    """Each token's share v of the loss, [N], without gradient.
 
     Args:
-        logp_new_BT: log-probs under the policy in training, the only input that gets a gradient.
-        logp_old_BT: log-probs under the policy at the beginning of the rollout step's updates.
-        mask_BT: bool, True for agent tokens.
-        advantage_B: one per row.
-        divisor: units with agent tokens in the whole optimizer step: rows, or turns where `turn_ids_BT` is given.
-        eps_low, eps_high: log-ratios are clipped to -eps_low (A < 0) and +eps_high (A > 0).
-        turn_ids_BT: a turn number (from 0) for each agent token: one geometric mean per turn instead of per row.
-        log_weight_BT: per-token log importance weights (`truncated_log_weights`), averaged inside the geometric mean.
+        normalisation: see `agent_rl.presets`.
+        unit_N: the number of the token's episode (of its turn, where turns are aggregated), from 0; whole units.
+        units, tokens, episodes: how many the whole optimizer step has, counting only what has agent tokens.
+        length: `normalisation_length`.
     """
-    x_BT = _log_ratio(logp_new_BT, logp_old_BT, mask_BT, advantage_B, divisor)
-    c_BT, sums = _clip(x_BT, mask_BT, advantage_B, log_low=-eps_low, log_high=eps_high)
-    if log_weight_BT is not None:
-        c_BT = c_BT + torch.where(mask_BT, log_weight_BT, 0.0).detach()
-    mean_BU, used_BU = _unit_mean(c_BT, mask_BT & (advantage_B != 0)[:, None], turn_ids_BT)
-    weight_BU = torch.where(used_BU, mean_BU.exp(), 0.0)
-    return -(advantage_B[:, None] * weight_BU).sum() / divisor, sums
+    assert min(units, tokens, episodes) > 0, (units, tokens, episodes)
+    dtype = torch.float64
+    if normalisation == "token":
+        return torch.full(unit_N.shape, 1.0 / tokens, dtype=dtype, device=unit_N.device)
+    if normalisation == "constant":
+        return torch.full(unit_N.shape, 1.0 / (length * episodes), dtype=dtype, device=unit_N.device)
+    counts_U = torch.bincount(unit_N)
+    return 1.0 / (counts_U[unit_N].to(dtype) * units)
 
 
-def grpo(
-    logp_new_BT: Tensor,
-    logp_old_BT: Tensor,
-    mask_BT: Tensor,
-    advantage_B: Tensor,
-    *,
-    divisor: float,
-    eps_low: float = 0.2,
-    eps_high: float = 0.2,
-    log_weight_BT: Tensor | None = None,
-) -> tuple[Tensor, TokenSums]:
-    """PPO's clipped token objective, mean over a row's tokens, then over rows (arXiv 2402.03300, equation 3, no KL).
+def importance_weights(
+    importance: Importance, logp_old_N: Tensor, logp_sampler_N: Tensor, episode_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log importance weights of the learner's old policy against the sampler, and which tokens are kept; both [N].
 
-    Arguments as of `gmpo`, but ratios are clipped to 1 - eps_low and 1 + eps_high, and a token's log weight scales
-    that token's term.
+    They correct for log-probs that the serving engine computes a little differently: truncated importance sampling
+    (TIS), per token, per sequence (the product over its tokens) or for the sequence's geometric mean. A token or
+    sequence with a weight beyond `mask`, or below its inverse, is not kept. Without gradient.
     """
-    x_BT = _log_ratio(logp_new_BT, logp_old_BT, mask_BT, advantage_B, divisor)
-    c_BT, sums = _clip(x_BT, mask_BT, advantage_B, log_low=math.log1p(-eps_low), log_high=math.log1p(eps_high))
-    if log_weight_BT is not None:
-        c_BT = c_BT + torch.where(mask_BT, log_weight_BT, 0.0).detach()
-    active_BT = mask_BT & (advantage_B != 0)[:, None]
-    ratio_BT = torch.where(active_BT, c_BT, 0.0).exp()
-    mean_BU, used_BU = _unit_mean(ratio_BT, active_BT, None)
-    weight_BU = torch.where(used_BU, mean_BU, 0.0)
-    return -(advantage_B[:, None] * weight_BU).sum() / divisor, sums
+    d_N = (logp_old_N - logp_sampler_N).detach()
+    if importance.level == "none":
+        return torch.zeros_like(d_N), torch.ones_like(d_N, dtype=torch.bool)
+    if importance.level == "sequence":
+        d_N = _unit_sum(d_N, episode_N)
+    elif importance.level == "geometric":
+        d_N = _unit_mean(d_N, episode_N)
+    kept_N = d_N.abs() <= (math.log(importance.mask) if importance.mask else math.inf)
+    return d_N.clamp(max=math.log(importance.cap) if importance.cap else math.inf), kept_N
 
 
-def truncated_log_weights(logp_old_BT: Tensor, logp_sampler_BT: Tensor, cap: float) -> Tensor:
-    """Log importance weights of the learner's old policy against the sampler, at most log(cap), without gradient.
+def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
+    """An estimate of each token's KL(policy || reference), [N]: r - log r - 1 with r = reference / policy.
 
-    Corrects for log-probs that the serving engine computes a little differently (truncated importance sampling, TIS).
+    Unbiased for tokens that the policy sampled, and never negative (Schulman, "Approximating KL divergence", 2020).
     """
-    assert cap > 0.0, cap
-    return (logp_old_BT - logp_sampler_BT).detach().clamp(max=math.log(cap))
+    log_r_N = logp_reference_N - logp_N
+    return log_r_N.exp() - log_r_N - 1.0
 
 
-def _log_ratio(
-    logp_new_BT: Tensor, logp_old_BT: Tensor, mask_BT: Tensor, advantage_B: Tensor, divisor: float
-) -> Tensor:
-    assert logp_new_BT.ndim == 2, logp_new_BT.shape
-    assert logp_new_BT.shape == logp_old_BT.shape == mask_BT.shape, (logp_new_BT.shape, logp_old_BT.shape)
-    assert advantage_B.shape == logp_new_BT.shape[:1], (advantage_B.shape, logp_new_BT.shape)
-    assert mask_BT.dtype == torch.bool, mask_BT.dtype
-    assert divisor > 0, divisor
-    return torch.where(mask_BT, logp_new_BT - logp_old_BT.detach(), 0.0)
+def _clip(x_N: Tensor, A_N: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Clipped]:
+    low, high = bounds
+    high_N = (A_N > 0) & (x_N > high)
+    low_N = (A_N < 0) & (x_N < low)
+    return torch.where(high_N, high, torch.where(low_N, low, x_N)), Clipped(low=low_N, high=high_N)
 
 
-def _clip(
-    x_BT: Tensor, mask_BT: Tensor, advantage_B: Tensor, *, log_low: float, log_high: float
-) -> tuple[Tensor, TokenSums]:
-    # In log space and by selection: the exponential never sees what was cut off, so no 0 * inf in the backward pass.
-    high_BT = (advantage_B > 0)[:, None] & (x_BT > log_high) & mask_BT
-    low_BT = (advantage_B < 0)[:, None] & (x_BT < log_low) & mask_BT
-    c_BT = torch.where(high_BT, log_high, torch.where(low_BT, log_low, x_BT))
-    x_BT = x_BT.detach()
-    sums = TokenSums(
-        token_count=mask_BT.sum(),
-        clipped_low_sum=low_BT.sum(),
-        clipped_high_sum=high_BT.sum(),
-        ratio_sum=torch.where(mask_BT, x_BT.exp(), 0.0).sum(),
-        log_ratio_square_sum=x_BT.square().sum(),
-        log_ratio_abs_max=x_BT.abs().max() if x_BT.numel() else x_BT.new_zeros(()),
-    )
-    return c_BT, sums
+def _nothing_clipped(x_N: Tensor) -> Clipped:
+    none_N = torch.zeros_like(x_N, dtype=torch.bool)
+    return Clipped(low=none_N, high=none_N)
 
 
-def _unit_mean(values_BT: Tensor, mask_BT: Tensor, turn_ids_BT: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean over each unit's masked tokens, and whether the unit has any; both [B, U]."""
-    values_BT = torch.where(mask_BT, values_BT, 0.0)
-    counts_BT = mask_BT.to(values_BT.dtype)
-    if turn_ids_BT is None:
-        sum_BU, count_BU = values_BT.sum(1, keepdim=True), counts_BT.sum(1, keepdim=True)
-    else:
-        assert turn_ids_BT.shape == mask_BT.shape, (turn_ids_BT.shape, mask_BT.shape)
-        ids_BT = torch.where(mask_BT, turn_ids_BT, 0)
-        units = int(ids_BT.max()) + 1 if ids_BT.numel() else 1
-        empty_BU = values_BT.new_zeros(len(values_BT), units)
-        sum_BU, count_BU = empty_BU.scatter_add(1, ids_BT, values_BT), empty_BU.scatter_add(1, ids_BT, counts_BT)
-    return sum_BU / count_BU.clamp(min=1.0), count_BU > 0
+def _unit_sum(values_N: Tensor, unit_N: Tensor) -> Tensor:
+    """The sum over each token's unit, at every token of it."""
+    units = int(unit_N.max()) + 1 if unit_N.numel() else 0
+    return values_N.new_zeros(units).index_add(0, unit_N, values_N)[unit_N]
+
+
+def _unit_mean(values_N: Tensor, unit_N: Tensor) -> Tensor:
+    """The mean over each token's unit, at every token of it."""
+    return _unit_sum(values_N, unit_N) / _unit_sum(torch.ones_like(values_N), unit_N)

@@ -1,49 +1,108 @@
 """Log-probs of the agent's tokens under a model."""
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agent_rl.batch import Batch
+from agent_rl.model import decoder_and_head
+from agent_rl.packing import use_packed_attention
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """`logprobs_BT`: of the targets, 0 outside the mask. The sums are over agent tokens, scalars without gradient."""
+    """Of the batch's agent tokens, each [N]: log-prob, entropy of the distribution (both nats), most likely or not."""
 
-    logprobs_BT: Tensor
-    entropy_sum: Tensor
-    correct_sum: Tensor
+    logprobs_N: Tensor
+    entropy_N: Tensor
+    correct_N: Tensor
 
 
-def score(model: PreTrainedModel, batch: Batch, *, temperature: float, autocast: bool) -> Scores:
-    """Score a batch's agent tokens at a sampling temperature; log-probs are natural, at least float32.
+class Scorer(nn.Module):
+    """Scores batches at a sampling temperature; log-probs are natural, at least float32.
 
-    The head runs on the agent's positions only (a quarter of them, typically) and outside autocast: bfloat16 logits
-    would be off by hundredths of a nat. `entropy_sum` is in nats; `correct_sum` counts tokens that are the most likely.
+    The decoder runs under autocast, where that is wanted; the head runs outside of it (bfloat16 logits would be off by
+    hundredths of a nat), and on the agent's positions only, `logit_chunk` of them at a time: the logits of an
+    observation's tokens never exist, nor those of all the agent's tokens where they are many.
+
+    Args:
+        model: changed in place: its attention takes packs from now on (`agent_rl.packing`).
+        activation_checkpointing: the layers keep their inputs only and are computed again in the backward pass.
+
+    Raises:
+        ValueError: the model's attention cannot be replaced.
     """
-    head = cast(torch.nn.Linear, model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    device_type = batch.input_ids_BT.device.type
-    with torch.autocast(device_type, dtype=torch.bfloat16, enabled=autocast):
-        # No attention mask: padding stands right of everything that a causal model reads.
-        hidden_BTH = cast(Any, model.base_model)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
-    mask_BT = batch.action_mask_BT
-    head_dtype = head.weight.dtype
-    logits_NV = head(hidden_BTH[mask_BT].to(head_dtype))
-    logits_NV = logits_NV.to(torch.promote_types(head_dtype, torch.float32)) / temperature
-    targets_N = batch.target_ids_BT[mask_BT]
-    log_total_N = logits_NV.logsumexp(-1)
-    logprobs_N = logits_NV.gather(-1, targets_N[:, None]).squeeze(-1) - log_total_N
-    with torch.no_grad():
-        probs_NV = (logits_NV - log_total_N[:, None]).exp()
-        entropy_N = log_total_N - (probs_NV * logits_NV).sum(-1)
-        correct_N = logits_NV.argmax(-1) == targets_N
-    empty_BT = logprobs_N.new_zeros(mask_BT.shape)
-    return Scores(
-        logprobs_BT=empty_BT.masked_scatter(mask_BT, logprobs_N),
-        entropy_sum=entropy_N.sum(),
-        correct_sum=correct_N.sum(),
-    )
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        temperature: float = 1.0,
+        autocast: bool = False,
+        logit_chunk: int = 4096,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        assert temperature > 0.0, temperature
+        super().__init__()
+        use_packed_attention(model)
+        # eval(): dropout would make the old log-probs and the new ones those of different policies.
+        model.eval()  # type: ignore[no-untyped-call]
+        self.model = model
+        self._temperature = temperature
+        self._autocast = autocast
+        self._logit_chunk = logit_chunk
+        if activation_checkpointing:
+            _checkpoint_layers(model)
+
+    def forward(self, batch: Batch, entropy_gradient: bool = False) -> Scores:
+        """The batch's scores; `entropy_N` has a gradient only where that is asked for."""
+        decoder, head = decoder_and_head(self.model)
+        with torch.autocast(batch.input_ids_T.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            hidden_TH = decoder(
+                input_ids=batch.input_ids_T[None],
+                position_ids=batch.position_ids_T[None],
+                use_cache=False,
+                lengths=batch.lengths,
+            ).last_hidden_state[0]
+        hidden_NH = hidden_TH[batch.predicts_N].to(head.weight.dtype)
+        cut = (torch.split(values, self._logit_chunk) for values in (hidden_NH, batch.target_ids_N))
+        chunks = list(zip(*cut, strict=True))
+        again = torch.is_grad_enabled() and len(chunks) > 1
+        parts = [
+            checkpoint(self._head, head, hidden, targets, entropy_gradient, use_reentrant=False)
+            if again
+            else self._head(head, hidden, targets, entropy_gradient)
+            for hidden, targets in chunks
+        ]
+        logprobs, entropy, correct = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Scores(logprobs_N=logprobs, entropy_N=entropy, correct_N=correct)
+
+    def matrix_weights(self) -> tuple[int, int]:
+        """How many weights stand in the decoder's matrices, embeddings left out, and in the head's."""
+        decoder, head = decoder_and_head(self.model)
+        linear = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
+        return sum(module.weight.numel() for module in linear), head.weight.numel()
+
+    def _head(
+        self, head: nn.Linear, hidden_CH: Tensor, targets_C: Tensor, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits_CV = head(hidden_CH)
+        logits_CV = logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)) / self._temperature
+        log_total_C = logits_CV.logsumexp(-1)
+        logprobs_C = logits_CV.gather(-1, targets_C[:, None]).squeeze(-1) - log_total_C
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            probs_CV = (logits_CV - log_total_C[:, None]).exp()
+            entropy_C = log_total_C - (probs_CV * logits_CV).sum(-1)
+        return logprobs_C, entropy_C, logits_CV.argmax(-1) == targets_C
+
+
+def _checkpoint_layers(model: PreTrainedModel) -> None:
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            # transformers checkpoints layers in training mode only; what is inside them, dropout too, stays as it is.
+            module.training = True

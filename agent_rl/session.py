@@ -7,7 +7,7 @@ from typing import Any
 from agent_rl.config import Config
 from agent_rl.display import console, progress
 from agent_rl.evaluation import EvaluationReport, summarize
-from agent_rl.model import load_policy
+from agent_rl.model import load_policy, load_to_train
 from agent_rl.pool import noted, open_pool, play_scripted
 from agent_rl.publisher import Publisher
 from agent_rl.task_sampler import evaluation_tasks
@@ -24,9 +24,18 @@ class Session:
     context manager.
     """
 
-    def __init__(self, config: Config, source: str | Path) -> None:
+    def __init__(self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False) -> None:
+        """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the old one to `resume`.
+
+        Raises:
+            ValueError: there is no usable policy at `source`.
+        """
         self.config = config
-        self.model, self.tokenizer = load_policy(str(source))
+        if train:
+            lora = config.model.lora
+            self.model, self.tokenizer = load_to_train(str(source), lora, resume=resume, seed=config.seed)
+        else:
+            self.model, self.tokenizer = load_policy(str(source))
         self.publisher = Publisher(self.model, self.tokenizer, config.serving.dtype)
         self._env = make_env(config.env.id, **config.env.options)
         self._pool: RolloutPool | None = None

@@ -10,13 +10,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import progress, say
 from agent_rl.evaluation import EvaluationReport, present
-from agent_rl.model import init_model, save_policy, train_tokenizer
+from agent_rl.model import init_model, load_policy, save_policy, train_tokenizer
 from agent_rl.run_folder import RunFolder, write_trajectories
 from agent_rl.session import Session
 from agent_rl.supervised import expert_episodes, warm_start
@@ -55,6 +56,16 @@ def starting_policy(config: Config, *, trained: bool = True) -> str:
         f"run_folder {folder}: holds no policy yet; make one with `agent-rl init CONFIG`, "
         "or name one in model.path (a Hugging Face folder, a hub name or a .gguf file)"
     )
+
+
+def reference_policy(config: Config) -> PreTrainedModel | None:
+    """The policy that the reinforcement started with, for `learner.beta`; None where it is not needed.
+
+    A LoRA adapter's policy is compared with itself, the adapter off.
+    """
+    if not config.learner.beta or config.model.lora is not None:
+        return None
+    return load_policy(starting_policy(config, trained=False))[0]
 
 
 def init(config: Config) -> Path:
@@ -162,10 +173,10 @@ def train(config: Config, *, resume: bool = False) -> Path:
     checkpoint = checkpoint_to_resume(folder) if resume else None
     source = checkpoint / "model" if checkpoint else starting_policy(config, trained=False)
     say(f"training {source} with {config.learner.objective}")
-    with Session(config, source) as session:
-        trainer = Trainer(config, session, folder, checkpoint=checkpoint)
+    with Session(config, source, train=True, resume=resume) as session:
+        trainer = Trainer(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
         trainer.train()
-        trainer.run.close()
+        trainer.close()
     return checkpoint_to_resume(folder)
 
 

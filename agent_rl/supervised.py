@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from agent_rl.batch import TrainingSample
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import Column, StepRows, progress, say
-from agent_rl.learner import Learner
+from agent_rl.learner_ranks import open_learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
 from agent_rl.task_sampler import spread, training_tasks
@@ -46,14 +46,14 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
 def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
     """An expert's episode as a sample: its own tokens are trained, or (`read`) all but the first.
 
-    The advantage is not used by the supervised loss.
+    The advantages are not used by the supervised loss.
     """
     mask = (False, *(True for _ in trajectory.token_ids[1:])) if read else trajectory.action_mask
     return TrainingSample(
         token_ids=trajectory.token_ids,
         action_mask=mask,
         behavior_logprobs=trajectory.behavior_logprobs,
-        advantage=1.0,
+        advantages=(1.0,) * (1 if read else len(trajectory.turns)),
     )
 
 
@@ -66,11 +66,12 @@ def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajec
     epochs = settings.reading_epochs + settings.epochs
     steps_per_epoch = -(-len(episodes) // settings.batch_episodes)
     rate = {"learning_rate": settings.learning_rate, "warmup_steps": settings.warmup_steps, "schedule": "linear"}
-    learner = Learner(
+    learner = open_learner(
         model, config.learner.model_copy(update=rate), total_steps=steps_per_epoch * epochs, seed=config.seed
     )
     order = random.Random(config.seed)
     rows = StepRows(COLUMNS)
+    taken = 0
     with progress("warm start", steps_per_epoch * epochs) as advance:
         for epoch in range(epochs):
             started = time.perf_counter()
@@ -79,8 +80,11 @@ def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajec
             steps = []
             for begin in range(0, len(samples), settings.batch_episodes):
                 steps.append(learner.supervised_step(samples[begin : begin + settings.batch_episodes]))
-                run.log(learner.optimizer_steps_taken, {f"sft/{name}": value for name, value in steps[-1].items()})
+                taken += 1
+                run.log(taken, {f"sft/{name}": value for name, value in steps[-1].items()})
                 advance(f"loss {steps[-1]['loss']:.3f}")
             metrics = {f"sft/{name}": statistics.fmean(step[name] for step in steps) for name in steps[0]}
             metrics["sft/tokens_per_second"] = sum(s["tokens"] for s in steps) / (time.perf_counter() - started)
             rows.row(f"{'reading' if read else 'epoch'} {epoch + 1}/{epochs}", metrics)
+    learner.fetch_weights()
+    learner.close()

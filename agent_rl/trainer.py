@@ -4,12 +4,14 @@ import statistics
 import time
 from pathlib import Path
 
-from agent_rl.batch import samples_from_group
+from transformers import PreTrainedModel
+
+from agent_rl.batch import TrainingSample, samples_from_group
 from agent_rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.curriculum import StepGroups, collect_groups
 from agent_rl.display import Column, StepRows, console, say
-from agent_rl.learner import Learner
+from agent_rl.learner_ranks import open_learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
 from agent_rl.task_sampler import TaskSampler, training_tasks
@@ -35,19 +37,31 @@ COLUMNS = (
 class Trainer:
     """Trains a session's policy with the objective that the config names, and keeps the run in `folder`.
 
-    A session to resume is opened on the checkpoint's model; `checkpoint` then gives the rest of the state.
+    A session to resume is opened on the checkpoint's model; `checkpoint` then gives the rest of the state. `reference`
+    is the policy that `learner.beta` compares with.
     """
 
-    def __init__(self, config: Config, session: Session, folder: Path, *, checkpoint: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        folder: Path,
+        *,
+        checkpoint: Path | None = None,
+        reference: PreTrainedModel | None = None,
+    ) -> None:
         self.config = config
         self.session = session
         self.step = 0
-        self.learner = Learner(
+        self.learner = open_learner(
             session.model,
             config.learner,
             temperature=config.train.temperature,
             total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
             seed=config.seed,
+            most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
+            reference=reference,
+            evidence=folder / "not_finite",
         )
         self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
         if checkpoint is not None:
@@ -62,7 +76,7 @@ class Trainer:
             clock = [time.perf_counter()]
             groups = collect_groups(self.sampler, self.play, settings)
             clock.append(time.perf_counter())
-            samples = [sample for group in groups.kept for sample in samples_from_group(group)]
+            samples = [sample for group in groups.kept for sample in self.samples(group)]
             if not samples:
                 raise self._nothing_to_learn_from(groups)
             learning = self.learner.update(samples)
@@ -79,6 +93,11 @@ class Trainer:
             if self._due(settings.eval_every):
                 self.evaluate()
 
+    def close(self) -> None:
+        """End the learner's processes and close the run's files."""
+        self.learner.close()
+        self.run.close()
+
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
         """One group per task, with the present policy; `already` groups of this rollout step were played before."""
         settings = self.config.train
@@ -86,9 +105,22 @@ class Trainer:
         return self.session.play(
             tasks,
             f"rollout step {self.step + 1}",
-            group_size=settings.group_size,
+            group_size=settings.num_generations,
             temperature=settings.temperature,
             seed=derive_seed(seed, already) if already else seed,
+        )
+
+    def samples(self, group: TrajectoryGroup) -> list[TrainingSample]:
+        """What the learner gets of a group."""
+        settings = self.config.learner
+        return samples_from_group(
+            group,
+            settings.chosen_objective.advantage,
+            **{
+                key: value
+                for key in ("step_discount", "step_advantage_weight")
+                if (value := getattr(settings, key)) is not None
+            },
         )
 
     def evaluate(self) -> None:
@@ -104,7 +136,7 @@ class Trainer:
             self.step,
             model=self.session.model,
             tokenizer=self.session.tokenizer,
-            learner_state=self.learner.state_dict(),
+            save_learner=self.learner.save,
             trainer_state={"rollout_step": self.step, "sampler": self.sampler.state_dict()},
             config_text=dump_config(self.config),
             keep=self.config.train.keep_checkpoints,
@@ -126,7 +158,10 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> None:
         state = load_checkpoint(checkpoint)
         state.restore_random_state()
-        self.learner.load_state_dict(state.learner_state)
+        try:
+            self.learner.load(state.learner_folder)
+        except ValueError as error:
+            raise ConfigError(f"{error}; remove the folder {checkpoint} to go on from the one before") from error
         self.sampler.load_state_dict(state.trainer_state["sampler"])
         self.step = state.trainer_state["rollout_step"]
         say(f"resumed from {checkpoint}, after rollout step {self.step}")

@@ -1,14 +1,12 @@
-"""Many episodes at once, over Ray's processes: the only file that imports ray, and only when a pool is built.
+"""Many episodes at once, over Ray, which is imported only when a pool is built.
 
 `RolloutWorker` and `ServedPolicy` are ordinary classes; Ray adds the processes around them, here.
 """
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +15,8 @@ from uuid import uuid4
 from envs import Task
 from rollouts.exchange import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.jobs import Job, group_jobs, settle
-from rollouts.lifeline import end_with
 from rollouts.players import PlayerName
+from rollouts.processes import get, gpus_there, process_of, start_ray
 from rollouts.schedule import Schedule
 from rollouts.seeds import derive_seed
 from rollouts.served_policy import ServedPolicy, model_context_length
@@ -102,7 +100,7 @@ class RolloutPool:
             context_length=None if model_folder is None else model_context_length(model_folder, serving),
         )
         self._serving = serving
-        self._owns_ray = _start_ray()
+        self._owns_ray = start_ray()
         self._policy: Any = None
         self._workers: list[Any] = []
         self._folder = TemporaryDirectory(prefix="agent-rl-calls-")
@@ -113,7 +111,7 @@ class RolloutPool:
             starting = [worker.start.remote() for worker in self._workers]
             if serve and model_folder is not None:
                 self._policy = self._new_policy(model_folder, version)
-            _get(starting)
+            get(starting)
             if self._policy is not None:
                 self._connect(self._workers)
         except BaseException:
@@ -136,7 +134,7 @@ class RolloutPool:
 
     def sync_weights(self, folder: str | Path, version: int) -> None:
         """Serve the weights in `folder`, which every process of the pool can read, as `version`."""
-        _get(self._policy.load_weights.remote(str(folder), version))
+        get(self._policy.load_weights.remote(str(folder), version))
 
     def collect(
         self,
@@ -235,7 +233,7 @@ class RolloutPool:
                 for request in done:
                     worker, job = in_flight.pop(request)
                     try:
-                        end(job, _get(request))
+                        end(job, get(request))
                     except RayActorError as error:
                         with_it = [other for other, (at, _) in in_flight.items() if at == worker]
                         lost = [job, *(in_flight.pop(other)[1] for other in with_it)]
@@ -267,7 +265,7 @@ class RolloutPool:
         settled = settle(lost, page.read(), limit_seconds=limit, news=news)
         page.end()
         self._workers[worker] = self._new_worker(Path(self._folder.name, str(worker)))
-        _get(self._workers[worker].start.remote())
+        get(self._workers[worker].start.remote())
         if self._policy is not None:
             self._connect([self._workers[worker]])
         return settled
@@ -277,16 +275,17 @@ class RolloutPool:
         # Ray's processes do not inherit the driver's module path, and an environment of the user's own is found on it.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        return _actor(RolloutWorker, max_concurrency=concurrency, environment=environment)(self._plan, calls=calls)
+        return process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)(self._plan, calls=calls)
 
     def _new_policy(self, model_folder: str | Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
-        new = _actor(PolicyActor, max_concurrency=4096, gpus=_gpus(), environment=environment)
+        gpus = min(1, gpus_there())
+        new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
         return new(Path(model_folder).absolute(), self._serving, version=version)
 
     def _connect(self, workers: Sequence[Any]) -> None:
-        _get(self._policy.check_health.remote())
-        _get([worker.connect.remote(RemotePolicy(self._policy, uuid4().hex)) for worker in workers])
+        get(self._policy.check_health.remote())
+        get([worker.connect.remote(RemotePolicy(self._policy, uuid4().hex)) for worker in workers])
 
     def _check_policy(self, played: Sequence[Trajectory]) -> None:
         import ray
@@ -297,68 +296,3 @@ class RolloutPool:
         except RayError as error:
             texts = {episode.error for episode in played if episode.stop_reason is StopReason.POLICY_ERROR}
             raise RuntimeError(f"the serving engine died: {'; '.join(sorted(texts))[:2000]}") from error
-
-
-def _actor(cls: type, *, max_concurrency: int, environment: dict[str, str], gpus: float = 0) -> Callable[..., Any]:
-    """The constructor of `cls` in a process of its own, which ends with this one.
-
-    A dead actor stays dead: the pool decides what follows.
-    """
-    import ray
-
-    driver, machine = os.getpid(), socket.gethostname()
-
-    class Actor(cls):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            if socket.gethostname() == machine:  # on another one of a cluster, the number is somebody else's
-                end_with(driver)
-            super().__init__(*arguments, **settings)
-
-    Actor.__name__ = Actor.__qualname__ = cls.__name__
-    remote = ray.remote(Actor).options(
-        num_cpus=0,
-        num_gpus=gpus,
-        max_concurrency=max_concurrency,
-        max_restarts=0,
-        max_task_retries=0,
-        runtime_env={"env_vars": environment},
-    )
-    return partial(remote.remote)
-
-
-def _gpus() -> float:
-    import ray
-
-    return min(1.0, float(ray.cluster_resources().get("GPU", 0.0)))
-
-
-def _start_ray() -> bool:
-    """Start Ray in this machine, quietly; False where this process has one already."""
-    import ray
-
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address="local",
-        num_cpus=0,  # what is started here asks for none; with more, Ray starts idle workers in advance
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
-    return True
-
-
-def _get(references: Any) -> Any:
-    """`ray.get`, with a user's error as the ValueError that was raised."""
-    import ray
-    from ray.exceptions import RayTaskError
-
-    try:
-        return ray.get(references)
-    except RayTaskError as error:
-        if isinstance(error.cause, ValueError):
-            raise ValueError(str(error.cause)) from None
-        raise

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,20 +40,32 @@ def make_model(*, tied: bool = False, dtype: torch.dtype = torch.float64) -> Lla
     return LlamaForCausalLM(config).to(dtype)  # type: ignore[no-any-return, no-untyped-call, arg-type]
 
 
-def make_samples(count: int, seed: int = 0) -> list[TrainingSample]:
-    """Episodes of one to four turns of different lengths; every third has advantage 0."""
+def make_samples(count: int, seed: int = 0, *, parts: int = 1) -> list[TrainingSample]:
+    """Episodes of one to four turns of different lengths; every third has advantage 0.
+
+    With `parts`, every episode comes as so many samples, all of its advantage.
+    """
     rng = random.Random(seed)
     samples = []
     for i in range(count):
         mask: list[bool] = []
-        for _ in range(rng.randint(1, 4)):
+        turns = rng.randint(1, 4)
+        for _ in range(turns):
             mask += [False] * rng.randint(1, 4) + [True] * rng.randint(1, 3)
         samples.append(
             TrainingSample(
                 token_ids=tuple(rng.randrange(VOCABULARY) for _ in mask),
                 action_mask=tuple(mask),
                 behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
-                advantage=0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),
+                advantages=(0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),) * turns,
             )
         )
-    return samples
+    if parts == 1:
+        return samples
+    cut = []
+    for number, first in enumerate(samples):
+        others = make_samples(parts - 1, seed=1000 + number)
+        cut += [
+            replace(part, episode=number, advantages=first.advantages[:1] * part.turns) for part in (first, *others)
+        ]
+    return cut

@@ -20,7 +20,7 @@ model: {{vocab_size: 300, hidden_size: 32, layers: 1, heads: 1, kv_heads: 1, con
 episode: {{max_turns: 20, max_action_tokens: 40}}
 workers: {{count: 1, envs_per_worker: 1}}
 sft: {{episodes: 1, epochs: 1}}
-train: {{tasks_per_step: 2, group_size: 2}}
+train: {{tasks_per_step: 2, num_generations: 2}}
 """
 Refused = Callable[..., str]
 
@@ -81,16 +81,16 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_typo_in_a_key_is_one_line_on_stderr(config: Path) -> None:
-    command = [sys.executable, "-m", "agent_rl.cli", "train", str(config), "train.group_szie=8"]
+    command = [sys.executable, "-m", "agent_rl.cli", "train", str(config), "train.num_generation=8"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == f"error: {config}: train.group_szie: unknown key; did you mean 'group_size'?\n"
+    assert ended.stderr == f"error: {config}: train.num_generation: unknown key; did you mean 'num_generations'?\n"
 
 
 def test_a_group_of_one(config: Path, refused: Refused) -> None:
-    message = refused("train", config, "train.group_size=1")
-    assert f"{config}: train.group_size: 1: a group needs at least 2 episodes" in message
+    message = refused("train", config, "train.num_generations=1")
+    assert f"{config}: train.num_generations: 1: a group needs at least 2 episodes" in message
 
 
 @pytest.mark.parametrize("command", ["init", "sft", "train", "evaluate"])

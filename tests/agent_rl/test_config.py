@@ -21,9 +21,11 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
 
 
 def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
-    path = write(tmp_path, "run_folder: r\ntrain: {group_size: 4}")
-    config = load_config(path, ["train.group_size=6", "learner.learning_rate=1e-4", "env.options.data=$ALFWORLD_DATA"])
-    assert config.train.group_size == 6
+    path = write(tmp_path, "run_folder: r\ntrain: {num_generations: 4}")
+    config = load_config(
+        path, ["train.num_generations=6", "learner.learning_rate=1e-4", "env.options.data=$ALFWORLD_DATA"]
+    )
+    assert config.train.num_generations == 6
     assert config.learner.learning_rate == 1e-4
     assert config.env.options == {"data": "$ALFWORLD_DATA"}
 
@@ -31,15 +33,18 @@ def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("run_folder: r\ntrain: {group_szie: 8}", "train.group_szie: unknown key; did you mean 'group_size'?"),
+        (
+            "run_folder: r\ntrain: {num_generation: 8}",
+            "train.num_generation: unknown key; did you mean 'num_generations'?",
+        ),
         ("run_folder: r\ntrian: {}", "trian: unknown key; did you mean 'train'?"),
-        ("run_folder: r\ntrain: {group_size: 1}", "train.group_size: 1: a group needs at least 2 episodes"),
-        ("run_folder: r\ntrain: {group_size: many}", "train.group_size: 'many': "),
+        ("run_folder: r\ntrain: {num_generations: 1}", "train.num_generations: 1: a group needs at least 2 episodes"),
+        ("run_folder: r\ntrain: {num_generations: many}", "train.num_generations: 'many': "),
         ("seed: 1", "run_folder: missing"),
         ("- a\n- b", "a config is a mapping of sections, this is list"),
         ("a: [", "not valid YAML"),
         (
-            "run_folder: r\ntrain: {tasks_per_step: 1, group_size: 2}\nlearner: {optimizer_steps: 3}",
+            "run_folder: r\ntrain: {tasks_per_step: 1, num_generations: 2}\nlearner: {optimizer_steps: 3}",
             "learner.optimizer_steps: 3 optimizer steps cannot share the 2 episodes",
         ),
     ],
@@ -60,7 +65,7 @@ def test_a_missing_config_names_those_beside_it(tmp_path: Path) -> None:
 
 def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"write key\.path=value"):
-        load_config(write(tmp_path, "run_folder: r"), ["train.group_size"])
+        load_config(write(tmp_path, "run_folder: r"), ["train.num_generations"])
     with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
         load_config(write(tmp_path, "run_folder: r\nseed: 1"), ["seed.x=1"])
 

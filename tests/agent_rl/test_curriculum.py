@@ -42,7 +42,7 @@ class World:
 
 
 def settings(**changes: Any) -> TrainSettings:
-    return TrainSettings(tasks_per_step=8, group_size=2, **changes)
+    return TrainSettings(tasks_per_step=8, num_generations=2, **changes)
 
 
 def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from agent_rl.batch import Batch, TrainingSample
+from agent_rl.batch import TrainingSample
 from agent_rl.learner import Learner, learning_rate_factor
-from agent_rl.objectives import gmpo, grpo
+from agent_rl.objectives import AgentTokens, policy_loss
 from agent_rl.settings import LearnerSettings
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
+WALL = {"seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"}
 
 
 def learner_of(model: LlamaForCausalLM, **settings: Any) -> Learner:
@@ -26,7 +27,10 @@ def learner_of(model: LlamaForCausalLM, **settings: Any) -> Learner:
 def plain_logprobs(model: LlamaForCausalLM, sample: TrainingSample, temperature: float = 1.0) -> Tensor:
     """Log-probs of a sample's targets, [T], from the whole logits of an unpadded forward pass."""
     ids = torch.tensor([sample.token_ids])
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
     logits = model(input_ids=ids).logits[0, :-1] / temperature
+    model.set_attn_implementation(before)
     return torch.log_softmax(logits, -1).gather(-1, ids[0, 1:, None]).squeeze(-1)
 
 
@@ -50,36 +54,50 @@ def gradient_of_one_step(monkeypatch: pytest.MonkeyPatch, learner: Learner, trai
 def test_logprobs_are_those_of_plain_full_logits(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
     model, samples = tiny_model(), random_samples(5)
     learner = Learner(model, LearnerSettings(device="cpu"), total_steps=1, temperature=0.7)
-    got = learner.logprobs(Batch.from_samples(samples))
-    for row, sample in enumerate(samples):
-        mask = torch.tensor(sample.action_mask[1:])
-        expected = torch.where(mask, plain_logprobs(model, sample, 0.7), 0.0)
-        torch.testing.assert_close(got[row, : len(mask)], expected.detach(), rtol=0, atol=1e-12)
-        assert not got[row, len(mask) :].any()
+    expected = [plain_logprobs(model, s, 0.7)[torch.tensor(s.action_mask[1:])] for s in samples]
+    torch.testing.assert_close(learner.logprobs(samples), torch.cat(expected).detach(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"objective": "gmpo"}, {"objective": "gmpo", "scope": "turn"}, {"objective": "grpo"}]
-)
+SPLITS = [
+    {"objective": "gmpo"},
+    {"objective": "gmpo", "aggregation": "turn"},
+    {"objective": "gspo", "epsilon": 0.2},
+    {"objective": "grpo", "entropy_bonus": 0.01},
+    {"objective": "dapo"},
+    {"objective": "dr_grpo"},
+    {"objective": "cispo"},
+    {"objective": "rloo"},
+]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("settings", SPLITS, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_the_gradient_does_not_depend_on_micro_batches(
-    settings: dict[str, Any], tiny_model: MakeModel, random_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any],
+    parts: int,
+    tiny_model: MakeModel,
+    random_samples: MakeSamples,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Nor on the cuts of an episode into samples, which then stand in different micro-batches."""
+
     def run(micro_batch_tokens: int) -> tuple[Tensor, dict[str, float]]:
         learner = learner_of(
             tiny_model(), old_logprobs="sampler", optimizer_steps=1, micro_batch_tokens=micro_batch_tokens, **settings
         )
         metrics: dict[str, float] = {}
-        gradient = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.update(random_samples(9))))
+        samples = random_samples(9, parts=parts)
+        gradient = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.update(samples)))
         return gradient, metrics
 
     whole, whole_metrics = run(10_000)
     assert float(whole.norm()) > 1e-3
-    assert whole_metrics["clip_fraction_low"] > 0
-    assert whole_metrics["clip_fraction_high"] > 0
+    clipped = whole_metrics["clip_fraction_low"] + whole_metrics["clip_fraction_high"]
+    assert (clipped > 0) == (settings["objective"] not in ("cispo", "rloo"))
     for budget in (1, 25, 40):
         split, metrics = run(budget)
         torch.testing.assert_close(split, whole, rtol=0, atol=1e-10)
-        for name in set(metrics) - {"seconds"}:
+        for name in set(metrics) - WALL:
             assert metrics[name] == pytest.approx(whole_metrics[name], abs=1e-10), name
 
 
@@ -89,26 +107,35 @@ def test_the_step_is_the_objective_on_all_samples(
 ) -> None:
     """Against the objective on full logits and unpadded rows, samples of advantage 0 in the divisor."""
     samples, model = random_samples(6), tiny_model()
-    function = gmpo if objective == "gmpo" else grpo
+    rule = LearnerSettings.model_validate({"objective": objective}).chosen_objective
     total = torch.zeros((), dtype=torch.float64)
     for s in samples:
-        mask = torch.tensor([s.action_mask[1:]])
-        old = torch.tensor([s.behavior_logprobs[1:]], dtype=torch.float64)
-        advantage = torch.tensor([s.advantage], dtype=torch.float64)
-        total = total + function(plain_logprobs(model, s)[None], old, mask, advantage, divisor=len(samples))[0]
+        mask = torch.tensor(s.action_mask[1:])
+        new = plain_logprobs(model, s)[mask]
+        zeros = torch.zeros(len(new), dtype=torch.long)
+        tokens = AgentTokens(
+            logp_new=new,
+            logp_old=torch.tensor(s.behavior_logprobs[1:], dtype=torch.float64)[mask],
+            advantage=torch.full_like(new, s.advantages[0]).detach(),
+            share=torch.full_like(new, 1 / len(new) / len(samples)).detach(),
+            turn=zeros,
+            episode=zeros,
+            log_weight=zeros.double(),
+        )
+        total = total + policy_loss(rule, tokens)[0]
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(model.parameters()))])
     learner = learner_of(tiny_model(), objective=objective, old_logprobs="sampler", optimizer_steps=1)
     metrics: dict[str, float] = {}
     got = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.update(samples)))
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     assert metrics["loss"] == pytest.approx(total.item(), abs=1e-10)
-    assert metrics["trained_tokens"] == sum(s.agent_tokens for s in samples if s.advantage)
+    assert metrics["trained_tokens"] == sum(s.agent_tokens for s in samples if s.has_gradient)
 
 
 def test_on_policy_gmpo_and_grpo_take_the_same_step(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
     models = [tiny_model(), tiny_model()]
     for model, objective in zip(models, ("gmpo", "grpo"), strict=True):
-        metrics = learner_of(model, objective=objective, optimizer_steps=1, tis_cap=0).update(random_samples(6))
+        metrics = learner_of(model, objective=objective, optimizer_steps=1, importance="none").update(random_samples(6))
         assert metrics["log_ratio_abs_max"] == 0.0
         assert metrics["ratio_mean"] == 1.0
         assert metrics["mismatch_abs_max"] > 0.0
@@ -118,7 +145,7 @@ def test_on_policy_gmpo_and_grpo_take_the_same_step(tiny_model: MakeModel, rando
 def test_old_logprobs_stay_those_before_the_first_step(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
     """The learner's own old log-probs, handed in as the sampler's, give the same run."""
     samples, first, second = random_samples(8), tiny_model(), tiny_model()
-    own = learner_of(first, old_logprobs="learner", tis_cap=0, optimizer_steps=3).update(samples)
+    own = learner_of(first, old_logprobs="learner", importance="none", optimizer_steps=3).update(samples)
     handed = [
         dataclasses.replace(
             s,
@@ -137,12 +164,11 @@ def test_old_logprobs_stay_those_before_the_first_step(tiny_model: MakeModel, ra
 
 
 def test_an_update_moves_probability_to_what_was_better(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
-    model, samples = tiny_model(), [s for s in random_samples(8) if s.advantage]
+    model, samples = tiny_model(), [s for s in random_samples(8) if s.has_gradient]
     learner = learner_of(model, optimizer_steps=2)
-    batch = Batch.from_samples(samples, dtype=torch.float64)
 
     def weighted() -> float:
-        return float((learner.logprobs(batch).sum(1) * batch.advantage_B).sum())
+        return sum(s.advantages[0] * float(learner.logprobs([s]).sum()) for s in samples)
 
     before = weighted()
     for _ in range(3):
@@ -156,7 +182,7 @@ def test_without_any_advantage_nothing_moves_but_the_schedule(
     model = tiny_model()
     learner = learner_of(model, weight_decay=0.1, optimizer_steps=2, schedule="linear")
     before = weights_of(model)
-    metrics = learner.update([dataclasses.replace(s, advantage=0.0) for s in random_samples(4)])
+    metrics = learner.update([dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(4)])
     assert torch.equal(weights_of(model), before)
     assert (metrics["optimizer_steps"], metrics["loss"]) == (0.0, 0.0)
     assert learner.learning_rate == pytest.approx(0.98e-2)
@@ -194,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(
     i = samples[0].action_mask.index(True)
     broken = list(samples[0].behavior_logprobs)
     broken[i] = -math.inf
-    samples[0] = dataclasses.replace(samples[0], behavior_logprobs=tuple(broken), advantage=-1.0)
+    samples[0] = dataclasses.replace(samples[0], behavior_logprobs=tuple(broken), advantages=(-1.0,) * samples[0].turns)
     before = weights_of(model)
     with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
         learner_of(model, old_logprobs="sampler", optimizer_steps=1).update(samples)

@@ -34,7 +34,7 @@ workers: {{count: 1, envs_per_worker: 2}}
 serving: {{kv_cache_gib: 0.1, max_concurrent: 8}}
 sft: {{episodes: 6, noise: 0.0, epochs: 1, batch_episodes: 2, warmup_steps: 0}}
 learner: {{optimizer_steps: 2, learning_rate: {LEARNING_RATE}, warmup_steps: {WARMUP}, threads: 1}}
-train: {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, group_size: {GROUP_SIZE}, checkpoint_every: 2}}
+train: {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE}, checkpoint_every: 2}}
 """
 
 

@@ -1,0 +1,195 @@
+"""A pack of samples against each sample on its own, in the attention that transformers comes with."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from agent_rl.model import init_model, train_tokenizer
+from agent_rl.packing import packed_attention, use_packed_attention
+from agent_rl.settings import ModelSettings
+
+SAMPLES = [[1, 5, 3, 9, 2], [7], [4, 4, 8], [11, 2, 6, 6, 1, 3, 12]]
+TOKENIZER = train_tokenizer(["a room with a drawer"], 260)
+
+
+def llama(kv_heads: int = 2) -> LlamaForCausalLM:
+    """Always the same weights, in float64, large enough for attention to look somewhere."""
+    settings = ModelSettings(
+        hidden_size=64, layers=2, heads=2, kv_heads=kv_heads, intermediate_size=24, context_length=32
+    )
+    model = init_model(settings, TOKENIZER, seed=1).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(10.0)
+    return model
+
+
+def mistral(sliding_window: int) -> MistralForCausalLM:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        sliding_window=sliding_window,
+        initializer_range=0.3,
+    )
+    return MistralForCausalLM(config).double().eval()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def packed(model: Any, samples: list[list[int]], lengths: tuple[int, ...] | None = None) -> Tensor:
+    """The decoder's last hidden states of a pack, [T, H]."""
+    states: Tensor = model.model(
+        input_ids=torch.tensor([[token for sample in samples for token in sample]]),
+        position_ids=torch.cat([torch.arange(len(sample)) for sample in samples])[None],
+        use_cache=False,
+        lengths=tuple(len(sample) for sample in samples) if lengths is None else lengths,
+    ).last_hidden_state[0]
+    return states
+
+
+def alone(model: Any, samples: list[list[int]]) -> Tensor:
+    """The same, each sample through transformers' own attention."""
+    return torch.cat([model.model(input_ids=torch.tensor([sample])).last_hidden_state[0] for sample in samples])
+
+
+def gradients(model: torch.nn.Module, states: Tensor) -> list[Tensor]:
+    """Of a loss that no two positions and features have the same part in."""
+    loss = (states * torch.arange(states.numel(), dtype=states.dtype).reshape(states.shape).sin()).sum()
+    return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True))
+
+
+@pytest.mark.parametrize("kv_heads", [2, 1])
+def test_a_pack_is_its_samples_one_by_one(kv_heads: int) -> None:
+    model, packing = llama(kv_heads), llama(kv_heads)
+    use_packed_attention(packing)
+    expected, got = alone(model, SAMPLES), packed(packing, SAMPLES)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
+    pairs = list(zip(gradients(packing, got), gradients(model, expected), strict=True))
+    for ours, theirs in [pair for pair in pairs if pair[1] is not None]:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+    assert sum(theirs is None for _, theirs in pairs) == 1, "the head alone has no part in it"
+
+
+def test_the_order_in_the_pack_does_not_matter() -> None:
+    model = llama()
+    use_packed_attention(model)
+    torch.testing.assert_close(
+        packed(model, SAMPLES[::-1]),
+        torch.cat([packed(model, [sample]) for sample in SAMPLES[::-1]]),
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("changed", range(len(SAMPLES)))
+def test_a_samples_tokens_reach_no_other_sample(changed: int) -> None:
+    model = llama()
+    use_packed_attention(model)
+    others = [[(token + 1) % 13 for token in s] if i == changed else s for i, s in enumerate(SAMPLES)]
+    with torch.no_grad():
+        moved = (packed(model, SAMPLES) - packed(model, others)).abs().amax(-1)
+    begin = sum(len(sample) for sample in SAMPLES[:changed])
+    inside = torch.zeros(len(moved), dtype=torch.bool)
+    inside[begin : begin + len(SAMPLES[changed])] = True
+    assert (moved[inside] > 1e-3).all()
+    assert (moved[~inside] == 0.0).all()
+
+
+def test_a_token_reaches_later_ones_only() -> None:
+    model = llama()
+    use_packed_attention(model)
+    with torch.no_grad():
+        moved = (packed(model, [[1, 2, 3, 4, 5]]) - packed(model, [[1, 2, 9, 4, 5]])).abs().amax(-1)
+    assert [bool(value > 0.0) for value in moved] == [False, False, True, True, True]
+
+
+def test_samples_as_long_as_the_sliding_window_are_taken_and_longer_ones_refused() -> None:
+    model, packing = mistral(sliding_window=4), mistral(sliding_window=4)
+    use_packed_attention(packing)
+    samples = [[1, 2, 3, 4], [5, 6], [7, 8, 9, 1]]
+    torch.testing.assert_close(packed(packing, samples), alone(model, samples), rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match=r"a sample has 5 tokens, .* reaches back only 4 .*shorten the episodes"):
+        packed(packing, [[1, 2], [1, 2, 3, 4, 5]])
+
+
+@pytest.mark.parametrize("lengths", [(16,), (15,), (5, 1, 3, 8), (5, 1, 3)])
+def test_lengths_must_be_those_of_the_pack(lengths: tuple[int, ...]) -> None:
+    model = llama()
+    use_packed_attention(model)
+    if sum(lengths) == sum(map(len, SAMPLES)):
+        assert packed(model, SAMPLES, lengths).shape == (16, 64)
+    else:
+        with pytest.raises(AssertionError):
+            packed(model, SAMPLES, lengths)
+
+
+def test_a_model_without_lengths_is_not_attended_to_by_accident() -> None:
+    model = llama()
+    use_packed_attention(model)
+    with pytest.raises(AssertionError, match="takes packs"):
+        model.model(input_ids=torch.tensor([[1, 2, 3]]))
+
+
+def attend(**options: Any) -> Tensor:
+    q, k, v = (torch.ones(1, 2, 3, 4) for _ in range(3))
+    out, _ = packed_attention(torch.nn.Identity(), q, k, v, None, **{"lengths": (1, 2), **options})
+    return out
+
+
+def test_what_a_pack_cannot_have_is_refused() -> None:
+    assert attend().shape == (1, 3, 2, 4)
+    with pytest.raises(AssertionError, match="dropout"):
+        attend(dropout=0.1)
+    with pytest.raises(AssertionError, match="mask"):
+        packed_attention(torch.nn.Identity(), *(torch.ones(1, 2, 3, 4),) * 3, torch.ones(1, 1, 3, 3), lengths=(3,))
+    two = torch.ones(2, 2, 3, 4)
+    with pytest.raises(AssertionError):
+        packed_attention(torch.nn.Identity(), two, two, two, None, lengths=(3,))
+
+
+@pytest.mark.parametrize("option", ["softcap", "s_aux"])
+def test_attention_that_is_not_plain_is_refused(option: str) -> None:
+    """Gemma 2 caps its scores, gpt-oss has sinks: left out in silence, the log-probs would be another model's."""
+    assert attend(**{option: None}).shape == (1, 3, 2, 4)
+    with pytest.raises(ValueError, match=option):
+        attend(**{option: torch.ones(2)})
+
+
+def test_a_model_with_capped_scores_is_refused() -> None:
+    config = Gemma2Config(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=None,
+    )
+    model = Gemma2ForCausalLM(config).eval()  # type: ignore[no-untyped-call]
+    use_packed_attention(model)
+    with pytest.raises(ValueError, match="softcap"):
+        packed(model, SAMPLES)
+
+
+def test_a_model_whose_attention_cannot_be_exchanged_is_refused() -> None:
+    model = BloomForCausalLM(BloomConfig(vocab_size=32, hidden_size=16, n_layer=1, n_head=2))
+    with pytest.raises(ValueError, match=r"model BloomForCausalLM: .*cannot be packed; use a model of another"):
+        use_packed_attention(model)
