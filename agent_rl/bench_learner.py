@@ -193,9 +193,7 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return pad_sequence(rows, batch_first=True)
 
 
-def _seconds(
-    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
-) -> dict[str, float]:
+def _seconds(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> dict[str, float]:
     """Each way's median; they take turns, so that a machine's slow minute meets all of them."""
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
     with progress("steps", _REPEATS * len(WAYS)) as advance:

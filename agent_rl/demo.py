@@ -18,7 +18,7 @@ from agent_rl.display import console, say, show_episode
 from agent_rl.evaluation import EvaluationReport
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
-from agent_rl.trainer import Trainer
+from agent_rl.training_loop import TrainingLoop
 from envs import make_env
 from rollouts import Trajectory
 
@@ -56,9 +56,11 @@ def run_demo(config: Config) -> None:
             session.publish()
         look("sft")
         with _timed(seconds, "gmpo", f"Reinforcement with {config.learner.objective.upper()}"):
-            trainer = Trainer(config, session, folder / "train", reference=stages.reference_policy(config))
-            trainer.train()
-            trainer.close()
+            loop = TrainingLoop(config, session, folder / "train", reference=stages.reference_policy(config))
+            try:
+                loop.train()
+            finally:
+                loop.close()
         look("gmpo")
     show_before_and_after(episodes["sft"], episodes["gmpo"])
     record = {

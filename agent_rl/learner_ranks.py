@@ -56,7 +56,8 @@ class RankedLearner:
     def __init__(self, model: PreTrainedModel, settings: LearnerSettings, arguments: dict[str, Any]) -> None:
         """Start the processes, which takes some seconds."""
         self._model = model
-        self._owns_ray = start_ray()
+        start_ray()
+        self._open = True
         self._processes: list[Any] = []
         try:
             self._start(settings, arguments)
@@ -84,8 +85,8 @@ class RankedLearner:
         """End the processes. A second call does nothing."""
         end_processes(self._processes)
         self._processes = []
-        if self._owns_ray:
-            self._owns_ray = False
+        if self._open:
+            self._open = False
             stop_ray()
 
     def _start(self, settings: LearnerSettings, arguments: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from agent_rl.run_folder import RunFolder, write_trajectories
 from agent_rl.session import Session
 from agent_rl.supervised import expert_episodes, warm_start
 from agent_rl.task_sampler import spread, training_tasks
-from agent_rl.trainer import Trainer, checkpoint_to_resume
+from agent_rl.training_loop import TrainingLoop, checkpoint_to_resume
 from envs import Task, TextEnv, make_env
 from rollouts import StopReason
 from rollouts.players import RandomPlayer
@@ -174,9 +174,11 @@ def train(config: Config, *, resume: bool = False) -> Path:
     source = checkpoint / "model" if checkpoint else starting_policy(config, trained=False)
     say(f"training {source} with {config.learner.objective}")
     with Session(config, source, train=True, resume=resume) as session:
-        trainer = Trainer(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
-        trainer.train()
-        trainer.close()
+        loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
+        try:
+            loop.train()
+        finally:
+            loop.close()
     return checkpoint_to_resume(folder)
 
 

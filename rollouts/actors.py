@@ -16,7 +16,7 @@ from envs import Task
 from rollouts.exchange import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.jobs import Job, group_jobs, settle
 from rollouts.players import PlayerName
-from rollouts.processes import get, gpus_there, process_of, start_ray
+from rollouts.processes import get, gpus_there, process_of, start_ray, stop_ray
 from rollouts.schedule import Schedule
 from rollouts.seeds import derive_seed
 from rollouts.served_policy import ServedPolicy, model_context_length
@@ -100,7 +100,8 @@ class RolloutPool:
             context_length=None if model_folder is None else model_context_length(model_folder, serving),
         )
         self._serving = serving
-        self._owns_ray = start_ray()
+        start_ray()
+        self._open = True
         self._policy: Any = None
         self._workers: list[Any] = []
         self._folder = TemporaryDirectory(prefix="agent-rl-calls-")
@@ -197,9 +198,9 @@ class RolloutPool:
             ray.kill(actor)
         self._workers, self._policy = [], None
         self._folder.cleanup()
-        if self._owns_ray:
-            self._owns_ray = False
-            ray.shutdown()
+        if self._open:
+            self._open = False
+            stop_ray()
 
     def _play(self, groups: Sequence[Sequence[Job]], on_episode: OnEpisode | None) -> list[Trajectory]:
         """Play all jobs, keeping every worker busy; trajectories by the jobs' numbers."""

@@ -46,12 +46,19 @@ def gpus_there() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def start_ray() -> bool:
-    """Start Ray in this machine, quietly; False where this process has one already."""
+_users = 0
+"""How many called `start_ray` and not yet `stop_ray`, where Ray was started here."""
+
+
+def start_ray() -> None:
+    """Start Ray in this machine, quietly, where this process has none yet. Each call needs a `stop_ray`."""
     import ray
 
+    global _users
     if ray.is_initialized():
-        return False
+        _users += _users > 0
+        return
+    _users = 1
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
@@ -62,7 +69,6 @@ def start_ray() -> bool:
         logging_level=logging.ERROR,
         configure_logging=True,
     )
-    return True
 
 
 def get(references: Any) -> Any:
@@ -103,7 +109,10 @@ def end_processes(started: Sequence[Any]) -> None:
 
 
 def stop_ray() -> None:
-    """Undo `start_ray`."""
+    """Undo a `start_ray`: Ray ends with its last user. One that the program itself had started goes on."""
     import ray
 
-    ray.shutdown()
+    global _users
+    if _users == 1:
+        ray.shutdown()
+    _users = max(_users - 1, 0)

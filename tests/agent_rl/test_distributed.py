@@ -113,6 +113,15 @@ def assert_same(got: Named, expected: Named) -> None:
         assert difference < 1e-10, (name, difference)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of so small a model wait for each other more than they work, above all beside other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def on_both() -> Iterator[OnBoth]:
     """Calls a function of this module in two ranks, which live as long as the module's tests; returns both results."""

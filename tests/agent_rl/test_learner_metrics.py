@@ -42,12 +42,12 @@ def test_quantiles_by_hand() -> None:
 
 
 def test_the_mismatch_by_hand() -> None:
-    mismatch = [math.log(4.0), 0.0, -math.log(4.0), math.log(1.5)]
+    mismatch = [math.log(4.0), 0.0, -math.log(8.0), math.log(1.5)]
     got = update_metrics([], [record([0.0] * 4, mismatch=mismatch)])
-    assert got["mismatch_abs_mean"] == pytest.approx((2 * math.log(4.0) + math.log(1.5)) / 4)
-    assert got["mismatch_abs_max"] == pytest.approx(math.log(4.0))
+    assert got["mismatch_abs_mean"] == pytest.approx(math.log(4.0 * 8.0 * 1.5) / 4)
+    assert got["mismatch_abs_max"] == pytest.approx(math.log(8.0))
     assert got["mismatch_share"] == 0.5, "beyond 2 or below 1/2"
-    assert got["mismatch_kl"] == pytest.approx((4 + 1 + 0.25 + 1.5 - math.log(1.5)) / 4 - 1)
+    assert got["mismatch_kl"] == pytest.approx((4 + 1 + 1 / 8 + 1.5 - math.log(4.0 * 1.5 / 8.0)) / 4 - 1)
     assert got["kl_old"] == 0.0
 
 

@@ -131,8 +131,8 @@ def test_what_was_clipped_stands_at_its_token_where_others_are_left_out() -> Non
 
 
 def test_the_record_keeps_what_the_tokens_say() -> None:
-    # r = 2 against the reference: 2 - log 2 - 1. The second episode has two turns, the first one.
-    tokens = replace(TOKENS, reference=TOKENS.new + math.log(2.0), turn=torch.tensor([0, 0, 1, 2]))
+    # r = 2 against the reference: 2 - log 2 - 1. The second episode has two turns, the first one; two numbers are free.
+    tokens = replace(TOKENS, reference=TOKENS.new + math.log(2.0), turn=torch.tensor([1, 1, 3, 4]))
     record = policy(rule(beta=0.1), tokens, replace(COUNTS, turns=3)).record
     assert record.kl.tolist() == pytest.approx([1.0 - math.log(2.0)] * 4)
     assert record.entropy.tolist() == [0.5] * 4
@@ -260,6 +260,15 @@ def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
     whole = policy(rule(**values), scored(PARTS, seed=1), counts)
     apart = sum(policy(rule(**values), scored([part], seed=1), counts).loss for part in PARTS)
     assert (apart == pytest.approx(whole.loss, abs=1e-9)) is (values == {"aggregation": "turn"})
+
+
+def test_joined_parts_are_one_episode_whatever_their_numbers_were() -> None:
+    parts = [
+        replace(scored([part], seed=1), episode=torch.full((part.agent_tokens,), k)) for k, part in enumerate(PARTS)
+    ]
+    joined = ScoredTokens.of_one_episode(parts)
+    assert joined.episode.tolist() == [0] * 10
+    assert joined.turn.tolist() == [0, 0, 1, 2, 2, 2, 3, 4, 4, 5]
 
 
 def test_without_old_log_probs_the_present_ones_are_the_old_ones() -> None:
