@@ -35,6 +35,7 @@ class TrainingSample:
         assert len(self.token_ids) >= 2, "a sample holds a context token and a target at least"
         lengths = (len(self.token_ids), len(self.action_mask), len(self.behavior_logprobs))
         assert len(set(lengths)) == 1, lengths
+        assert self.episode >= ALONE, self.episode
         assert not self.action_mask[0], "nothing predicts the first token, so it cannot be trained"
         assert len(self.advantages) == self.turns, (len(self.advantages), self.turns)
 
@@ -176,12 +177,13 @@ def episodes_of(samples: Sequence[TrainingSample]) -> list[list[int]]:
     return list(parts.values())
 
 
-def micro_batches(samples: Sequence[TrainingSample], max_tokens: int) -> list[list[list[int]]]:
+def micro_batches(samples: Sequence[TrainingSample], max_tokens: int, *, shares: int = 1) -> list[list[list[int]]]:
     """Which samples (indices) go through the model together, in blocks of micro-batches that the loss needs whole.
 
     A micro-batch holds at most `max_tokens` positions, or one sample where that alone is longer. A block is one
     micro-batch of whole episodes, or the several that an episode of many parts needs. Longest first, each into the
-    first block with room ("first fit decreasing").
+    first block with room ("first fit decreasing"). With `shares`, none is filled beyond such a part of all tokens, so
+    that there is work for so many ranks.
     """
     blocks: list[list[list[int]]] = []
     room: list[int] = []
@@ -189,6 +191,7 @@ def micro_batches(samples: Sequence[TrainingSample], max_tokens: int) -> list[li
     def size(indices: Sequence[int]) -> int:
         return sum(len(samples[i].token_ids) - 1 for i in indices)
 
+    fill = min(max_tokens, -(-size(range(len(samples))) // shares))
     for episode in sorted(episodes_of(samples), key=size, reverse=True):
         need = size(episode)
         fits = next((k for k, left in enumerate(room) if need <= left), None)
@@ -197,7 +200,7 @@ def micro_batches(samples: Sequence[TrainingSample], max_tokens: int) -> list[li
             room[fits] -= need
         elif need <= max_tokens or len(episode) == 1:
             blocks.append([list(episode)])
-            room.append(max_tokens - need)
+            room.append(fill - need)
         else:
             blocks.append(_first_fit(episode, size, max_tokens))
             room.append(0)

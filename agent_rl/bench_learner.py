@@ -4,7 +4,7 @@ All take one optimizer step on the same episodes: ALFWorld's, played by the expe
 
     learner   `Learner.update`: packed samples, logits of the agent's tokens only
     bare      the model alone, forwards and backwards, on dense rows of the episodes' mean length, with as many
-              logits as there are agent's tokens: what no learner can be faster than
+              logits as there are agent's tokens; attention costs less there than in a learner's mix of lengths
     padded    rows padded to the longest of their batch, an attention mask, all logits, log-softmax, GMPO on top:
               what one would write first
 """
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from agent_rl.batch import TrainingSample
 from agent_rl.config import Config
@@ -62,6 +64,7 @@ def bench_learner(
     Raises:
         ValueError: there is no such data or model.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if threads:
         torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,6 +106,7 @@ def bench_learner(
     }
     console.print(_table(numbers))
     if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         described = {"model": name, "episodes": len(samples), "tokens": tokens, "agent_tokens": agents, "dtype": dtype}
         json_file.write_text(json.dumps({**described, "peak_flops": peak, "ways": numbers}, indent=2) + "\n")
 
@@ -211,11 +215,12 @@ def _seconds(model: PreTrainedModel, samples: Sequence[TrainingSample], settings
 
 def _peak_memory(way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings) -> int:
     """Bytes at most, the model's own included, in a process that does nothing else."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure_memory, (way, source, samples, settings))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure_memory, way, source, samples, settings).result()
 
 
 def _measure_memory(way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings) -> int:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     step = WAYS[way](load_policy(source)[0], samples, settings)
     step()
     return peak_memory_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -134,12 +134,19 @@ class Learner:
                 self._schedule_step += 1
                 continue
             counts = StepCounts.of([samples[i] for i in indices])
-            loss = 0.0
-            for one in self._passes(samples, plan, counts, old, reference, records):
+            loss, before = 0.0, len(records)
+            for one in self._passes(samples, plan, counts, old, reference, records, throughput):
                 loss += self._learn_from(one, counts, old, reference, records)
                 throughput.count(one.batch, passes=3)
             self._idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
-            taken.append({"loss": sum(self._ranks.gather(loss)), "grad_norm": self._optimizer_step()})
+            learned = self._rule.every_episode_counts or any(bool((~r.left_out).any()) for r in records[before:])
+            parts = self._ranks.gather((loss, learned))
+            if not any(learned for _, learned in parts):
+                # All of it was left out: a step of the optimizer would still move by momentum and decay.
+                self._optimizer.zero_grad()
+                self._schedule_step += 1
+                continue
+            taken.append({"loss": sum(loss for loss, _ in parts), "grad_norm": self._optimizer_step()})
         gathered = [record for of_rank in self._ranks.gather(records) for record in of_rank]
         return {
             **update_metrics(taken, gathered),
@@ -287,6 +294,7 @@ class Learner:
         old: Logprobs,
         reference: Logprobs,
         records: list[TokenRecord],
+        throughput: Throughput,
     ) -> list[_Pass]:
         """This rank's passes; an episode of several micro-batches is looked at as a whole first, without gradient.
 
@@ -301,6 +309,8 @@ class Learner:
                 with torch.no_grad():
                     parts = [self._scored(one, self._scorer(one.batch), old, reference) for one in of_block]
                 looked += len(of_block)
+                for one in of_block:
+                    throughput.count(one.batch, passes=1)
                 whole = ScoredTokens.of_one_episode(parts)
                 loss, share_N, record = self._rule.policy(whole, counts)
                 (slope_N,) = torch.autograd.grad(loss, whole.new)

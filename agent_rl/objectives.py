@@ -66,8 +66,8 @@ def policy_loss(objective: Objective, tokens: AgentTokens) -> tuple[Tensor, Clip
     unit_N = tokens.turn if objective.aggregation == "turn" else tokens.episode
     bounds = log_bounds(objective)
     if objective.clip == "weight":
-        weight_N = (x_N.detach().clamp(*bounds) + log_weight_N).exp()
-        term_N = torch.where(active_N, weight_N * tokens.logp_new, 0.0)
+        log_ratio_N = torch.where(active_N, x_N.detach().clamp(*bounds) + log_weight_N, 0.0)
+        term_N = log_ratio_N.exp() * torch.where(active_N, tokens.logp_new, 0.0)
         return -(tokens.share * A_N * term_N).sum(), _nothing_clipped(x_N)
     if objective.aggregation == "sequence":
         x_N = _unit_mean(torch.where(active_N, x_N, 0.0), unit_N)
@@ -125,8 +125,9 @@ def importance_weights(
         d_N = _unit_sum(d_N, episode_N)
     elif importance.level == "geometric":
         d_N = _unit_mean(d_N, episode_N)
-    kept_N = d_N.abs() <= (math.log(importance.mask) if importance.mask else math.inf)
-    return d_N.clamp(max=math.log(importance.cap) if importance.cap else math.inf), kept_N
+    # What is not a number is kept: it must stop the run, not leave it in silence.
+    beyond_N = d_N.abs() > (math.log(importance.mask) if importance.mask else math.inf)
+    return d_N.clamp(max=math.log(importance.cap) if importance.cap else math.inf), ~beyond_N
 
 
 def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
     Unbiased for tokens that the policy sampled, and never negative (Schulman, "Approximating KL divergence", 2020).
     """
     log_r_N = logp_reference_N - logp_N
-    return log_r_N.exp() - log_r_N - 1.0
+    return log_r_N.expm1() - log_r_N
 
 
 def _clip(x_N: Tensor, A_N: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Clipped]:

@@ -40,7 +40,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each of `lengths`, which sum to T.
 
@@ -60,8 +60,15 @@ def packed_attention(
             f"a sample has {max(lengths)} tokens, but the model's attention reaches back only {sliding_window} "
             "(sliding_window); shorten the episodes, or use another model"
         )
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _one_kernel(query, key, value, lengths, scaling), None
+    for name in ("softcap", "s_aux", "position_bias"):
+        if others.get(name) is not None:
+            raise ValueError(
+                f"the model's attention has {name}, which packed attention does not apply; use a model of another "
+                "architecture, such as Llama, Qwen2.5 or SmolLM2"
+            )
+    if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
+        # Under autocast the rotary embedding leaves queries and keys in float32.
+        return _one_kernel(query.to(value.dtype), key.to(value.dtype), value, lengths, scaling), None
     grouped = key.shape[1] != query.shape[1]
     parts = [
         functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)

@@ -22,7 +22,9 @@ class StepPlan:
     def of(cls, samples: Sequence[TrainingSample], indices: Sequence[int], max_tokens: int, ranks: int) -> Self:
         """Deal the blocks of `indices` to the ranks, largest first, each to the one with the fewest tokens yet."""
         chosen = [samples[i] for i in indices]
-        blocks = [[[indices[i] for i in one] for one in block] for block in micro_batches(chosen, max_tokens)]
+        blocks = [
+            [[indices[i] for i in one] for one in block] for block in micro_batches(chosen, max_tokens, shares=ranks)
+        ]
 
         def tokens(block: Block) -> int:
             return sum(len(samples[i].token_ids) for one in block for i in one)

@@ -10,6 +10,8 @@ from rollouts.settings import Settings
 
 ImportanceName = Literal["none", "token", "sequence", "geometric"]
 DEFAULT_IMPORTANCE_CAP = 2.0
+_BOUNDS_OF: dict[str, ObjectiveName] = {"log": "gmpo", "ratio": "grpo", "weight": "cispo"}
+"""The preset whose bounds a clip has where an objective of another clip is given it."""
 
 
 class LoraSettings(Settings):
@@ -153,20 +155,31 @@ class LearnerSettings(Settings):
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> Self:
-        if self.old_logprobs == "sampler":
-            for key in ("importance", "importance_cap", "importance_mask"):
-                if getattr(self, key):
-                    raise ValueError(
-                        f"{key}: {getattr(self, key)} has no effect with old_logprobs: sampler, whose ratios are the "
-                        "sampler's already; remove it, or use old_logprobs: learner"
-                    )
+        given = {
+            "importance": self.importance not in (None, "none"),
+            "importance_cap": self.importance_cap is not None,
+            "importance_mask": self.importance_mask > 0.0,
+        }
+        if self.old_logprobs == "sampler" and any(given.values()):
+            key = next(key for key, is_given in given.items() if is_given)
+            raise ValueError(
+                f"{key}: {getattr(self, key)} has no effect with old_logprobs: sampler, whose ratios are the sampler's "
+                "already; remove it, or use old_logprobs: learner"
+            )
         if self.importance == "none":
             for key in ("importance_cap", "importance_mask"):
-                if getattr(self, key):
-                    raise ValueError(f"{key}: {getattr(self, key)} has no effect with importance: none; remove it")
+                if given[key]:
+                    raise ValueError(
+                        f"{key}: {getattr(self, key)} has no effect with importance: none; remove it, or set importance"
+                    )
         if self.importance_cap and self.importance_cap < 1.0:
             raise ValueError(
                 f"importance_cap: {self.importance_cap} would shrink every weight; use 0 (no cap) or at least 1"
+            )
+        if self.importance_cap and 0.0 < self.importance_mask <= self.importance_cap:
+            raise ValueError(
+                f"importance_cap: {self.importance_cap} has no effect with importance_mask: {self.importance_mask}, "
+                "beyond which nothing is kept; remove it, or use less than the mask"
             )
         if self.importance_mask and self.importance_mask <= 1.0:
             raise ValueError(
@@ -188,11 +201,13 @@ class LearnerSettings(Settings):
         if self.epsilon_high is not None or self.epsilon is not None:
             parts["epsilon_high"] = self.epsilon if self.epsilon_high is None else self.epsilon_high
         chosen = replace(preset, **parts)
-        if self.clip in ("log", "ratio") and self.clip != preset.clip:
+        if self.clip == "none":
+            return replace(chosen, epsilon=0.0, epsilon_high=0.0)
+        if self.clip in _BOUNDS_OF and self.clip != preset.clip:
             # The preset's bounds are those of another kind of clip.
-            default = PRESETS["gmpo" if self.clip == "log" else "grpo"]
+            default = PRESETS[_BOUNDS_OF[self.clip]]
             low = default.epsilon if self.epsilon is None else self.epsilon
-            high = parts.get("epsilon_high", low)
+            high = parts.get("epsilon_high", default.epsilon_high)
             chosen = replace(chosen, epsilon=low, epsilon_high=high)
         return chosen
 

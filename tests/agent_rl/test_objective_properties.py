@@ -126,7 +126,7 @@ def published(objective: Objective, tokens: AgentTokens) -> Tensor:
 
 
 @EVERY
-@examples(30)
+@examples(20)
 @given(episodes=EPISODES)
 def test_it_is_the_published_formula(objective: Objective, episodes: list[Episode]) -> None:
     got = run(objective, episodes)
@@ -139,7 +139,7 @@ def test_it_is_the_published_formula(objective: Objective, episodes: list[Episod
 
 
 @EVERY
-@examples(30)
+@examples(20)
 @given(data=st.data(), episodes=EPISODES)
 def test_any_split_of_the_episodes_adds_up(objective: Objective, data: st.DataObject, episodes: list[Episode]) -> None:
     groups = data.draw(st.lists(st.integers(0, 2), min_size=len(episodes), max_size=len(episodes)))
@@ -156,7 +156,7 @@ def test_any_split_of_the_episodes_adds_up(objective: Objective, data: st.DataOb
 
 
 @EVERY
-@examples(15)
+@examples(10)
 @given(data=st.data(), episodes=EPISODES)
 def test_the_order_of_the_episodes_does_not_matter(
     objective: Objective, data: st.DataObject, episodes: list[Episode]
@@ -169,7 +169,7 @@ def test_the_order_of_the_episodes_does_not_matter(
 
 
 @EVERY
-@examples(20)
+@examples(15)
 @given(episodes=EPISODES)
 def test_exactly_what_is_clipped_has_no_gradient(objective: Objective, episodes: list[Episode]) -> None:
     got = run(objective, episodes)
@@ -183,7 +183,7 @@ def test_exactly_what_is_clipped_has_no_gradient(objective: Objective, episodes:
 
 
 @EVERY
-@examples(15)
+@examples(10)
 @given(episodes=EPISODES, factor=st.floats(0.125, 8.0))
 def test_the_loss_is_proportional_to_the_advantages(
     objective: Objective, episodes: list[Episode], factor: float
@@ -195,7 +195,7 @@ def test_the_loss_is_proportional_to_the_advantages(
 
 
 @EVERY
-@examples(20)
+@examples(15)
 @given(episodes=EPISODES, wild=st.floats(), weight=st.floats(-2000.0, 2000.0))
 def test_a_token_of_an_episode_with_advantage_zero_may_be_anything(
     objective: Objective, episodes: list[Episode], wild: float, weight: float
@@ -210,7 +210,7 @@ def test_a_token_of_an_episode_with_advantage_zero_may_be_anything(
 
 
 @pytest.mark.parametrize("name", ["gmpo", "gmpo_asymmetric", "gmpo_over_tokens", "gmpo_by_turn"])
-@examples(30)
+@examples(20)
 @given(episodes=EPISODES)
 def test_gmpos_gradient_is_the_closed_form(name: str, episodes: list[Episode]) -> None:
     """-A w share at the tokens that are not clipped, w the geometric mean of the clipped ratios and the weights."""
