@@ -3,8 +3,9 @@
 All take one optimizer step on the same episodes: ALFWorld's, played by the expert in the model's tokens.
 
     learner   `Learner.update`: packed samples, logits of the agent's tokens only
-    bare      the model alone, forwards and backwards, on dense rows of the episodes' mean length, with as many
-              logits as there are agent's tokens; attention costs less there than in a learner's mix of lengths
+    bare      the model alone, forwards and backwards, on dense rows, with as many logits as there are agent's tokens.
+              The rows are as long as the episode that a token stands in on average (sum of squares over sum), so
+              that attention has as much to do as in the episodes
     padded    rows padded to the longest of their batch, an attention mask, all logits, log-softmax, GMPO on top:
               what one would write first
 """
@@ -43,7 +44,7 @@ from rollouts.players import make_player
 from rollouts.renderer import make_renderer
 from rollouts.scripted_episode import run_scripted_episode
 
-_REPEATS = 5
+_REPEATS = 3
 _SMALL = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 512}
 
 Step = Callable[[], None]
@@ -119,7 +120,7 @@ def _learner(model: PreTrainedModel, samples: Sequence[TrainingSample], settings
 def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
     device = _prepared(model)
     tokens = sum(len(s.token_ids) - 1 for s in samples)
-    length = round(tokens / len(samples))
+    length = round(sum((len(s.token_ids) - 1) ** 2 for s in samples) / tokens)
     rows = max(settings.micro_batch_tokens // length, 1)
     decoder, head = decoder_and_head(model)
     share = sum(s.agent_tokens for s in samples) / tokens
