@@ -2,24 +2,26 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from agent_rl.batch import TrainingSample
 from agent_rl.learner import Learner, learning_rate_factor
+from agent_rl.lora import with_lora
 from agent_rl.objectives import AgentTokens, policy_loss
-from agent_rl.settings import LearnerSettings
+from agent_rl.settings import LearnerSettings, LoraSettings
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
 WALL = {"seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"}
 
 
-def learner_of(model: LlamaForCausalLM, **settings: Any) -> Learner:
+def learner_of(model: PreTrainedModel, **settings: Any) -> Learner:
     values = {"device": "cpu", "learning_rate": 1e-2, "max_grad_norm": 1e9, **settings}
     return Learner(model, LearnerSettings.model_validate(values), total_steps=100)
 
@@ -225,6 +227,44 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(
     with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
         learner_of(model, old_logprobs="sampler", optimizer_steps=1).update(samples)
     assert torch.equal(weights_of(model), before)
+
+
+def test_the_batch_whose_loss_is_not_finite_is_kept(
+    tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
+    sample = random_samples(1)[0]
+    infinite = tuple(-math.inf if bit else 0.0 for bit in sample.action_mask)
+    sample = dataclasses.replace(sample, behavior_logprobs=infinite, advantages=(-1.0,) * sample.turns)
+    settings = LearnerSettings(device="cpu", old_logprobs="sampler", optimizer_steps=1)
+    learner = Learner(tiny_model(), settings, total_steps=1, evidence=tmp_path)
+    with pytest.raises(FloatingPointError, match=r"the batch is in .*optimizer-step-000001-rank-0.pt"):
+        learner.update([sample])
+    kept = torch.load(tmp_path / "optimizer-step-000001-rank-0.pt", weights_only=True)
+    assert kept["input_ids_T"].tolist() == list(sample.token_ids[:-1])
+
+
+def test_beta_pulls_the_policy_to_its_reference(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+    model, samples = tiny_model(), [dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(6)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    settings = LearnerSettings(device="cpu", learning_rate=3e-3, optimizer_steps=1, beta=1.0)
+    learner = Learner(model, settings, total_steps=100, reference=tiny_model())
+    divergences = [learner.update(samples)["kl_reference"] for _ in range(20)]
+    assert divergences[0] > 0.01
+    assert divergences[-1] < 0.5 * divergences[0]
+
+
+def test_an_adapter_is_compared_with_the_policy_without_it(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+    base = tiny_model()
+    before = weights_of(base)
+    model = with_lora(base, LoraSettings(rank=2, alpha=4), source="base")
+    learner = learner_of(model, optimizer_steps=1, beta=0.1)
+    divergences = [learner.update(random_samples(6))["kl_reference"] for _ in range(3)]
+    assert divergences[0] == pytest.approx(0.0, abs=1e-12)
+    assert divergences[2] > 1e-6
+    plain = torch.cat([p.detach().flatten() for name, p in model.named_parameters() if "lora_" not in name])
+    assert torch.equal(plain.sort().values, before.sort().values), "the base's weights do not move"
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(
