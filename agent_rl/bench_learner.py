@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.table import Table
@@ -47,7 +46,7 @@ from rollouts.scripted_episode import run_scripted_episode
 _REPEATS = 3
 _SMALL = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 512}
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def bench_learner(
@@ -114,7 +113,7 @@ def bench_learner(
 
 def _learner(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
     learner = Learner(model, settings, total_steps=1)
-    return lambda: void(learner.update(samples))
+    return lambda: learner.update(samples)
 
 
 def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
@@ -175,10 +174,6 @@ WAYS: dict[str, Callable[[PreTrainedModel, Sequence[TrainingSample], LearnerSett
     "bare": _bare,
     "padded": _padded,
 }
-
-
-def void(_: Any) -> None:
-    """Drop a value."""
 
 
 def _prepared(model: PreTrainedModel) -> torch.device:

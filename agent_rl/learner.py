@@ -20,6 +20,7 @@ from agent_rl.lora import adapter_off
 from agent_rl.loss import LossRule, ScoredTokens, StepCounts
 from agent_rl.plan import MicroBatch, StepPlan, plan_update
 from agent_rl.ranks import ONE, Ranks
+from agent_rl.schedule import learning_rate_factor
 from agent_rl.scoring import Scorer, Scores
 from agent_rl.settings import LearnerSettings
 
@@ -384,19 +385,6 @@ class Learner:
         self._schedule_step += 1
         self.optimizer_steps_taken += 1
         return norm
-
-
-def learning_rate_factor(step: int, settings: LearnerSettings, total_steps: int) -> float:
-    """What the learning rate of optimizer step `step` (from 0) is multiplied by.
-
-    Linear from 1/warmup_steps to 1 over the warm-up; then 1, or down to 0 at `total_steps`, linearly or by a cosine.
-    """
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 1.0
-    done = min((step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1), 1.0)
-    return 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def _device(settings: LearnerSettings) -> torch.device:

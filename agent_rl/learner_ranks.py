@@ -93,8 +93,8 @@ class RankedLearner:
         count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpus_there()
         if 0 < gpus <= count:
             raise ValueError(
-                f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; there are {gpus}: set at "
-                f"most {gpus - 1}, or learner.device: cpu"
+                f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; there are {gpus}: set "
+                f"{max(gpus - 1, 1)}, or learner.device: cpu"
             )
         threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
         environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from agent_rl.batch import TrainingSample
-from agent_rl.learner import Learner, learning_rate_factor
+from agent_rl.learner import Learner
 from agent_rl.lora import with_lora
 from agent_rl.objectives import AgentTokens, policy_loss
+from agent_rl.schedule import learning_rate_factor
 from agent_rl.settings import LearnerSettings, LoraSettings
 
 MakeModel = Callable[..., LlamaForCausalLM]
