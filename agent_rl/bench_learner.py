@@ -39,6 +39,7 @@ from agent_rl.settings import LearnerSettings
 from agent_rl.task_sampler import spread
 from envs import make_env
 from rollouts import EpisodeSettings, PromptSettings
+from rollouts.dtypes import chosen_dtype
 from rollouts.players import make_player
 from rollouts.renderer import make_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -67,6 +68,7 @@ def bench_learner(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if threads:
         torch.set_num_threads(threads)
+    dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())
     with tempfile.TemporaryDirectory() as folder:
         source = model or _small_policy(data, Path(folder))
         policy, tokenizer = load_policy(source)

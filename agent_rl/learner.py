@@ -23,6 +23,7 @@ from agent_rl.ranks import ONE, Ranks
 from agent_rl.schedule import learning_rate_factor
 from agent_rl.scoring import Scorer, Scores
 from agent_rl.settings import LearnerSettings
+from rollouts.dtypes import chosen_dtype
 
 Logprobs = dict[int, Tensor]
 """Of the agent's tokens of samples, by the samples' indices."""
@@ -78,6 +79,7 @@ class Learner:
         self.device = _device(settings)
         self.model = model.to(self.device)  # type: ignore[arg-type]
         self.settings = settings
+        self.dtype = chosen_dtype(settings.dtype, gpu=self.device.type == "cuda")
         self.optimizer_steps_taken = 0
         self._rule = LossRule(settings, most_agent_tokens)
         self._ranks = ranks
@@ -115,7 +117,7 @@ class Learner:
             FloatingPointError: a loss or gradient is not finite; the weights are as the last good step left them.
         """
         assert samples, "an update needs at least one sample"
-        throughput = Throughput(self._scorer, self.device, self.settings.dtype)
+        throughput = Throughput(self._scorer, self.device, self.dtype)
         learning_rate = self.learning_rate
         steps = plan_update(
             samples,
@@ -238,7 +240,7 @@ class Learner:
         return Scorer(
             model.to(self.device),  # type: ignore[arg-type]
             temperature=self._temperature,
-            autocast=self.settings.dtype == "bfloat16",
+            autocast=self.dtype == "bfloat16",
             logit_chunk=self.settings.logit_chunk,
             activation_checkpointing=self.settings.activation_checkpointing,
         )

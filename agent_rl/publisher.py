@@ -5,9 +5,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.model import save_for_serving
+from rollouts.dtypes import chosen_dtype
 
 _PREFIX = "agent-rl-weights-"
 
@@ -25,8 +27,8 @@ class Publisher:
         self.folder = parent / f"{_PREFIX}{os.getpid()}"
         self.version = 0
         self._model = model
-        self._dtype = dtype
-        save_for_serving(model, self.folder, dtype)
+        self._dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())
+        save_for_serving(model, self.folder, self._dtype)
         tokenizer.save_pretrained(self.folder)
 
     def write(self) -> None:

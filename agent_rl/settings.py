@@ -83,7 +83,8 @@ class LearnerSettings(Settings):
     `importance_mask` or below its inverse a token or sequence is left out (0: none is).
 
     `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass, `logit_chunk` the
-    agent's tokens whose logits exist at a time. `dtype: bfloat16` is autocast; the weights stay as loaded.
+    agent's tokens whose logits exist at a time. `dtype: bfloat16` is autocast; the weights stay as loaded;
+    `auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
     `activation_checkpointing` keeps each layer's input only, and computes the layer again for its gradient. `threads`
     on CPU; 0 leaves torch's choice. `ranks` are processes that share the model and the samples.
     """
@@ -116,7 +117,7 @@ class LearnerSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0.0)
     betas: tuple[float, float] = (0.9, 0.95)
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rollouts.dtypes import chosen_dtype
 from rollouts.lifeline import OWNER
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
@@ -167,7 +168,7 @@ def _start_engine(model_folder: str, settings: ServingSettings, context_length: 
         AsyncEngineArgs(
             model=model_folder,
             skip_tokenizer_init=True,
-            dtype=settings.dtype,
+            dtype=chosen_dtype(settings.dtype, gpu=not current_platform.is_cpu()),
             max_model_len=context_length,
             max_num_seqs=settings.max_concurrent,
             logprobs_mode="processed_logprobs",

@@ -54,11 +54,12 @@ class ServingSettings(Settings):
     """The vLLM engine and the processes beside it.
 
     `context_length` in tokens; 0 takes the model's own. `kv_cache_gib` sizes the KV cache on CPU and
-    `gpu_memory_utilization` on GPU. `threads` is the engine's OpenMP threads on CPU.
+    `gpu_memory_utilization` on GPU. `threads` is the engine's OpenMP threads on CPU. `dtype: auto` is bfloat16 where
+    the device has it in hardware, and float32 elsewhere.
     """
 
     context_length: int = Field(default=0, ge=0)
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_concurrent: int = Field(default=64, ge=1)
     kv_cache_gib: float = Field(default=1.0, gt=0.0)
     gpu_memory_utilization: float = Field(default=0.5, gt=0.0, le=1.0)
