@@ -2,14 +2,16 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from agent_rl.advantages import episode_advantages, step_group_advantages
+from agent_rl.prefix_tree import PrefixTree, shared_length
 from agent_rl.presets import AdvantageName
 from rollouts.types import TrajectoryGroup
 
@@ -38,6 +40,11 @@ class TrainingSample:
         assert self.episode >= ALONE, self.episode
         assert not self.action_mask[0], "nothing predicts the first token, so it cannot be trained"
         assert len(self.advantages) == self.turns, (len(self.advantages), self.turns)
+
+    @cached_property
+    def inputs(self) -> tuple[int, ...]:
+        """What goes through the model: all tokens but the last, which predicts nothing."""
+        return self.token_ids[:-1]
 
     @cached_property
     def agent_tokens(self) -> int:
@@ -104,19 +111,23 @@ def samples_from_group(
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples one after the other, without padding: S samples, T positions, N agent tokens.
+    """Samples in one pack, without padding: T positions, R rows to score, N agent tokens.
 
-    A sample's last token is no position, as nothing comes after it; the one at position t predicts the next, and here
-    alone is the shift by one. `lengths` are the samples' positions, which sum to T. What ends in `_N` belongs to the
-    agent's tokens, in their order: `predicts_N` is the position that predicts one, `target_ids_N` the token itself,
-    `turn_N` and `episode_N` number the turns and episodes of the batch from 0, `sample_N` the samples.
+    What samples begin with alike stands there once (`tree`). A sample's last token is no position, as nothing comes
+    after it; the one at position t predicts the next, and here alone is the shift by one. A row is a prediction:
+    `predicts_R` is the position that makes it, `target_ids_R` the token it is asked for. What ends in `_N` belongs to
+    the agent's tokens, sample after sample: `row_N` is the token's prediction, which samples may share; `turn_N` and
+    `episode_N` number the turns and episodes of the batch from 0, `sample_N` the samples. `tokens` are the positions
+    that the samples would have if none were shared.
     """
 
-    lengths: tuple[int, ...]
+    tree: PrefixTree
+    tokens: int
     input_ids_T: Tensor
     position_ids_T: Tensor
-    predicts_N: Tensor
-    target_ids_N: Tensor
+    predicts_R: Tensor
+    target_ids_R: Tensor
+    row_N: Tensor
     sample_N: Tensor
     turn_N: Tensor
     episode_N: Tensor
@@ -124,38 +135,44 @@ class Batch:
     advantage_N: Tensor
 
     @classmethod
-    def from_samples(cls, samples: Sequence[TrainingSample], dtype: torch.dtype = torch.float32) -> Self:
+    def from_samples(
+        cls, samples: Sequence[TrainingSample], dtype: torch.dtype = torch.float32, *, share_prefixes: bool = True
+    ) -> Self:
         """Pack and shift. `dtype` is that of log-probs and advantages."""
         assert samples, "a batch holds at least one sample"
-        input_ids: list[int] = []
-        columns: dict[str, list[float]] = {name: [] for name in ("predicts", "target", "sample", "turn", "episode")}
+        tree = PrefixTree.of([sample.inputs for sample in samples], share=share_prefixes)
+        input_ids, position_ids = [0] * tree.size, [0] * tree.size
+        columns: dict[str, list[int]] = {name: [] for name in ("row", "sample", "turn", "episode")}
+        rows: dict[tuple[int, int], int] = {}
         behavior: list[float] = []
         advantages: list[float] = []
         episodes: dict[int, int] = {}
         turns = 0
         for number, sample in enumerate(samples):
-            start = len(input_ids)
-            input_ids += sample.token_ids[:-1]
+            positions = tree.positions(number)
+            for i, position in enumerate(positions):
+                input_ids[position], position_ids[position] = sample.token_ids[i], i
             # Parts of one episode share their key; an episode that stands alone has a negative one of its own.
             key = -1 - number if sample.episode == ALONE else sample.episode
             episode = episodes.setdefault(key, len(episodes))
             agents = [i for i, is_action in enumerate(sample.action_mask) if is_action]
-            columns["predicts"] += [start + i - 1 for i in agents]
-            columns["target"] += [sample.token_ids[i] for i in agents]
+            predictions = [(positions[i - 1], sample.token_ids[i]) for i in agents]
+            columns["row"] += [rows.setdefault(prediction, len(rows)) for prediction in predictions]
             columns["sample"] += [number] * len(agents)
             columns["turn"] += [turns + sample.turn_ids[i] for i in agents]
             columns["episode"] += [episode] * len(agents)
             behavior += [sample.behavior_logprobs[i] for i in agents]
             advantages += [sample.advantages[sample.turn_ids[i]] for i in agents]
             turns += sample.turns
-        lengths = tuple(len(sample.token_ids) - 1 for sample in samples)
         indices = {name: torch.tensor(values, dtype=torch.long) for name, values in columns.items()}
         return cls(
-            lengths=lengths,
+            tree=tree,
+            tokens=sum(len(sample.inputs) for sample in samples),
             input_ids_T=torch.tensor(input_ids),
-            position_ids_T=torch.cat([torch.arange(length) for length in lengths]),
-            predicts_N=indices["predicts"],
-            target_ids_N=indices["target"],
+            position_ids_T=torch.tensor(position_ids),
+            predicts_R=torch.tensor([position for position, _ in rows], dtype=torch.long),
+            target_ids_R=torch.tensor([target for _, target in rows], dtype=torch.long),
+            row_N=indices["row"],
             sample_N=indices["sample"],
             turn_N=indices["turn"],
             episode_N=indices["episode"],
@@ -165,8 +182,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
-        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "lengths"}
-        return type(self)(lengths=self.lengths, **tensors)
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return replace(self, **moved)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by their names."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 def episodes_of(samples: Sequence[TrainingSample]) -> list[list[int]]:
@@ -177,46 +199,63 @@ def episodes_of(samples: Sequence[TrainingSample]) -> list[list[int]]:
     return list(parts.values())
 
 
-def micro_batches(samples: Sequence[TrainingSample], max_tokens: int, *, shares: int = 1) -> list[list[list[int]]]:
+def groups_of(samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
+    """The episodes (their samples' indices) that begin with the same prompt, group after group."""
+    groups: dict[tuple[int, ...], list[list[int]]] = {}
+    for parts in episodes_of(samples):
+        first = samples[parts[0]]
+        prompt = first.token_ids[: first.action_mask.index(True)] if first.agent_tokens else first.token_ids
+        groups.setdefault(prompt, []).append(parts)
+    return list(groups.values())
+
+
+def micro_batches(
+    samples: Sequence[TrainingSample], max_tokens: int, *, shares: int = 1, share_prefixes: bool = True
+) -> list[list[list[int]]]:
     """Which samples (indices) go through the model together, in blocks of micro-batches that the loss needs whole.
 
     A micro-batch holds at most `max_tokens` positions, or one sample where that alone is longer. A block is one
-    micro-batch of whole episodes, or the several that an episode of many parts needs. Longest first, each into the
-    first block with room ("first fit decreasing"). With `shares`, none is filled beyond such a part of all tokens, so
-    that there is work for so many ranks.
+    micro-batch of whole episodes, or the several that an episode of many parts needs. Episodes come in the order of
+    their tokens, so that those that begin alike meet. With `shares`, none is filled beyond such a part of all tokens,
+    so that there is work for so many ranks.
     """
-    blocks: list[list[list[int]]] = []
-    room: list[int] = []
+    episodes = sorted(episodes_of(samples), key=lambda episode: samples[episode[0]].inputs)
 
     def size(indices: Sequence[int]) -> int:
-        return sum(len(samples[i].token_ids) - 1 for i in indices)
+        return PrefixTree.of([samples[i].inputs for i in indices], share=share_prefixes).size
 
     fill = min(max_tokens, -(-size(range(len(samples))) // shares))
-    for episode in sorted(episodes_of(samples), key=size, reverse=True):
+    blocks: list[list[list[int]]] = []
+    room = 0
+    for episode in episodes:
         need = size(episode)
-        fits = next((k for k, left in enumerate(room) if need <= left), None)
-        if fits is not None:
-            blocks[fits][0] += episode
-            room[fits] -= need
+        saved = 0
+        if blocks and share_prefixes:
+            saved = shared_length(samples[blocks[-1][-1][-1]].inputs, samples[episode[0]].inputs)
+        if need - saved <= room:
+            blocks[-1][0] += episode
+            room -= need - saved
         elif need <= max_tokens or len(episode) == 1:
             blocks.append([list(episode)])
-            room.append(fill - need)
+            room = fill - need
         else:
             blocks.append(_first_fit(episode, size, max_tokens))
-            room.append(0)
+            room = -1
     return blocks
 
 
-def minibatches(episodes: Sequence[list[int]], optimizer_steps: int, rng: random.Random) -> list[list[int]]:
-    """Split episodes (their samples' indices), shuffled, into one list of indices per optimizer step.
+def minibatches(groups: Sequence[Sequence[list[int]]], optimizer_steps: int, rng: random.Random) -> list[list[int]]:
+    """Split groups of episodes (their samples' indices), shuffled, into one list of indices per optimizer step.
 
     Every index occurs once, an episode's all in one step, and the steps' numbers of episodes differ by one at most.
-    Fewer episodes than steps give as many lists as episodes.
+    A group stays together but for where that cuts it: its advantages then add up to nothing in its step, and what its
+    episodes begin with is computed once. Fewer episodes than steps give as many lists as episodes.
     """
-    order = list(range(len(episodes)))
-    rng.shuffle(order)
-    steps = min(optimizer_steps, len(episodes))
-    return [[i for at in order[k::steps] for i in episodes[at]] for k in range(steps)]
+    shuffled = [rng.sample(group, len(group)) for group in rng.sample(groups, len(groups))]
+    order = [episode for group in shuffled for episode in group]
+    steps = min(optimizer_steps, len(order))
+    cuts = [round(k * len(order) / steps) for k in range(steps + 1)] if steps else []
+    return [[i for episode in order[begin:end] for i in episode] for begin, end in pairwise(cuts)]
 
 
 def _first_fit(indices: Sequence[int], size: Callable[[Sequence[int]], int], max_tokens: int) -> list[list[int]]:

@@ -2,7 +2,8 @@
 
 All take one optimizer step on the same episodes: ALFWorld's, played by the expert in the model's tokens.
 
-    learner   `Learner.update`: packed samples, logits of the agent's tokens only
+    learner   `Learner.update`: packed samples, what they begin with alike once, logits of the agent's tokens only
+    unshared  the same with `share_prefixes: false`; shown where tasks are played more than once
     bare      the model alone, forwards and backwards, on dense rows, with as many logits as there are agent's tokens.
               The rows are as long as the episode that a token stands in on average (sum of squares over sum), so
               that attention has as much to do as in the episodes
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -35,6 +37,7 @@ from agent_rl.display import console, progress, say
 from agent_rl.learner import Learner
 from agent_rl.learner_metrics import peak_flops, peak_memory_bytes
 from agent_rl.model import decoder_and_head, load_policy
+from agent_rl.prefix_tree import PrefixTree
 from agent_rl.settings import LearnerSettings
 from agent_rl.task_sampler import spread
 from envs import make_env
@@ -55,12 +58,13 @@ def bench_learner(
     *,
     model: str | None,
     episodes: int,
+    generations: int,
     dtype: str,
     threads: int,
     micro_batch_tokens: int,
     json_file: Path | None,
 ) -> None:
-    """Time the three in turn, `_REPEATS` times each, and print medians, ratios and peak memory.
+    """Time them in turn, `_REPEATS` times each, and print medians, ratios and peak memory.
 
     Raises:
         ValueError: there is no such data or model.
@@ -72,7 +76,8 @@ def bench_learner(
     with tempfile.TemporaryDirectory() as folder:
         source = model or _small_policy(data, Path(folder))
         policy, tokenizer = load_policy(source)
-        samples = _samples(data, tokenizer, episodes)
+        samples = _samples(data, tokenizer, episodes, generations)
+        ways = [way for way in WAYS if way != "unshared" or generations > 1]
         name = model or "small, from scratch"
         settings = LearnerSettings.model_validate(
             {
@@ -91,8 +96,10 @@ def bench_learner(
             f"{tokens:,} tokens ({agents / tokens:.0%} the agent's), {tokens / len(samples):.0f} on average, "
             f"{longest} at most; {dtype}, {torch.get_num_threads()} threads"
         )
-        seconds = _seconds(policy, samples, settings)
-        memory = {way: _peak_memory(way, source, samples, settings) for way in WAYS}
+        shared = 1.0 - PrefixTree.of([s.inputs for s in samples]).size / tokens
+        say(f"{shared:.0%} of the tokens stand in what another episode begins with too")
+        seconds = _seconds(ways, policy, samples, settings)
+        memory = {way: _peak_memory(way, source, samples, settings) for way in ways}
         operations = _operations(policy, tokens, agents)
     peak = peak_flops("cuda" if torch.cuda.is_available() else "cpu", dtype)
     numbers = {
@@ -109,13 +116,25 @@ def bench_learner(
     console.print(_table(numbers))
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        described = {"model": name, "episodes": len(samples), "tokens": tokens, "agent_tokens": agents, "dtype": dtype}
+        described = {
+            "model": name,
+            "episodes": len(samples),
+            "generations": generations,
+            "tokens": tokens,
+            "agent_tokens": agents,
+            "shared_prefixes": shared,
+            "dtype": dtype,
+        }
         json_file.write_text(json.dumps({**described, "peak_flops": peak, "ways": numbers}, indent=2) + "\n")
 
 
 def _learner(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
     learner = Learner(model, settings, total_steps=1)
     return lambda: learner.update(samples)
+
+
+def _unshared(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
+    return _learner(model, samples, settings.model_copy(update={"share_prefixes": False}))
 
 
 def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
@@ -173,6 +192,7 @@ def _padded(model: PreTrainedModel, samples: Sequence[TrainingSample], settings:
 
 WAYS: dict[str, Callable[[PreTrainedModel, Sequence[TrainingSample], LearnerSettings], Step]] = {
     "learner": _learner,
+    "unshared": _unshared,
     "bare": _bare,
     "padded": _padded,
 }
@@ -195,13 +215,15 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return pad_sequence(rows, batch_first=True)
 
 
-def _seconds(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> dict[str, float]:
+def _seconds(
+    ways: Sequence[str], model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> dict[str, float]:
     """Each way's median; they take turns, so that a machine's slow minute meets all of them."""
-    taken: dict[str, list[float]] = {way: [] for way in WAYS}
-    with progress("steps", _REPEATS * len(WAYS)) as advance:
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    with progress("steps", _REPEATS * len(ways)) as advance:
         for _ in range(_REPEATS):
-            for way, prepare in WAYS.items():
-                step = prepare(model, samples, settings)
+            for way in ways:
+                step = WAYS[way](model, samples, settings)
                 if not taken[way]:
                     step()  # what is built once is not timed
                 begin = time.perf_counter()
@@ -240,17 +262,21 @@ def _small_policy(data: str, folder: Path) -> str:
     return str(init(config))
 
 
-def _samples(data: str, tokenizer: PreTrainedTokenizerBase, episodes: int) -> list[TrainingSample]:
-    """The expert's episodes, its advantages and old log-probs drawn: what they are costs no time."""
+def _samples(data: str, tokenizer: PreTrainedTokenizerBase, episodes: int, generations: int) -> list[TrainingSample]:
+    """The expert's episodes, with other mistakes in each of a task's `generations`.
+
+    Advantages and old log-probs are drawn: what they are costs no time.
+    """
     env = make_env("alfworld", data=data, expert=True)
     renderer = make_renderer(tokenizer, PromptSettings())
     settings = EpisodeSettings(max_turns=50)
     rng = random.Random(0)
     samples = []
     with progress("the expert plays", episodes) as advance:
-        for task in spread(env.tasks("train"), episodes, 0):
-            player = make_player("expert", env, task, 0)
-            played = asyncio.run(run_scripted_episode(env, task, player, renderer, settings, noise=0.1, seed=0))
+        tasks = spread(env.tasks("train"), -(-episodes // generations), 0)
+        for task, seed in list(product(tasks, range(generations)))[:episodes]:
+            player = make_player("expert", env, task, seed)
+            played = asyncio.run(run_scripted_episode(env, task, player, renderer, settings, noise=0.1, seed=seed))
             samples.append(
                 TrainingSample(
                     token_ids=played.token_ids,

@@ -41,6 +41,7 @@ def learner_(
         str | None, typer.Option(help="a folder, a hub name or a .gguf file; else a small policy is made from scratch")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="how many of the expert's episodes an optimizer step has")] = 100,
+    generations: Annotated[int, typer.Option(min=1, help="episodes of each task; they begin alike")] = 1,
     dtype: Annotated[Literal["auto", "bfloat16", "float32"], typer.Option(help="learner.dtype")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="torch's threads on CPU; 0 leaves its choice")] = 0,
     micro_batch_tokens: Annotated[int, typer.Option(min=1, help="learner.micro_batch_tokens")] = 4096,
@@ -53,6 +54,7 @@ def learner_(
         data,
         model=model,
         episodes=episodes,
+        generations=generations,
         dtype=dtype,
         threads=threads,
         micro_batch_tokens=micro_batch_tokens,

@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -124,6 +124,7 @@ class Learner:
             optimizer_steps=self.settings.optimizer_steps,
             max_tokens=self.settings.micro_batch_tokens,
             ranks=self._ranks.size,
+            share_prefixes=self.settings.share_prefixes,
             needed=lambda sample: self._rule.every_episode_counts or sample.has_gradient,
             rng=self._random,
         )
@@ -155,7 +156,7 @@ class Learner:
             **update_metrics(taken, gathered),
             "learning_rate": learning_rate,
             "optimizer_steps": float(len(taken)),
-            **throughput.metrics(sum(len(s.token_ids) for s in samples)),
+            **throughput.metrics(sum(len(s.token_ids) for s in samples), self._ranks.gather(throughput.work)),
         }
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
@@ -169,7 +170,13 @@ class Learner:
         assert agent_tokens, "a supervised step needs at least one agent token"
         learning_rate = self.learning_rate
         trained = [i for i, sample in enumerate(samples) if sample.agent_tokens]
-        plan = StepPlan.of(samples, trained, self.settings.micro_batch_tokens, self._ranks.size)
+        plan = StepPlan.of(
+            samples,
+            trained,
+            max_tokens=self.settings.micro_batch_tokens,
+            ranks=self._ranks.size,
+            share_prefixes=self.settings.share_prefixes,
+        )
         sums = {"loss": 0.0, "entropy": 0.0, "correct": 0.0}
         for block in plan.blocks[self._ranks.rank]:
             for pack in block:
@@ -247,7 +254,8 @@ class Learner:
 
     def _batch(self, samples: Sequence[TrainingSample]) -> Batch:
         dtype = torch.promote_types(self.model.dtype, torch.float32)
-        return Batch.from_samples(samples, dtype=dtype).to(self.device)
+        batch = Batch.from_samples(samples, dtype=dtype, share_prefixes=self.settings.share_prefixes)
+        return batch.to(self.device)
 
     def _idle(self, passes: int, *, gradient: bool) -> None:
         """Meet the other ranks in passes that they make and this one does not: they share out weights in each."""
@@ -265,7 +273,11 @@ class Learner:
         packs: list[list[MicroBatch]] = []
         for rank in range(self._ranks.size):
             own = [i for plan in plans for i in plan.samples_of(rank)]
-            blocks = micro_batches([samples[i] for i in own], self.settings.micro_batch_tokens)
+            blocks = micro_batches(
+                [samples[i] for i in own],
+                self.settings.micro_batch_tokens,
+                share_prefixes=self.settings.share_prefixes,
+            )
             packs.append([[own[k] for k in one] for block in blocks for one in block])
         mine = packs[self._ranks.rank]
         found: Logprobs = {}
@@ -368,7 +380,8 @@ class Learner:
             return ""
         self._evidence.mkdir(parents=True, exist_ok=True)
         path = self._evidence / f"optimizer-step-{self.optimizer_steps_taken + 1:06d}-rank-{self._ranks.rank}.pt"
-        torch.save({f.name: getattr(batch, f.name) for f in fields(batch)}, path)
+        branches = [(branch.begin, branch.end, branch.before) for branch in batch.tree.branches]
+        torch.save({**batch.tensors, "branches": branches}, path)
         return f"; the batch is in {path}"
 
     def _optimizer_step(self) -> float:

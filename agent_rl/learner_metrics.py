@@ -115,12 +115,23 @@ def _where(record: TokenRecord, chosen: Tensor) -> TokenRecord:
     return TokenRecord(**{f.name: getattr(record, f.name)[chosen] for f in fields(TokenRecord)})
 
 
+@dataclass(kw_only=True)
+class Work:
+    """What went through the model in one rank: operations, positions, and the samples' tokens that they stand for."""
+
+    operations: float = 0.0
+    positions: int = 0
+    tokens: int = 0
+
+
 class Throughput:
     """How fast an update went, and in how much memory.
 
     `model_flop_utilisation` counts two operations for each weight of a matrix that a token passes through, forwards
     once and backwards twice, against the rate of one large product of matrices on this machine. Attention's own
-    products and everything else count as nothing, and so does what activation checkpointing computes again.
+    products and everything else count as nothing, and so does what activation checkpointing computes again. It is that
+    of a rank, on average. `shared_prefixes` is the share of tokens that did not go through the model, as another
+    sample's stood for them.
     """
 
     def __init__(self, scorer: Scorer, device: torch.device, dtype: str) -> None:
@@ -128,23 +139,28 @@ class Throughput:
         self._device = device
         self._peak = peak_flops(str(device), dtype)
         self._decoder_weights, self._head_weights = scorer.matrix_weights()
-        self._operations = 0.0
+        self.work = Work()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def count(self, batch: Batch, *, passes: int) -> None:
         """A batch went through the model: 1 pass forwards, 3 with the backward one."""
-        weights = self._decoder_weights * len(batch.input_ids_T) + self._head_weights * len(batch.predicts_N)
-        self._operations += 2.0 * passes * weights
+        weights = self._decoder_weights * batch.tree.size + self._head_weights * len(batch.predicts_R)
+        self.work.operations += 2.0 * passes * weights
+        self.work.positions += batch.tree.size
+        self.work.tokens += batch.tokens
 
-    def metrics(self, tokens: int) -> Metrics:
-        """`tokens` of all samples, with and without a gradient."""
+    def metrics(self, tokens: int, of_ranks: Sequence["Work"]) -> Metrics:
+        """`tokens` of all samples, with and without a gradient, and the `work` of all ranks."""
         seconds = time.perf_counter() - self._started
+        operations = sum(work.operations for work in of_ranks) / len(of_ranks)
+        positions, taken = (sum(getattr(work, name) for work in of_ranks) for name in ("positions", "tokens"))
         return {
             "tokens": float(tokens),
             "seconds": seconds,
             "tokens_per_second": tokens / seconds,
-            "model_flop_utilisation": self._operations / seconds / self._peak,
+            "shared_prefixes": 1.0 - positions / taken if taken else 0.0,
+            "model_flop_utilisation": operations / seconds / self._peak,
             "peak_memory_gib": peak_memory_bytes(self._device) / 2**30,
         }
 

@@ -18,7 +18,7 @@ from agent_rl.distributed import ShardedRanks, join, listen
 from agent_rl.learner import Learner
 from agent_rl.learner_metrics import Metrics
 from agent_rl.settings import LearnerSettings
-from rollouts.processes import call_all, end_processes, gpus_there, process_of, start_ray, stop_ray
+from rollouts.processes import call_all, end_processes, gpus_there, process_of, put, start_ray, stop_ray
 
 
 class Learning(Protocol):
@@ -66,7 +66,7 @@ class RankedLearner:
             raise
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
-        metrics: Metrics = call_all(self._processes, "update", samples)[0]
+        metrics: Metrics = call_all(self._processes, "update", put(samples))[0]
         self.fetch_weights()
         return metrics
 
@@ -99,10 +99,8 @@ class RankedLearner:
         threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
         environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         new = process_of(LearnerRank, max_concurrency=1, environment=environment, gpus=float(gpus > 0))
-        self._processes = [
-            new(self._model, settings.model_copy(update={"threads": threads}), rank=rank, arguments=arguments)
-            for rank in range(count)
-        ]
+        model, of_rank, others = put(self._model), settings.model_copy(update={"threads": threads}), put(arguments)
+        self._processes = [new(model, of_rank, rank=rank, arguments=others) for rank in range(count)]
         (address,) = call_all(self._processes[:1], "listen")
         call_all(self._processes, "join", address)
 

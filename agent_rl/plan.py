@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from agent_rl.batch import TrainingSample, episodes_of, micro_batches, minibatches
+from agent_rl.batch import TrainingSample, episodes_of, groups_of, micro_batches, minibatches
+from agent_rl.prefix_tree import PrefixTree
 
 MicroBatch = list[int]
 Block = list[MicroBatch]
@@ -19,15 +20,22 @@ class StepPlan:
     blocks: list[list[Block]]
 
     @classmethod
-    def of(cls, samples: Sequence[TrainingSample], indices: Sequence[int], max_tokens: int, ranks: int) -> Self:
+    def of(
+        cls,
+        samples: Sequence[TrainingSample],
+        indices: Sequence[int],
+        *,
+        max_tokens: int,
+        ranks: int,
+        share_prefixes: bool = True,
+    ) -> Self:
         """Deal the blocks of `indices` to the ranks, largest first, each to the one with the fewest tokens yet."""
         chosen = [samples[i] for i in indices]
-        blocks = [
-            [[indices[i] for i in one] for one in block] for block in micro_batches(chosen, max_tokens, shares=ranks)
-        ]
+        packs = micro_batches(chosen, max_tokens, shares=ranks, share_prefixes=share_prefixes)
+        blocks = [[[indices[i] for i in one] for one in block] for block in packs]
 
         def tokens(block: Block) -> int:
-            return sum(len(samples[i].token_ids) for one in block for i in one)
+            return sum(PrefixTree.of([samples[i].inputs for i in one], share=share_prefixes).size for one in block)
 
         dealt: list[list[Block]] = [[] for _ in range(ranks)]
         load = [0] * ranks
@@ -62,6 +70,7 @@ def plan_update(
     optimizer_steps: int,
     max_tokens: int,
     ranks: int,
+    share_prefixes: bool,
     needed: Callable[[TrainingSample], bool],
     rng: random.Random,
 ) -> list[tuple[list[int], StepPlan]]:
@@ -70,5 +79,16 @@ def plan_update(
     # An episode is left out as a whole: its tokens are counted together.
     pending = {i for parts in episodes if any(needed(samples[i]) for i in parts) for i in parts}
     pending -= {i for i, sample in enumerate(samples) if not sample.agent_tokens}
-    steps = minibatches(episodes, optimizer_steps, rng)
-    return [(step, StepPlan.of(samples, [i for i in step if i in pending], max_tokens, ranks)) for step in steps]
+    return [
+        (
+            step,
+            StepPlan.of(
+                samples,
+                [i for i in step if i in pending],
+                max_tokens=max_tokens,
+                ranks=ranks,
+                share_prefixes=share_prefixes,
+            ),
+        )
+        for step in minibatches(groups_of(samples), optimizer_steps, rng)
+    ]

@@ -66,10 +66,10 @@ class Scorer(nn.Module):
                 input_ids=batch.input_ids_T[None],
                 position_ids=batch.position_ids_T[None],
                 use_cache=False,
-                lengths=batch.lengths,
+                branches=batch.tree.branches,
             ).last_hidden_state[0]
-        hidden_NH = hidden_TH[batch.predicts_N].to(head.weight.dtype)
-        cut = (torch.split(values, self._logit_chunk) for values in (hidden_NH, batch.target_ids_N))
+        hidden_RH = hidden_TH[batch.predicts_R].to(head.weight.dtype)
+        cut = (torch.split(values, self._logit_chunk) for values in (hidden_RH, batch.target_ids_R))
         chunks = list(zip(*cut, strict=True))
         again = torch.is_grad_enabled() and len(chunks) > 1
         parts = [
@@ -79,7 +79,8 @@ class Scorer(nn.Module):
             for hidden, targets in chunks
         ]
         logprobs, entropy, correct = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Scores(logprobs_N=logprobs, entropy_N=entropy, correct_N=correct)
+        row_N = batch.row_N
+        return Scores(logprobs_N=logprobs[row_N], entropy_N=entropy[row_N], correct_N=correct[row_N])
 
     def matrix_weights(self) -> tuple[int, int]:
         """How many weights stand in the decoder's matrices, embeddings left out, and in the head's."""

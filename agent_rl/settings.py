@@ -82,8 +82,9 @@ class LearnerSettings(Settings):
     the product over a `sequence`, or for its `geometric` mean, at most `importance_cap` (0: not capped); beyond
     `importance_mask` or below its inverse a token or sequence is left out (0: none is).
 
-    `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass, `logit_chunk` the
-    agent's tokens whose logits exist at a time. `dtype: bfloat16` is autocast; the weights stay as loaded;
+    `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass; `share_prefixes`
+    computes once what samples of a pass begin with alike. `logit_chunk` bounds the agent's tokens whose logits exist at
+    a time. `dtype: bfloat16` is autocast; the weights stay as loaded;
     `auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
     `activation_checkpointing` keeps each layer's input only, and computes the layer again for its gradient. `threads`
     on CPU; 0 leaves torch's choice. `ranks` are processes that share the model and the samples.
@@ -109,6 +110,7 @@ class LearnerSettings(Settings):
 
     optimizer_steps: int = Field(default=4, ge=1)
     micro_batch_tokens: int = Field(default=4096, ge=1)
+    share_prefixes: bool = True
     logit_chunk: int = Field(default=4096, ge=1)
     learning_rate: float = Field(default=1e-6, gt=0.0)
     warmup_steps: int = Field(default=0, ge=0)

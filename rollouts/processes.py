@@ -85,6 +85,13 @@ def get(references: Any) -> Any:
         raise
 
 
+def put(value: Any) -> Any:
+    """Ray's reference to a value; processes get the value, which is sent to a machine once for all of them."""
+    import ray
+
+    return ray.put(value)
+
+
 def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: Any) -> list[Any]:
     """Call a method of all actors at the same time; their answers, in the actors' order.
 

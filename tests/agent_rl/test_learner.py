@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,16 +11,20 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from agent_rl.batch import TrainingSample
+from agent_rl.batch import TrainingSample, groups_of, micro_batches
 from agent_rl.learner import Learner
 from agent_rl.lora import with_lora
 from agent_rl.objectives import AgentTokens, policy_loss
+from agent_rl.prefix_tree import PrefixTree
+from agent_rl.presets import PRESETS
 from agent_rl.schedule import learning_rate_factor
 from agent_rl.settings import LearnerSettings, LoraSettings
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
 WALL = {"seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"}
+OF_THE_SPLIT = {"shared_prefixes"}
+"""Metrics that say how the work was done, and so depend on its micro-batches."""
 
 
 def learner_of(model: PreTrainedModel, **settings: Any) -> Learner:
@@ -100,8 +105,166 @@ def test_the_gradient_does_not_depend_on_micro_batches(
     for budget in (1, 25, 40):
         split, metrics = run(budget)
         torch.testing.assert_close(split, whole, rtol=0, atol=1e-10)
-        for name in set(metrics) - WALL:
+        for name in set(metrics) - WALL - OF_THE_SPLIT:
             assert metrics[name] == pytest.approx(whole_metrics[name], abs=1e-10), name
+
+
+def grouped_samples() -> list[TrainingSample]:
+    """Three groups of four episodes, shuffled.
+
+    All of a group see a prompt of 5 tokens. The first two say the same 3 tokens and see the same 2, and then say 2 or 3
+    of their own; the third says 3 other ones, sees 2, and says 2; the fourth is the first one up to its first turn.
+    """
+    rng = random.Random(0)
+
+    def tokens(count: int, first: int) -> tuple[int, ...]:
+        """Two that begin with different tokens."""
+        return (first, *(rng.randrange(32) for _ in range(count - 1)))
+
+    samples = []
+    for group in range(3):
+        prompt, turn, seen = tokens(5, group), tokens(3, 10), tokens(2, 11)
+        for ids, runs in [
+            (prompt + turn + seen + tokens(2, 12), (5, 3, 2, 2)),
+            (prompt + turn + seen + tokens(3, 13), (5, 3, 2, 3)),
+            (prompt + tokens(3, 14) + seen + tokens(2, 15), (5, 3, 2, 2)),
+            (prompt + turn, (5, 3)),
+        ]:
+            mask = tuple(bool(k % 2) for k, run in enumerate(runs) for _ in range(run))
+            samples.append(
+                TrainingSample(
+                    token_ids=ids,
+                    action_mask=mask,
+                    behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
+                    advantages=(rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),) * (len(runs) // 2),
+                )
+            )
+    rng.shuffle(samples)
+    return samples
+
+
+def sizes_of(samples: list[TrainingSample], max_tokens: int) -> list[int]:
+    """How many samples there are in each micro-batch."""
+    return [len(one) for block in micro_batches(samples, max_tokens) for one in block]
+
+
+def test_the_grouped_samples_are_what_they_are_said_to_be() -> None:
+    """What the tests below rest on."""
+    samples = grouped_samples()
+    assert [len(group) for group in groups_of(samples)] == [4, 4, 4]
+    # The last tokens left out, a group's have 11, 12, 11 and 7 positions. Shared, in their order: 7 of the fourth, 4
+    # more of the first, 2 more of the second, which has 10 of the first, and 6 more of the third, which has the prompt.
+    assert sum(len(sample.inputs) for sample in samples) == 3 * 41
+    assert PrefixTree.of([sample.inputs for sample in samples]).size == 3 * 19
+    assert sizes_of(samples, 57) == [12]
+    assert sizes_of(samples, 40) == [8, 4]
+    assert sizes_of(samples, 14) == [3, 1, 3, 1, 3, 1]
+    assert sizes_of(samples, 1) == [1] * 12
+
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"micro_batch_tokens": 14},
+    {"micro_batch_tokens": 1},
+    {"activation_checkpointing": True, "logit_chunk": 3, "micro_batch_tokens": 40},
+    {"optimizer_steps": 1, "old_logprobs": "sampler", "epsilon": 0.3},
+    {"beta": 0.1, "entropy_bonus": 0.01, "micro_batch_tokens": 14},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way)) or "plain")
+@pytest.mark.parametrize("objective", PRESETS)
+def test_shared_prefixes_change_nothing_but_the_work(
+    objective: str, way: dict[str, Any], tiny_model: MakeModel
+) -> None:
+    values = {"objective": objective, "optimizer_steps": 2, "learning_rate": 1e-3, "micro_batch_tokens": 10_000, **way}
+    if objective in ("rloo", "reinforce"):
+        values.pop("epsilon", None)  # they clip nothing
+
+    def run(share_prefixes: bool) -> tuple[dict[str, float], Tensor]:
+        model = tiny_model()
+        settings = LearnerSettings.model_validate({"device": "cpu", "share_prefixes": share_prefixes, **values})
+        reference = tiny_model() if settings.beta else None
+        learner = Learner(model, settings, total_steps=100, reference=reference)
+        metrics = learner.update(grouped_samples())
+        return metrics, weights_of(model)
+
+    (expected, apart), (got, shared) = run(share_prefixes=False), run(share_prefixes=True)
+    assert expected["grad_norm"] > 1e-3
+    assert float((apart - weights_of(tiny_model())).abs().max()) > 5e-4
+    torch.testing.assert_close(shared, apart, rtol=0, atol=1e-10)
+    for name in set(expected) - WALL - OF_THE_SPLIT:
+        assert got[name] == pytest.approx(expected[name], rel=0, abs=1e-10), name
+    assert expected["shared_prefixes"] == 0.0
+    assert (got["shared_prefixes"] > 0.1) is (values["micro_batch_tokens"] > 1)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if not {"beta", "epsilon"} & set(way)], ids=str)
+def test_shared_prefixes_change_no_supervised_step(way: dict[str, Any], tiny_model: MakeModel) -> None:
+    def run(share_prefixes: bool) -> tuple[dict[str, float], Tensor]:
+        model = tiny_model()
+        learner = learner_of(model, share_prefixes=share_prefixes, **{"learning_rate": 1e-3, **way})
+        metrics = [learner.supervised_step(grouped_samples()) for _ in range(2)]
+        return metrics[1], weights_of(model)
+
+    (expected, apart), (got, shared) = run(share_prefixes=False), run(share_prefixes=True)
+    torch.testing.assert_close(shared, apart, rtol=0, atol=1e-10)
+    for name in set(expected) - WALL:
+        assert got[name] == pytest.approx(expected[name], rel=0, abs=1e-10), name
+
+
+@pytest.mark.parametrize(("share_prefixes", "passes"), [(True, 3), (False, 9)])
+def test_no_pass_takes_more_than_the_budget(share_prefixes: bool, passes: int, tiny_model: MakeModel) -> None:
+    """In the passes for old log-probs, in those of the optimizer steps, and in supervised steps."""
+    model, sizes = tiny_model(), []
+    model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    # A group takes 19 positions. Not shared it takes three passes: 7 and 11, 12, and 11, perhaps with the next one's 7.
+    learner = learner_of(model, share_prefixes=share_prefixes, optimizer_steps=3, micro_batch_tokens=19)
+    learner.update(grouped_samples())
+    assert len(sizes) == 2 * passes
+    learner.supervised_step(grouped_samples())
+    assert len(sizes) == 3 * passes
+    assert max(sizes) == (19 if share_prefixes else 18)
+    assert sum(sizes) == 3 * (3 * 19 if share_prefixes else 3 * 41)
+
+
+def pair(second: int) -> list[TrainingSample]:
+    """Two episodes of 4 positions each, which begin alike."""
+    return [
+        TrainingSample(
+            token_ids=(1, 5, 6, last, 8),
+            action_mask=(False, False, False, True, True),
+            behavior_logprobs=(0.0, 0.0, 0.0, -1.0, -1.0),
+            advantages=(advantage,),
+        )
+        for last, advantage in ((7, 1.0), (second, -1.0))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "second", "expected"),
+    [
+        # 1 5 6 7 and 9 behind the 6: 5 of 8 positions; with the same token, 4.
+        ({"optimizer_steps": 1}, 9, 3 / 8),
+        ({"optimizer_steps": 1}, 7, 4 / 8),
+        ({"optimizer_steps": 1, "micro_batch_tokens": 4}, 9, 0.0),
+        ({"optimizer_steps": 1, "share_prefixes": False}, 9, 0.0),
+        # The old log-probs take both together, 5 positions, and the two steps 4 each.
+        ({"optimizer_steps": 2}, 9, 3 / 16),
+        ({"optimizer_steps": 2, "share_prefixes": False}, 9, 0.0),
+    ],
+)
+def test_the_share_of_shared_prefixes_by_hand(
+    values: dict[str, Any], second: int, expected: float, tiny_model: MakeModel
+) -> None:
+    assert learner_of(tiny_model(), **values).update(pair(second))["shared_prefixes"] == pytest.approx(expected)
+
+
+def test_nothing_is_shared_where_nothing_goes_through_the_model(tiny_model: MakeModel) -> None:
+    samples = [dataclasses.replace(sample, advantages=(0.0,)) for sample in pair(9)]
+    assert learner_of(tiny_model()).update(samples)["shared_prefixes"] == 0.0
 
 
 @pytest.mark.parametrize("objective", ["gmpo", "grpo"])
@@ -242,6 +405,7 @@ def test_the_batch_whose_loss_is_not_finite_is_kept(
         learner.update([sample])
     kept = torch.load(tmp_path / "optimizer-step-000001-rank-0.pt", weights_only=True)
     assert kept["input_ids_T"].tolist() == list(sample.token_ids[:-1])
+    assert kept["branches"] == [(0, len(sample.token_ids) - 1, ())]
 
 
 def test_beta_pulls_the_policy_to_its_reference(tiny_model: MakeModel, random_samples: MakeSamples) -> None:

@@ -208,7 +208,7 @@ def scored(samples: list[TrainingSample], seed: int) -> ScoredTokens:
     """A batch with scores that depend on a token and its sample's number of turns only, so not on the batch."""
     batch = Batch.from_samples(samples, dtype=torch.float64)
     turns = tensor([samples[i].turns for i in batch.sample_N.tolist()])
-    wave = batch.target_ids_N + 5 * turns + seed
+    wave = batch.target_ids_R[batch.row_N] + 5 * turns + seed
     return ScoredTokens.of(
         batch,
         Scores(logprobs_N=-1.0 + wave.sin(), entropy_N=wave.cos().abs(), correct_N=wave > 0),
@@ -273,7 +273,7 @@ def test_joined_parts_are_one_episode_whatever_their_numbers_were() -> None:
 
 def test_without_old_log_probs_the_present_ones_are_the_old_ones() -> None:
     batch = Batch.from_samples(PARTS, dtype=torch.float64)
-    new = -batch.target_ids_N.double().requires_grad_()
+    new = -batch.target_ids_R[batch.row_N].double().requires_grad_()
     scores = Scores(logprobs_N=new, entropy_N=new.detach(), correct_N=new > 0)
     tokens = ScoredTokens.of(batch, scores, old=None, reference=None)
     assert torch.equal(tokens.old, new)
