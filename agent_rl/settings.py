@@ -84,10 +84,10 @@ class LearnerSettings(Settings):
 
     `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass; `share_prefixes`
     computes once what samples of a pass begin with alike. `logit_chunk` bounds the agent's tokens whose logits exist at
-    a time. `dtype: bfloat16` is autocast; the weights stay as loaded;
-    `auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
-    `activation_checkpointing` keeps each layer's input only, and computes the layer again for its gradient. `threads`
-    on CPU; 0 leaves torch's choice. `ranks` are processes that share the model and the samples.
+    a time. `dtype: bfloat16` is autocast, and the weights stay as loaded; `auto` is bfloat16 where the device has it in
+    hardware, and float32 elsewhere. `activation_checkpointing` keeps each layer's input only, and computes the layer
+    again for its gradient. `threads` on CPU; 0 leaves torch's choice. `ranks` are processes that share the model and
+    the samples.
     """
 
     objective: ObjectiveName = "gmpo"
