@@ -13,6 +13,7 @@ from envs.alfworld_generator import GeneratorSettings, cached_games
 from envs.alfworld_index import SPLITS, family_of, game_path, index_games, resolve_data_folder
 from envs.alfworld_layouts import constants
 from envs.alfworld_native import NativeEngine
+from envs.alfworld_searcher import Searcher
 from envs.alfworld_textworld import TextworldEngine
 from envs.task import Task
 from envs.text_env import TextEnv
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from envs.alfworld_expert import HandcodedExpert
 
 ENV_ID = "alfworld"
+HANDCODED, SEARCHER = EXPERT_TYPES = ("handcoded", "searcher")
 GENERATED = "generated"
 ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {"native": NativeEngine, "textworld": TextworldEngine}
 
@@ -41,6 +43,7 @@ class AlfworldEnv(TextEnv):
         games: Mapping[str, Any] | None = None,
         expert: bool = False,
         engine: str = "native",
+        expert_type: str = "handcoded",
     ) -> None:
         """Choose the games; nothing heavy is loaded before the first `reset`.
 
@@ -49,19 +52,23 @@ class AlfworldEnv(TextEnv):
             games: for `generated`, the fields of `GeneratorSettings` to set.
             expert: put `expert_command` into `info`.
             engine: `native`, or `textworld` for the stock engine, which is not thread-safe: one thread per process.
+            expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads the texts and nothing else.
 
         Raises:
-            ValueError: there is no such folder or engine, or a field of `games` is not known or out of range.
+            ValueError: there is no such folder, engine or expert, or a field of `games` is not known or out of range.
         """
         if data != GENERATED and games:
             raise ValueError(f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two")
         if engine not in ENGINES:
             raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
+        if expert_type not in EXPERT_TYPES:
+            raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
         self._settings = GeneratorSettings.from_mapping(games or {})
         self._folder = None if data == GENERATED else resolve_data_folder(data)
         self._with_expert = expert
-        self._expert: HandcodedExpert | None = None
-        self._engine: Engine = ENGINES[engine](facts=expert)
+        self._expert_type = expert_type
+        self._expert: HandcodedExpert | Searcher | None = None
+        self._engine: Engine = ENGINES[engine](facts=expert and expert_type == HANDCODED)
         self._over = True
 
     @property
@@ -105,9 +112,7 @@ class AlfworldEnv(TextEnv):
         self._over = False
         advice = None
         if self._with_expert:
-            from envs.alfworld_expert import HandcodedExpert
-
-            self._expert = HandcodedExpert(task.id, task.seed if seed is None else seed)
+            self._expert = self._make_expert(task.id, task.seed if seed is None else seed)
             advice = self._expert.start(frame)
         return frame.text, _info(frame, advice)
 
@@ -125,6 +130,13 @@ class AlfworldEnv(TextEnv):
         if self._expert is not None and not self._over:
             advice = self._expert.advise(frame, action)
         return frame.text, frame.reward, self._over, False, _info(frame, advice)
+
+    def _make_expert(self, game_id: str, seed: int) -> "HandcodedExpert | Searcher":
+        if self._expert_type == SEARCHER:
+            return Searcher()
+        from envs.alfworld_expert import HandcodedExpert
+
+        return HandcodedExpert(game_id, seed)
 
     def clone(self) -> Self:
         """A second environment in the same state, in microseconds; the engines share the game.
