@@ -14,6 +14,7 @@ from agent_rl.learner_ranks import open_learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
 from agent_rl.task_sampler import spread, training_tasks
+from envs import Task
 from rollouts import Trajectory
 
 COLUMNS = (
@@ -29,9 +30,9 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
     """Let the environment's expert play; the episodes that it wins.
 
     Raises:
-        ConfigError: the expert won nothing, so there is nothing to learn from.
+        ConfigError: the expert won nothing, so there is nothing to learn from; or tasks would be played again alike.
     """
-    tasks = spread(training_tasks(config, session.tasks), config.sft.episodes, config.seed)
+    tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
     won = [trajectory for trajectory in played if trajectory.success]
     say(f"expert: won {len(won)} of {len(played)} episodes, {sum(len(t.token_ids) for t in won):,} tokens")
@@ -41,6 +42,20 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
             "turns; raise episode.max_turns, or lower sft.noise"
         )
     return won
+
+
+def tasks_to_play(config: Config, tasks: list[Task]) -> list[Task]:
+    """As many as `sft.episodes` says, each as often as every other, as far as it goes."""
+    wanted = config.sft.episodes
+    if wanted <= len(tasks):
+        return spread(tasks, wanted, config.seed)
+    if not config.sft.noise:
+        raise ConfigError(
+            f"sft.episodes: {wanted}, but there are {len(tasks)} tasks, and without sft.noise an expert plays each the "
+            f"same way again; use at most {len(tasks)}, or set sft.noise"
+        )
+    rounds, rest = divmod(wanted, len(tasks))
+    return tasks * rounds + (spread(tasks, rest, config.seed) if rest else [])
 
 
 def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
