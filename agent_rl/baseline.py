@@ -1,28 +1,51 @@
 """What a policy is compared with: the environment's expert and chance, evaluated as a policy is. Loads no model."""
 
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from agent_rl.config import Config
-from agent_rl.display import console
-from agent_rl.evaluation import EvaluationReport, present, summarize
-from agent_rl.pool import open_pool, play_scripted
-from agent_rl.task_sampler import evaluation_tasks
-from envs import make_env
+from agent_rl.display import console, progress
+from agent_rl.evaluation import EvaluationReport
+from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
+from agent_rl.pool import noted, open_pool
+from envs import Task, make_env
+from rollouts import Trajectory
+from rollouts.actors import OnEpisode, RolloutPool
 from rollouts.players import PlayerName
 
 
 def evaluate_player(
-    config: Config, player: PlayerName, *, split: str | None = None, json: Path | None = None
+    config: Config,
+    player: PlayerName,
+    *,
+    again: bool = False,
+    json: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
 ) -> EvaluationReport:
-    """Let a player play the tasks that a policy is evaluated on, once each: the same table, report and files."""
-    chosen = split or config.evaluation.split
-    with console.status("listing the tasks"):
+    """Let a player play the games that a policy is evaluated on: the same repeats, tables, report and files."""
+    with console.status("listing the games"):
         env = make_env(config.env.id, **config.env.options)
-        tasks = evaluation_tasks(config, env.tasks, chosen)
+        tasks = tasks_by_split(config, env)
         env.close()
-    with open_pool(config, None, serve=False) as pool:
-        trajectories = play_scripted(pool, tasks, player, seed=config.seed)
-    report = summarize(trajectories, {"split": chosen, "temperature": None, "seed": config.seed, "model": player})
-    episodes = Path(config.run_folder) / "evaluation" / f"{chosen}-{player}.jsonl"
-    present(report, trajectories, title=f"{player} on {chosen}", episodes=episodes, json=json)
-    return report
+    subject = Subject(model=player, name=player, identity=player, whole_repeats=True)
+    with ExitStack() as stack:
+
+        @cache
+        def pool() -> RolloutPool:
+            return stack.enter_context(open_pool(config, None, serve=False))
+
+        def play(tasks: list[Task], label: str, seed: int, on_episode: OnEpisode) -> None:
+            with progress(label, len(tasks)) as advance:
+                count = noted(advance)
+
+                def ended(episode: Trajectory) -> None:
+                    count(episode)
+                    on_episode(episode)
+
+                pool().collect_scripted(tasks, player=player, seed=seed, on_episode=ended)
+
+        return run_evaluation(
+            config, subject, tasks, play, again=again, outputs=Outputs(json=json, markdown=markdown, latex=latex)
+        )

@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from agent_rl.cli_bench import bench
+from agent_rl.cli_compare import compare
 from agent_rl.cli_envs import envs
 from agent_rl.cli_games import games
+from agent_rl.cli_sweep import sweep
 from agent_rl.config import ConfigError, load_config
-from rollouts.players import player_named
+from agent_rl.evaluation_target import find_target
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(games, name="games")
 app.add_typer(bench, name="bench")
 app.add_typer(envs, name="envs")
+app.command()(compare)
+app.command()(sweep)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.num_generations=8")]
@@ -55,24 +59,35 @@ def train(
 
 @app.command()
 def evaluate(
-    config: ConfigPath,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="WHAT", help="a YAML config, run folder, checkpoint, model, hub name, expert or random"),
+    ],
     overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="the config, where WHAT has none with it")] = None,
     model: Annotated[
-        str | None, typer.Option(help="folder, hub name, .gguf, expert or random; else the run folder's newest")
+        str | None, typer.Option(help="with a config: a model, expert or random; else the run's newest policy")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="one of the environment's splits; else evaluation.split")] = None,
+    split: Annotated[str | None, typer.Option(help="such as valid_seen,valid_unseen; else evaluation.split")] = None,
+    repeats: Annotated[int | None, typer.Option(help="play each game so often; else evaluation.repeats")] = None,
+    temperature: Annotated[float | None, typer.Option(help="else evaluation.temperature")] = None,
+    again: Annotated[bool, typer.Option("--again", help="play anew what has been played")] = False,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="write the tables to this file")] = None,
+    latex: Annotated[Path | None, typer.Option(help="write a row of a LaTeX table per split to this file")] = None,
 ) -> None:
-    """Success per task family, with 95 % intervals: of a policy, or of what it is compared with (expert, random)."""
-    checked = load_config(config, overrides)
-    if player := player_named(model):
+    """Success per split and family with 95 % intervals, of a policy, the expert or chance; goes on where it stopped."""
+    told = {"split": split, "repeats": repeats, "temperature": temperature}
+    settings = [f"evaluation.{key}={value}" for key, value in told.items() if value is not None]
+    target = find_target(what, [*(overrides or []), *settings], model=model, config_file=config)
+    if target.player:
         from agent_rl.baseline import evaluate_player
 
-        evaluate_player(checked, player, split=split, json=json)
+        evaluate_player(target.config, target.player, again=again, json=json, markdown=markdown, latex=latex)
         return
     from agent_rl import stages
 
-    stages.evaluate(checked, model=model, split=split, json=json)
+    stages.evaluate(target.config, model=target.model, again=again, json=json, markdown=markdown, latex=latex)
 
 
 @app.command()

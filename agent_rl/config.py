@@ -4,6 +4,7 @@ Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is 
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,8 +54,9 @@ class TaskFilter(Settings):
 class SftSettings(Settings):
     """The supervised warm start on expert episodes.
 
-    `episodes` tasks of the training split are played by the environment's expert (0 takes all); `noise` is the share of
-    turns in which something else is done instead, which is not trained on, so that the policy learns to recover.
+    `episodes` tasks of the training split are played by the environment's expert (0 takes all; more than there are
+    plays them again, with other mistakes); `noise` is the share of turns in which something else is done instead,
+    which is not trained on, so that the policy learns to recover.
     `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
     made from scratch learns to read and to copy names from them. A pretrained one needs none.
     """
@@ -106,12 +108,56 @@ class TrainSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Held-out evaluation: each task once. `tasks` 0 takes the whole split, or all that `only` chooses of it."""
+    """Held-out evaluation: each task of each `split` once per repeat, which have seeds of their own.
 
-    split: str = "valid_seen"
+    `split` is one name or several, as a list or with commas between. `tasks` are so many of each split; 0 takes all of
+    it, or all that `only` chooses.
+    """
+
+    split: tuple[str, ...] = ("valid_seen",)
     only: TaskFilter = TaskFilter()
     tasks: int = Field(default=0, ge=0)
+    repeats: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.4, ge=0.0)
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _names_with_commas(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("split")
+    @classmethod
+    def _each_split_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(value) or len(set(value)) < len(value):
+            raise ValueError("write the names of different splits, such as valid_seen,valid_unseen")
+        return value
+
+
+class SweepSettings(Settings):
+    """The runs of `agent-rl sweep`: each variant with each of the `seeds`.
+
+    A variant is a mapping of dotted keys to the values that it puts over the config, such as
+    `{learner.objective: grpo, learner.learning_rate: 2.0e-4}`; an empty one is the config as it stands. Its name is
+    part of its runs' folders.
+    """
+
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 0 or len(set(value)) < len(value):
+            raise ValueError("write different numbers, from 0 on")
+        return value
+
+    @field_validator("variants")
+    @classmethod
+    def _names_of_folders(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in value:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"{name!r} is part of a folder's name: use letters, digits, _, - and .")
+        return value
 
 
 class Config(Settings):
@@ -129,6 +175,7 @@ class Config(Settings):
     sft: SftSettings = SftSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    sweep: SweepSettings | None = None
 
     @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> "Config":

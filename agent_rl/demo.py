@@ -2,12 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -16,6 +14,7 @@ from agent_rl import stages
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, say, show_episode
 from agent_rl.evaluation import EvaluationReport
+from agent_rl.evaluation_tables import show
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
 from agent_rl.training_loop import TrainingLoop
@@ -37,7 +36,7 @@ def run_demo(config: Config) -> None:
     seconds: dict[str, float] = {}
     with _timed(seconds, "games", "ALFWorld games"):
         env = make_env(config.env.id, **config.env.options)
-        splits = (config.env.train_split, config.evaluation.split)
+        splits = (config.env.train_split, *config.evaluation.split)
         say("games: " + ", ".join(f"{len(env.tasks(split))} {split}" for split in splits))
     with _timed(seconds, "init", "A policy from scratch"):
         source = stages.init(config)
@@ -48,7 +47,7 @@ def run_demo(config: Config) -> None:
         def look(stage: str) -> None:
             with _timed(seconds, f"evaluate_{stage}", f"Evaluation {STAGES[stage]}"):
                 reports[stage], episodes[stage] = session.evaluate(stage=stage)
-                console.print(reports[stage].table())
+                show(reports[stage], STAGES[stage])
 
         look("init")
         with _timed(seconds, "sft", "Warm start on the expert's episodes"):
@@ -64,11 +63,11 @@ def run_demo(config: Config) -> None:
         look("gmpo")
     show_before_and_after(episodes["sft"], episodes["gmpo"])
     record = {
-        "stages": {stage: asdict(report) for stage, report in reports.items()},
+        "stages": {stage: report.record() for stage, report in reports.items()},
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
     summary.write_text(json.dumps(record, indent=2) + "\n")
-    console.print(comparison(record))
+    console.print(comparison(reports))
     minutes = sum(seconds.values()) / 60
     say(f"{minutes:.1f} minutes in all. Everything is in {folder}, the numbers in {summary}.")
 
@@ -78,25 +77,24 @@ def _set_aside(folder: Path) -> Path:
     return folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
-def comparison(record: dict[str, Any]) -> Table:
-    """Success per family at each stage, in percent, from what `demo.json` holds."""
+def comparison(reports: Mapping[str, EvaluationReport]) -> Table:
+    """Success per family after each stage, in percent, on the first of the evaluation's splits."""
     title = "Success on held-out games, %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("family", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for stage in record["stages"]:
+    for stage in reports:
         table.add_column(STAGES[stage].replace(" ", "\n", 1), justify="right", no_wrap=True)
-    reports = list(record["stages"].values())
-    for family in reports[-1]["families"]:
-        scores = [report["families"][family] for report in reports]
-        table.add_row(family, str(scores[-1]["n"]), *(f"{100 * score['success']:.1f}" for score in scores))
+    splits = [next(iter(report.splits.values())) for report in reports.values()]
+    for family in splits[-1].families:
+        scores = [split.families[family] for split in splits]
+        table.add_row(family, str(scores[-1].n), *(f"{100 * score.success:.1f}" for score in scores))
     table.add_section()
-    overall = [report["overall"] for report in reports]
+    overall = [split.overall for split in splits]
     cells = [
-        f"{100 * score['success']:.1f} ({100 * score['interval'][0]:.0f}-{100 * score['interval'][1]:.0f})"
-        for score in overall
+        f"{100 * score.success:.1f} ({100 * score.interval[0]:.0f}-{100 * score.interval[1]:.0f})" for score in overall
     ]
-    table.add_row("all (95 % interval)", str(overall[-1]["n"]), *cells, style="bold")
+    table.add_row("all (95 % interval)", str(overall[-1].n), *cells, style="bold")
     return table
 
 

@@ -1,8 +1,7 @@
 """The model card of an exported policy: what it is, what it was trained on and how, how good it is, how to use it."""
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from transformers import PreTrainedModel
 
 from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError, dump_config
+from agent_rl.evaluation import EvaluationReport, in_file, read_report, report_of
+from agent_rl.evaluation_tables import ALL, interval_text, markdown_table
 from agent_rl.settings import LearnerSettings
 
 CONFIG_COPY = "agent_rl.yaml"
@@ -85,7 +86,7 @@ def model_card(origin: Origin, model: PreTrainedModel, *, folder: Path, hub: str
         folder: where the policy is written; the card's commands use it, or `hub` where that names a repository.
 
     Raises:
-        ConfigError: an evaluation's file in the run folder is damaged.
+        ConfigError: an evaluation's file in the run folder is damaged, or of another version.
     """
     settings = origin.settings
     of_model, environment = _section(settings, "model"), _section(settings, "env")
@@ -163,65 +164,49 @@ def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
     """The evaluations of this policy and of the stages before it: those of the demo, and the run's newest."""
     if origin.run is None:
         return
-    demo = origin.run / "demo.json"
-    if demo.is_file():
-        yield from _read(demo, lambda record: _demo_reports(record["stages"], origin.stage))
-    # Later ones are of a policy that this one had not become yet.
-    files = [path for path in _evaluations(origin.run) if path.stem <= origin.checkpoint]
-    if files:
-        step = int(files[-1].stem.rpartition("-")[2])
-        yield _read(files[-1], lambda record: _report(f"After rollout step {step}", record))
+    try:
+        demo = origin.run / "demo.json"
+        if demo.is_file():
+            yield from in_file(demo, lambda record: _demo_reports(record, origin.stage))
+        # Later ones are of a policy that this one had not become yet.
+        files = [path for path in _evaluations(origin.run) if path.stem <= origin.checkpoint]
+        if files:
+            step = int(files[-1].stem.rpartition("-")[2])
+            yield from _report(f"After rollout step {step}", read_report(files[-1]))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or delete it, and the card leaves it out") from error
 
 
-def _demo_reports(stages: Mapping[str, Any], last: str) -> list[dict[str, Any]]:
+def _demo_reports(record: Any, last: str) -> list[dict[str, Any]]:
+    stages = record.get("stages") if isinstance(record, dict) else None
+    if not isinstance(stages, dict):
+        raise ConfigError("has no stages: run the demo again")
     until = list(stages).index(last) + 1 if last in stages else None
-    return [_report(_STAGES.get(name, f"Stage {name}"), report) for name, report in list(stages.items())[:until]]
+    return [
+        table
+        for name, report in list(stages.items())[:until]
+        for table in _report(_STAGES.get(name, f"Stage {name}"), report_of(report))
+    ]
 
 
 def _evaluations(run: Path) -> list[Path]:
     return sorted((run / _TRAIN / "evaluations").glob("step-*.json"))
 
 
-def _read(path: Path, take: Callable[[Any], Any]) -> Any:
-    try:
-        return take(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: is no evaluation report ({error!r}); delete it, and the card leaves it out"
-        ) from error
-
-
-def _report(when: str, report: Any) -> dict[str, Any]:
-    setting = report["setting"]
-    title = f"{when}, on `{setting['split']}` at temperature {setting['temperature']}"
-    scores = [*report["families"].items(), ("**all**", report["overall"])]
-    rows = [(name, score["n"], *_percents(score["success"], score["interval"])) for name, score in scores]
-    return {"title": title, "rows": rows, "failures": _counts(report["failures"])}
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
-
-
-def _percents(success: float, interval: Sequence[float]) -> tuple[str, str]:
-    return f"{100 * success:.1f}", f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table, without a line end behind it."""
-    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    """A value on one line of a table."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", "<br>")
+def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:
+    """What the card says of each split."""
+    for split, part in report.splits.items():
+        scores = [*part.families.items(), (f"**{ALL}**", part.overall)]
+        yield {
+            "title": f"{when}, on `{split}` at temperature {report.setting.get('temperature')}",
+            "rows": [(name, s.n, f"{100 * s.success:.1f}", interval_text(s.interval)) for name, s in scores],
+            "failures": ", ".join(f"{count} {reason}" for reason, count in part.failures.items()),
+        }
 
 
 _environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 _environment.filters["python"] = repr
-_environment.globals["table"] = _table
+_environment.globals["table"] = markdown_table
 _TEMPLATE = _environment.from_string("""\
 ---
 library_name: transformers

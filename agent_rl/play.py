@@ -55,7 +55,7 @@ def play(
     seed = random.randrange(2**31) if seed is None else seed
     options = {**config.env.options, "expert": True} if policy == "expert" else config.env.options
     env = make_env(config.env.id, **options)
-    task = choose_task(env, split or (config.evaluation.split if from_file else env.splits[0]), task_id, seed)
+    task = choose_task(env, split or (config.evaluation.split[0] if from_file else env.splits[0]), task_id, seed)
     about = ", ".join(word for word in (task.split, task.family, task.scene) if word)
     say(f"task {task.id}   ({about})")
     if policy == HUMAN:

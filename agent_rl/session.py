@@ -4,16 +4,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from agent_rl.config import Config
 from agent_rl.display import console, progress
 from agent_rl.evaluation import EvaluationReport, summarize
+from agent_rl.evaluation_run import repeat_seed, setting_of, tasks_by_split
 from agent_rl.model import load_policy, load_to_train
 from agent_rl.pool import noted, open_pool, play_scripted
 from agent_rl.publisher import Publisher
-from agent_rl.task_sampler import evaluation_tasks
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
-from rollouts.actors import RolloutPool
+from rollouts.actors import OnEpisode, RolloutPool
+from rollouts.dtypes import chosen_dtype
 
 
 class Session:
@@ -30,7 +33,7 @@ class Session:
         Raises:
             ValueError: there is no usable policy at `source`.
         """
-        self.config = config
+        self.config, self.source = config, str(source)
         if train:
             lora = config.model.lora
             self.model, self.tokenizer = load_to_train(str(source), lora, resume=resume, seed=config.seed)
@@ -50,15 +53,32 @@ class Session:
             self._pool.sync_weights(self.publisher.folder, self.publisher.version)
 
     def play(
-        self, tasks: list[Task], label: str, *, group_size: int, temperature: float, seed: int
+        self,
+        tasks: list[Task],
+        label: str,
+        *,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
-        """Play `group_size` episodes of each task with the published weights; a group per task, in their order."""
+        """Play `group_size` episodes of each task with the published weights; a group per task, in their order.
+
+        `on_episode` is called with each episode as it ends.
+        """
         if self._pool is None:
             with console.status("starting Ray, the environments and vLLM"):
                 self._pool = open_pool(self.config, self.publisher.folder, serve=True, version=self.publisher.version)
         with progress(label, len(tasks) * group_size) as advance:
+            count = noted(advance)
+
+            def ended(episode: Trajectory) -> None:
+                count(episode)
+                if on_episode is not None:
+                    on_episode(episode)
+
             return self._pool.collect(
-                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=noted(advance)
+                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=ended
             )
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
@@ -68,21 +88,28 @@ class Session:
         with open_pool(self.config, self.publisher.folder, serve=False) as pool:
             return play_scripted(pool, tasks, "expert", noise=noise, seed=seed)
 
-    def evaluate(self, split: str | None = None, **setting: Any) -> tuple[EvaluationReport, list[Trajectory]]:
-        """Play each evaluation task once with the published weights and score it; `setting` goes into the report."""
-        settings = self.config.evaluation
-        chosen = split or settings.split
-        tasks = evaluation_tasks(self.config, self.tasks, chosen)
-        groups = self.play(
-            tasks,
-            f"evaluation on {chosen}",
-            group_size=1,
-            temperature=settings.temperature,
-            seed=self.config.seed,
-        )
-        trajectories = [group.trajectories[0] for group in groups]
-        described = {"split": chosen, "temperature": settings.temperature, "seed": self.config.seed, **setting}
-        return summarize(trajectories, described), trajectories
+    def play_once(
+        self, tasks: list[Task], label: str, seed: int, on_episode: OnEpisode | None = None
+    ) -> list[Trajectory]:
+        """Play each task once at the temperature of the evaluation; the episodes in the tasks' order."""
+        temperature = self.config.evaluation.temperature
+        groups = self.play(tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode)
+        return [group.trajectories[0] for group in groups]
+
+    def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
+        """Play the evaluation with the published weights and score it; `more` goes into the report's setting.
+
+        The episodes come by split, by repeat, and in the tasks' order.
+        """
+        repeats = range(self.config.evaluation.repeats)
+        played = {
+            split: [self.play_once(tasks, f"evaluation on {split}", repeat_seed(self.config.seed, n)) for n in repeats]
+            for split, tasks in tasks_by_split(self.config, self._env).items()
+        }
+        temperature = self.config.evaluation.temperature
+        setting = setting_of(self.config, self.source, temperature, **policy_details(self.config), **more)
+        episodes = [episode for of_split in played.values() for repeat in of_split for episode in repeat]
+        return summarize(played, setting), episodes
 
     def close(self) -> None:
         if self._pool is not None:
@@ -97,3 +124,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def policy_details(config: Config) -> dict[str, Any]:
+    """What a policy's play depends on, beside its weights and the environment."""
+    return {
+        "prompt": config.prompt.model_dump(),
+        "dtype": chosen_dtype(config.serving.dtype, gpu=torch.cuda.is_available()),
+        "context_length": config.serving.context_length,
+    }

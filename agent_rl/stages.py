@@ -7,6 +7,8 @@
 
 import asyncio
 import shutil
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,20 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError
-from agent_rl.display import progress, say
-from agent_rl.evaluation import EvaluationReport, present
+from agent_rl.display import console, progress, say
+from agent_rl.evaluation import EvaluationReport
+from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
+from agent_rl.evaluation_tables import policy_name
+from agent_rl.fingerprint import fingerprint
 from agent_rl.model import init_model, load_policy, save_policy, train_tokenizer
 from agent_rl.run_folder import RunFolder, write_trajectories
-from agent_rl.session import Session
+from agent_rl.session import Session, policy_details
 from agent_rl.supervised import expert_episodes, warm_start
 from agent_rl.task_sampler import spread, training_tasks
 from agent_rl.training_loop import TrainingLoop, checkpoint_to_resume
 from envs import Task, TextEnv, make_env
 from rollouts import StopReason
+from rollouts.actors import OnEpisode
 from rollouts.players import RandomPlayer
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -183,14 +189,42 @@ def train(config: Config, *, resume: bool = False) -> Path:
 
 
 def evaluate(
-    config: Config, *, model: str | None = None, split: str | None = None, json: Path | None = None
+    config: Config,
+    *,
+    model: str | None = None,
+    again: bool = False,
+    json: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
 ) -> EvaluationReport:
-    """Evaluate a policy on a split: the table, JSON where asked, and the episodes under `<run_folder>/evaluation/`."""
+    """Evaluate a policy, the run's newest unless `model` names one, as the config's `evaluation` says.
+
+    What an earlier call has played is not played again, unless `again`. The tables are printed; the report and the
+    episodes go to `<run_folder>/evaluations/`, and the report to the files that are named.
+    """
     source = model or starting_policy(config)
-    with Session(config, source) as session:
-        report, trajectories = session.evaluate(split, model=source)
-    chosen = report.setting["split"]
-    episodes = Path(config.run_folder) / "evaluation" / f"{chosen}.jsonl"
-    title = f"{source} on {chosen}, T = {config.evaluation.temperature}"
-    present(report, trajectories, title=title, episodes=episodes, json=json)
-    return report
+    with console.status("reading the policy and listing the games"):
+        known = fingerprint(source)
+        env = make_env(config.env.id, **config.env.options)
+        tasks = tasks_by_split(config, env)
+        env.close()
+    subject = Subject(
+        model=source,
+        name=policy_name(source),
+        identity=known.policy,
+        weights=known.weights,
+        temperature=config.evaluation.temperature,
+        details=policy_details(config),
+    )
+    with ExitStack() as stack:
+
+        @cache
+        def session() -> Session:
+            return stack.enter_context(Session(config, source))
+
+        def play(tasks: list[Task], label: str, seed: int, on_episode: OnEpisode) -> None:
+            session().play_once(tasks, label, seed, on_episode)
+
+        return run_evaluation(
+            config, subject, tasks, play, again=again, outputs=Outputs(json=json, markdown=markdown, latex=latex)
+        )

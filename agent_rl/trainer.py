@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl import stages
-from agent_rl.config import Config, load_config
+from agent_rl.config import Config, EvaluationSettings, load_config
 from agent_rl.evaluation import EvaluationReport
 from agent_rl.export import export
 
@@ -43,12 +43,17 @@ class Trainer:
         self._make_policy()
         return stages.train(self.config, resume=resume)
 
-    def evaluate(self, split: str | None = None, **options: Any) -> EvaluationReport:
-        """Success per family of the newest policy (`agent-rl evaluate`), on `evaluation.split` unless told.
+    def evaluate(
+        self, split: str | None = None, *, repeats: int | None = None, temperature: float | None = None, **options: Any
+    ) -> EvaluationReport:
+        """Success per split and family of the newest policy (`agent-rl evaluate`), as `evaluation` says unless told.
 
-        `options` are those of `stages.evaluate`.
+        `split` may be several, with commas between. `options` are those of `stages.evaluate`.
         """
-        return stages.evaluate(self.config, split=split, **options)
+        told = {"split": split, "repeats": repeats, "temperature": temperature}
+        values = {**self.config.evaluation.model_dump(), **{k: v for k, v in told.items() if v is not None}}
+        evaluation = EvaluationSettings.model_validate(values)
+        return stages.evaluate(self.config.model_copy(update={"evaluation": evaluation}), **options)
 
     def save_model(self, folder: str | Path, *, dtype: str = "bfloat16") -> Path:
         """The newest policy as a Hugging Face folder with a model card (`agent-rl export`)."""

@@ -10,7 +10,8 @@ from agent_rl.batch import TrainingSample, samples_from_group
 from agent_rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.curriculum import StepGroups, collect_groups
-from agent_rl.display import Column, StepRows, console, say
+from agent_rl.display import Column, StepRows, say
+from agent_rl.evaluation_tables import show
 from agent_rl.learner_ranks import open_learner
 from agent_rl.run_folder import RunFolder
 from agent_rl.session import Session
@@ -127,7 +128,7 @@ class TrainingLoop:
         """Evaluate the present policy; printed, and kept as JSON under `evaluations/`."""
         report, _ = self.session.evaluate(rollout_step=self.step)
         report.write(self.run.path / "evaluations" / f"step-{self.step:06d}.json")
-        console.print(report.table(f"evaluation after rollout step {self.step}"))
+        show(report, f"evaluation after rollout step {self.step}")
 
     def save(self) -> Path:
         """Write a whole checkpoint of the present step."""

@@ -137,10 +137,29 @@ def test_an_alfworld_data_folder_without_games(
         assert f"data: no solvable game under '{tmp_path}/train'; generate games" in message
 
 
-def test_a_split_without_games(config_with_policy: Path, refused: Refused) -> None:
+def test_a_split_that_is_not_there(config_with_policy: Path, refused: Refused) -> None:
     message = refused("evaluate", config_with_policy)
-    assert "data: no solvable game under " in message
+    assert message.startswith("error: split 'valid_seen': data: no solvable game under ")
     assert "/valid_seen'; generate games" in message
+    assert message.endswith("; splits with tasks: train")
+    message = refused("evaluate", config_with_policy, "--split", "train,test")
+    assert message == (
+        "error: split 'test': environment 'alfworld' has no such split; there are: train, valid_seen, valid_unseen"
+    )
+    message = refused("evaluate", config_with_policy, "--split", "train,train")
+    assert f"{config_with_policy}: evaluation.split: 'train,train': write the names of different splits" in message
+
+
+def test_what_is_to_be_evaluated(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+    """Where the config is told by where the policy lies; `test_evaluation_target.py` has the rest."""
+    policy = tmp_path / "run" / "init"
+    assert refused("evaluate", policy) == (
+        f"error: {policy}: there is no run's config beside it or above it; name one with --config FILE"
+    )
+    arguments = ("--config", config_with_policy, "--split", "test")
+    assert "split 'test': environment 'alfworld' has no such split" in refused("evaluate", policy, *arguments)
+    assert "split 'test': environment 'alfworld' has no such split" in refused("evaluate", "random", "--split", "test")
+    assert "did you mean 'random'?" in refused("evaluate", "randm")
 
 
 def test_a_game_file_cut_in_half(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from agent_rl import checkpoint, cli
 from agent_rl.config import ConfigError, dump_config, load_config
+from agent_rl.evaluation import EvaluationReport, RepeatScore, Score, SplitReport
 from agent_rl.export import export
 from agent_rl.model import init_model, load_policy, load_to_train, save_policy, train_tokenizer
 from agent_rl.settings import LoraSettings, ModelSettings
@@ -61,10 +62,27 @@ def run_folder(config: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def report(successes: int) -> dict[str, Any]:
-    score = {"n": 4, "successes": successes, "success": successes / 4, "interval": [0.1, 0.8 + successes / 100]}
-    setting = {"split": "valid", "temperature": 0.4}
-    return {"overall": score, "families": {"small": score}, "failures": {"timeout": 1}, "setting": setting}
+def report(successes: int, *splits: str) -> dict[str, Any]:
+    """4 games of which so many were won."""
+    interval = (0.1, 0.8 + successes / 100)
+    repeat = RepeatScore(n=4, successes=successes, success=successes / 4, interval=interval)
+    score = Score(
+        n=4,
+        repeats=1,
+        successes=successes,
+        success=successes / 4,
+        interval=interval,
+        per_repeat=(repeat,),
+        mean_turns=3.0,
+        turns_to_success=None,
+        invalid_action_rate=0.0,
+        tokens_per_episode=9.0,
+        agent_tokens_per_episode=6.0,
+    )
+    part = SplitReport(overall=score, families={"small": score}, games=(), stop_reasons={}, failures={"timeout": 1})
+    return EvaluationReport(
+        setting={"temperature": 0.4}, splits=dict.fromkeys(splits or ("valid",), part), gap=None
+    ).record()
 
 
 def write(path: Path, value: Any) -> None:
@@ -147,7 +165,7 @@ def test_the_card_has_the_results_with_their_intervals(config: Path, run_folder:
     table = (
         "After rollout step 40, on `valid` at temperature 0.4:\n\n"
         "| family | n | success, % | 95 % interval |\n| --- | --- | --- | --- |\n"
-        "| small | 4 | 75.0 | 10.0 - 83.0 |\n| **all** | 4 | 75.0 | 10.0 - 83.0 |\n\n"
+        "| small | 4 | 75.0 | 10.0-83.0 |\n| **all** | 4 | 75.0 | 10.0-83.0 |\n\n"
         "Not scored, as they say nothing about the policy: 1 timeout.\n"
     )
     assert table in card
@@ -157,6 +175,16 @@ def test_the_card_has_the_results_with_their_intervals(config: Path, run_folder:
         "After the warm start",
         "After the reinforcement",
         "After rollout step 40",
+    ]
+
+
+def test_each_split_has_its_table(config: Path, run_folder: Path, agent_rl: Run) -> None:
+    write(run_folder / "train" / "evaluations" / "step-000040.json", report(3, "seen", "unseen"))
+    assert agent_rl("export", config) == ""
+    card = (run_folder / "export" / "README.md").read_text()
+    assert re.findall(r"^After rollout step 40, on `(\w+)` at temperature 0.4:", card, re.MULTILINE) == [
+        "seen",
+        "unseen",
     ]
 
 
@@ -274,10 +302,20 @@ def test_what_is_refused(config: Path, run_folder: Path, tmp_path: Path, agent_r
     assert "holds no policy yet; make one with `agent-rl init CONFIG`" in message
     message = agent_rl("export", config, "--push-to-hub", "a/b/c")
     assert message.startswith("error: --push-to-hub a/b/c: is no name of a repository")
-    (run_folder / "train" / "evaluations" / "step-000040.json").write_text('{"overall": ')
+    step_40 = run_folder / "train" / "evaluations" / "step-000040.json"
+    step_40.write_text('{"overall": ')
     message = agent_rl("export", config)
-    assert f"{run_folder}/train/evaluations/step-000040.json: is no evaluation report" in message
+    assert f"{step_40}: is no evaluation report" in message
     assert "delete it, and the card leaves it out" in message
+    write(step_40, {"overall": {}, "families": {}})
+    message = agent_rl("export", config)
+    assert f"{step_40}: is a report of version 1, and this is version 2; evaluate again; or delete it" in message
+    step_40.unlink()
+    demo = run_folder / "demo.json"
+    write(demo, {"stages": {"init": {"overall": {}, "families": {}}}})
+    assert f"{demo}: is a report of version 1, and this is version 2" in agent_rl("export", config)
+    write(demo, [])
+    assert f"{demo}: has no stages" in agent_rl("export", config)
     assert {path.name for path in run_folder.iterdir()} == {"init", "sft", "train", "demo.json"}
 
 

@@ -47,5 +47,5 @@ def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
     assert sorted(played(10).values()) == [2, 2, 3, 3]
     assert played(8) == {f"t{i}": 2 for i in range(4)}
     assert played(4, noise=0.0).total() == 4
-    with pytest.raises(ConfigError, match="sft.episodes: 5, but there are 4 tasks"):
+    with pytest.raises(ConfigError, match=r"sft\.episodes: 5, but there are 4 tasks"):
         played(5, noise=0.0)

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
-from agent_rl.config import Config
+import pytest
+
+from agent_rl.config import Config, ConfigError
+from agent_rl.evaluation import read_report
 from agent_rl.model import load_policy
 from agent_rl.trainer import Trainer
 
@@ -38,6 +41,11 @@ def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> No
     assert first["learner/trained_tokens"] > 0
     # What sampled step 2 is what one rank read back: the weights that two ranks had learned.
     assert 0.0 <= second["learner/mismatch_abs_mean"] < 0.05
+    evaluated = trainer.evaluate(repeats=2, temperature=0.7, json=tmp_path / "r.json")
+    assert (evaluated.overall.n, evaluated.overall.repeats, evaluated.setting["temperature"]) == (4, 2, 0.7)
+    assert read_report(tmp_path / "r.json") == evaluated
+    with pytest.raises(ConfigError, match=r"split 'test': .* there are: train, valid"):
+        trainer.evaluate("valid,test")
     exported = trainer.save_model(tmp_path / "policy", dtype="float32")
     model, _ = load_policy(str(exported))
     saved, _ = load_policy(str(tmp_path / "run" / "train" / "checkpoints" / "step-000002" / "model"))

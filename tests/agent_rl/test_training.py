@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from agent_rl.config import load_config
+from agent_rl.evaluation import read_report
 from agent_rl.task_sampler import TaskSampler
 from envs import make_env
 
@@ -34,7 +36,9 @@ workers: {{count: 1, envs_per_worker: 2}}
 serving: {{kv_cache_gib: 0.1, max_concurrent: 8}}
 sft: {{episodes: 6, noise: 0.0, epochs: 1, batch_episodes: 2, warmup_steps: 0}}
 learner: {{optimizer_steps: 2, learning_rate: {LEARNING_RATE}, warmup_steps: {WARMUP}, threads: 1}}
-train: {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE}, checkpoint_every: 2}}
+train:
+  {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE}, checkpoint_every: 2,
+    eval_every: 6}}
 """
 
 
@@ -55,8 +59,8 @@ class Place:
         root = str(Path(__file__).parents[2])
         return {**os.environ, name: value, "PYTHONPATH": root, "NO_COLOR": "1", "COLUMNS": "200"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "agent_rl.cli", arguments[0], "c.yaml", *arguments[1:]]
+    def start(self, *arguments: str, what: str = "c.yaml") -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "agent_rl.cli", arguments[0], what, *arguments[1:]]
         process = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -69,9 +73,9 @@ class Place:
         self.drivers.append(process.pid)
         return process
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, what: str = "c.yaml") -> str:
         """Run a command to its end; returns what it printed."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, what=what)
         output, _ = process.communicate(timeout=200)
         assert process.returncode == 0, output
         return output
@@ -184,17 +188,58 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
 
 
 def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], str]) -> None:
+    """Killed in the first repeat, gone on with by another name of the same policy, and reported once more."""
     place, _, _ = resumed
-    output = place.run("evaluate", "--json", "report/valid.json", "evaluation.tasks=3")
-    assert "step-000006/model on valid_seen" in output
+    asked = ("--repeats", "2", "--json", "report/valid.json")
+    process = place.start("evaluate", *asked)
+    try:
+        while not [path for path in place.folder.glob("run/evaluations/*/repeat-1.jsonl") if "\n" in path.read_text()]:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+    assert place.wait_until_gone(60)
+    assert not (place.folder / "report").exists()
+    output = place.run("evaluate", *asked, what="run/train/checkpoints/step-000006")
+    there = re.search(r"(\d+) of 12 episodes are there already", output)
+    assert there is not None
+    assert 1 <= int(there[1]) < 12
+    assert "step-000006/model on valid_seen, T = 0.4" in output
     report = json.loads((place.folder / "report/valid.json").read_text())
-    assert report["overall"]["n"] == 3
-    assert len(report["families"]) == 3
-    for score in (report["overall"], *report["families"].values()):
+    part = report["splits"]["valid_seen"]
+    assert (part["overall"]["n"], part["overall"]["repeats"], len(part["families"])) == (6, 2, 6)
+    for score in (part["overall"], *part["families"].values()):
         low, high = score["interval"]
         assert 0.0 <= low <= score["success"] <= high <= 1.0
-        assert score["success"] == score["successes"] / score["n"]
-    assert sum(score["n"] for score in report["families"].values()) == 3
+        assert score["success"] == pytest.approx(score["successes"] / (2 * score["n"]))
+        assert score["tokens_per_episode"] > score["agent_tokens_per_episode"] > 0
+    assert sum(score["n"] for score in part["families"].values()) == 6
+    (folder,) = (path for path in (place.folder / "run/evaluations").iterdir() if path.is_dir())
+    seeds = [[line["turns"][0]["token_ids"] for line in read_lines(path)] for path in sorted(folder.glob("repeat-*"))]
+    assert seeds[0] != seeds[1], "the repeats were sampled alike"
+    output = place.run("evaluate", *asked)
+    assert "12 of 12 episodes are there already" in output
+    assert json.loads((place.folder / "report/valid.json").read_text()) == report
+
+
+def test_the_evaluation_in_training_says_the_same_things(
+    resumed: tuple[Place, list[dict[str, Any]], str],
+) -> None:
+    place, _, output = resumed
+    assert "evaluation after rollout step 6 on valid_seen" in output
+    report = read_report(place.folder / "run/train/evaluations/step-000006.json")
+    assert report.setting["rollout_step"] == 6
+    assert [len(game.success) for game in report.splits["valid_seen"].games] == [1] * 6
+    (file,) = (place.folder / "run/evaluations").glob("*.json")
+    later = read_report(file).setting
+    assert {*report.setting} == {*later, "rollout_step"}
+    for key in set(later) - {"model", "weights", "repeats"}:
+        assert report.setting[key] == later[key]
+
+
+def test_nothing_is_left_behind(resumed: tuple[Place, list[dict[str, Any]], str]) -> None:
+    place, _, _ = resumed
     assert place.wait_until_gone(30), "commands left processes behind"
     # The killed run's weights stayed in memory until the next command started.
     assert not any(Path("/dev/shm", f"agent-rl-weights-{pid}").exists() for pid in place.drivers)

@@ -1,0 +1,295 @@
+"""Reads what runs left behind, finished or not, into plain values: config, metrics, evaluations.
+
+    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json}, RUN/evaluations/final.json
+    RUN/{config.yaml, metrics.jsonl, evaluations/*.json}       a small copy of one
+    SWEEP/<variant>-s<seed>/                                   a RUN each; SWEEP/start/ is what they began with
+
+Nothing is written, and nothing is repaired in silence: what was left out is told in `Found.notes`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from agent_rl.config import Config, ConfigError, load_config
+
+EVALUATION_VERSION = 2
+"""The version of the evaluations' JSON that is read here."""
+NEEDED = (
+    "rollout/success",
+    "learner/ratio_p01",
+    "learner/ratio_p99",
+    "learner/log_ratio_rms",
+    "learner/clip_fraction_low",
+    "learner/clip_fraction_high",
+    "learner/grad_norm",
+    "learner/entropy",
+    "learner/mismatch_abs_mean",
+    "time/seconds",
+    "time/tokens_per_second",
+)
+"""What every line of metrics must have, as a number."""
+
+
+class Game(BaseModel, frozen=True):
+    """One game of an evaluation: the outcomes of its repeats, in their order."""
+
+    id: str
+    family: str
+    success: tuple[bool, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.success) / len(self.success)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One evaluation of one policy. `name` is its file's; `step` the rollout step after which it was made, if any.
+
+    `splits` has the games of each split by id; a game of which no repeat could be scored is not among them.
+    """
+
+    name: str
+    step: int | None
+    setting: Mapping[str, Any]
+    splits: Mapping[str, Mapping[str, Game]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is its folder's, with
+    the parent's where two have the same.
+
+    `evaluations` by rollout step: those in training, and `evaluations/final.json` in the place of the last step's.
+    """
+
+    path: Path
+    name: str
+    config: Config
+    metrics: tuple[Mapping[str, float], ...]
+    evaluations: Mapping[int, Evaluation]
+
+    @property
+    def steps(self) -> int:
+        return len(self.metrics)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.steps >= self.config.train.rollout_steps
+
+    @property
+    def final(self) -> Evaluation | None:
+        """The last evaluation, never the best; None where there is none."""
+        return None if self.evaluated_after is None else self.evaluations[self.evaluated_after]
+
+    @property
+    def evaluated_after(self) -> int | None:
+        """The rollout step of the last evaluation."""
+        return max(self.evaluations, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The runs that were asked for; `starts`: the evaluations of what sweeps began with, by label; `notes` to tell."""
+
+    runs: tuple[Run, ...]
+    starts: Mapping[str, Evaluation]
+    notes: tuple[str, ...]
+
+
+def find_runs(paths: Sequence[Path]) -> Found:
+    """Read runs, and all runs of each folder that is a sweep.
+
+    Raises:
+        ConfigError: a folder is no run and no sweep, or what it holds cannot be read.
+    """
+    runs: list[Run] = []
+    starts: dict[str, Evaluation] = {}
+    notes: list[str] = []
+    for named in paths:
+        path = named.parent if named.name == "train" and is_run(named) else named
+        if is_run(path):
+            runs.append(read_run(path, notes))
+            continue
+        children = sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+        found = [read_run(child, notes) for child in children if is_run(child) and _has_begun(child)]
+        if not found:
+            raise ConfigError(_nothing_there(path))
+        runs += found
+        notes += [
+            f"{child}: no rollout step yet; left out"
+            for child in children
+            if child.name != "start" and (is_run(child) or (child / "config.yaml").is_file()) and not _has_begun(child)
+        ]
+        start = path / "start" / "evaluations" / "final.json"
+        if start.is_file():
+            starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = read_evaluation(start)
+    return Found(runs=tuple(_with_own_names(runs)), starts=starts, notes=tuple(notes))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's or a copy of one, as far as its names say."""
+    return (path / "train").is_dir() or (path / "metrics.jsonl").is_file()
+
+
+def read_run(path: Path, notes: list[str]) -> Run:
+    """Read one run; what a reader ought to know about it is added to `notes`.
+
+    Raises:
+        ConfigError: it has no rollout step yet, or its config, its metrics or an evaluation is not of this version.
+    """
+    inner = path / "train" if (path / "train").is_dir() else path
+    metrics = _read_metrics(inner / "metrics.jsonl", notes)
+    if not metrics:
+        raise ConfigError(f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out")
+    files = sorted((inner / "evaluations").glob("step-*.json"))
+    evaluations = [read_evaluation(file) for file in files]
+    # Those of later steps are of a run that was resumed before them: they will be made again.
+    by_step = {e.step: e for e in evaluations if e.step is not None and e.step <= len(metrics)}
+    final = path / "evaluations" / "final.json"
+    if final.is_file():
+        by_step[len(metrics)] = read_evaluation(final, step=len(metrics))
+    config = _read_config(inner / "config.yaml")
+    return Run(path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=by_step)
+
+
+def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
+    """Read an evaluation's JSON. `step` where it is known; else its setting or its name says it.
+
+    Raises:
+        ConfigError: it is not whole, of another version, or lists a game twice.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: not whole JSON ({error}); if it is still being written, wait; or delete it"
+        ) from error
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != EVALUATION_VERSION:
+        raise ConfigError(
+            f"{path}: version: {version}; this reads {EVALUATION_VERSION}; evaluate again with `agent-rl evaluate "
+            f"CONFIG --json {path}`, or move the file away to compare the rest"
+        )
+    try:
+        report = _Report.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}; no evaluation of this version; evaluate again") from error
+    if step is None:
+        named = re.fullmatch(r"step-(\d+)", path.stem)
+        step = int(named[1]) if named else report.setting.get("rollout_step")
+    splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
+    return Evaluation(name=path.name, step=step, setting=report.setting, splits=splits)
+
+
+def flat_values(config: Config) -> dict[str, Any]:
+    """A config's values by their dotted keys."""
+    return dict(_leaves("", config.model_dump(mode="json")))
+
+
+class _Split(BaseModel):
+    games: tuple[Game, ...]
+
+
+class _Report(BaseModel):
+    setting: dict[str, Any]
+    splits: dict[str, _Split]
+
+
+def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:
+    names = [run.name for run in runs]
+    for run in runs:
+        parent = run.path.resolve().parent.name
+        yield run if names.count(run.name) == 1 else replace(run, name=f"{parent}/{run.name}")
+
+
+def _by_id(path: Path, split: str, games: Sequence[Game]) -> dict[str, Game]:
+    found: dict[str, Game] = {}
+    for game in games:
+        if game.id in found:
+            raise ConfigError(f"{path}: splits.{split}: game {game.id!r} is there twice; evaluate again")
+        if game.success:
+            found[game.id] = game
+    return found
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}\n{path.parent} is no run of this version of agent_rl: compare it with the version that wrote it, "
+            "or leave it out"
+        ) from error
+
+
+def _read_metrics(path: Path, notes: list[str]) -> tuple[Mapping[str, float], ...]:
+    """The lines of metrics; a torn last line is left out, with a note."""
+    if not path.is_file():
+        return ()
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    records: list[Mapping[str, float]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                notes.append(f"{path}: the last line is torn (its writing was cut off); left out")
+                break
+            raise ConfigError(
+                f"{path}:{number}: not a whole line of JSON ({error}), and not the last line either: the file is "
+                "damaged; take it from a backup, or leave the run out"
+            ) from error
+        records.append(_checked(path, number, record))
+    return tuple(records)
+
+
+def _checked(path: Path, number: int, record: Any) -> Mapping[str, float]:
+    """A line of metrics with all that is needed of it."""
+    if not isinstance(record, dict) or record.get("step") != number:
+        step = record.get("step") if isinstance(record, dict) else None
+        raise ConfigError(
+            f"{path}:{number}: step: {step}; a run has a line for each rollout step, so this should be {number}; "
+            "leave the run out"
+        )
+    for key in NEEDED:
+        value = record.get(key)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(
+                f"{path}:{number}: {key}: {value}; it should be a number. These are no metrics of `agent-rl train` of "
+                "this version; compare the run with the version that wrote it, or leave it out"
+            )
+    return record
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run has a line of metrics, if only a torn one."""
+    metrics = (path / "train" if (path / "train").is_dir() else path) / "metrics.jsonl"
+    return metrics.is_file() and metrics.stat().st_size > 0
+
+
+def _nothing_there(path: Path) -> str:
+    if not path.is_dir():
+        near = sorted(str(p) for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        return f"{path}: no such folder" + (f"; there are: {', '.join(near)}" if near else "")
+    return (
+        f"{path}: no run: there is no train/metrics.jsonl (nor metrics.jsonl) in it or in a folder of it; name a "
+        "run_folder of `agent-rl train`, or a sweep's folder, once a first rollout step is done"
+    )
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        yield prefix.removesuffix("."), value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{prefix}{key}.", inner)
