@@ -75,7 +75,7 @@ def attempt(job: Job, standing: Standing, command: Command, lock: int) -> Attemp
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": str(shutil.get_terminal_size().columns)},
+            env=_environment(),
             pass_fds=(lock,),
             start_new_session=True,  # Ctrl-C at the terminal is for this process, which hands it on
         )
@@ -158,6 +158,15 @@ def stopped_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, for a process whose output goes to a file and is read as it comes.
+
+    Threads that spin while another process has the core cost several times the work (torch reads this when imported).
+    """
+    columns = str(shutil.get_terminal_size().columns)
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": columns}
 
 
 def _show(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:

@@ -52,7 +52,7 @@ class Job:
 
     @property
     def report(self) -> Path:
-        return self.folder / "evaluations" / "final.json"
+        return report_in(self.folder)
 
     @property
     def rollout_steps(self) -> int:
@@ -151,6 +151,11 @@ def last_checkpoint(train: Path) -> int:
     """The rollout step of the newest checkpoint in a `train/` folder, 0 for none. They appear whole or not at all."""
     found = [path for path in (train / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
     return max((int(path.name.removeprefix("step-")) for path in found if (path / "state.json").is_file()), default=0)
+
+
+def report_in(folder: Path) -> Path:
+    """The final evaluation of the run, or of the start, in a folder."""
+    return folder / "evaluations" / "final.json"
 
 
 def is_report(path: Path) -> bool:

@@ -6,43 +6,87 @@ It ends with the process PID, however that one ends.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+from agent_rl import stages
 from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
+from agent_rl.evaluation_tables import policy_name
+from agent_rl.fingerprint import fingerprint
+from agent_rl.session import Session, policy_details
+from agent_rl.sweep_plan import START, report_in
+from agent_rl.training_loop import TrainingLoop, checkpoint_to_resume
+from envs import make_env
 from rollouts.lifeline import end_with
 
 
 def make_start(config: Config) -> None:
-    """The policy that all runs start from, made and warm-started."""
-    from agent_rl import stages
-
+    """The policy that all runs start from: made, warm-started, evaluated."""
     stages.init(config)
     stages.sft(config)
-
-
-def train(config: Config, *, resume: bool) -> None:
-    from agent_rl import stages
-
-    stages.train(config, resume=resume)
+    evaluate(config)
 
 
 def evaluate(config: Config) -> None:
-    """The final evaluation of the newest policy, `evaluations/final.json`, which appears whole or not at all."""
-    from agent_rl import stages
+    """The final evaluation of the newest policy there; what an earlier attempt has played is not played again."""
+    report = report_in(Path(config.run_folder))
+    stages.evaluate(config, json=_unfinished(report))
+    os.replace(_unfinished(report), report)
 
-    report = Path(config.run_folder) / "evaluations" / "final.json"
-    unfinished = report.with_name("final.json.unfinished")
-    stages.evaluate(config, json=unfinished)
-    os.replace(unfinished, report)
+
+def train(config: Config, *, resume: bool) -> None:
+    """`stages.train`, and the final evaluation by the same engine: to start another takes half a minute and more."""
+    if not resume:
+        refuse_another_start(config)
+    folder = Path(config.run_folder) / "train"
+    checkpoint = checkpoint_to_resume(folder) if resume else None
+    source = str(checkpoint / "model") if checkpoint else config.model.path
+    with Session(config, source, train=True, resume=resume) as session:
+        loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=stages.reference_policy(config))
+        try:
+            loop.train()
+        finally:
+            loop.close()
+        evaluate_in(session, str(checkpoint_to_resume(folder) / "model"))
+
+
+def refuse_another_start(config: Config) -> None:
+    """Raise where the policy that a run is to start from is not the one that was evaluated as the start."""
+    report = report_in(Path(config.run_folder).parent / START)
+    evaluated = json.loads(report.read_text())["setting"]["weights"]
+    present = fingerprint(config.model.path).weights
+    if present != evaluated:
+        raise ConfigError(
+            f"model {config.model.path}: its weights ({present}) are not those that were evaluated as the start "
+            f"({evaluated}, {report}), which other runs began with; put them back, or name another run_folder=..."
+        )
+
+
+def evaluate_in(session: Session, source: str) -> None:
+    """`evaluate` of the policy that a session has published, whose files are at `source`."""
+    config, known = session.config, fingerprint(source)
+    env = make_env(config.env.id, **config.env.options)
+    tasks = tasks_by_split(config, env)
+    env.close()
+    subject = Subject(
+        model=source,
+        name=policy_name(source),
+        identity=known.policy,
+        weights=known.weights,
+        temperature=config.evaluation.temperature,
+        details=policy_details(config),
+    )
+    report = report_in(Path(config.run_folder))
+    run_evaluation(config, subject, tasks, session.play_once, outputs=Outputs(json=_unfinished(report)))
+    os.replace(_unfinished(report), report)
 
 
 def main() -> None:
     """A config that cannot be run is one line; of all else, the log is to have the whole traceback."""
-    # Before torch is imported: threads that spin while another process has the core cost several times the work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=("start", "run"))
     parser.add_argument("stage", choices=("new", "resume", "evaluate"))
@@ -53,13 +97,21 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the sweep with it ignored
     try:
         config = load_config(asked.config)
-        if asked.stage != "evaluate":
-            make_start(config) if asked.kind == "start" else train(config, resume=asked.stage == "resume")
-        evaluate(config)
+        if asked.stage == "evaluate":
+            evaluate(config)
+        elif asked.kind == "start":
+            make_start(config)
+        else:
+            train(config, resume=asked.stage == "resume")
     except ConfigError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _unfinished(report: Path) -> Path:
+    """Where a report is written, so that it appears under its name whole or not at all."""
+    return report.with_name(f"{report.name}.unfinished")
 
 
 if __name__ == "__main__":

@@ -491,7 +491,7 @@ evaluation: {split: valid, tasks: 4}
 @pytest.mark.timeout(900)
 def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(REAL)
-    first, second = tmp_path / "sweep/gmpo-s3", tmp_path / "sweep/grpo-s3"
+    first, second = tmp_path / "sweep/gmpo-s0", tmp_path / "sweep/grpo-s0"
     process = real_sweep(tmp_path)
     try:
         wait_for(lambda: process.poll() is not None or last_checkpoint(second / "train") > 0, 400)
@@ -504,9 +504,9 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
     process = real_sweep(tmp_path)
     printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
-    assert "gmpo-s3: done before" in printed
+    assert "gmpo-s0: done before" in printed
     assert {path: path.read_bytes() for path in before} == before
-    resumed = re.search(r"resumed from sweep/grpo-s3/train/checkpoints/step-(\d+)", printed)
+    resumed = re.search(r"resumed from sweep/grpo-s0/train/checkpoints/step-(\d+)", printed)
     assert resumed, printed
     (ended,) = map(json.loads, (second / "attempts.jsonl").read_text().splitlines())
     assert (ended["stage"], ended["steps"], ended["exit"]) == ("resume", 8 - int(resumed[1]), 0)
@@ -525,7 +525,7 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
 
 def real_sweep(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent_rl.cli", "sweep", "c.yaml", "--objectives", "gmpo,grpo", "--seeds", "3"],
+        [sys.executable, "-m", "agent_rl.cli", "sweep", "c.yaml", "--objectives", "gmpo,grpo", "--seeds", "0"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NO_COLOR": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
