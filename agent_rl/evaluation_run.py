@@ -5,7 +5,6 @@ more repeats go on in the same folder. Each repeat has its own seed; the first h
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -153,7 +152,7 @@ class _Part:
     repeats: list[list[Trajectory]]
 
     def play_missing(self, repeat: int, play: Play, *, seed: int, whole: bool) -> None:
-        """Play what a repeat lacks; with `whole`, all of it where it lacks anything, to keep what was lacking."""
+        """Play what a repeat lacks; with `whole`, all of it is played for that, and what it lacked is kept."""
         episodes = self.repeats[repeat]
         have = {episode.task.id for episode in episodes}
         missing = [task for task in self.tasks if task.id not in have]
@@ -169,18 +168,14 @@ class _Part:
         play(self.tasks if whole else missing, f"evaluation on {self.split}{number}", seed, ended)
 
     def tell_failures(self) -> None:
-        """Say how many episodes are in no score, and why the first of them is not."""
-        failed = [
-            (repeat_file(self.folder, n), episode)
-            for n, episodes in enumerate(self.repeats)
-            for episode in episodes
-            if not episode.stop_reason.trains
-        ]
-        if failed:
-            path, first = failed[0]
-            counts = dict(Counter(episode.stop_reason.value for _, episode in failed))
-            say(f"not scored, as they say nothing about the policy: {counts}; see `error` in {path}")
-            say(f"the first: {first.error or first.stop_reason.value}; the same command plays them again")
+        """Say why the first of the episodes that are in no score is not, and where the others are."""
+        for n, episodes in enumerate(self.repeats):
+            for episode in episodes:
+                if not episode.stop_reason.trains:
+                    why = episode.error or episode.stop_reason.value
+                    say(f"{self.split}, the first that is not scored: {why}")
+                    say(f"see `error` in {repeat_file(self.folder, n)}; the same command plays them again")
+                    return
 
 
 def _part(config: Config, subject: Subject, split: str, tasks: list[Task], again: bool, stack: ExitStack) -> _Part:

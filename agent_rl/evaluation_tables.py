@@ -28,11 +28,12 @@ _ALFWORLD = {
 
 
 def show(report: EvaluationReport, title: str) -> None:
-    """Print the table of each split, the repeats below it, and the gap. `title` says whose they are."""
+    """Print the table of each split, with the repeats and what was not scored, and the gap. `title` says whose."""
     for split, part in report.splits.items():
         console.print(split_table(part, f"{title} on {split}{_temperature(report)}"))
-        if line := repeats_line(part):
-            say(line)
+        for line in (repeats_line(part), failures_line(part)):
+            if line:
+                say(line)
     if report.gap:
         console.print(_gap_table(report.gap))
 
@@ -44,9 +45,15 @@ def split_table(report: SplitReport, title: str = "") -> Table:
 
 
 def repeats_line(report: SplitReport) -> str:
-    """The success of each repeat; empty where there is one only."""
+    """The success of each repeat, in percent; empty where there is one only."""
     repeats = report.overall.per_repeat
     return "repeats: " + " ".join(_percent(repeat.success) for repeat in repeats) if len(repeats) > 1 else ""
+
+
+def failures_line(report: SplitReport) -> str:
+    """How many episodes are in no score, by reason; empty where there is none."""
+    failed = ", ".join(f"{count} {reason}" for reason, count in report.failures.items())
+    return f"not scored, as they say nothing about the policy: {failed}" if failed else ""
 
 
 def markdown(report: EvaluationReport, title: str) -> str:
@@ -55,11 +62,7 @@ def markdown(report: EvaluationReport, title: str) -> str:
     for split, part in report.splits.items():
         rows = [(f"**{name}**" if name == ALL else name, *cells(score)) for name, score in _rows(part)]
         parts += [f"## {split}", markdown_table(("family", *HEADS), rows)]
-        if line := repeats_line(part):
-            parts.append(f"{line[0].upper()}{line[1:]} (success, %).")
-        if part.failures:
-            failed = ", ".join(f"{count} {reason}" for reason, count in part.failures.items())
-            parts.append(f"Not scored, as they say nothing about the policy: {failed}.")
+        parts += [f"{line[0].upper()}{line[1:]}." for line in (repeats_line(part), failures_line(part)) if line]
     if gap := report.gap:
         rows = [(f"**{name}**" if name == ALL else name, *_gap_cells(of)) for name, of in _gap_rows(gap)]
         parts += [f"## {' - '.join(gap.splits)}", markdown_table(("family", "points", "95 % interval"), rows)]

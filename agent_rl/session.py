@@ -129,7 +129,7 @@ class Session:
 def policy_details(config: Config) -> dict[str, Any]:
     """What a policy's play depends on, beside its weights and the environment."""
     return {
-        "prompt": config.prompt.model_dump(),
+        "prompt": config.prompt.model_dump(mode="json"),
         "dtype": chosen_dtype(config.serving.dtype, gpu=torch.cuda.is_available()),
         "context_length": config.serving.context_length,
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent_rl import stages
 from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.display import say
 from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
 from agent_rl.evaluation_tables import policy_name
 from agent_rl.fingerprint import fingerprint
@@ -45,6 +46,7 @@ def train(config: Config, *, resume: bool) -> None:
     folder = Path(config.run_folder) / "train"
     checkpoint = checkpoint_to_resume(folder) if resume else None
     source = str(checkpoint / "model") if checkpoint else config.model.path
+    say(f"training {source} with {config.learner.objective}")
     with Session(config, source, train=True, resume=resume) as session:
         loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=stages.reference_policy(config))
         try:

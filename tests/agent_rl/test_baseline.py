@@ -43,7 +43,7 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
     hang = 'env.options.advice={"3": hang}'
     shown = evaluate(tmp_path, "--model", "expert", "--json", "r.json", hang)
     assert "expert on train" in shown
-    assert "the first: step 'hang' of task 'number-3' did not return within 1 s" in shown
+    assert "the first that is not scored: step 'hang' of task 'number-3' did not return within 1 s" in shown
     assert shown.splitlines()[-1] == "['ray']", "a library for models was loaded"
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["setting"] == {

@@ -129,8 +129,8 @@ def test_an_episode_that_says_nothing_is_played_again(tmp_path: Path, capsys: py
     assert (part.overall.n, part.failures) == (GAMES - 1, {"env_error": 1})
     shown = capsys.readouterr().out
     path = folder_of(tmp_path) / "repeat-1.jsonl"
-    assert f"not scored, as they say nothing about the policy: {{'env_error': 1}}; see `error` in {path}" in shown
-    assert "the first: it broke; the same command plays them again" in shown
+    assert "not scored, as they say nothing about the policy: 1 env_error\n" in shown
+    assert f"the first that is not scored: it broke\nsee `error` in {path}; the same command plays them again" in shown
     assert len(ids(path)) == GAMES
     mended = Chance()
     report = run(config(tmp_path), mended)

@@ -77,7 +77,7 @@ def test_repeats_and_gap_stand_below(capsys: pytest.CaptureFixture[str]) -> None
     show(report(), "mine")
     shown = capsys.readouterr().out
     assert "mine on valid_seen, T = 0.4" in shown
-    assert shown.count("repeats: 83.6 86.4 88.6\n") == 2
+    assert shown.count("repeats: 83.6 86.4 88.6\nnot scored, as they say nothing about the policy: 2 env_error\n") == 2
     assert "valid_seen - valid_unseen, in points" in shown
     assert shown.splitlines()[-1].split() == ["all", "+2.1", "-5.0", "to", "+9.1"]
     assert repeats_line(part()) == "repeats: 83.6 86.4 88.6"
@@ -105,7 +105,7 @@ model runs/a_b/train/checkpoints/step-000050/model, temperature 0.4, seed 0, rep
 | {HEAT} | 0 | 0.0 | 10.0-100.0 | 31.0 | - | 5.5 | - |
 | **all** | 140 | 86.2 | 10.0-100.0 | 31.0 | 7.2 | 5.5 | 1,235 |
 
-Repeats: 83.6 86.4 88.6 (success, %).
+Repeats: 83.6 86.4 88.6.
 
 Not scored, as they say nothing about the policy: 2 env_error.
 
@@ -116,7 +116,7 @@ Not scored, as they say nothing about the policy: 2 env_error.
 | {CLEAN} | 10 | 90.0 | 10.0-100.0 | 31.0 | 7.2 | 5.5 | 1,235 |
 | **all** | 140 | 86.2 | 10.0-100.0 | 31.0 | 7.2 | 5.5 | 1,235 |
 
-Repeats: 83.6 86.4 88.6 (success, %).
+Repeats: 83.6 86.4 88.6.
 
 Not scored, as they say nothing about the policy: 2 env_error.
 
