@@ -4,13 +4,16 @@ BIN := .venv/bin
 # The PyTorch project's own index of CPU builds; asked for torch alone.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test results-small check format clean
+.PHONY: demo test test-slow results-small check format clean
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
 test: .venv/.ready
 	@$(BIN)/python -m pytest -q
+
+test-slow: .venv/.ready
+	@$(BIN)/python -m pytest -q -m slow
 
 results-small: .venv/.ready
 	@$(BIN)/agent-rl sweep configs/results-small.yaml

@@ -79,9 +79,9 @@ def training_tasks(config: Config, tasks_of: Callable[[str], list[Task]]) -> lis
 
 
 def evaluation_tasks(config: Config, tasks_of: Callable[[str], list[Task]], split: str) -> list[Task]:
-    """The tasks of `split` that an evaluation plays."""
+    """The tasks of `split` that an evaluation plays: the same ones for every seed, so that runs can be compared."""
     settings = config.evaluation
-    return spread(chosen(tasks_of(split), settings.only, "evaluation.only"), settings.tasks, config.seed)
+    return spread(chosen(tasks_of(split), settings.only, "evaluation.only"), settings.tasks, seed=0)
 
 
 def chosen(tasks: Sequence[Task], only: TaskFilter, key: str) -> list[Task]:
