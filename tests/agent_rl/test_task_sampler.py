@@ -1,7 +1,7 @@
 import pytest
 
-from agent_rl.config import ConfigError, TaskFilter
-from agent_rl.task_sampler import TaskSampler, chosen, spread
+from agent_rl.config import Config, ConfigError, TaskFilter
+from agent_rl.task_sampler import TaskSampler, chosen, evaluation_tasks, spread
 from envs import Task
 
 
@@ -69,3 +69,12 @@ def test_filters_choose_by_family_scene_and_difficulty() -> None:
         chosen(rooms, TaskFilter(families=("heat",)), "train.only")
     with pytest.raises(ConfigError, match=r"none of 12 tasks is left.*from 1 to 6"):
         chosen(rooms, TaskFilter(difficulty=(7, 9)), "train.only")
+
+
+def test_runs_of_other_seeds_are_evaluated_on_the_same_tasks() -> None:
+    def played(seed: int) -> list[Task]:
+        config = Config.model_validate({"run_folder": "r", "seed": seed, "evaluation": {"tasks": 5}})
+        return evaluation_tasks(config, lambda split: tasks(40), "valid_seen")
+
+    assert len(played(0)) == 5
+    assert played(0) == played(1) == played(2)
