@@ -7,28 +7,11 @@ from typing import Any
 
 from agent_rl.compare_seeds import SEEDS_FOR_INTERVAL
 from agent_rl.config import ConfigError
-from agent_rl.runs import Run, flat_values
+from agent_rl.runs import HOW_NOT_WHAT, Run, flat_values
 
 Variants = Mapping[str, Sequence[Run]]
 """The runs of each variant by its label; its seeds in their order."""
 
-HOW_NOT_WHAT = (
-    "workers.count",
-    "workers.envs_per_worker",
-    "serving.max_concurrent",
-    "serving.kv_cache_gib",
-    "serving.gpu_memory_utilization",
-    "serving.threads",
-    "learner.threads",
-    "learner.ranks",
-    "learner.micro_batch_tokens",
-    "learner.logit_chunk",
-    "learner.activation_checkpointing",
-    "learner.device",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-)
-"""Keys that say how a run is computed, and what is computed only as far as sums of floats depend on their order."""
 _OF_ONE_RUN = ("seed", "run_folder")
 _NOT_COMPARED = ("model", "weights", "rollout_step", "seed", "stage", "split", "splits")
 """Settings of an evaluation that may differ between runs without a word."""

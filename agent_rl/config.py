@@ -210,7 +210,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(path, error)) from error
+        raise ConfigError(explain(path, error)) from error
 
 
 def read_options(settings: list[str]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _put(values: dict[str, Any], setting: str, form: str) -> None:
     values[last] = value
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def explain(path: Path, error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         location = [str(part) for part in item["loc"]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent_rl.config import Config, ConfigError, _explain, load_config, read_options
+from agent_rl.config import Config, ConfigError, explain, load_config, read_options
 from rollouts.players import PLAYERS, PlayerName, player_named
 
 _STAGES = ("train", "sft", "init")
@@ -112,7 +112,7 @@ def _default_config(overrides: Sequence[str]) -> Config:
     try:
         return Config.model_validate(read_options([*defaults, *overrides]))
     except ValidationError as error:
-        raise ConfigError(_explain(Path("the settings"), error)) from error
+        raise ConfigError(explain(Path("the settings"), error)) from error
 
 
 def _shown(path: Path) -> Path:

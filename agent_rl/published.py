@@ -10,15 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent_rl.config import ConfigError
-
-FAMILIES = (
-    "pick_and_place_simple",
-    "look_at_obj_in_light",
-    "pick_clean_then_place_in_recep",
-    "pick_heat_then_place_in_recep",
-    "pick_cool_then_place_in_recep",
-    "pick_two_obj_and_place",
-)
+from envs.alfworld_index import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)

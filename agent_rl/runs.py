@@ -18,9 +18,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.evaluation import VERSION
 
-EVALUATION_VERSION = 2
-"""The version of the evaluations' JSON that is read here."""
 NEEDED = (
     "rollout/success",
     "learner/ratio_p01",
@@ -35,6 +34,23 @@ NEEDED = (
     "time/tokens_per_second",
 )
 """What every line of metrics must have, as a number."""
+HOW_NOT_WHAT = (
+    "workers.count",
+    "workers.envs_per_worker",
+    "serving.max_concurrent",
+    "serving.kv_cache_gib",
+    "serving.gpu_memory_utilization",
+    "serving.threads",
+    "learner.threads",
+    "learner.ranks",
+    "learner.micro_batch_tokens",
+    "learner.logit_chunk",
+    "learner.activation_checkpointing",
+    "learner.device",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+"""Keys that say how a run is computed, and what is computed only as far as sums of floats depend on their order."""
 
 
 class Game(BaseModel, frozen=True):
@@ -173,9 +189,9 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
             f"{path}: not whole JSON ({error}); if it is still being written, wait; or delete it"
         ) from error
     version = values.get("version") if isinstance(values, dict) else None
-    if version != EVALUATION_VERSION:
+    if version != VERSION:
         raise ConfigError(
-            f"{path}: version: {version}; this reads {EVALUATION_VERSION}; evaluate again with `agent-rl evaluate "
+            f"{path}: version: {version}; this reads {VERSION}; evaluate again with `agent-rl evaluate "
             f"CONFIG --json {path}`, or move the file away to compare the rest"
         )
     try:

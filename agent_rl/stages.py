@@ -7,6 +7,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -173,8 +174,11 @@ def sft_in(config: Config, session: Session, run: RunFolder) -> Path:
     return partial.rename(run.path / "model")
 
 
-def train(config: Config, *, resume: bool = False) -> Path:
-    """The reinforcement run, fresh or resumed; returns its newest checkpoint."""
+def train(config: Config, *, resume: bool = False, then: Callable[[Session, str], None] | None = None) -> Path:
+    """The reinforcement run, fresh or resumed; returns its newest checkpoint.
+
+    `then` gets the session, whose engine serves the trained policy, and the path of that policy.
+    """
     folder = Path(config.run_folder) / "train"
     checkpoint = checkpoint_to_resume(folder) if resume else None
     source = checkpoint / "model" if checkpoint else starting_policy(config, trained=False)
@@ -185,7 +189,28 @@ def train(config: Config, *, resume: bool = False) -> Path:
             loop.train()
         finally:
             loop.close()
-    return checkpoint_to_resume(folder)
+        newest = checkpoint_to_resume(folder)
+        if then is not None:
+            then(session, str(newest / "model"))
+    return newest
+
+
+def under_evaluation(config: Config, source: str) -> tuple[Subject, dict[str, list[Task]]]:
+    """The policy at `source` as the subject of an evaluation, and the tasks of each split that it is to play."""
+    with console.status("reading the policy and listing the games"):
+        known = fingerprint(source)
+        env = make_env(config.env.id, **config.env.options)
+        tasks = tasks_by_split(config, env)
+        env.close()
+    subject = Subject(
+        model=source,
+        name=policy_name(source),
+        identity=known.policy,
+        weights=known.weights,
+        temperature=config.evaluation.temperature,
+        details=policy_details(config),
+    )
+    return subject, tasks
 
 
 def evaluate(
@@ -203,19 +228,7 @@ def evaluate(
     episodes go to `<run_folder>/evaluations/`, and the report to the files that are named.
     """
     source = model or starting_policy(config)
-    with console.status("reading the policy and listing the games"):
-        known = fingerprint(source)
-        env = make_env(config.env.id, **config.env.options)
-        tasks = tasks_by_split(config, env)
-        env.close()
-    subject = Subject(
-        model=source,
-        name=policy_name(source),
-        identity=known.policy,
-        weights=known.weights,
-        temperature=config.evaluation.temperature,
-        details=policy_details(config),
-    )
+    subject, tasks = under_evaluation(config, source)
     with ExitStack() as stack:
 
         @cache

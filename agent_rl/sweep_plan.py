@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from agent_rl.compare_variants import HOW_NOT_WHAT
 from agent_rl.config import Config, ConfigError, SweepSettings, load_config
-from agent_rl.runs import flat_values
+from agent_rl.runs import HOW_NOT_WHAT, flat_values
 
 START = "start"
 WARM_START = f"{START}/sft/model"

@@ -14,14 +14,10 @@ from pathlib import Path
 
 from agent_rl import stages
 from agent_rl.config import Config, ConfigError, load_config
-from agent_rl.display import say
-from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
-from agent_rl.evaluation_tables import policy_name
+from agent_rl.evaluation_run import Outputs, run_evaluation
 from agent_rl.fingerprint import fingerprint
-from agent_rl.session import Session, policy_details
+from agent_rl.session import Session
 from agent_rl.sweep_plan import START, report_in
-from agent_rl.training_loop import TrainingLoop, checkpoint_to_resume
-from envs import make_env
 from rollouts.lifeline import end_with
 
 
@@ -43,17 +39,7 @@ def train(config: Config, *, resume: bool) -> None:
     """`stages.train`, and the final evaluation by the same engine: to start another takes half a minute and more."""
     if not resume:
         refuse_another_start(config)
-    folder = Path(config.run_folder) / "train"
-    checkpoint = checkpoint_to_resume(folder) if resume else None
-    source = str(checkpoint / "model") if checkpoint else config.model.path
-    say(f"training {source} with {config.learner.objective}")
-    with Session(config, source, train=True, resume=resume) as session:
-        loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=stages.reference_policy(config))
-        try:
-            loop.train()
-        finally:
-            loop.close()
-        evaluate_in(session, str(checkpoint_to_resume(folder) / "model"))
+    stages.train(config, resume=resume, then=evaluate_in)
 
 
 def refuse_another_start(config: Config) -> None:
@@ -70,18 +56,8 @@ def refuse_another_start(config: Config) -> None:
 
 def evaluate_in(session: Session, source: str) -> None:
     """`evaluate` of the policy that a session has published, whose files are at `source`."""
-    config, known = session.config, fingerprint(source)
-    env = make_env(config.env.id, **config.env.options)
-    tasks = tasks_by_split(config, env)
-    env.close()
-    subject = Subject(
-        model=source,
-        name=policy_name(source),
-        identity=known.policy,
-        weights=known.weights,
-        temperature=config.evaluation.temperature,
-        details=policy_details(config),
-    )
+    config = session.config
+    subject, tasks = stages.under_evaluation(config, source)
     report = report_in(Path(config.run_folder))
     run_evaluation(config, subject, tasks, session.play_once, outputs=Outputs(json=_unfinished(report)))
     os.replace(_unfinished(report), report)

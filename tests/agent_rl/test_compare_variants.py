@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from agent_rl.compare_variants import HOW_NOT_WHAT, differing, grouped, notes_on
+from agent_rl.compare_variants import differing, grouped, notes_on
 from agent_rl.config import Config, ConfigError
-from agent_rl.runs import Evaluation, Run, flat_values
+from agent_rl.runs import HOW_NOT_WHAT, Evaluation, Run, flat_values
 
 
 def run(name: str, seed: int = 0, *, steps: int = 2, setting: Mapping[str, Any] | None = None, **sections: Any) -> Run:

@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from envs import TextEnv, check_env, make_env, step_fault
 from envs.conformance import Outcome, examine_env
+from envs.conformance_calls import Moment
+from envs.conformance_checks import look_at_advice
+from envs.conformance_examination import Examination
 from tests.envs.faulty_environments import (
     ARRAY,
     AlwaysOn,
@@ -199,6 +202,21 @@ def test_each_way_to_be_bad_has_its_sentence(
     with pytest.raises(AssertionError, match="does not keep the contract") as refused:
         check_env(make())
     assert sentence in str(refused.value)
+
+
+def test_an_experts_command_may_be_refused_in_up_to_a_tenth_of_turns() -> None:
+    def faults(refused: int) -> list[str]:
+        advice = ["fly"] * refused + ["climb"] * (20 - refused)
+        moments = [
+            Moment(command="climb", observation="o", info={"admissible_commands": ["climb"], "expert_command": one})
+            for one in advice
+        ]
+        wrong: list[str] = []
+        look_at_advice(cast(Examination, SimpleNamespace(moments=lambda: moments)), wrong)
+        return wrong
+
+    assert faults(2) == []
+    assert ["so it is with 3 of 20 commands of the expert" in sentence for sentence in faults(3)] == [True]
 
 
 def test_alfworld_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
