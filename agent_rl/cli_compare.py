@@ -27,6 +27,10 @@ def compare(
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="no paired tests; for runs over different games")
     ] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="copy the runs' configs, metrics and evaluations there: the comparison's sources"),
+    ] = None,
 ) -> None:
     """Compare runs: learning curves, success per family, paired tests on the same games, the mechanism.
 
@@ -42,6 +46,7 @@ def compare(
         references=reference or (),
         against=against,
         paired=not unpaired,
+        kept=keep,
     )
 
 

@@ -20,6 +20,7 @@ from agent_rl.compare_tables import (
 )
 from agent_rl.config import ConfigError
 from agent_rl.display import console, say
+from agent_rl.kept_runs import keep
 from agent_rl.published import Published, published
 from agent_rl.runs import find_runs, is_run
 
@@ -36,11 +37,13 @@ def compare_folders(
     references: Sequence[str] = (),
     against: str | None = None,
     paired: bool = True,
+    kept: Path | None = None,
 ) -> Path:
     """Compare runs and sweeps: print the tables; write comparison.md, comparison.json, curves.png and mechanism.png.
 
     They go to the folder `to`, which is returned; without it, to the sweep's where `paths` begin with one, and else to
-    `comparison/` beside the first run. `references` are names of published rows; the rest is as in `compare`.
+    `comparison/` beside the first run. `references` are names of published rows; `kept` gets copies of the runs' small
+    files; the rest is as in `compare`.
 
     Raises:
         ConfigError: what was asked for cannot be compared; nothing has been written then.
@@ -52,6 +55,7 @@ def compare_folders(
     folder = to or (beside if is_run(paths[0]) else paths[0])
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--to {folder}: a file; name a folder")
+    size = keep(kept, found) if kept else 0
     from agent_rl.compare_figures import draw_curves, draw_mechanism
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +70,8 @@ def compare_folders(
     for note in comparison.notes:
         say(f"note: {note}")
     say(f"written to {folder}: comparison.md, comparison.json, curves.png, mechanism.png")
+    if kept:
+        say(f"kept in {kept}: the runs' configs, metrics and evaluations, {size / 1e6:.1f} MB")
     return folder
 
 

@@ -67,15 +67,19 @@ class Game(BaseModel, frozen=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One evaluation of one policy. `name` is its file's; `step` the rollout step after which it was made, if any.
+    """One evaluation of one policy, from the file `path`; `step` is the rollout step after which it was made, if any.
 
     `splits` has the games of each split by id; a game of which no repeat could be scored is not among them.
     """
 
-    name: str
+    path: Path
     step: int | None
     setting: Mapping[str, Any]
     splits: Mapping[str, Mapping[str, Game]]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,7 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
         named = re.fullmatch(r"step-(\d+)", path.stem)
         step = int(named[1]) if named else report.setting.get("rollout_step")
     splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
-    return Evaluation(name=path.name, step=step, setting=report.setting, splits=splits)
+    return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
 
 
 def flat_values(config: Config) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def games(outcomes: Mapping[str, str]) -> dict[str, Game]:
 
 def evaluation(step: int, **splits: Mapping[str, str]) -> Evaluation:
     named = {split: games(outcomes) for split, outcomes in splits.items()}
-    return Evaluation(name=f"step-{step}.json", step=step, setting={}, splits=named)
+    return Evaluation(path=Path(f"step-{step}.json"), step=step, setting={}, splits=named)
 
 
 def run(

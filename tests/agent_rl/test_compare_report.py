@@ -52,6 +52,29 @@ def rows_of(page: str, title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line][2:]
 
 
+def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> None:
+    (sweep / "gmpo-s0/train/checkpoints").mkdir()
+    (sweep / "gmpo-s0/train/checkpoints/weights").write_text("large")
+    write_evaluation(sweep / "gmpo-s0/train/evaluations/step-000004.json", "11110000")
+    (sweep / "gmpo-s0/attempts.jsonl").write_text("{}\n")
+    compare_folders([sweep], kept=tmp_path / "kept")
+    kept = tmp_path / "kept"
+    assert sorted(str(file.relative_to(kept / "gmpo-s0")) for file in kept.glob("gmpo-s0/**/*") if file.is_file()) == [
+        "attempts.jsonl",
+        "evaluations/final.json",
+        "train/config.yaml",
+        "train/evaluations/step-000004.json",
+        "train/metrics.jsonl",
+    ]
+    assert compare_folders([kept]) == kept
+    for name in ("comparison.md", "comparison.json"):
+        assert (kept / name).read_text() == (sweep / name).read_text()
+    (sweep / "comparison.md").unlink()
+    with pytest.raises(ConfigError, match=r"--keep .*kept: .*gmpo-s0 exists already; name another folder"):
+        compare_folders([sweep], kept=kept)
+    assert not (sweep / "comparison.md").exists()
+
+
 def test_the_page(sweep: Path) -> None:
     assert compare_folders([sweep], references=["grpo-1.5b"]) == sweep
     page = (sweep / "comparison.md").read_text()

@@ -15,7 +15,7 @@ def run(name: str, seed: int = 0, *, steps: int = 2, setting: Mapping[str, Any] 
     values = {"run_folder": f"runs/{name}", "seed": seed, "train": train, **sections}
     evaluations = {}
     if setting is not None:
-        evaluations[steps] = Evaluation(name="final.json", step=steps, setting=setting, splits={})
+        evaluations[steps] = Evaluation(path=Path("final.json"), step=steps, setting=setting, splits={})
     return Run(
         path=Path("runs") / name,
         name=name,
@@ -109,7 +109,7 @@ def test_notes_on_what_is_not_alike() -> None:
 
 
 def test_a_last_evaluation_before_the_end_is_noted() -> None:
-    early = Evaluation(name="step-000001.json", step=1, setting={}, splits={})
+    early = Evaluation(path=Path("step-000001.json"), step=1, setting={}, splits={})
     runs = [run(f"a{seed}", seed, setting={}) for seed in range(3)]
     late = Run(path=Path("a3"), name="a3", config=runs[0].config, metrics=({},) * 2, evaluations={1: early})
     assert notes_on({"gmpo": runs}) == []
