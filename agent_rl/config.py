@@ -58,7 +58,8 @@ class SftSettings(Settings):
     plays them again, with other mistakes); `noise` is the share of turns in which something else is done instead,
     which is not trained on, so that the policy learns to recover.
     `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
-    made from scratch learns to read and to copy names from them. A pretrained one needs none.
+    made from scratch learns to read and to copy names from them. A pretrained one needs none. `learning_rate` and
+    `muon_learning_rate` are as in `learner`; for a model made from scratch Muon learns several times as much in a step.
     """
 
     episodes: int = Field(default=400, ge=0)
@@ -67,6 +68,7 @@ class SftSettings(Settings):
     epochs: int = Field(default=4, ge=1)
     batch_episodes: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0.0)
+    muon_learning_rate: float | None = Field(default=None, gt=0.0)
     warmup_steps: int = Field(default=20, ge=0)
 
 
@@ -176,6 +178,15 @@ class Config(Settings):
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     sweep: SweepSettings | None = None
+
+    @model_validator(mode="after")
+    def _muon_has_whole_matrices(self) -> "Config":
+        if self.sft.muon_learning_rate is not None and self.learner.ranks > 1:
+            raise ValueError(
+                f"sft.muon_learning_rate: {self.sft.muon_learning_rate} needs whole matrices, which learner.ranks: "
+                f"{self.learner.ranks} share out; use ranks: 1 for the warm start, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> "Config":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from agent_rl.batch import Batch, TrainingSample, micro_batches
@@ -18,6 +17,7 @@ from agent_rl.distributed import full_state_dict, load_sharded, save_sharded
 from agent_rl.learner_metrics import Metrics, Throughput, TokenRecord, update_metrics
 from agent_rl.lora import adapter_off
 from agent_rl.loss import LossRule, ScoredTokens, StepCounts
+from agent_rl.muon import FULL_RATE, make_optimizer
 from agent_rl.plan import MicroBatch, StepPlan, plan_update
 from agent_rl.ranks import ONE, Ranks
 from agent_rl.schedule import learning_rate_factor
@@ -46,7 +46,7 @@ class _Pass:
 
 
 class Learner:
-    """AdamW on a policy objective or on cross-entropy, over whole optimizer steps of any number of micro-batches.
+    """Trains on a policy objective or on cross-entropy, in whole optimizer steps of any number of micro-batches.
 
     Args:
         model: a causal language model; moved to the device and changed in place. Weights that need no gradient stay.
@@ -89,16 +89,18 @@ class Learner:
         self._scorer = ranks.shard(self._new_scorer(self.model))
         self._reference = None if reference is None else self._new_scorer(reference.requires_grad_(False))
         self._parameters = [p for p in self._scorer.parameters() if p.requires_grad]
-        self._optimizer = AdamW(
-            self._parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-        )
+        self._optimizer = make_optimizer(self._scorer.model, self._parameters, settings)
         self._total_steps = total_steps
         self._schedule_step = 0
 
     @property
     def learning_rate(self) -> float:
         """Of the next optimizer step."""
-        return self.settings.learning_rate * learning_rate_factor(self._schedule_step, self.settings, self._total_steps)
+        return self.settings.learning_rate * self._rate_factor
+
+    @property
+    def _rate_factor(self) -> float:
+        return learning_rate_factor(self._schedule_step, self.settings, self._total_steps)
 
     @torch.no_grad()
     def logprobs(self, samples: Sequence[TrainingSample]) -> Tensor:
@@ -394,7 +396,7 @@ class Learner:
                 "or use dtype float32"
             )
         for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = group[FULL_RATE] * self._rate_factor
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule_step += 1

@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -31,14 +31,20 @@ from agent_rl.lora import (
     with_lora,
     without_wrapper,
 )
-from agent_rl.settings import LoraSettings, ModelSettings
+from agent_rl.settings import LoraSettings, ModelSettings, TokensWithin
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_NAMES = r" ?\p{L}+ \d+|[.,:]? ?\p{L}+| ?\d+| ?[^\s\p{L}\d]+|\s+"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, tokens_within: TokensWithin = "words"
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on text of the environment. Lossless: every string decodes to itself.
+
+    Text is cut into `words`, each with the space before it, or into `names`: there a word and a number behind it are
+    not cut apart, and a full stop, comma or colon stays with the word that follows. No token goes beyond a cut.
 
     `<|end|>` ends an action and is the eos token; `<|bos|>` and `<|pad|>` are the other special tokens. Little text
     may give fewer than `vocab_size` tokens.
@@ -51,7 +57,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     if vocab_size < smallest:
         raise ValueError(f"vocab_size {vocab_size} is below {smallest} (256 bytes and 3 special tokens): raise it")
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if tokens_within == "words":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        cut = pre_tokenizers.Split(Regex(_NAMES), "isolated")
+        rest = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, rest])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[PAD, BOS, END], initial_alphabet=alphabet, show_progress=False
@@ -67,7 +78,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def init_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> LlamaForCausalLM:
-    """A Llama-architecture policy with random weights from `seed`, float32, embeddings not tied.
+    """A Llama-architecture policy with random weights from `seed`, float32; two embeddings, or one if `tied`.
 
     The vocabulary is the tokenizer's, which may be smaller than `settings.vocab_size`.
     """
@@ -79,7 +90,7 @@ def init_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, s
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.kv_heads,
         max_position_embeddings=settings.context_length,
-        tie_word_embeddings=False,
+        tie_word_embeddings=settings.tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

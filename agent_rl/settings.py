@@ -9,6 +9,7 @@ from agent_rl.presets import PRESETS, AdvantageName, Aggregation, Clip, Normalis
 from rollouts.settings import Settings
 
 ImportanceName = Literal["none", "token", "sequence", "geometric"]
+TokensWithin = Literal["words", "names"]
 DEFAULT_IMPORTANCE_CAP = 2.0
 _BOUNDS_OF: dict[str, ObjectiveName] = {"log": "gmpo", "ratio": "grpo", "weight": "cispo"}
 """The preset whose bounds a clip has where an objective of another clip is given it."""
@@ -40,13 +41,17 @@ class ModelSettings(Settings):
     made from scratch in the Llama architecture with what follows. With `lora` the reinforcement trains an adapter on
     top of it; the warm start trains all weights.
 
-    Its tokenizer is trained on text of `corpus_tasks` training tasks. `context_length` in tokens. Attention is a third
+    Its tokenizer is trained on text of `corpus_tasks` training tasks. What becomes one token lies within `words`, or
+    within `names`, where a word and its number ("drawer 12") are one, so that to name a thing is a single choice; there
+    are about a thousand of them in ALFWorld. `context_length` in tokens. Attention is a third
     to a half of a small model's time on CPU, and costs less with few heads of 64 than with more of 32.
     """
 
     path: str = ""
     corpus_tasks: int = Field(default=64, ge=1)
     vocab_size: int = Field(default=1024, ge=259)
+    tokens_within: TokensWithin = "words"
+    tied: bool = False
     hidden_size: int = Field(default=128, ge=8)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=2, ge=1)
@@ -82,6 +87,9 @@ class LearnerSettings(Settings):
     the product over a `sequence`, or for its `geometric` mean, at most `importance_cap` (0: not capped); beyond
     `importance_mask` or below its inverse a token or sequence is left out (0: none is).
 
+    `learning_rate` is AdamW's. With a `muon_learning_rate` the matrices of the decoder's layers are trained by Muon at
+    that rate instead, in one rank.
+
     `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass; `share_prefixes`
     computes once what samples of a pass begin with alike. `logit_chunk` bounds the agent's tokens whose logits exist at
     a time. `dtype: bfloat16` is autocast, and the weights stay as loaded; `auto` is bfloat16 where the device has it in
@@ -113,6 +121,7 @@ class LearnerSettings(Settings):
     share_prefixes: bool = True
     logit_chunk: int = Field(default=4096, ge=1)
     learning_rate: float = Field(default=1e-6, gt=0.0)
+    muon_learning_rate: float | None = Field(default=None, gt=0.0)
     warmup_steps: int = Field(default=0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: float = Field(default=1.0, gt=0.0)
@@ -187,6 +196,11 @@ class LearnerSettings(Settings):
         if self.importance_mask and self.importance_mask <= 1.0:
             raise ValueError(
                 f"importance_mask: {self.importance_mask} would leave everything out; use 0 (off) or more than 1"
+            )
+        if self.muon_learning_rate is not None and self.ranks > 1:
+            raise ValueError(
+                f"muon_learning_rate: {self.muon_learning_rate} needs whole matrices, which ranks: {self.ranks} share "
+                "out; use ranks: 1, or leave it out"
             )
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas: {list(self.betas)} must lie in [0, 1)")

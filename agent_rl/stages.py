@@ -80,7 +80,7 @@ def init(config: Config) -> Path:
     folder = Path(config.run_folder) / "init"
     if folder.exists():
         raise ConfigError(f"{folder}: exists already; delete it or name another run_folder=...")
-    tokenizer = train_tokenizer(corpus(config), config.model.vocab_size)
+    tokenizer = train_tokenizer(corpus(config), config.model.vocab_size, config.model.tokens_within)
     model = init_model(config.model, tokenizer, seed=config.seed)
     save_policy(model, tokenizer, folder)
     parameters = sum(p.numel() for p in model.parameters())

@@ -80,7 +80,12 @@ def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajec
     settings = config.sft
     epochs = settings.reading_epochs + settings.epochs
     steps_per_epoch = -(-len(episodes) // settings.batch_episodes)
-    rate = {"learning_rate": settings.learning_rate, "warmup_steps": settings.warmup_steps, "schedule": "linear"}
+    rate = {
+        "learning_rate": settings.learning_rate,
+        "muon_learning_rate": settings.muon_learning_rate,
+        "warmup_steps": settings.warmup_steps,
+        "schedule": "linear",
+    }
     learner = open_learner(
         model, config.learner.model_copy(update=rate), total_steps=steps_per_epoch * epochs, seed=config.seed
     )

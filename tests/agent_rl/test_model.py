@@ -9,14 +9,17 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from agent_rl.model import init_model, load_policy, save_for_serving, save_policy, train_tokenizer
-from agent_rl.settings import ModelSettings
+from agent_rl.settings import ModelSettings, TokensWithin
 
 TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
 
 
-@pytest.mark.parametrize("text", [*TEXTS[:1], "  two  spaces\t\n", "Grüße, 世界 🌍", "don't , stop ."])
-def test_the_tokenizer_is_lossless(text: str) -> None:
-    tokenizer = train_tokenizer(TEXTS, 400)
+@pytest.mark.parametrize("within", ["words", "names"])
+@pytest.mark.parametrize(
+    "text", [*TEXTS[:1], "  two  spaces\t\n", "Grüße, 世界 🌍 7", "don't , stop .", "12 drawer 12"]
+)
+def test_the_tokenizer_is_lossless(text: str, within: TokensWithin) -> None:
+    tokenizer = train_tokenizer(TEXTS, 400, within)
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.decode(ids) == text
     assert not {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id} & set(ids)
@@ -29,6 +32,29 @@ def test_the_tokenizer_learns_words_and_has_its_special_tokens() -> None:
     assert tokenizer.encode("go<|end|>", add_special_tokens=False)[-1] == tokenizer.eos_token_id
     with pytest.raises(ValueError, match="vocab_size 258 is below 259"):
         train_tokenizer(TEXTS, 258)
+
+
+def test_a_name_with_its_number_may_be_one_token() -> None:
+    tokenizer = train_tokenizer(["You see a drawer 12, and a mug 3. On it, a mug."] * 2, 400, "names")
+    tokens = tokenizer.tokenize("You see a drawer 12, and a mug 3. On it")
+    assert tokens == ["You", "Ġsee", "Ġa", "ĠdrawerĠ12", ",Ġand", "Ġa", "ĠmugĠ3", ".ĠOn", "Ġit"]
+    # With a number that the corpus does not have, and across the end of a line, it is cut.
+    assert tokenizer.tokenize(" mug 9")[-1] == "9"
+    assert tokenizer.tokenize(" mug\n3") == ["Ġmug", "Ċ", "3"]
+
+
+def test_tied_embeddings_are_one_matrix_here_and_two_for_serving(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, 300)
+    model = init_model(ModelSettings(hidden_size=64, heads=2, layers=1, context_length=64, tied=True), tokenizer)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    save_policy(model, tokenizer, tmp_path / "policy")
+    loaded, _ = load_policy(str(tmp_path / "policy"))
+    assert isinstance(loaded, LlamaForCausalLM)
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    save_for_serving(model, tmp_path / "served", "float32")
+    served = load_file(tmp_path / "served" / "model.safetensors")
+    assert torch.equal(served["lm_head.weight"], served["model.embed_tokens.weight"])
+    assert not json.loads((tmp_path / "served" / "config.json").read_text())["tie_word_embeddings"]
 
 
 def test_a_new_policy_survives_its_folder(tmp_path: Path) -> None:
