@@ -59,7 +59,7 @@ class SftSettings(Settings):
     which is not trained on, so that the policy learns to recover.
     `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
     made from scratch learns to read and to copy names from them. A pretrained one needs none. `learning_rate` and
-    `muon_learning_rate` are as in `learner`; for a model made from scratch Muon learns several times as much in a step.
+    `muon_learning_rate` are as in `learner`.
     """
 
     episodes: int = Field(default=400, ge=0)

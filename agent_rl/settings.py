@@ -43,7 +43,8 @@ class ModelSettings(Settings):
 
     Its tokenizer is trained on text of `corpus_tasks` training tasks. What becomes one token lies within `words`, or
     within `names`, where a word and its number ("drawer 12") are one, so that to name a thing is a single choice; there
-    are about a thousand of them in ALFWorld. `context_length` in tokens. Attention is a third
+    are about a thousand of them in ALFWorld, so `vocab_size` has to be larger. `tied`: one matrix reads tokens and
+    predicts them. `context_length` in tokens. Attention is a third
     to a half of a small model's time on CPU, and costs less with few heads of 64 than with more of 32.
     """
 
