@@ -39,6 +39,9 @@ from rollouts.scripted_episode import run_scripted_episode
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 _CORPUS_TURNS = 10
+_CORPUS_NOISE = 0.1
+"""The share of wrong commands in the corpus: how an environment refuses them is to be whole tokens as well."""
+_NUMBERS = tuple(f" {number}" for number in range(1, 10))
 _WORD_WEIGHT = 20
 """How often a name is repeated in the corpus, so that byte-pair merging keeps the rare ones whole as well."""
 
@@ -91,6 +94,8 @@ def init(config: Config) -> Path:
 def corpus(config: Config) -> list[str]:
     """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands.
 
+    To it come the environment's `words()`, each alone and with the numbers from 1 to 9.
+
     They are walked in this process, without Ray: a walk in which the environment fails is left out, with a line that
     says so, but an environment that does not come back is waited for.
 
@@ -100,13 +105,13 @@ def corpus(config: Config) -> list[str]:
     env = make_env(config.env.id, **config.env.options)
     tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
     settings = config.episode.model_copy(update={"max_turns": _CORPUS_TURNS})
-    texts = [f" {word} {number}" for word in env.words() for number in range(1, 10)] * _WORD_WEIGHT
+    texts = [f" {word}{number}" for word in env.words() for number in ("", *_NUMBERS)] * _WORD_WEIGHT
     player = RandomPlayer(env, config.seed)
     failures = []
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
             read = ReadEnv(env)
-            walk = asyncio.run(run_scripted_episode(read, task, player, byte_renderer(), settings))
+            walk = asyncio.run(run_scripted_episode(read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE))
             if walk.stop_reason is StopReason.ENV_ERROR:
                 failures.append(f"task {task.id!r}: {walk.error}")
             else:

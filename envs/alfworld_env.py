@@ -13,6 +13,7 @@ from envs.alfworld_generator import GeneratorSettings, cached_games
 from envs.alfworld_index import SPLITS, family_of, game_path, index_games, resolve_data_folder
 from envs.alfworld_layouts import constants
 from envs.alfworld_native import NativeEngine
+from envs.alfworld_renaming import Renaming, takable_kinds
 from envs.alfworld_searcher import Searcher
 from envs.alfworld_textworld import TextworldEngine
 from envs.task import Task
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ENV_ID = "alfworld"
 HANDCODED, SEARCHER = EXPERT_TYPES = ("handcoded", "searcher")
 GENERATED = "generated"
+RENAMED = "~"
+"""Between a game's id and the number of the renaming it is played in."""
 ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {"native": NativeEngine, "textworld": TextworldEngine}
 
 
@@ -44,6 +47,7 @@ class AlfworldEnv(TextEnv):
         expert: bool = False,
         engine: str = "native",
         expert_type: str = "handcoded",
+        renamed: int = 0,
     ) -> None:
         """Choose the games; nothing heavy is loaded before the first `reset`.
 
@@ -53,9 +57,12 @@ class AlfworldEnv(TextEnv):
             expert: put `expert_command` into `info`.
             engine: `native`, or `textworld` for the stock engine, which is not thread-safe: one thread per process.
             expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads the texts and nothing else.
+            renamed: how many more times each game of `train` is there with other names for its things (`Renaming`), so
+                that no room can be learned by heart. Not for the handcoded expert, who knows the game's own names.
 
         Raises:
-            ValueError: there is no such folder, engine or expert, or a field of `games` is not known or out of range.
+            ValueError: there is no such folder, engine or expert, or a field of `games` is not known or out of range;
+                or `renamed` is no number from 0 on, or the expert is handcoded.
         """
         if data != GENERATED and games:
             raise ValueError(f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two")
@@ -63,6 +70,15 @@ class AlfworldEnv(TextEnv):
             raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
         if expert_type not in EXPERT_TYPES:
             raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
+        if isinstance(renamed, bool) or not isinstance(renamed, int) or renamed < 0:
+            raise ValueError(f"renamed: {renamed!r} is no whole number from 0 on: how often to rename each game")
+        if renamed and expert and expert_type == HANDCODED:
+            raise ValueError(
+                f"renamed: {renamed}, but the {HANDCODED} expert knows the games' own names only; set expert_type: "
+                f"{SEARCHER}, or renamed: 0"
+            )
+        self._renamed = renamed
+        self._renaming: Renaming | None = None
         self._settings = GeneratorSettings.from_mapping(games or {})
         self._folder = None if data == GENERATED else resolve_data_folder(data)
         self._with_expert = expert
@@ -81,12 +97,23 @@ class AlfworldEnv(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         """The games of `train`, `valid_seen` or `valid_unseen`, by id; difficulty is the length of the walkthrough.
 
+        A renamed game has its number behind its id: `.../trial_1~2`.
+
         Raises:
             ValueError: the split is not known or holds no game, or a game file cannot be read.
         """
+        endings = ["", *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == SPLITS[0])]
         return [
-            Task(env_id=ENV_ID, split=split, family=game.family, id=game.id, scene=game.scene, difficulty=game.commands)
+            Task(
+                env_id=ENV_ID,
+                split=split,
+                family=game.family,
+                id=f"{game.id}{ending}",
+                scene=game.scene,
+                difficulty=game.commands,
+            )
             for game in index_games(self.folder, split)
+            for ending in endings
         ]
 
     def words(self) -> list[str]:
@@ -105,10 +132,12 @@ class AlfworldEnv(TextEnv):
             raise ValueError(f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}')
         if task.env_id != ENV_ID:
             raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}")
-        path = game_path(self.folder, task.split, task.id)
-        family_of(task.id)
+        game_id, renaming, _ = task.id.partition(RENAMED)
+        path = game_path(self.folder, task.split, game_id)
+        family_of(game_id)
         self._over = True
-        frame = self._engine.reset(path)
+        self._renaming = Renaming(task.id, takable_kinds()) if renaming else None
+        frame = self._shown(self._engine.reset(path))
         self._over = False
         advice = None
         if self._with_expert:
@@ -124,12 +153,15 @@ class AlfworldEnv(TextEnv):
         """
         if self._over:
             raise ResetNeeded("the episode is over or has not begun: call reset(options={'task': task}) first")
-        frame = self._engine.step(action)
+        frame = self._shown(self._engine.step(self._renaming.command(action) if self._renaming else action))
         self._over = frame.done
         advice = None
         if self._expert is not None and not self._over:
             advice = self._expert.advise(frame, action)
         return frame.text, frame.reward, self._over, False, _info(frame, advice)
+
+    def _shown(self, frame: Frame) -> Frame:
+        return self._renaming.frame(frame) if self._renaming else frame
 
     def _make_expert(self, game_id: str, seed: int) -> "HandcodedExpert | Searcher":
         if self._expert_type == SEARCHER:
