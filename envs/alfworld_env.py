@@ -13,7 +13,7 @@ from envs.alfworld_generator import GeneratorSettings, cached_games
 from envs.alfworld_index import SPLITS, family_of, game_path, index_games, resolve_data_folder
 from envs.alfworld_layouts import constants
 from envs.alfworld_native import NativeEngine
-from envs.alfworld_renaming import Renaming, takable_kinds
+from envs.alfworld_renaming import Renaming, renaming_of
 from envs.alfworld_searcher import Searcher
 from envs.alfworld_textworld import TextworldEngine
 from envs.task import Task
@@ -132,11 +132,11 @@ class AlfworldEnv(TextEnv):
             raise ValueError(f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}')
         if task.env_id != ENV_ID:
             raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}")
-        game_id, renaming, _ = task.id.partition(RENAMED)
+        game_id, _, number = task.id.partition(RENAMED)
         path = game_path(self.folder, task.split, game_id)
         family_of(game_id)
         self._over = True
-        self._renaming = Renaming(task.id, takable_kinds()) if renaming else None
+        self._renaming = renaming_of(task.id, int(number)) if number else None
         frame = self._shown(self._engine.reset(path))
         self._over = False
         advice = None

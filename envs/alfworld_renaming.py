@@ -1,8 +1,8 @@
-"""Other names for the things of a game: what a policy knows by heart about a room is then wrong, what it reads is right.
+"""Other names for the things of a game: what a policy knows by heart of a room is then wrong, what it reads is right.
 
-Kinds of things exchange their names ("mug" and "pencil"), in the task too, and so do the numbers 1 to 4 within a kind.
-Furniture, lamps and verbs stay as they are, so the game is played as before; where things are is then no longer where
-such things usually are.
+Things of a kind exchange their numbers, 1 to 4, and in every second renaming kinds exchange their names ("mug" and
+"pencil"), in the task too: then things are not where such things usually are. Furniture, lamps and verbs stay as they
+are, so the game is played as before.
 """
 
 import random
@@ -21,12 +21,13 @@ _NUMBERS = (1, 2, 3, 4)
 class Renaming:
     """One renaming, drawn from `seed`: from the game's names to others and back, one to one."""
 
-    def __init__(self, seed: str, kinds: Iterable[str]) -> None:
+    def __init__(self, seed: str, kinds: Iterable[str], *, exchange_kinds: bool) -> None:
         rng = random.Random(seed)
         kinds = sorted(kinds)
+        others = rng.sample(kinds, len(kinds)) if exchange_kinds else kinds
         numbers = [str(number) for number in _NUMBERS]
         self._forth: dict[str, str] = {}
-        for kind, other in zip(kinds, rng.sample(kinds, len(kinds)), strict=True):
+        for kind, other in zip(kinds, others, strict=True):
             self._forth[kind] = other
             drawn = rng.sample(numbers, len(numbers))
             self._forth |= {f"{kind} {old}": f"{other} {new}" for old, new in zip(numbers, drawn, strict=True)}
@@ -46,6 +47,12 @@ class Renaming:
         return self._name.sub(lambda found: self._back[found[0]], command)
 
 
+def renaming_of(task_id: str, number: int) -> Renaming:
+    """The renaming of the task of that id, its game's `number`-th from 1 on: those of odd numbers exchange kinds."""
+    return Renaming(task_id, takable_kinds(), exchange_kinds=number % 2 == 1)
+
+
 def takable_kinds() -> frozenset[str]:
-    """The kinds of things that an agent can carry, as the texts spell them; of those there are in the training games."""
-    return frozenset(kind.lower() for kinds in constants().VAL_RECEPTACLE_OBJECTS.values() for kind in kinds) & {*PLACES}
+    """The kinds of things that an agent can carry, as the texts spell them; those that the training games hold."""
+    carried = constants().VAL_RECEPTACLE_OBJECTS.values()
+    return frozenset(kind.lower() for kinds in carried for kind in kinds) & PLACES.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from envs.alfworld_engine import Frame
 from envs.alfworld_env import AlfworldEnv
-from envs.alfworld_renaming import Renaming, takable_kinds
+from envs.alfworld_renaming import Renaming, renaming_of, takable_kinds
 from rollouts import EpisodeSettings
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer
@@ -27,18 +27,29 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_names_change_one_to_one_and_change_back() -> None:
-    names = Renaming("any", KINDS)
+    names = Renaming("any", KINDS, exchange_kinds=True)
     things = [f"{kind} {number}" for kind in KINDS for number in range(1, 5)]
     renamed = [names.text(thing) for thing in things]
     assert sorted(renamed) == sorted(things) != renamed
     assert [names.command(name) for name in renamed] == things
     assert len({names.text(f"mug {number}").split()[0] for number in range(1, 5)} | {names.text("mug")}) == 1
-    assert Renaming("any", KINDS).text("mug 1") == names.text("mug 1"), "drawn from the seed and nothing else"
-    assert len({Renaming(str(seed), KINDS).text("mug 1") for seed in range(200)}) == 12
+    assert Renaming("any", KINDS, exchange_kinds=True).text("mug 1") == names.text("mug 1"), (
+        "drawn from the seed and nothing else"
+    )
+    assert len({Renaming(str(seed), KINDS, exchange_kinds=True).text("mug 1") for seed in range(200)}) == 12
+
+
+def test_where_kinds_stay_the_numbers_change() -> None:
+    names = Renaming("any", KINDS, exchange_kinds=False)
+    renamed = [names.text(f"mug {number}") for number in range(1, 5)]
+    assert sorted(renamed) == ["mug 1", "mug 2", "mug 3", "mug 4"] != renamed
+    assert names.text("a mug") == "a mug"
+    (odd, even) = (renaming_of(ID, number).text("apple") for number in (1, 2))
+    assert (odd != "apple", even) == (True, "apple")
 
 
 def test_what_is_no_thing_stays_and_numbers_above_four_stay() -> None:
-    names = Renaming("any", KINDS)
+    names = Renaming("any", KINDS, exchange_kinds=True)
     text = "On the shelf 1, you see a desklamp 1, a panel 1, and nothing. Put two in drawer."
     assert names.text(text) == text
     kind, number = names.text("pencil 12").split()
@@ -46,7 +57,7 @@ def test_what_is_no_thing_stays_and_numbers_above_four_stay() -> None:
 
 
 def test_a_frame_is_told_in_the_new_names() -> None:
-    names = Renaming("any", KINDS)
+    names = Renaming("any", KINDS, exchange_kinds=True)
     frame = names.frame(Frame(text="a mug 1.", commands=["take mug 1 from shelf 1"], won=True, reward=1.0, done=True))
     new = names.text("mug 1")
     assert frame == Frame(text=f"a {new}.", commands=[f"take {new} from shelf 1"], won=True, reward=1.0, done=True)
@@ -65,12 +76,12 @@ def test_training_games_are_there_once_more_for_each_renaming(data: str) -> None
     assert [task.id for task in AlfworldEnv(data=data).tasks("train")] == [ID]
 
 
-@pytest.mark.parametrize("engine", ["native", "textworld"])
-def test_a_renamed_game_is_the_same_game(data: str, engine: str) -> None:
+@pytest.mark.parametrize(("number", "engine"), [(1, "native"), (2, "native"), (1, "textworld")])
+def test_a_renamed_game_is_the_same_game(data: str, number: int, engine: str) -> None:
     """Whatever is done there and here: texts, commands and endings are the game's own, told in the new names."""
-    plain, env = AlfworldEnv(data=data), AlfworldEnv(data=data, renamed=1, engine=engine)
-    own, task = env.tasks("train")
-    names, rng = Renaming(task.id, takable_kinds()), random.Random(0)
+    plain, env = AlfworldEnv(data=data), AlfworldEnv(data=data, renamed=2, engine=engine)
+    own, task = (env.tasks("train")[each] for each in (0, number))
+    names, rng = renaming_of(task.id, number), random.Random(0)
     assert names.text("apple 1") != "apple 1", "else there is nothing to see here"
     (text, info), (renamed, renamed_info) = plain.reset(options={"task": own}), env.reset(options={"task": task})
     assert "apple" in text
