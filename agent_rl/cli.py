@@ -14,6 +14,7 @@ from agent_rl.cli_games import games
 from agent_rl.cli_sweep import sweep
 from agent_rl.config import ConfigError, load_config
 from agent_rl.evaluation_target import find_target
+from agent_rl.openmp import OPENMP
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(games, name="games")
@@ -137,8 +138,8 @@ def demo(config: ConfigPath, overrides: Overrides = None) -> None:
 
 def main() -> None:
     """Run the command line; an error that a user can mend is one message and exit status 2, not a traceback."""
-    # Before torch is imported: threads that spin while another process has the core cost several times the work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in OPENMP.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except (ConfigError, ValueError, FloatingPointError) as error:

@@ -17,6 +17,7 @@ from agent_rl.batch import TrainingSample
 from agent_rl.distributed import ShardedRanks, join, listen
 from agent_rl.learner import Learner
 from agent_rl.learner_metrics import Metrics
+from agent_rl.openmp import OPENMP
 from agent_rl.settings import LearnerSettings
 from rollouts.processes import call_all, end_processes, gpus_there, process_of, put, start_ray, stop_ray
 
@@ -97,7 +98,7 @@ class RankedLearner:
                 f"{max(gpus - 1, 1)}, or learner.device: cpu"
             )
         threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
-        environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {"OMP_NUM_THREADS": str(threads), **OPENMP}
         new = process_of(LearnerRank, max_concurrency=1, environment=environment, gpus=float(gpus > 0))
         model, of_rank, others = put(self._model), settings.model_copy(update={"threads": threads}), put(arguments)
         self._processes = [new(model, of_rank, rank=rank, arguments=others) for rank in range(count)]

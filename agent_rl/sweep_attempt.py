@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 
 from agent_rl.config import ConfigError, dump_config
+from agent_rl.openmp import OPENMP
 from agent_rl.sweep_plan import Job, Standing
 
 LOG, ATTEMPTS = "log.txt", "attempts.jsonl"
@@ -161,12 +162,9 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, for a process whose output goes to a file and is read as it comes.
-
-    Threads that spin while another process has the core cost several times the work (torch reads this when imported).
-    """
+    """Ours, for a process whose output goes to a file and is read as it comes."""
     columns = str(shutil.get_terminal_size().columns)
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": columns}
+    return {**OPENMP, **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": columns}
 
 
 def _show(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:

@@ -133,6 +133,8 @@ class AlfworldEnv(TextEnv):
         if task.env_id != ENV_ID:
             raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}")
         game_id, _, number = task.id.partition(RENAMED)
+        if number and not number.isdecimal():
+            raise ValueError(f"task: {task.id!r}: {number!r} is no number of a renaming; use one of tasks(split)")
         path = game_path(self.folder, task.split, game_id)
         family_of(game_id)
         self._over = True
