@@ -111,7 +111,10 @@ def corpus(config: Config) -> list[str]:
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
             read = ReadEnv(env)
-            walk = asyncio.run(run_scripted_episode(read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE))
+            episode = run_scripted_episode(
+                read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE, seed=config.seed
+            )
+            walk = asyncio.run(episode)
             if walk.stop_reason is StopReason.ENV_ERROR:
                 failures.append(f"task {task.id!r}: {walk.error}")
             else:

@@ -47,9 +47,18 @@ class Shop(TextEnv):
         return {"success": False, "admissible_commands": [f"buy {self._bought}", f"eat {self._bought}"]}
 
 
-def config(**fail: str) -> Config:
-    env = {"id": f"{__name__}:Shop", "options": {"fail": fail}}
-    return Config.model_validate({"run_folder": "nowhere", "env": env, "episode": {"max_turns": 2}})
+class FussyShop(Shop):
+    """It does what it offers, and nothing else."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        offered = self._info()["admissible_commands"]
+        text, *rest = super().step(action)
+        return text if action in offered else "There is none.", *rest  # type: ignore[return-value]
+
+
+def config(shop: type[Shop] = Shop, seed: int = 0, **fail: str) -> Config:
+    env = {"id": f"{__name__}:{shop.__name__}", "options": {"fail": fail}}
+    return Config.model_validate({"run_folder": "nowhere", "seed": seed, "env": env, "episode": {"max_turns": 2}})
 
 
 def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
@@ -59,6 +68,12 @@ def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
     assert [texts.count(f"You have {number}.") for number in (1, 10, 11)] == [3, 3, 0]
     for kind in ("buy {}", "eat {}"):
         assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], "one choice for each turn"
+
+
+def test_it_holds_refusals_too() -> None:
+    texts = corpus(config(FussyShop, seed=1))
+    assert "There is none." in texts
+    assert "You have 1." in texts
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,13 @@ def test_a_clone_goes_on_in_the_renamed_game(data: str) -> None:
 def test_bad_options_are_refused(data: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AlfworldEnv(data=data, **options)
+
+
+@pytest.mark.parametrize("ending", ["x", "-1", "1~2"])
+def test_a_renaming_has_a_number(data: str, ending: str) -> None:
+    env = AlfworldEnv(data=data, renamed=2)
+    task = replace(env.tasks("train")[0], id=f"{ID}~{ending}")
+    with pytest.raises(
+        ValueError, match=f"^task: '{ID}~{ending}': '{ending}' is no number of a renaming; use one of tasks"
+    ):
+        env.reset(options={"task": task})
