@@ -112,7 +112,8 @@ def markdown(comparison: Comparison, references: Sequence[Published]) -> str:
 def _on_curves() -> str:
     return (
         f"Success in training is of the episodes of a rollout step, as a running mean over {WINDOW} rollout steps (a "
-        "step and those before it). Held-out success is of the evaluations during training, and of the final one. A "
+        "step and those before it). Held-out success is of the evaluations during training, of the final one, and of "
+        "those made afterwards with `agent-rl evaluate` (step 0: of the warm start). A "
         "thick line is the interquartile mean over seeds and ends where the shortest of its runs ends; a thin line is "
         "a seed and ends where that run ends. The band is the 95 % bootstrap interval over seeds; with fewer than "
         f"{SEEDS_FOR_INTERVAL} seeds it is their range, and the line is their mean."
@@ -137,7 +138,8 @@ def _on_mechanism(comparison: Comparison) -> str:
 def _on_numbers(comparison: Comparison) -> str:
     lines = [
         "*Evaluated* says which evaluation counts, and after which rollout step it was made: `evaluations/final.json` "
-        "(final), or where there is none the last one during training. It is never the best.",
+        "(final), or where there is none the last one that `agent-rl evaluate` made of a checkpoint (afterwards) or "
+        "that was made during training. It is never the best.",
         "Success by family is the mean over games, where a game counts by its mean over seeds and repeats. Its "
         "interval is a bootstrap that resamples games (percentile, 10,000 resamples), and Wilson's where each game was "
         "played once. It takes the policies as they are: what another seed would do is in the table over seeds.",

@@ -185,7 +185,8 @@ def _steps(run: RunSummary) -> str:
 def _evaluation(run: RunSummary) -> str:
     if run.evaluation is None:
         return "none"
-    return f"final, {run.evaluated_after}" if run.evaluation == "final.json" else f"training, {run.evaluated_after}"
+    made = {"final.json": "final", f"step-{run.evaluated_after:06d}.json": "training"}
+    return f"{made.get(run.evaluation, 'afterwards')}, {run.evaluated_after}"
 
 
 def _score_cell(score: FamilyScore | None) -> str:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from agent_rl.config import ConfigError
-from agent_rl.runs import Found
+from agent_rl.runs import Found, Run
 
 
 def keep(folder: Path, found: Found) -> int:
@@ -15,14 +15,16 @@ def keep(folder: Path, found: Found) -> int:
     Raises:
         ConfigError: a copy is there already; nothing has been copied then.
     """
-    copies = {folder / run.name: run.path for run in found.runs}
-    copies |= {folder / label: evaluation.path.parents[1] for label, evaluation in found.starts.items()}
+    copies = {folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run)) for run in found.runs}
+    for label, evaluation in found.starts.items():
+        source = evaluation.path.parents[1]
+        copies[folder / label] = (source, _small_files(source) | {evaluation.path})
     for copy in copies:
         if copy.exists():
             raise ConfigError(f"--keep {folder}: {copy} exists already; name another folder, or delete it first")
     size = 0
-    for copy, source in copies.items():
-        for file in _small_files(source):
+    for copy, (source, files) in copies.items():
+        for file in sorted(files):
             target = copy / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
@@ -30,9 +32,12 @@ def keep(folder: Path, found: Found) -> int:
     return size
 
 
-def _small_files(run: Path) -> list[Path]:
-    """Those that `agent_rl.runs` reads, and how long each attempt of a sweep took."""
+def _small_files(run: Path) -> set[Path]:
+    """What `agent_rl.runs` reads beside evaluations, and how long each attempt of a sweep took."""
     inner = run / "train" if (run / "train").is_dir() else run
-    files = {inner / "config.yaml", inner / "metrics.jsonl", *inner.glob("evaluations/step-*.json")}
-    files |= {run / "config.yaml", run / "attempts.jsonl", run / "evaluations" / "final.json"}
-    return sorted(file for file in files if file.is_file())
+    files = {inner / "config.yaml", inner / "metrics.jsonl", run / "config.yaml", run / "attempts.jsonl"}
+    return {file for file in files if file.is_file()}
+
+
+def _evaluations_of(run: Run) -> set[Path]:
+    return {evaluation.path for evaluation in run.evaluations.values()}

@@ -1,6 +1,6 @@
 """Reads what runs left behind, finished or not, into plain values: config, metrics, evaluations.
 
-    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json}, RUN/evaluations/final.json
+    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json}, RUN/evaluations/{final,sft-*,step-*}.json
     RUN/{config.yaml, metrics.jsonl, evaluations/*.json}       a small copy of one
     SWEEP/<variant>-s<seed>/                                   a RUN each; SWEEP/start/ is what they began with
 
@@ -53,6 +53,11 @@ HOW_NOT_WHAT = (
 """Keys that say how a run is computed, and what is computed only as far as sums of floats depend on their order."""
 
 
+_IN_TRAINING = re.compile(r"step-\d+\.json")
+_AFTERWARDS = re.compile(r"(?:sft|step-(?P<step>\d+))-.+\.json")
+"""The reports of `agent-rl evaluate` in a run's `evaluations`, by the name of the policy."""
+
+
 class Game(BaseModel, frozen=True):
     """One game of an evaluation: the outcomes of its repeats, in their order."""
 
@@ -81,13 +86,18 @@ class Evaluation:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def episodes(self) -> int:
+        return sum(len(game.success) for games in self.splits.values() for game in games.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is its folder's, with
     the parent's where two have the same.
 
-    `evaluations` by rollout step: those in training, and `evaluations/final.json` in the place of the last step's.
+    `evaluations` by rollout step: those in training; in their place those that `agent-rl evaluate` made of checkpoints,
+    and of the warm start as step 0; and `evaluations/final.json` in the place of the last step's.
     """
 
     path: Path
@@ -169,10 +179,13 @@ def read_run(path: Path, notes: list[str]) -> Run:
     metrics = _read_metrics(inner / "metrics.jsonl", notes)
     if not metrics:
         raise ConfigError(f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out")
-    files = sorted((inner / "evaluations").glob("step-*.json"))
+    files = sorted(file for file in (inner / "evaluations").glob("step-*.json") if _IN_TRAINING.fullmatch(file.name))
     evaluations = [read_evaluation(file) for file in files]
     # Those of later steps are of a run that was resumed before them: they will be made again.
     by_step = {e.step: e for e in evaluations if e.step is not None and e.step <= len(metrics)}
+    for step, evaluation in _played_afterwards(path, notes).items():
+        if step <= len(metrics):
+            by_step[step] = evaluation
     final = path / "evaluations" / "final.json"
     if final.is_file():
         by_step[len(metrics)] = read_evaluation(final, step=len(metrics))
@@ -223,6 +236,21 @@ class _Split(BaseModel):
 class _Report(BaseModel):
     setting: dict[str, Any]
     splits: dict[str, _Split]
+
+
+def _played_afterwards(run: Path, notes: list[str]) -> dict[int, Evaluation]:
+    """What `agent-rl evaluate` made of a run's policies, by rollout step: of several, the one of most episodes."""
+    found: dict[int, list[Evaluation]] = {}
+    for file in sorted((run / "evaluations").glob("*.json")):
+        if named := _AFTERWARDS.fullmatch(file.name):
+            step = int(named["step"] or 0)
+            found.setdefault(step, []).append(read_evaluation(file, step=step))
+    for several in found.values():
+        several.sort(key=lambda evaluation: -evaluation.episodes)
+        if several[1:]:
+            others = ", ".join(evaluation.name for evaluation in several[1:])
+            notes.append(f"{several[0].path}: of the evaluations of its policy the one of most episodes; not: {others}")
+    return {step: several[0] for step, several in found.items()}
 
 
 def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:

@@ -60,6 +60,37 @@ def test_a_run_with_its_evaluations(tmp_path: Path) -> None:
     assert run.final.splits["valid_seen"]["a1"].mean == pytest.approx(2 / 3)
 
 
+def test_evaluations_made_afterwards_take_the_place_of_those_in_training(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    write_evaluation(path / "train/evaluations/step-000002.json")
+    write_evaluation(path / "evaluations/sft-valid_seen-t0.4-00000001.json", games={"a1": [False]})
+    write_evaluation(path / "evaluations/step-000002-valid_seen-t0.4-00000002.json")
+    write_evaluation(path / "evaluations/expert-valid_seen-00000003.json")
+    write_evaluation(path / "evaluations/step-000009-valid_seen-t0.4-00000004.json")  # of a step that is not there
+    notes: list[str] = []
+    evaluations = read_run(path, notes).evaluations
+    assert {step: evaluation.name for step, evaluation in evaluations.items()} == {
+        0: "sft-valid_seen-t0.4-00000001.json",
+        2: "step-000002-valid_seen-t0.4-00000002.json",
+    }
+    assert notes == []
+    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-00000005.json")
+    write_evaluation(path / "evaluations/final.json")
+    assert read_run(path, []).evaluations[3].name == "final.json"
+
+
+def test_of_several_evaluations_of_a_policy_the_largest_counts(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-aa.json", games={"a1": [True]})
+    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [True, True, False]})
+    notes: list[str] = []
+    final = read_run(path, notes).final
+    assert final is not None
+    assert final.name == "step-000003-valid_seen-t0.4-bb.json"
+    (note,) = notes
+    assert note.endswith("the one of most episodes; not: step-000003-valid_seen-t0.4-aa.json")
+
+
 def test_a_small_copy_is_a_run(tmp_path: Path) -> None:
     path = write_run(tmp_path / "copy", flat=True)
     write_evaluation(path / "evaluations/step-000002.json")
