@@ -56,7 +56,7 @@ class SftSettings(Settings):
 
     `episodes` tasks of the training split are played by the environment's expert (0 takes all; more than there are
     plays them again, with other mistakes); `noise` is the share of turns in which something else is done instead,
-    which is not trained on, so that the policy learns to recover.
+    on which only `reading_epochs` train, so that the policy learns to recover.
     `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
     made from scratch learns to read and to copy names from them. A pretrained one needs none. `learning_rate` and
     `muon_learning_rate` are as in `learner`.
