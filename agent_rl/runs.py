@@ -121,8 +121,8 @@ class Run:
 
     @property
     def evaluated_after(self) -> int | None:
-        """The rollout step of the last evaluation."""
-        return max(self.evaluations, default=None)
+        """The rollout step of the last evaluation; that of the warm start is none of the run's own."""
+        return max((step for step in self.evaluations if step), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,8 +62,9 @@ def test_a_run_with_its_evaluations(tmp_path: Path) -> None:
 
 def test_evaluations_made_afterwards_take_the_place_of_those_in_training(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
-    write_evaluation(path / "train/evaluations/step-000002.json")
     write_evaluation(path / "evaluations/sft-valid_seen-t0.4-00000001.json", games={"a1": [False]})
+    assert read_run(path, []).final is None, "the warm start's success is not the run's"
+    write_evaluation(path / "train/evaluations/step-000002.json")
     write_evaluation(path / "evaluations/step-000002-valid_seen-t0.4-00000002.json")
     write_evaluation(path / "evaluations/expert-valid_seen-00000003.json")
     write_evaluation(path / "evaluations/step-000009-valid_seen-t0.4-00000004.json")  # of a step that is not there
