@@ -29,7 +29,7 @@ async def run_scripted_episode(
     """Do what `player` says; with probability `noise` a wrong command is executed instead (see `Mistakes`).
 
     A wrong command is part of the *prompt* of the turn after it (action mask 0, its text in that turn's
-    `observation`), so that the learner sees how to recover from mistakes; only `sft.reading_epochs` train on it; what it
+    `observation`), so that the learner sees how to recover from mistakes; only reading epochs train on it; what it
     earned is left out. The episode is a success only if the player's own action won it; won by a wrong command it is
     `TRUNCATED`, as it is where the player has no command, and `ENV_ERROR` where it never acted before that.
     The log-probs are 0: nothing was sampled. `context_length` in tokens; with None the tokens are nobody's to read,
