@@ -1,7 +1,7 @@
 """Paired tests of variants on the same games. Pure values.
 
-Games are what is drawn; the trained policies are taken as they are. So a small p says that these policies differ on
-games like these, not that another seed would show the same: for that there are the differences seed by seed.
+For most of them games are what is drawn, and the trained policies are taken as they are. So a small p says that these
+policies differ on games like these, not that another seed would show the same: for that there is `OverSeeds`.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from agent_rl.config import ConfigError
 from agent_rl.runs import Game
-from agent_rl.statistics import holm, mcnemar, paired_bootstrap, paired_permutation
+from agent_rl.statistics import holm, mcnemar, paired_bootstrap, paired_permutation, welch
 
 Games = Mapping[str, Game]
 """The games of an evaluation by id."""
@@ -33,10 +33,20 @@ class SeedTest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverSeeds:
+    """Welch's t test of the mean successes of two variants' seeds: seeds are what is drawn, the games are fixed."""
+
+    interval: tuple[float, float]
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairedTest:
     """Variant `a` less variant `b`, on the same games, a game's success being its mean over seeds and repeats.
 
     `interval`: paired bootstrap by game. `p`: permutation of each game's sign. `p_holm`: corrected for all pairs.
+    `over_seeds`: None with fewer than two seeds on a side.
     """
 
     a: str
@@ -46,6 +56,7 @@ class PairedTest:
     interval: tuple[float, float]
     p: float
     p_holm: float
+    over_seeds: OverSeeds | None
     seeds: Sequence[SeedTest]
 
 
@@ -54,7 +65,7 @@ def paired_tests(
 ) -> list[PairedTest]:
     """Every two variants, or each less `against`. `variants`: by label and seed; those without a seed are left out.
 
-    Holm's correction is made twice: over the pairs, and over all tests of single seeds.
+    Holm's correction is made for each kind of test by itself: over the pairs, or over all tests of single seeds.
 
     Raises:
         ConfigError: evaluations are not of the same games.
@@ -66,9 +77,15 @@ def paired_tests(
         pairs = [(label, against) for label in having if label != against and against in having]
     tests = [_test(a, having[a], b, having[b]) for a, b in pairs]
     overall = holm([test.p for test in tests])
+    drawn = iter(holm([test.over_seeds.p for test in tests if test.over_seeds]))
     single = iter(holm([one.p for test in tests for one in test.seeds]))
     return [
-        replace(test, p_holm=p, seeds=[replace(one, p_holm=next(single)) for one in test.seeds])
+        replace(
+            test,
+            p_holm=p,
+            over_seeds=test.over_seeds and replace(test.over_seeds, p_holm=next(drawn)),
+            seeds=[replace(one, p_holm=next(single)) for one in test.seeds],
+        )
         for test, p in zip(tests, overall, strict=True)
     ]
 
@@ -86,8 +103,18 @@ def _test(a: str, of_a: Mapping[int, Games], b: str, of_b: Mapping[int, Games]) 
         interval=paired_bootstrap(left, right),
         p=p,
         p_holm=p,
+        over_seeds=_over_seeds(of_a, of_b),
         seeds=[_seed_test(seed, of_a[seed], of_b[seed]) for seed in sorted(set(of_a) & set(of_b))],
     )
+
+
+def _over_seeds(of_a: Mapping[int, Games], of_b: Mapping[int, Games]) -> OverSeeds | None:
+    left, right = ([statistics.fmean(g.mean for g in games.values()) for games in of.values()] for of in (of_a, of_b))
+    found = welch(left, right)
+    if found is None:
+        return None
+    interval, p = found
+    return OverSeeds(interval=(interval.low, interval.high), p=p, p_holm=p)
 
 
 def _seed_test(seed: int, of_a: Games, of_b: Games) -> SeedTest:

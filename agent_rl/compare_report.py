@@ -113,7 +113,7 @@ def _on_curves() -> str:
     return (
         f"Success in training is of the episodes of a rollout step, as a running mean over {WINDOW} rollout steps (a "
         "step and those before it). Held-out success is of the evaluations during training, of the final one, and of "
-        "those made afterwards with `agent-rl evaluate` (step 0: of the warm start). A "
+        "those made afterwards with `agent-rl evaluate` (step 0: of the policy that training began with). A "
         "thick line is the interquartile mean over seeds and ends where the shortest of its runs ends; a thin line is "
         "a seed and ends where that run ends. The band is the 95 % bootstrap interval over seeds; with fewer than "
         f"{SEEDS_FOR_INTERVAL} seeds it is their range, and the line is their mean."
@@ -156,8 +156,10 @@ def _on_numbers(comparison: Comparison) -> str:
             "of the pair less the second), its bootstrap interval by game, "
             "and p by permuting the sign of each game's difference, corrected by Holm over the pairs. Seed by seed: "
             "McNemar's exact test, where a game is won if more than half of its repeats are, corrected by Holm over "
-            "all tests of the table; each split by itself. All of them take the trained policies as they are: a small "
-            "p says that these policies differ, and the differences seed by seed say whether the setting makes it."
+            "all tests of the table; each split by itself. These take the trained policies as they are: a small "
+            "p says that these policies differ. Whether the setting makes it, and other seeds would show the same on "
+            "these games, is for the interval and p *over seeds*: Welch's t test of the seeds' mean successes, each "
+            "side's by itself, with Holm over the pairs. With three seeds a side it sees large differences only."
         )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -112,10 +112,13 @@ def pairs_table(comparison: Comparison, split: str) -> Grid:
             f"{points(test.interval[0])} to {points(test.interval[1])}",
             p_value(test.p),
             p_value(test.p_holm),
+            f"{points(test.over_seeds.interval[0])} to {points(test.over_seeds.interval[1])}" if test.over_seeds else "",
+            p_value(test.over_seeds.p_holm) if test.over_seeds else "",
         )
         for test in comparison.tests.get(split, ())
     ]
-    heads = ("pair", "games", "points", "95 % interval by game", "p", f"p, Holm over {len(rows)}")
+    corrected = f"p, Holm over {len(rows)}"
+    heads = ("pair", "games", "points", "95 % interval by game", "p", corrected, "95 % over seeds", corrected)
     return Grid(title=f"Paired over all seeds, {split}", heads=heads, rows=rows)
 
 

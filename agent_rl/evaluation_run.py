@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,19 @@ def run_evaluation(
     _write(report, subject, outputs or Outputs())
     say(f"every game: {path}")
     return report
+
+
+def set_aside_after(run_folder: Path, step: int) -> None:
+    """Rename the reports on checkpoints of a run after `step`, as these will be made anew and be other policies.
+
+    The episodes need no new name: their folders are by the weights.
+    """
+    for report in sorted((run_folder / FOLDER).glob("step-*.json")):
+        named = re.match(r"step-(\d+)-", report.name)
+        if named and int(named[1]) > step:
+            aside = next(to for n in count(1) if not (to := report.with_name(f"{report.name}.before-{n}")).exists())
+            report.rename(aside)
+            say(f"rollout step {int(named[1])} will be made anew; what was evaluated there is kept as {aside}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,4 +40,5 @@ def _small_files(run: Path) -> set[Path]:
 
 
 def _evaluations_of(run: Run) -> set[Path]:
-    return {evaluation.path for evaluation in run.evaluations.values()}
+    """Those of its own: that of the start of a sweep is kept with the start."""
+    return {one.path for one in run.evaluations.values() if one.path.is_relative_to(run.path)}

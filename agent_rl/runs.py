@@ -97,7 +97,8 @@ class Run:
     the parent's where two have the same.
 
     `evaluations` by rollout step: those in training; in their place those that `agent-rl evaluate` made of checkpoints,
-    and of the warm start as step 0; and `evaluations/final.json` in the place of the last step's.
+    and of the warm start as step 0 (of a sweep's run, that of the sweep's start); and `evaluations/final.json` in the
+    place of the last step's.
     """
 
     path: Path
@@ -152,15 +153,17 @@ def find_runs(paths: Sequence[Path]) -> Found:
         found = [read_run(child, notes) for child in children if is_run(child) and _has_begun(child)]
         if not found:
             raise ConfigError(_nothing_there(path))
+        start = path / "start" / "evaluations" / "final.json"
+        if start.is_file():
+            began = read_evaluation(start, step=0)
+            starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = began
+            found = [replace(run, evaluations={0: began, **run.evaluations}) for run in found]
         runs += found
         notes += [
             f"{child}: no rollout step yet; left out"
             for child in children
             if child.name != "start" and (is_run(child) or (child / "config.yaml").is_file()) and not _has_begun(child)
         ]
-        start = path / "start" / "evaluations" / "final.json"
-        if start.is_file():
-            starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = read_evaluation(start)
     return Found(runs=tuple(_with_own_names(runs)), starts=starts, notes=tuple(notes))
 
 

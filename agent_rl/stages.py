@@ -20,7 +20,7 @@ from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, progress, say
 from agent_rl.evaluation import EvaluationReport
-from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, tasks_by_split
+from agent_rl.evaluation_run import Outputs, Subject, run_evaluation, set_aside_after, tasks_by_split
 from agent_rl.evaluation_tables import policy_name
 from agent_rl.fingerprint import fingerprint
 from agent_rl.model import init_model, load_policy, save_policy, train_tokenizer
@@ -185,7 +185,8 @@ def sft_in(config: Config, session: Session, run: RunFolder) -> Path:
 def train(config: Config, *, resume: bool = False, then: Callable[[Session, str], None] | None = None) -> Path:
     """The reinforcement run, fresh or resumed; returns its newest checkpoint.
 
-    `then` gets the session, whose engine serves the trained policy, and the path of that policy.
+    `then` gets the session, whose engine serves the trained policy, and the path of that policy; it is left to it to
+    evaluate the last rollout step.
     """
     folder = Path(config.run_folder) / "train"
     checkpoint = checkpoint_to_resume(folder) if resume else None
@@ -193,8 +194,9 @@ def train(config: Config, *, resume: bool = False, then: Callable[[Session, str]
     say(f"training {source} with {config.learner.objective}")
     with Session(config, source, train=True, resume=resume) as session:
         loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
+        set_aside_after(folder.parent, loop.step)
         try:
-            loop.train()
+            loop.train(evaluate_last=then is None)
         finally:
             loop.close()
         newest = checkpoint_to_resume(folder)

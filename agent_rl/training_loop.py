@@ -69,8 +69,11 @@ class TrainingLoop:
             self._restore(checkpoint)
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
 
-    def train(self) -> None:
-        """Run the remaining rollout steps, with checkpoints and evaluations on the way."""
+    def train(self, *, evaluate_last: bool = True) -> None:
+        """Run the remaining rollout steps, with checkpoints and evaluations on the way.
+
+        Without `evaluate_last` there is none after the last step, for a caller that evaluates what comes out.
+        """
         settings = self.config.train
         rows = StepRows(COLUMNS)
         while self.step < settings.rollout_steps:
@@ -91,7 +94,7 @@ class TrainingLoop:
             rows.row(f"step {self.step}/{settings.rollout_steps}", metrics)
             if self._due(settings.checkpoint_every) or self.step == settings.rollout_steps:
                 self.save()
-            if self._due(settings.eval_every):
+            if self._due(settings.eval_every) and (evaluate_last or self.step < settings.rollout_steps):
                 self.evaluate()
 
     def close(self) -> None:

@@ -63,6 +63,25 @@ def test_only_common_seeds_are_tested_one_by_one() -> None:
     assert test.difference == pytest.approx(1.0 - 0.25)
 
 
+def test_over_seeds_by_hand() -> None:
+    # Mean successes 3/4 and 1/4 against 1/4 and 1/4: a difference of 1/4; only the first side spreads, by 1/2, so its
+    # error is 1/2 / 2 with one degree of freedom (the t of Cauchy, whose p at t = 1 is 1/2 and whose 97.5 % is 12.706).
+    a = {0: games("1 1 1 0"), 1: games("1 0 0 0")}
+    b = {2: games("1 0 0 0"), 3: games("0 1 0 0")}
+    (test,) = paired_tests("s", {"a": a, "b": b})
+    assert test.over_seeds is not None
+    assert (test.over_seeds.p, test.over_seeds.p_holm) == (pytest.approx(1 / 2), test.over_seeds.p)
+    assert test.over_seeds.interval == pytest.approx((1 / 4 - 12.706 / 4, 1 / 4 + 12.706 / 4), abs=1e-3)
+
+
+def test_one_seed_says_nothing_of_seeds_and_is_not_counted() -> None:
+    two = {0: games("1 1 1 0"), 1: games("1 0 0 0")}
+    tests = paired_tests("s", {"a": two, "b": {0: games("0 0 0 0")}, "c": {0: games("0 0 0 0"), 1: games("1 0 0 0")}})
+    assert [test.over_seeds is None for test in tests] == [True, False, True]
+    assert tests[1].over_seeds is not None
+    assert tests[1].over_seeds.p_holm == tests[1].over_seeds.p
+
+
 def test_every_two_variants_with_holm() -> None:
     variants = {
         "a": {0: games("1 1 1 1 1 1 1 0")},

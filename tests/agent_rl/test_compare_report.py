@@ -66,6 +66,7 @@ def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> Non
         "train/evaluations/step-000004.json",
         "train/metrics.jsonl",
     ]
+    assert [str(file.relative_to(kept)) for file in kept.glob("start/**/*.json")] == ["start/evaluations/final.json"]
     assert compare_folders([kept]) == kept
     for name in ("comparison.md", "comparison.json"):
         assert (kept / name).read_text() == (sweep / name).read_text()
@@ -91,7 +92,10 @@ def test_the_page(sweep: Path) -> None:
     (pair,) = rows_of(page, "Paired over all seeds, valid_seen")
     # Differences by game: 1 (six times), 1/2, -1/2, in all 6. Of 2^8 choices of signs, 7 is reached by one, 6 by two.
     assert pair[:3] == ["gmpo - grpo", "8", "+75.0"]
-    assert pair[4:] == [f"{2 * 3 / 256:.3f}"] * 2
+    assert pair[4:6] == [f"{2 * 3 / 256:.3f}"] * 2
+    # Over seeds: both sides spread by 12.5 points, so the difference has an error of 12.5 / sqrt(2) and 2 degrees of
+    # freedom, for which Student's t is 4.303: 75.0 +- 38.0. Its p for t = 8.49 is then 1 - t / sqrt(t^2 + 2).
+    assert pair[6:] == ["+37.0 to +113.0", "0.014"]
     first, second = rows_of(page, "Paired seed by seed, valid_seen")
     assert first == ["gmpo - grpo", "0", "+62.5", "6", "1", "0.125", "0.125"]
     assert second == ["gmpo - grpo", "1", "+87.5", "7", "0", "0.016", "0.031"]
@@ -111,6 +115,7 @@ def test_the_numbers(sweep: Path) -> None:
     assert grpo["runs"][1]["steps"] == 5
     assert values["tests"]["valid_seen"][0]["difference"] == 0.75
     assert values["starts"]["start"]["valid_seen"]["all"]["success"] == 0.125
+    assert gmpo["held_out"]["valid_seen"]["seeds"] == {"0": {"0": 0.125, "8": 0.75}, "1": {"0": 0.125, "8": 0.875}}
     assert values["references"][0]["name"] == "grpo-1.5b"
 
 

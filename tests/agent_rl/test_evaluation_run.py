@@ -11,7 +11,14 @@ import pytest
 from agent_rl.config import Config, ConfigError, EvaluationSettings
 from agent_rl.evaluation import EvaluationReport, read_report
 from agent_rl.evaluation_folder import digest, opened
-from agent_rl.evaluation_run import Outputs, Subject, repeat_seed, run_evaluation, tasks_by_split
+from agent_rl.evaluation_run import (
+    Outputs,
+    Subject,
+    repeat_seed,
+    run_evaluation,
+    set_aside_after,
+    tasks_by_split,
+)
 from agent_rl.run_folder import load_trajectories, write_trajectories
 from envs import Task, make_env
 from rollouts import StopReason
@@ -314,3 +321,23 @@ def test_an_unfinished_rewrite_leaves_the_file_alone(tmp_path: Path) -> None:
     play = Chance()
     run(config(tmp_path), play)
     assert play.calls == []
+
+
+def test_reports_on_checkpoints_that_are_made_anew_are_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evaluations"
+    folder.mkdir()
+    names = ["final.json", "sft-v-aa.json", "step-000020-v-aa.json", "step-000040-v-aa.json"]
+    for name in (*names, "step-000040-v-aa.json.before-1"):
+        (folder / name).write_text(name)
+    set_aside_after(tmp_path, 20)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *names[:3],
+        "step-000040-v-aa.json.before-1",
+        "step-000040-v-aa.json.before-2",
+    ]
+    assert "rollout step 40 will be made anew" in capsys.readouterr().out
+    set_aside_after(tmp_path, 0)
+    assert sorted(path.name for path in folder.glob("*.json")) == names[:2]
+    set_aside_after(tmp_path / "new", 0)

@@ -16,6 +16,7 @@ from agent_rl.statistics import (
     mcnemar,
     paired_bootstrap,
     paired_permutation,
+    welch,
     wilson_interval,
 )
 
@@ -209,6 +210,23 @@ def test_permutation_of_too_little() -> None:
     assert paired_permutation([[1], [1]], [[0], [1]]) == 1.0
     with pytest.raises(ValueError, match="1 games against 2"):
         paired_permutation([[1]], [[1], [0]])
+
+
+def test_welch_by_hand() -> None:
+    # Means 3 and 6; variances 1 and 4 of three: the error is sqrt(5 / 3), t = -2.324. Welch and Satterthwaite's degrees
+    # of freedom: (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 50/17. The t of so many degrees whose tail is 2.5 %: 3.219.
+    found = welch([2, 3, 4], [4, 6, 8])
+    assert found is not None
+    interval, p = found
+    error, freedom = math.sqrt(5 / 3), 50 / 17
+    assert p == pytest.approx(2 * stats.t.sf(3 / error, freedom))
+    assert (interval.low, interval.high) == pytest.approx((-3 - 3.219 * error, -3 + 3.219 * error), abs=2e-3)
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0], [1.0, 2.0]), ([], [1.0, 2.0]), ([0.5, 0.5], [0.7, 0.7])])
+def test_welch_of_too_little(a: list[float], b: list[float]) -> None:
+    assert welch(a, b) is None
+    assert welch(b, a) is None
 
 
 def test_holm_by_hand() -> None:

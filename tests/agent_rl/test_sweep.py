@@ -483,7 +483,7 @@ workers: {count: 1, envs_per_worker: 8}
 serving: {kv_cache_gib: 0.1, max_concurrent: 8}
 sft: {episodes: 8, epochs: 1, batch_episodes: 4}
 learner: {optimizer_steps: 2, learning_rate: 1.0e-3, threads: 1}
-train: {rollout_steps: 8, tasks_per_step: 2, num_generations: 4, checkpoint_every: 1}
+train: {rollout_steps: 8, tasks_per_step: 2, num_generations: 4, checkpoint_every: 1, eval_every: 4}
 evaluation: {split: valid, tasks: 4}
 """
 
@@ -520,6 +520,8 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
         for folder in (first, second, tmp_path / "sweep/start")
     ]
     assert games[0] == games[1] == games[2]
+    for folder in (first, second):  # the last rollout step is evaluated once, and that is the final evaluation
+        assert [file.name for file in (folder / "train/evaluations").iterdir()] == ["step-000004.json"]
     compared = json.loads((tmp_path / "sweep/comparison.json").read_text())
     assert [variant["label"] for variant in compared["variants"]] == ["gmpo", "grpo"]
 

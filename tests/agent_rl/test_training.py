@@ -149,6 +149,8 @@ def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
     """After `--resume`, with the metrics that the killed run had left and what the resumed one printed."""
     assert killed.wait_until_gone(60), f"a killed run left its workers behind: {killed.working()}"
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
+    (killed.folder / "run/evaluations").mkdir()
+    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text("of weights that are gone")
     return killed, before, killed.run("train", "--resume")
 
 
@@ -168,6 +170,8 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     assert after[2]["time/seconds"] != before[2]["time/seconds"], "the lost step was not done again"
     checkpoints = sorted(path.name for path in (place.folder / "run/train/checkpoints").iterdir())
     assert checkpoints == ["step-000004", "step-000006"]
+    (report,) = (place.folder / "run/evaluations").glob("*-aa.json*")
+    assert report.name == "step-000004-valid_seen-t0.4-aa.json.before-1"
 
 
 def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
