@@ -109,10 +109,10 @@ def pairs_table(comparison: Comparison, split: str) -> Grid:
             f"{test.a} - {test.b}",
             str(test.games),
             points(test.difference),
-            f"{points(test.interval[0])} to {points(test.interval[1])}",
+            _points_span(test.interval),
             p_value(test.p),
             p_value(test.p_holm),
-            f"{points(test.over_seeds.interval[0])} to {points(test.over_seeds.interval[1])}" if test.over_seeds else "",
+            _points_span(test.over_seeds.interval) if test.over_seeds else "",
             p_value(test.over_seeds.p_holm) if test.over_seeds else "",
         )
         for test in comparison.tests.get(split, ())
@@ -170,6 +170,10 @@ def percent(value: float) -> str:
 
 def points(value: float) -> str:
     return f"{100 * value:+.1f}"
+
+
+def _points_span(interval: tuple[float, float]) -> str:
+    return f"{points(interval[0])} to {points(interval[1])}"
 
 
 def p_value(p: float) -> str:
