@@ -3,6 +3,8 @@
 A pure function of `Run`s, the same every time; `compare_report` and `compare_figures` show it.
 """
 
+import itertools
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +53,9 @@ class FamilyScore:
 @dataclass(frozen=True, kw_only=True)
 class Phases:
     """A metric's mean over all rollout steps, over the first quarter and over the last; `change` is the last less the
-    first, `deviation` the standard deviation over the rollout steps."""
+    first. `deviation` is from step to step: the root mean square of the differences between a rollout step and the
+    next, over the square root of 2. It is the standard deviation of what is independent from step to step, whatever the
+    metric does slowly, as with a falling learning rate (von Neumann's mean square successive difference, 1941)."""
 
     whole: Spread
     first: Spread
@@ -267,7 +271,12 @@ def _phases(runs: Sequence[Run], value: Callable[[Line], float]) -> Phases:
         values = [value(line) for line in run.metrics]
         quarter = max(1, len(values) // 4)
         first, last = statistics.fmean(values[:quarter]), statistics.fmean(values[-quarter:])
-        numbers = (statistics.fmean(values), first, last, last - first, statistics.pstdev(values))
+        numbers = (statistics.fmean(values), first, last, last - first, _from_step_to_step(values))
         for of_seeds, number in zip(found.values(), numbers, strict=True):
             of_seeds[run.config.seed] = number
     return Phases(**{name: spread(of_seeds) for name, of_seeds in found.items()})
+
+
+def _from_step_to_step(values: Sequence[float]) -> float:
+    squares = [(after - before) ** 2 / 2 for before, after in itertools.pairwise(values)]
+    return math.sqrt(statistics.fmean(squares)) if squares else 0.0

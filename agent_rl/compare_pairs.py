@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent_rl.config import ConfigError
-from agent_rl.runs import Game
+from agent_rl.run_evaluations import Game
 from agent_rl.statistics import holm, mcnemar, paired_bootstrap, paired_permutation, welch
 
 Games = Mapping[str, Game]

@@ -116,7 +116,7 @@ def _on_curves() -> str:
         "those made afterwards with `agent-rl evaluate` (step 0: of the policy that training began with). A "
         "thick line is the interquartile mean over seeds and ends where the shortest of its runs ends; a thin line is "
         "a seed and ends where that run ends. The band is the 95 % bootstrap interval over seeds; with fewer than "
-        f"{SEEDS_FOR_INTERVAL} seeds it is their range, and the line is their mean."
+        f"{SEEDS_FOR_INTERVAL} seeds it is their range."
     )
 
 
@@ -127,7 +127,8 @@ def _on_mechanism(comparison: Comparison) -> str:
         "step: quantiles of the ratio pi_new / pi_old and the root mean square of its logarithm; the share of tokens "
         "whose gradient the clip removed, by the sign of their advantage; the gradient norm before it is cut; the "
         "entropy in nats a token; the mismatch, the mean of |learner's - sampler's log-prob| in nats. *Deviation* "
-        "is the standard deviation of a metric over the rollout steps of a run: small is steady. *Change* is "
+        "is that from a rollout step to the next (the root mean square of the differences over the square root of 2), "
+        "so that a slow change, as with the learning rate, is not in it: small is steady. *Change* is "
         "the mean over the last quarter of the rollout steps less that over the first: of the entropy, what was lost. "
         "A tight range of ratios may also come from small steps, and a high entropy from a policy that breaks up: look "
         f"at both beside success. Clip fractions are those of each variant's own bounds ({clips}), so they compare "
@@ -144,8 +145,7 @@ def _on_numbers(comparison: Comparison) -> str:
         "interval is a bootstrap that resamples games (percentile, 10,000 resamples), and Wilson's where each game was "
         "played once. It takes the policies as they are: what another seed would do is in the table over seeds.",
         "Over seeds: the interquartile mean (IQM, as in rliable), which is the plain mean of fewer than four seeds, "
-        "and its bootstrap interval, which for three seeds is their range. With fewer than "
-        f"{SEEDS_FOR_INTERVAL} seeds: the mean and the range.",
+        f"and its bootstrap interval; with fewer than {SEEDS_FOR_INTERVAL} seeds, the range.",
         f"Success at the end of training is the mean over the last {RECENT} rollout steps.",
         "Minutes and tokens are of the rollout steps: start, checkpoints and evaluations are not among them; tokens "
         "are all tokens of the episodes that train.",

@@ -8,8 +8,8 @@ from agent_rl.statistics import bootstrap_iqm_curve, interquartile_mean
 
 WINDOW = 5
 """Curves of training are running means over so many rollout steps: a step and those before it."""
-SEEDS_FOR_INTERVAL = 3
-"""With fewer seeds there is no interval, and their range is given."""
+SEEDS_FOR_INTERVAL = 5
+"""With fewer seeds there is no interval, and their range is given: the bootstrap of three is their range, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

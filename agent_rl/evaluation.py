@@ -5,6 +5,7 @@ There is no best of several: every repeat that says something about the policy c
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -177,9 +178,12 @@ class EvaluationReport:
         return {"version": VERSION, **asdict(self)}
 
     def write(self, path: str | Path) -> None:
+        """Write the JSON, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.record(), indent=2) + "\n")
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.write_text(json.dumps(self.record(), indent=2) + "\n")
+        os.replace(unfinished, path)
 
 
 def summarize(episodes: Mapping[str, Repeats], setting: Mapping[str, Any]) -> EvaluationReport:

@@ -4,9 +4,10 @@ An episode is on disk as soon as it has ended (`evaluation_folder`). The same co
 more repeats go on in the same folder. Each repeat has its own seed; the first has the config's.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -144,16 +145,26 @@ def run_evaluation(
 
 
 def set_aside_after(run_folder: Path, step: int) -> None:
-    """Rename the reports on checkpoints of a run after `step`, as these will be made anew and be other policies.
+    """Rename the reports on rollout steps of a run after `step`, as these will be made anew and be other policies.
 
     The episodes need no new name: their folders are by the weights.
     """
-    for report in sorted((run_folder / FOLDER).glob("step-*.json")):
-        named = re.match(r"step-(\d+)-", report.name)
-        if named and int(named[1]) > step:
+    there = [*(run_folder / FOLDER).glob("*.json"), *(run_folder / "train" / FOLDER).glob("*.json")]
+    for report in sorted(there):
+        if (of := _rollout_step(report)) is not None and of > step:
             aside = next(to for n in count(1) if not (to := report.with_name(f"{report.name}.before-{n}")).exists())
             report.rename(aside)
-            say(f"rollout step {int(named[1])} will be made anew; what was evaluated there is kept as {aside}")
+            say(f"rollout step {of} will be made anew; what was evaluated there is kept as {aside}")
+
+
+def _rollout_step(report: Path) -> int | None:
+    """The rollout step that a report is on, by its name, or by the checkpoint that a final one names."""
+    where = report.name
+    if report.name == "final.json":
+        with suppress(ValueError, KeyError):  # of a damaged one, whoever reads it will say so
+            where = str(json.loads(report.read_text())["setting"]["model"])
+    named = re.search(r"(?:^|/)step-(\d+)(?=[-./]|$)", where)
+    return int(named[1]) if named else None
 
 
 @dataclass(frozen=True, kw_only=True)

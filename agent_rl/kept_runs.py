@@ -13,8 +13,14 @@ def keep(folder: Path, found: Found) -> int:
     Returns the bytes that were copied. `agent-rl compare FOLDER` reads them as it reads the runs.
 
     Raises:
-        ConfigError: a copy is there already; nothing has been copied then.
+        ConfigError: a copy is there already, or these are runs of several sweeps; nothing has been copied then.
     """
+    names = [*(run.name for run in found.runs), *found.starts]
+    if len(found.starts) > 1 or any("/" in name for name in names):
+        raise ConfigError(
+            f"--keep {folder}: these are runs of several sweeps, which one folder could not tell apart; keep them one "
+            "by one (agent-rl compare SWEEP --keep FOLDER), and compare the copies"
+        )
     copies = {folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run)) for run in found.runs}
     for label, evaluation in found.starts.items():
         source = evaluation.path.parents[1]
@@ -41,4 +47,5 @@ def _small_files(run: Path) -> set[Path]:
 
 def _evaluations_of(run: Run) -> set[Path]:
     """Those of its own: that of the start of a sweep is kept with the start."""
-    return {one.path for one in run.evaluations.values() if one.path.is_relative_to(run.path)}
+    files = {file for one in run.evaluations.values() for file in (one.path, *one.others)}
+    return {file for file in files if file.is_relative_to(run.path)}

@@ -9,16 +9,13 @@ Nothing is written, and nothing is repaired in silence: what was left out is tol
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from agent_rl.config import Config, ConfigError, load_config
-from agent_rl.evaluation import VERSION
+from agent_rl.run_evaluations import FINAL, Evaluation, evaluations_of, read_evaluation
 
 NEEDED = (
     "rollout/success",
@@ -53,52 +50,12 @@ HOW_NOT_WHAT = (
 """Keys that say how a run is computed, and what is computed only as far as sums of floats depend on their order."""
 
 
-_IN_TRAINING = re.compile(r"step-\d+\.json")
-_AFTERWARDS = re.compile(r"(?:sft|step-(?P<step>\d+))-.+\.json")
-"""The reports of `agent-rl evaluate` in a run's `evaluations`, by the name of the policy."""
-
-
-class Game(BaseModel, frozen=True):
-    """One game of an evaluation: the outcomes of its repeats, in their order."""
-
-    id: str
-    family: str
-    success: tuple[bool, ...]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.success) / len(self.success)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One evaluation of one policy, from the file `path`; `step` is the rollout step after which it was made, if any.
-
-    `splits` has the games of each split by id; a game of which no repeat could be scored is not among them.
-    """
-
-    path: Path
-    step: int | None
-    setting: Mapping[str, Any]
-    splits: Mapping[str, Mapping[str, Game]]
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def episodes(self) -> int:
-        return sum(len(game.success) for games in self.splits.values() for game in games.values())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is its folder's, with
     the parent's where two have the same.
 
-    `evaluations` by rollout step: those in training; in their place those that `agent-rl evaluate` made of checkpoints,
-    and of the warm start as step 0 (of a sweep's run, that of the sweep's start); and `evaluations/final.json` in the
-    place of the last step's.
+    `evaluations` by rollout step (`agent_rl.run_evaluations`); step 0 is the warm start, or the start of a sweep.
     """
 
     path: Path
@@ -153,7 +110,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
         found = [read_run(child, notes) for child in children if is_run(child) and _has_begun(child)]
         if not found:
             raise ConfigError(_nothing_there(path))
-        start = path / "start" / "evaluations" / "final.json"
+        start = path / "start" / "evaluations" / FINAL
         if start.is_file():
             began = read_evaluation(start, step=0)
             starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = began
@@ -182,49 +139,9 @@ def read_run(path: Path, notes: list[str]) -> Run:
     metrics = _read_metrics(inner / "metrics.jsonl", notes)
     if not metrics:
         raise ConfigError(f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out")
-    files = sorted(file for file in (inner / "evaluations").glob("step-*.json") if _IN_TRAINING.fullmatch(file.name))
-    evaluations = [read_evaluation(file) for file in files]
-    # Those of later steps are of a run that was resumed before them: they will be made again.
-    by_step = {e.step: e for e in evaluations if e.step is not None and e.step <= len(metrics)}
-    for step, evaluation in _played_afterwards(path, notes).items():
-        if step <= len(metrics):
-            by_step[step] = evaluation
-    final = path / "evaluations" / "final.json"
-    if final.is_file():
-        by_step[len(metrics)] = read_evaluation(final, step=len(metrics))
     config = _read_config(inner / "config.yaml")
-    return Run(path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=by_step)
-
-
-def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
-    """Read an evaluation's JSON. `step` where it is known; else its setting or its name says it.
-
-    Raises:
-        ConfigError: it is not whole, of another version, or lists a game twice.
-    """
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(
-            f"{path}: not whole JSON ({error}); if it is still being written, wait; or delete it"
-        ) from error
-    version = values.get("version") if isinstance(values, dict) else None
-    if version != VERSION:
-        raise ConfigError(
-            f"{path}: version: {version}; this reads {VERSION}; evaluate again with `agent-rl evaluate "
-            f"CONFIG --json {path}`, or move the file away to compare the rest"
-        )
-    try:
-        report = _Report.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}; no evaluation of this version; evaluate again") from error
-    if step is None:
-        named = re.fullmatch(r"step-(\d+)", path.stem)
-        step = int(named[1]) if named else report.setting.get("rollout_step")
-    splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
-    return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
+    evaluations = evaluations_of(path, inner, config, len(metrics), notes)
+    return Run(path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=evaluations)
 
 
 def flat_values(config: Config) -> dict[str, Any]:
@@ -232,45 +149,11 @@ def flat_values(config: Config) -> dict[str, Any]:
     return dict(_leaves("", config.model_dump(mode="json")))
 
 
-class _Split(BaseModel):
-    games: tuple[Game, ...]
-
-
-class _Report(BaseModel):
-    setting: dict[str, Any]
-    splits: dict[str, _Split]
-
-
-def _played_afterwards(run: Path, notes: list[str]) -> dict[int, Evaluation]:
-    """What `agent-rl evaluate` made of a run's policies, by rollout step: of several, the one of most episodes."""
-    found: dict[int, list[Evaluation]] = {}
-    for file in sorted((run / "evaluations").glob("*.json")):
-        if named := _AFTERWARDS.fullmatch(file.name):
-            step = int(named["step"] or 0)
-            found.setdefault(step, []).append(read_evaluation(file, step=step))
-    for several in found.values():
-        several.sort(key=lambda evaluation: -evaluation.episodes)
-        if several[1:]:
-            others = ", ".join(evaluation.name for evaluation in several[1:])
-            notes.append(f"{several[0].path}: of the evaluations of its policy the one of most episodes; not: {others}")
-    return {step: several[0] for step, several in found.items()}
-
-
 def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:
     names = [run.name for run in runs]
     for run in runs:
         parent = run.path.resolve().parent.name
         yield run if names.count(run.name) == 1 else replace(run, name=f"{parent}/{run.name}")
-
-
-def _by_id(path: Path, split: str, games: Sequence[Game]) -> dict[str, Game]:
-    found: dict[str, Game] = {}
-    for game in games:
-        if game.id in found:
-            raise ConfigError(f"{path}: splits.{split}: game {game.id!r} is there twice; evaluate again")
-        if game.success:
-            found[game.id] = game
-    return found
 
 
 def _read_config(path: Path) -> Config:

@@ -7,7 +7,6 @@ It ends with the process PID, however that one ends.
 
 import argparse
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -30,9 +29,7 @@ def make_start(config: Config) -> None:
 
 def evaluate(config: Config) -> None:
     """The final evaluation of the newest policy there; what an earlier attempt has played is not played again."""
-    report = report_in(Path(config.run_folder))
-    stages.evaluate(config, json=_unfinished(report))
-    os.replace(_unfinished(report), report)
+    stages.evaluate(config, json=report_in(Path(config.run_folder)))
 
 
 def train(config: Config, *, resume: bool) -> None:
@@ -59,8 +56,7 @@ def evaluate_in(session: Session, source: str) -> None:
     config = session.config
     subject, tasks = stages.under_evaluation(config, source)
     report = report_in(Path(config.run_folder))
-    run_evaluation(config, subject, tasks, session.play_once, outputs=Outputs(json=_unfinished(report)))
-    os.replace(_unfinished(report), report)
+    run_evaluation(config, subject, tasks, session.play_once, outputs=Outputs(json=report))
 
 
 def main() -> None:
@@ -85,11 +81,6 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-
-
-def _unfinished(report: Path) -> Path:
-    """Where a report is written, so that it appears under its name whole or not at all."""
-    return report.with_name(f"{report.name}.unfinished")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,9 @@ class TrainingLoop:
         """
         settings = self.config.train
         rows = StepRows(COLUMNS)
+        last = settings.rollout_steps if evaluate_last else settings.rollout_steps - 1
+        if 0 < self.step <= last and self._due(settings.eval_every) and not self._report.is_file():
+            self.evaluate()  # a run that was killed while it evaluated: its checkpoint is of the same step
         while self.step < settings.rollout_steps:
             clock = [time.perf_counter()]
             groups = collect_groups(self.sampler, self.play, settings)
@@ -94,7 +97,7 @@ class TrainingLoop:
             rows.row(f"step {self.step}/{settings.rollout_steps}", metrics)
             if self._due(settings.checkpoint_every) or self.step == settings.rollout_steps:
                 self.save()
-            if self._due(settings.eval_every) and (evaluate_last or self.step < settings.rollout_steps):
+            if self._due(settings.eval_every) and self.step <= last:
                 self.evaluate()
 
     def close(self) -> None:
@@ -130,7 +133,7 @@ class TrainingLoop:
     def evaluate(self) -> None:
         """Evaluate the present policy; printed, and kept as JSON under `evaluations/`."""
         report, _ = self.session.evaluate(rollout_step=self.step)
-        report.write(self.run.path / "evaluations" / f"step-{self.step:06d}.json")
+        report.write(self._report)
         show(report, f"evaluation after rollout step {self.step}")
 
     def save(self) -> Path:
@@ -155,6 +158,11 @@ class TrainingLoop:
             f"{first.error or first.stop_reason.value}; all are in {self.run.path}/trajectories; `agent-rl envs check` "
             "may say more"
         )
+
+    @property
+    def _report(self) -> Path:
+        """Of the evaluation after the present step."""
+        return self.run.path / "evaluations" / f"step-{self.step:06d}.json"
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

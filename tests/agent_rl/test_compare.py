@@ -8,7 +8,8 @@ import pytest
 
 from agent_rl.compare import MECHANISM, OVERALL, compare, scores
 from agent_rl.config import Config, ConfigError
-from agent_rl.runs import NEEDED, Evaluation, Found, Game, Run
+from agent_rl.run_evaluations import Evaluation, Game
+from agent_rl.runs import NEEDED, Found, Run
 from agent_rl.statistics import bootstrap_by_game, wilson_interval
 
 
@@ -122,7 +123,7 @@ def phases(name: str, values: Sequence[float], key: str) -> list[float]:
 def test_phases_by_hand() -> None:
     # Quarters of 9 rollout steps are 2 long.
     values = [0.9, 0.7, 0.5, 0.5, 0.5, 0.5, 0.5, 0.3, 0.1]
-    deviation = math.sqrt((2 * 0.16 + 2 * 0.04) / 9)
+    deviation = math.sqrt(4 * 0.2**2 / 8 / 2)  # four of the eight differences are 0.2, the others 0
     assert phases("entropy", values, "entropy") == pytest.approx([0.5, 0.8, 0.2, -0.6, deviation])
     assert phases("grad_norm", [3.0], "grad_norm") == pytest.approx([3.0, 3.0, 3.0, 0.0, 0.0])
 

@@ -2,7 +2,7 @@ import pytest
 
 from agent_rl.compare_pairs import Games, paired_tests
 from agent_rl.config import ConfigError
-from agent_rl.runs import Game
+from agent_rl.run_evaluations import Game
 from agent_rl.statistics import paired_bootstrap
 
 

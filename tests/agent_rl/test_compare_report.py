@@ -1,6 +1,7 @@
 """From run folders to Markdown, JSON and pictures, by the command's own function."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from agent_rl import compare_figures
 from agent_rl.cli_compare import compare as compare_command
+from agent_rl.compare import compare
 from agent_rl.compare_report import compare_folders
 from agent_rl.compare_tables import Grid
 from agent_rl.config import Config, ConfigError, dump_config
-from agent_rl.runs import NEEDED
+from agent_rl.runs import NEEDED, find_runs
 
 FAMILY = "look_at_obj_in_light"
 
@@ -76,6 +79,14 @@ def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> Non
     assert not (sweep / "comparison.md").exists()
 
 
+def test_runs_of_several_sweeps_are_not_kept_in_one_folder(sweep: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "other/rloo-s0", "rloo", 0, won="11111100")
+    write_evaluation(tmp_path / "other/start/evaluations/final.json", "10000000")
+    with pytest.raises(ConfigError, match=r"--keep .*kept: these are runs of several sweeps, .*; keep them one by one"):
+        compare_folders([sweep, tmp_path / "other"], to=tmp_path / "to", kept=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_the_page(sweep: Path) -> None:
     assert compare_folders([sweep], references=["grpo-1.5b"]) == sweep
     page = (sweep / "comparison.md").read_text()
@@ -101,7 +112,7 @@ def test_the_page(sweep: Path) -> None:
     assert second == ["gmpo - grpo", "1", "+87.5", "7", "0", "0.016", "0.031"]
     entropy = next(row for row in rows_of(page, "The mechanism") if row[:2] == ["entropy", "gmpo"])
     same = "range {0} to {0}"
-    assert entropy[2:] == ["0.45", same.format("0.45"), "0.15", "0.75", "+0.6", same.format("+0.6"), "0.229"]
+    assert entropy[2:] == ["0.45", same.format("0.45"), "0.15", "0.75", "+0.6", same.format("+0.6"), "0.0707"]
     assert "(gmpo: log -0.4, +0.4; grpo: ratio -0.2, +0.2)" in page
     assert "arXiv 2505.10978" in page
 
@@ -144,6 +155,23 @@ def test_the_pictures_are_pictures(sweep: Path) -> None:
         height, width, _ = imread(sweep / name).shape
         assert width > 400 * panels
         assert height > 400
+
+
+def test_the_curves_are_those_of_the_variants(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[Sequence[Any]] = []
+    monkeypatch.setattr(compare_figures, "_finish", lambda figure, axes, path: drawn.append(axes))
+    compare_figures.draw_curves(compare(find_runs([sweep])), tmp_path / "curves.png")
+    ((training, held_out),) = drawn
+    lines = {line.get_label(): line.get_xydata().tolist() for line in held_out.get_lines()}
+    # All begin with the start, which wins one game of eight; only one of grpo's seeds came to its last step.
+    assert lines["gmpo"] == [[0, 12.5], [8, 81.25]]
+    assert lines["grpo"] == [[0, 12.5]]
+    thin = [line.get_xydata().tolist() for line in held_out.get_lines() if line.get_label().startswith("_")]
+    assert thin == [[[0, 12.5], [8, 75]], [[0, 12.5], [8, 87.5]], [[0, 12.5], [8, 12.5]], [[0, 12.5], [5, 0]]]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in training.get_lines()}
+    assert lines["gmpo"][:2] == [[1, pytest.approx(10)], [2, pytest.approx(15)]]
+    assert len(lines["gmpo"]) == 8
+    assert len(lines["grpo"]) == 5
 
 
 def test_nothing_is_written_where_something_is_wrong(sweep: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from agent_rl.compare_variants import differing, grouped, notes_on
 from agent_rl.config import Config, ConfigError
-from agent_rl.runs import HOW_NOT_WHAT, Evaluation, Run, flat_values
+from agent_rl.run_evaluations import Evaluation
+from agent_rl.runs import HOW_NOT_WHAT, Run, flat_values
 
 
 def run(name: str, seed: int = 0, *, steps: int = 2, setting: Mapping[str, Any] | None = None, **sections: Any) -> Run:
@@ -102,7 +103,7 @@ def test_notes_on_what_is_not_alike() -> None:
     assert notes_on(variants) == [
         "g1: unfinished: 1 of 2 rollout steps",
         "g1: no evaluation",
-        "fewer than 3 seeds: gmpo, grpo; over seeds, these have the mean and the range",
+        "fewer than 5 seeds: gmpo, grpo; over seeds, these have a range and no interval",
         "the variants have other seeds: gmpo: 0, 1; grpo: 0",
         "the final evaluations differ in temperature: 0.4, 1.0",
     ]
@@ -110,7 +111,7 @@ def test_notes_on_what_is_not_alike() -> None:
 
 def test_a_last_evaluation_before_the_end_is_noted() -> None:
     early = Evaluation(path=Path("step-000001.json"), step=1, setting={}, splits={})
-    runs = [run(f"a{seed}", seed, setting={}) for seed in range(3)]
-    late = Run(path=Path("a3"), name="a3", config=runs[0].config, metrics=({},) * 2, evaluations={1: early})
+    runs = [run(f"a{seed}", seed, setting={}) for seed in range(5)]
+    late = Run(path=Path("a5"), name="a5", config=runs[0].config, metrics=({},) * 2, evaluations={1: early})
     assert notes_on({"gmpo": runs}) == []
-    assert notes_on({"gmpo": [*runs, late]}) == ["a3: last evaluated after rollout step 1 of 2"]
+    assert notes_on({"gmpo": [*runs, late]}) == ["a5: last evaluated after rollout step 1 of 2"]

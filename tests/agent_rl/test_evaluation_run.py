@@ -341,3 +341,17 @@ def test_reports_on_checkpoints_that_are_made_anew_are_set_aside(
     set_aside_after(tmp_path, 0)
     assert sorted(path.name for path in folder.glob("*.json")) == names[:2]
     set_aside_after(tmp_path / "new", 0)
+
+
+def test_so_are_those_of_the_training_and_the_final_one(tmp_path: Path) -> None:
+    training, final = tmp_path / "train/evaluations", tmp_path / "evaluations/final.json"
+    for folder in (training, final.parent):
+        folder.mkdir(parents=True)
+    for step in (8, 16):
+        (training / f"step-{step:06d}.json").write_text("")
+    final.write_text(json.dumps({"setting": {"model": "runs/m/train/checkpoints/step-000024/model"}}))
+    set_aside_after(tmp_path, 24)
+    assert final.is_file(), "a run that is made longer keeps it"
+    set_aside_after(tmp_path, 8)
+    assert [path.name for path in sorted(training.iterdir())] == ["step-000008.json", "step-000016.json.before-1"]
+    assert [path.name for path in final.parent.iterdir()] == ["final.json.before-1"]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agent_rl.config import Config, ConfigError, dump_config
-from agent_rl.runs import NEEDED, find_runs, flat_values, is_run, read_evaluation, read_run
+from agent_rl.run_evaluations import read_evaluation
+from agent_rl.runs import NEEDED, find_runs, flat_values, is_run, read_run
 
 
 def write_run(
@@ -23,12 +24,21 @@ def write_run(
     return path
 
 
-def write_evaluation(path: Path, *, version: int = 2, games: dict[str, list[bool]] | None = None) -> Path:
-    """An evaluation of games by id on valid_seen; the family is the id's first letter."""
+def write_evaluation(
+    path: Path,
+    *,
+    version: int = 2,
+    games: dict[str, list[bool]] | None = None,
+    split: str = "valid_seen",
+    temperature: float = 0.4,
+    **setting: Any,
+) -> Path:
+    """An evaluation of games by id on a split; the family is the id's first letter."""
     outcomes = {"a1": [True], "b1": [False]} if games is None else games
     listed = [{"id": name, "family": name[0], "success": success, "turns": []} for name, success in outcomes.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    report = {"version": version, "setting": {"temperature": 0.4}, "splits": {"valid_seen": {"games": listed}}}
+    setting["temperature"] = temperature
+    report = {"version": version, "setting": setting, "splits": {split: {"games": listed}}}
     path.write_text(json.dumps(report))
     return path
 
@@ -89,7 +99,55 @@ def test_of_several_evaluations_of_a_policy_the_largest_counts(tmp_path: Path) -
     assert final is not None
     assert final.name == "step-000003-valid_seen-t0.4-bb.json"
     (note,) = notes
-    assert note.endswith("the one of most episodes; not: step-000003-valid_seen-t0.4-aa.json")
+    assert note.endswith(
+        "step-000003-valid_seen-t0.4-bb.json: on valid_seen this evaluation of its policy counts; "
+        "not: step-000003-valid_seen-t0.4-aa.json"
+    )
+
+
+def test_each_split_has_an_evaluation_of_its_own(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    final = write_evaluation(path / "evaluations/final.json", games={"a1": [True]})
+    name = "step-000003-valid_unseen-t0.4-aa.json"
+    unseen = write_evaluation(path / "evaluations" / name, games={"b1": [False] * 9}, split="valid_unseen")
+    notes: list[str] = []
+    run = read_run(path, notes)
+    assert run.final is not None
+    assert {split: list(games) for split, games in run.final.splits.items()} == {
+        "valid_seen": ["a1"],
+        "valid_unseen": ["b1"],
+    }
+    assert (run.final.path, run.final.others, notes) == (final, (unseen,), [])
+    # Another one on the split of the final evaluation does not take its place, and that is told.
+    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [False] * 9})
+    run = read_run(path, notes)
+    assert run.final is not None
+    assert run.final.splits["valid_seen"]["a1"].success == (True,)
+    (note,) = notes
+    assert note.endswith(
+        "final.json: on valid_seen this evaluation of its policy counts; not: step-000003-valid_seen-t0.4-bb.json"
+    )
+
+
+def test_an_evaluation_as_the_config_says_counts_before_a_larger_one(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    write_evaluation(path / "train/evaluations/step-000002.json", games={"a1": [True]})
+    hot = "step-000002-valid_seen-t1-aa.json"
+    write_evaluation(path / "evaluations" / hot, games={"a1": [False] * 3}, temperature=1.0)
+    notes: list[str] = []
+    assert read_run(path, notes).evaluations[2].name == "step-000002.json"
+    assert [note.rpartition("; not: ")[2] for note in notes] == [hot]
+    (path / "train/evaluations/step-000002.json").unlink()
+    notes.clear()
+    assert read_run(path, notes).evaluations[2].name == hot
+    (note,) = notes
+    assert note.endswith(f"{hot}: not played as the run's config says: temperature 1.0 and not 0.4")
+
+
+def test_the_final_evaluation_is_of_the_checkpoint_that_it_names(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    write_evaluation(path / "evaluations/final.json", model="runs/x/train/checkpoints/step-000002/model")
+    assert list(read_run(path, []).evaluations) == [2], "the run was made longer afterwards"
 
 
 def test_a_small_copy_is_a_run(tmp_path: Path) -> None:

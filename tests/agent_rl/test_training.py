@@ -38,7 +38,7 @@ sft: {{episodes: 6, noise: 0.0, epochs: 1, batch_episodes: 2, warmup_steps: 0}}
 learner: {{optimizer_steps: 2, learning_rate: {LEARNING_RATE}, warmup_steps: {WARMUP}, threads: 1}}
 train:
   {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE}, checkpoint_every: 2,
-    eval_every: 6}}
+    eval_every: 2}}
 """
 
 
@@ -151,6 +151,7 @@ def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
     (killed.folder / "run/evaluations").mkdir()
     (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text("of weights that are gone")
+    (killed.folder / "run/train/evaluations/step-000002.json").unlink()  # as if killed before it was made
     return killed, before, killed.run("train", "--resume")
 
 
@@ -170,6 +171,9 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     assert after[2]["time/seconds"] != before[2]["time/seconds"], "the lost step was not done again"
     checkpoints = sorted(path.name for path in (place.folder / "run/train/checkpoints").iterdir())
     assert checkpoints == ["step-000004", "step-000006"]
+    evaluated = sorted(path.name for path in (place.folder / "run/train/evaluations").iterdir())
+    assert evaluated == [f"step-{step:06d}.json" for step in (2, 4, 6)]
+    assert output.index("resumed from") < output.index("evaluation after rollout step 2") < output.index("step 3/6")
     (report,) = (place.folder / "run/evaluations").glob("*-aa.json*")
     assert report.name == "step-000004-valid_seen-t0.4-aa.json.before-1"
 
