@@ -46,7 +46,7 @@ class PairedTest:
     """Variant `a` less variant `b`, on the same games, a game's success being its mean over seeds and repeats.
 
     `interval`: paired bootstrap by game. `p`: permutation of each game's sign. `p_holm`: corrected for all pairs.
-    `over_seeds`: None with fewer than two seeds on a side.
+    `over_seeds`: None with fewer than two seeds on a side, or no spread on either.
     """
 
     a: str

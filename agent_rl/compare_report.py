@@ -138,9 +138,10 @@ def _on_mechanism(comparison: Comparison) -> str:
 
 def _on_numbers(comparison: Comparison) -> str:
     lines = [
-        "*Evaluated* says which evaluation counts, and after which rollout step it was made: `evaluations/final.json` "
-        "(final), or where there is none the last one that `agent-rl evaluate` made of a checkpoint (afterwards) or "
-        "that was made during training. It is never the best.",
+        "*Evaluated* says which evaluation counts, and after which rollout step it was made. It is that of the last "
+        "rollout step that has one, and never the best: `evaluations/final.json` (final), or one that `agent-rl "
+        "evaluate` made of the checkpoint (afterwards), or one that was made during training. Each split has its own; "
+        "one that was played as the run's config says goes before a larger one that was not.",
         "Success by family is the mean over games, where a game counts by its mean over seeds and repeats. Its "
         "interval is a bootstrap that resamples games (percentile, 10,000 resamples), and Wilson's where each game was "
         "played once. It takes the policies as they are: what another seed would do is in the table over seeds.",

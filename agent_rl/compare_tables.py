@@ -10,6 +10,7 @@ from rich.table import Table
 
 from agent_rl.compare import OVERALL, RECENT, Comparison, FamilyScore, RunSummary, Variant
 from agent_rl.compare_seeds import SEEDS_FOR_INTERVAL, Spread
+from agent_rl.evaluation import FINAL
 from agent_rl.published import Published
 
 MECHANISM_ROWS = {
@@ -193,7 +194,7 @@ def _steps(run: RunSummary) -> str:
 def _evaluation(run: RunSummary) -> str:
     if run.evaluation is None:
         return "none"
-    made = {"final.json": "final", f"step-{run.evaluated_after:06d}.json": "training"}
+    made = {FINAL: "final", f"step-{run.evaluated_after:06d}.json": "training"}
     return f"{made.get(run.evaluation, 'afterwards')}, {run.evaluated_after}"
 
 

@@ -125,7 +125,7 @@ def _notes_on_seeds(variants: Variants) -> list[str]:
     notes = []
     if few := [label for label, of in seeds.items() if len(of) < SEEDS_FOR_INTERVAL]:
         notes.append(
-            f"fewer than {SEEDS_FOR_INTERVAL} seeds: {', '.join(few)}; over seeds, these have a range and no interval"
+            f"fewer than {SEEDS_FOR_INTERVAL} seeds: {', '.join(few)}; success over seeds has a range and no interval"
         )
     if len({tuple(of) for of in seeds.values()}) > 1:
         each = "; ".join(f"{label}: {', '.join(map(str, of))}" for label, of in seeds.items())

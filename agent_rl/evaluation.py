@@ -6,6 +6,7 @@ There is no best of several: every repeat that says something about the policy c
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from rollouts.scripted_episode import NO_POLICY
 
 VERSION = 2
 """Of the JSON. Raise it with every change that a reader of the files would have to know."""
+FINAL = "final.json"
+"""The name of the last report of a sweep's run, and of that of its start, in the folder `evaluations`."""
 _GAP = ("valid_seen", "valid_unseen")
 
 Repeats = Sequence[Sequence[Trajectory]]
@@ -181,8 +184,13 @@ class EvaluationReport:
         """Write the JSON, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.record(), indent=2) + "\n"
+        if path.exists() and not path.is_file():
+            path.write_text(text)  # a pipe or a device
+            return
+        path = path.resolve()
         unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.write_text(json.dumps(self.record(), indent=2) + "\n")
+        unfinished.write_text(text)
         os.replace(unfinished, path)
 
 
@@ -190,6 +198,12 @@ def summarize(episodes: Mapping[str, Repeats], setting: Mapping[str, Any]) -> Ev
     """Score the episodes of each split. `setting` is written beside the scores: model, temperature, seed and so on."""
     splits = {split: SplitReport.of(repeats) for split, repeats in episodes.items()}
     return EvaluationReport(setting=dict(setting), splits=splits, gap=_gap(splits))
+
+
+def checkpoint_step(setting: Mapping[str, Any]) -> int | None:
+    """The rollout step of the checkpoint that an evaluation was of; None where it was of another policy."""
+    named = re.fullmatch(r".*/train/checkpoints/step-(\d+)(/model)?", str(setting.get("model")))
+    return int(named[1]) if named else None
 
 
 def read_report(path: Path) -> EvaluationReport:

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
-from agent_rl.evaluation import VERSION, EvaluationReport, summarize
+from agent_rl.evaluation import VERSION, EvaluationReport, checkpoint_step, summarize
 from agent_rl.evaluation_folder import digest, episodes_in, opened, repeat_file
 from agent_rl.evaluation_tables import latex, markdown, show
 from agent_rl.run_folder import write_trajectories
@@ -149,22 +149,24 @@ def set_aside_after(run_folder: Path, step: int) -> None:
 
     The episodes need no new name: their folders are by the weights.
     """
-    there = [*(run_folder / FOLDER).glob("*.json"), *(run_folder / "train" / FOLDER).glob("*.json")]
-    for report in sorted(there):
-        if (of := _rollout_step(report)) is not None and of > step:
-            aside = next(to for n in count(1) if not (to := report.with_name(f"{report.name}.before-{n}")).exists())
-            report.rename(aside)
-            say(f"rollout step {of} will be made anew; what was evaluated there is kept as {aside}")
+    of = {path: int(path.stem.rpartition("-")[2]) for path in (run_folder / "train" / FOLDER).glob("step-*.json")}
+    for path in (run_folder / FOLDER).glob("*.json"):
+        if (made := _own_checkpoint(path, run_folder)) is not None:
+            of[path] = made
+    for report in sorted(path for path, made in of.items() if made > step):
+        aside = next(to for n in count(1) if not (to := report.with_name(f"{report.name}.before-{n}")).exists())
+        report.rename(aside)
+        say(f"rollout step {of[report]} will be made anew; what was evaluated there is kept as {aside}")
 
 
-def _rollout_step(report: Path) -> int | None:
-    """The rollout step that a report is on, by its name, or by the checkpoint that a final one names."""
-    where = report.name
-    if report.name == "final.json":
-        with suppress(ValueError, KeyError):  # of a damaged one, whoever reads it will say so
-            where = str(json.loads(report.read_text())["setting"]["model"])
-    named = re.search(r"(?:^|/)step-(\d+)(?=[-./]|$)", where)
-    return int(named[1]) if named else None
+def _own_checkpoint(report: Path, run_folder: Path) -> int | None:
+    """The rollout step of the run's checkpoint that a report is on; None for another policy's, and where it cannot be
+    told: whoever reads a damaged report will say so."""
+    with suppress(ValueError, KeyError, TypeError):
+        setting = json.loads(report.read_text())["setting"]
+        if Path(setting["model"]).parts[:-1].count(run_folder.resolve().name):
+            return checkpoint_step(setting)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ def keep(folder: Path, found: Found) -> int:
     Returns the bytes that were copied. `agent-rl compare FOLDER` reads them as it reads the runs.
 
     Raises:
-        ConfigError: a copy is there already, or these are runs of several sweeps; nothing has been copied then.
+        ConfigError: a copy is there already, or these are runs of several folders; nothing has been copied then.
     """
     names = [*(run.name for run in found.runs), *found.starts]
     if len(found.starts) > 1 or any("/" in name for name in names):
         raise ConfigError(
-            f"--keep {folder}: these are runs of several sweeps, which one folder could not tell apart; keep them one "
+            f"--keep {folder}: these are runs of several folders, which one copy could not tell apart; keep them one "
             "by one (agent-rl compare SWEEP --keep FOLDER), and compare the copies"
         )
     copies = {folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run)) for run in found.runs}

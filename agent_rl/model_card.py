@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from agent_rl.checkpoint import latest_checkpoint
 from agent_rl.config import Config, ConfigError, dump_config
-from agent_rl.evaluation import EvaluationReport, in_file, read_report, report_of
+from agent_rl.evaluation import FINAL, EvaluationReport, checkpoint_step, in_file, read_report, report_of
 from agent_rl.evaluation_tables import ALL, interval_text, markdown_table
 from agent_rl.settings import LearnerSettings
 
@@ -168,11 +168,8 @@ def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
         demo = origin.run / "demo.json"
         if demo.is_file():
             yield from in_file(demo, lambda record: _demo_reports(record, origin.stage))
-        # Later ones are of a policy that this one had not become yet.
-        files = [path for path in _evaluations(origin.run) if path.stem <= origin.checkpoint]
-        if files:
-            step = int(files[-1].stem.rpartition("-")[2])
-            yield from _report(f"After rollout step {step}", read_report(files[-1]))
+        for step, report in _newest(origin.run, origin.checkpoint):
+            yield from _report(f"After rollout step {step}", report)
     except ConfigError as error:
         raise ConfigError(f"{error}; or delete it, and the card leaves it out") from error
 
@@ -189,8 +186,20 @@ def _demo_reports(record: Any, last: str) -> list[dict[str, Any]]:
     ]
 
 
-def _evaluations(run: Path) -> list[Path]:
-    return sorted((run / _TRAIN / "evaluations").glob("step-*.json"))
+def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]]:
+    """The rollout step and the report of the last evaluation of the run until a checkpoint, if there is one: the final
+    one of a sweep's run where that is of the checkpoint, or else one that was made in training."""
+    final = run / "evaluations" / FINAL
+    if checkpoint and final.is_file():
+        report = read_report(final)
+        step = checkpoint_step(report.setting)
+        if step == int(checkpoint.rpartition("-")[2]):
+            yield step, report
+            return
+    # Later ones are of a policy that this one had not become yet.
+    made = sorted((run / _TRAIN / "evaluations").glob("step-*.json"))
+    if files := [path for path in made if path.stem <= checkpoint]:
+        yield int(files[-1].stem.rpartition("-")[2]), read_report(files[-1])
 
 
 def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:

@@ -17,12 +17,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agent_rl.config import Config, ConfigError
-from agent_rl.evaluation import VERSION
+from agent_rl.evaluation import FINAL, VERSION, checkpoint_step
 
-FINAL = "final.json"
 _IN_TRAINING = re.compile(r"step-(?P<step>\d+)\.json")
 _AFTERWARDS = re.compile(r"(?:sft|step-(?P<step>\d+))-.+\.json")
-_CHECKPOINT = re.compile(r".*/step-(\d+)(/model)?")
 
 
 class Game(BaseModel, frozen=True):
@@ -107,8 +105,8 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
     if step is None:
         named = _IN_TRAINING.fullmatch(path.name)
         step = int(named["step"]) if named else report.setting.get("rollout_step")
-    if step is None and (checkpoint := _CHECKPOINT.fullmatch(str(report.setting.get("model")))):
-        step = int(checkpoint[1])
+    if step is None:
+        step = checkpoint_step(report.setting)
     splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
     return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
 
@@ -136,7 +134,13 @@ def _merged(step: int, several: Sequence[Evaluation], config: Config, notes: lis
             ),
         )
         counts[split] = best
-        if others := [one.name for one in less if not _IN_TRAINING.fullmatch(one.name)]:
+        others = [
+            one.name
+            for one in less
+            # In training it is less; and one with the same outcomes is a copy, as a final one has.
+            if not _IN_TRAINING.fullmatch(one.name) and one.splits[split] != best.splits[split]
+        ]
+        if others:
             notes.append(f"{best.path}: on {split} this evaluation of its policy counts; not: {', '.join(others)}")
         if (differs := _differs(best, config)) and best not in list(counts.values())[:-1]:
             notes.append(f"{best.path}: not played as the run's config says: {differs}")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import Config, ConfigError, load_config
-from agent_rl.run_evaluations import FINAL, Evaluation, evaluations_of, read_evaluation
+from agent_rl.evaluation import FINAL
+from agent_rl.run_evaluations import Evaluation, evaluations_of, read_evaluation
 
 NEEDED = (
     "rollout/success",

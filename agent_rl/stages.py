@@ -194,8 +194,8 @@ def train(config: Config, *, resume: bool = False, then: Callable[[Session, str]
     say(f"training {source} with {config.learner.objective}")
     with Session(config, source, train=True, resume=resume) as session:
         loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
-        set_aside_after(folder.parent, loop.step)
         try:
+            set_aside_after(folder.parent, loop.step)
             loop.train(evaluate_last=then is None)
         finally:
             loop.close()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from agent_rl.config import Config, ConfigError, SweepSettings, load_config
+from agent_rl.evaluation import FINAL
 from agent_rl.runs import HOW_NOT_WHAT, flat_values
 
 START = "start"
@@ -154,7 +155,7 @@ def last_checkpoint(train: Path) -> int:
 
 def report_in(folder: Path) -> Path:
     """The final evaluation of the run, or of the start, in a folder."""
-    return folder / "evaluations" / "final.json"
+    return folder / "evaluations" / FINAL
 
 
 def is_report(path: Path) -> bool:

@@ -103,7 +103,7 @@ def test_notes_on_what_is_not_alike() -> None:
     assert notes_on(variants) == [
         "g1: unfinished: 1 of 2 rollout steps",
         "g1: no evaluation",
-        "fewer than 5 seeds: gmpo, grpo; over seeds, these have a range and no interval",
+        "fewer than 5 seeds: gmpo, grpo; success over seeds has a range and no interval",
         "the variants have other seeds: gmpo: 0, 1; grpo: 0",
         "the final evaluations differ in temperature: 0.4, 1.0",
     ]

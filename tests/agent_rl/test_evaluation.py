@@ -1,8 +1,10 @@
 """Scores by hand: what a repeat, a game and a family come to, the gap, and the JSON that says so."""
 
 import json
+import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,16 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
     report = two_splits("a", "b")
     report.write(tmp_path / "deep" / "r.json")
     assert read_report(tmp_path / "deep" / "r.json") == report
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "deep" / "other.json")
+    report.write(link)
+    assert link.is_symlink()
+    assert read_report(tmp_path / "deep" / "other.json") == report
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        received = pool.submit(pipe.read_text)
+        report.write(pipe)
+        assert received.result(timeout=10) == (tmp_path / "deep" / "r.json").read_text()
     record = json.loads((tmp_path / "deep" / "r.json").read_text())
     assert set(record) == {"version", "setting", "splits", "gap"}
     assert record["version"] == 2

@@ -323,23 +323,35 @@ def test_an_unfinished_rewrite_leaves_the_file_alone(tmp_path: Path) -> None:
     assert play.calls == []
 
 
+def of_checkpoint(run: str, step: int) -> str:
+    """A report on a checkpoint of the run `run`."""
+    return json.dumps({"setting": {"model": f"runs/{run}/train/checkpoints/step-{step:06d}/model"}})
+
+
 def test_reports_on_checkpoints_that_are_made_anew_are_set_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "evaluations"
-    folder.mkdir()
-    names = ["final.json", "sft-v-aa.json", "step-000020-v-aa.json", "step-000040-v-aa.json"]
-    for name in (*names, "step-000040-v-aa.json.before-1"):
-        (folder / name).write_text(name)
-    set_aside_after(tmp_path, 20)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        *names[:3],
-        "step-000040-v-aa.json.before-1",
-        "step-000040-v-aa.json.before-2",
-    ]
+    run = tmp_path / "step-000100"  # a name to be confused by
+    folder = run / "evaluations"
+    folder.mkdir(parents=True)
+    stay = {
+        "sft-v-aa.json": json.dumps({"setting": {"model": "runs/step-000100/sft/model"}}),
+        "expert-v-aa.json": json.dumps({"setting": {"model": "expert"}}),
+        "step-000050-v-aa.json": of_checkpoint("another", 50),
+        "torn.json": '{"setting": {"mod',
+        "odd.json": "[]",
+    }
+    for name, text in stay.items():
+        (folder / name).write_text(text)
+    for step in (20, 40):
+        (folder / f"step-{step:06d}-v-aa.json").write_text(of_checkpoint("step-000100", step))
+    (folder / "step-000040-v-aa.json.before-1").write_text("")
+    set_aside_after(run, 20)
+    after = ["step-000020-v-aa.json", "step-000040-v-aa.json.before-1", "step-000040-v-aa.json.before-2"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*stay, *after])
     assert "rollout step 40 will be made anew" in capsys.readouterr().out
-    set_aside_after(tmp_path, 0)
-    assert sorted(path.name for path in folder.glob("*.json")) == names[:2]
+    set_aside_after(run, 0)
+    assert sorted(path.name for path in folder.glob("*.json")) == sorted(stay)
     set_aside_after(tmp_path / "new", 0)
 
 
@@ -349,7 +361,7 @@ def test_so_are_those_of_the_training_and_the_final_one(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     for step in (8, 16):
         (training / f"step-{step:06d}.json").write_text("")
-    final.write_text(json.dumps({"setting": {"model": "runs/m/train/checkpoints/step-000024/model"}}))
+    final.write_text(of_checkpoint(tmp_path.name, 24))
     set_aside_after(tmp_path, 24)
     assert final.is_file(), "a run that is made longer keeps it"
     set_aside_after(tmp_path, 8)

@@ -188,6 +188,16 @@ def test_each_split_has_its_table(config: Path, run_folder: Path, agent_rl: Run)
     ]
 
 
+def test_the_final_evaluation_of_a_sweeps_run_is_the_newest(config: Path, run_folder: Path, agent_rl: Run) -> None:
+    final = report(4)
+    for step, shown in (("000060", 40), ("000050", 50)):
+        final["setting"]["model"] = f"runs/numbers/train/checkpoints/step-{step}/model"
+        write(run_folder / "evaluations" / "final.json", final)
+        assert agent_rl("export", config, "--to", run_folder / f"export-{step}") == ""
+        card = (run_folder / f"export-{step}" / "README.md").read_text()
+        assert re.findall(r"^After rollout step (\d+), on", card, re.MULTILINE) == [str(shown)]
+
+
 def test_an_earlier_checkpoint_has_no_later_results(config: Path, run_folder: Path, agent_rl: Run) -> None:
     steps = run_folder / "train" / "checkpoints"
     shutil.copytree(steps / "step-000050", steps / "step-000030")

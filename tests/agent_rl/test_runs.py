@@ -146,8 +146,13 @@ def test_an_evaluation_as_the_config_says_counts_before_a_larger_one(tmp_path: P
 
 def test_the_final_evaluation_is_of_the_checkpoint_that_it_names(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
-    write_evaluation(path / "evaluations/final.json", model="runs/x/train/checkpoints/step-000002/model")
-    assert list(read_run(path, []).evaluations) == [2], "the run was made longer afterwards"
+    final = write_evaluation(path / "evaluations/final.json", model="runs/x/train/checkpoints/step-000002/model")
+    # `agent-rl evaluate` writes each report under its own name, too.
+    final.with_name("step-000002-valid_seen-t0.4-aa.json").write_bytes(final.read_bytes())
+    notes: list[str] = []
+    run = read_run(path, notes)
+    assert list(run.evaluations) == [2], "the run was made longer afterwards"
+    assert (run.evaluations[2].path, run.evaluations[2].others, notes) == (final, (), [])
 
 
 def test_a_small_copy_is_a_run(tmp_path: Path) -> None:

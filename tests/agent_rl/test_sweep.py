@@ -523,6 +523,7 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
     for folder in (first, second):  # the last rollout step is evaluated once, and that is the final evaluation
         assert [file.name for file in (folder / "train/evaluations").iterdir()] == ["step-000004.json"]
     compared = json.loads((tmp_path / "sweep/comparison.json").read_text())
+    assert not [note for note in compared["notes"] if "this evaluation of its policy counts" in note]
     assert [variant["label"] for variant in compared["variants"]] == ["gmpo", "grpo"]
 
 

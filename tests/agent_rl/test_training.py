@@ -150,7 +150,8 @@ def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
     assert killed.wait_until_gone(60), f"a killed run left its workers behind: {killed.working()}"
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
     (killed.folder / "run/evaluations").mkdir()
-    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text("of weights that are gone")
+    gone = {"setting": {"model": "run/train/checkpoints/step-000004/model"}}
+    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text(json.dumps(gone))
     (killed.folder / "run/train/evaluations/step-000002.json").unlink()  # as if killed before it was made
     return killed, before, killed.run("train", "--resume")
 
