@@ -82,9 +82,7 @@ def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> Non
 def test_runs_of_several_sweeps_are_not_kept_in_one_folder(sweep: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "other/rloo-s0", "rloo", 0, won="11111100")
     write_evaluation(tmp_path / "other/start/evaluations/final.json", "10000000")
-    with pytest.raises(
-        ConfigError, match=r"--keep .*kept: these are runs of several folders, .* one by one"
-    ):
+    with pytest.raises(ConfigError, match=r"--keep .*kept: these are runs of several folders, .* one by one"):
         compare_folders([sweep, tmp_path / "other"], to=tmp_path / "to", kept=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
