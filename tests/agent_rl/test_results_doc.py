@@ -47,7 +47,7 @@ def test_the_effects_of_bounds_and_means(bounds: Comparison) -> None:
 
 
 def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
-    """The mean of two of the four cells less that of the others, with the t interval that the spread within cells gives.
+    """The mean of two of the four cells less that of the others, and the t interval by the spread within cells.
 
     Every cell has as many seeds.
     """
