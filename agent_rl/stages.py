@@ -35,6 +35,7 @@ from rollouts.actors import OnEpisode
 from rollouts.players import RandomPlayer
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
+from rollouts.seeds import derive_seed
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -111,8 +112,10 @@ def corpus(config: Config) -> list[str]:
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
             read = ReadEnv(env)
+            # Of each walk its own: with one seed for all, none of them may be refused anything.
+            seed = derive_seed(config.seed, "corpus", task.id)
             episode = run_scripted_episode(
-                read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE, seed=config.seed
+                read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE, seed=seed
             )
             walk = asyncio.run(episode)
             if walk.stop_reason is StopReason.ENV_ERROR:

@@ -1,11 +1,13 @@
 """What a tokenizer is trained on, where the environment is as it should be and where it is not."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_rl.config import Config, ConfigError
+from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.model import train_tokenizer
 from agent_rl.stages import corpus, init
 from envs import Task, TextEnv
 
@@ -70,10 +72,19 @@ def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
         assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], "one choice for each turn"
 
 
-def test_it_holds_refusals_too() -> None:
-    texts = corpus(config(FussyShop, seed=1))
-    assert "There is none." in texts
-    assert "You have 1." in texts
+def test_every_walk_makes_mistakes_of_its_own() -> None:
+    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused anew: were the walks of a seed alike, the number of
+    # their refusals would be a multiple of 3.
+    refused = [corpus(config(FussyShop, seed=seed)).count("There is none.") for seed in range(20)]
+    assert any(number % 3 for number in refused)
+    assert 10 < sum(refused) < 120
+
+
+def test_the_demos_policy_reads_a_refusal_in_three_tokens() -> None:
+    demo = load_config(Path(__file__).parents[2] / "configs" / "demo.yaml")
+    tokenizer = train_tokenizer(corpus(demo), demo.model.vocab_size, demo.model.tokens_within)
+    assert len(tokenizer.encode("Nothing happens.")) == 3
+    assert len(tokenizer.encode("go to sidetable 2")) == 4
 
 
 @pytest.mark.parametrize(
