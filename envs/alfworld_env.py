@@ -117,8 +117,10 @@ class AlfworldEnv(TextEnv):
         ]
 
     def words(self) -> list[str]:
-        """The names of all objects and receptacles, as the texts spell them."""
-        return sorted({name.lower() for name in (*constants().OBJECTS, *constants().RECEPTACLES)})
+        """The names of all objects and receptacles that its games may hold, as the texts spell them."""
+        things = self._settings.object_types or constants().OBJECTS
+        places = self._settings.receptacle_types or constants().RECEPTACLES
+        return sorted({name.lower() for name in (*things, *places)})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`. The game has no chance in it; `seed` is for the expert's choices.

@@ -252,3 +252,15 @@ assert ("textworld" in sys.modules) == ("ENGINE" == "textworld")
     done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["games"]
+
+
+def test_its_words_are_those_of_its_games() -> None:
+    every = AlfworldEnv().words()
+    assert {"saltshaker", "desklamp", "fridge"} <= {*every}
+    games = {
+        "families": ["pick_and_place_simple"],
+        "scenes": [305],
+        "object_types": ["Mug", "Book"],
+        "receptacle_types": ["Desk", "Shelf"],
+    }
+    assert AlfworldEnv(games=games).words() == ["book", "desk", "mug", "shelf"]
