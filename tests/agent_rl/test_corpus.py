@@ -84,7 +84,7 @@ def test_the_demos_policy_reads_a_refusal_in_three_tokens() -> None:
     demo = load_config(Path(__file__).parents[2] / "configs" / "demo.yaml")
     tokenizer = train_tokenizer(corpus(demo), demo.model.vocab_size, demo.model.tokens_within)
     assert len(tokenizer.encode("Nothing happens.")) == 3
-    assert len(tokenizer.encode("go to sidetable 2")) == 4
+    assert len(tokenizer.encode("go to sidetable 2")) == 3, "a name and its number are one"
 
 
 @pytest.mark.parametrize(
