@@ -57,7 +57,8 @@ def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
     runs = sum(map(len, successes.values()))
     freedom = runs - len(means)
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(squares / freedom * 4 / runs)
-    return f"{points(difference)} | {points(difference - half)} to {points(difference + half)}"
+    nothing_is_positive = round(difference, 9) + 0.0
+    return f"{points(nothing_is_positive)} | {points(difference - half)} to {points(difference + half)}"
 
 
 def test_an_effect_by_hand() -> None:
