@@ -87,9 +87,10 @@ def test_its_settings_are_real(env_id: str, settings: str) -> None:
     make_env(env_id, **config.env.options).close()
 
 
-def test_its_policy_has_the_size_of_the_demos() -> None:
+def test_its_policy_has_the_layers_of_the_demos() -> None:
     world, demo = (load_config(ROOT / "configs" / f"{name}.yaml").model for name in ("world", "demo"))
-    assert world.model_copy(update={"vocab_size": demo.vocab_size}) == demo
+    embeddings = {key: getattr(demo, key) for key in ("vocab_size", "tokens_within", "tied")}
+    assert world.model_copy(update=embeddings) == demo
 
 
 def test_all_that_ships_is_in_the_table() -> None:
