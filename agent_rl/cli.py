@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from agent_rl.cli_bench import bench
-from agent_rl.cli_compare import compare
-from agent_rl.cli_envs import envs
-from agent_rl.cli_games import games
-from agent_rl.cli_sweep import sweep
+from agent_rl.commands.bench.cli import bench
+from agent_rl.commands.compare.cli import compare
+from agent_rl.commands.envs import envs
+from agent_rl.commands.games.cli import games
+from agent_rl.commands.stages.target import find_target
+from agent_rl.commands.sweep.cli import sweep
 from agent_rl.config import ConfigError, load_config
-from agent_rl.evaluation_target import find_target
-from agent_rl.openmp import OPENMP
+from rollouts.processes.openmp import OPENMP
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(games, name="games")
@@ -31,7 +31,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for
 def init(config: ConfigPath, overrides: Overrides = None) -> None:
     """Make a small policy from scratch: a tokenizer trained on the environment's text, and random weights."""
     checked = load_config(config, overrides)
-    from agent_rl import stages
+    from agent_rl.commands.stages import stages
 
     stages.init(checked)
 
@@ -40,7 +40,7 @@ def init(config: ConfigPath, overrides: Overrides = None) -> None:
 def sft(config: ConfigPath, overrides: Overrides = None) -> None:
     """Warm-start a policy on the environment's expert."""
     checked = load_config(config, overrides)
-    from agent_rl import stages
+    from agent_rl.commands.stages import stages
 
     stages.sft(checked)
 
@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train the policy by reinforcement (GMPO or GRPO)."""
     checked = load_config(config, overrides)
-    from agent_rl import stages
+    from agent_rl.commands.stages import stages
 
     stages.train(checked, resume=resume)
 
@@ -82,11 +82,11 @@ def evaluate(
     settings = [f"evaluation.{key}={value}" for key, value in told.items() if value is not None]
     target = find_target(what, [*(overrides or []), *settings], model=model, config_file=config)
     if target.player:
-        from agent_rl.baseline import evaluate_player
+        from agent_rl.commands.stages.baseline import evaluate_player
 
         evaluate_player(target.config, target.player, again=again, json=json, markdown=markdown, latex=latex)
         return
-    from agent_rl import stages
+    from agent_rl.commands.stages import stages
 
     stages.evaluate(target.config, model=target.model, again=again, json=json, markdown=markdown, latex=latex)
 
@@ -102,8 +102,8 @@ def export(
 ) -> None:
     """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings, results."""
     checked = load_config(config, overrides)
-    from agent_rl import stages
-    from agent_rl.export import export
+    from agent_rl.commands.export.folder import export
+    from agent_rl.commands.stages import stages
 
     export(checked, model or stages.starting_policy(checked), to=to, dtype=dtype, hub=push_to_hub)
 
@@ -122,7 +122,7 @@ def play(
     save: Annotated[Path | None, typer.Option(help="add the episode to this file; else a new one")] = None,
 ) -> None:
     """Play one episode at the terminal, or watch a policy play it step by step."""
-    from agent_rl import play as playing
+    from agent_rl.commands.play import episode as playing
 
     playing.play(what, settings or [], policy=policy, split=split, task_id=task, turns=turns, seed=seed, save=save)
 
@@ -131,7 +131,7 @@ def play(
 def demo(config: ConfigPath, overrides: Overrides = None) -> None:
     """Everything in one go: games, a small policy, warm start, GMPO, an evaluation after each."""
     checked = load_config(config, overrides)
-    from agent_rl.demo import run_demo
+    from agent_rl.commands.stages.demo import run_demo
 
     run_demo(checked)
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from agent_rl import stages
+from agent_rl.commands.export.folder import export
+from agent_rl.commands.stages import stages
 from agent_rl.config import Config, EvaluationSettings, load_config
-from agent_rl.evaluation import EvaluationReport
-from agent_rl.export import export
+from agent_rl.evaluation.report import EvaluationReport
 
 
 class Trainer:

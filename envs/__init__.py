@@ -1,7 +1,7 @@
 """Text environments: gymnasium environments whose observation and action are strings."""
 
-from envs.answers import reset_fault, step_fault
-from envs.conformance import check_env
+from envs.conformance.report import check_env
+from envs.faults import reset_fault, step_fault
 from envs.registry import make_env
 from envs.task import Task
 from envs.text_env import TextEnv

@@ -15,17 +15,17 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
-from envs.gymnasium_env import GymnasiumEnv
 from envs.text_env import TextEnv
+from envs.worlds.gymnasium_env import GymnasiumEnv
 
 BUILT_IN = {
-    "alfworld": "envs.alfworld_env:AlfworldEnv",
-    "textworld": "envs.textworld_games:TextWorldGames",
-    "textarena": "envs.textarena_games:TextArenaGame",
-    "guess-the-number": "envs.guess_number:GuessTheNumber",
-    "frozen-lake": "envs.toy_text:FrozenLake",
-    "taxi": "envs.toy_text:Taxi",
-    "blackjack": "envs.toy_text:Blackjack",
+    "alfworld": "envs.alfworld.env:AlfworldEnv",
+    "textworld": "envs.worlds.textworld_games:TextWorldGames",
+    "textarena": "envs.worlds.textarena_games:TextArenaGame",
+    "guess-the-number": "envs.worlds.guess_number:GuessTheNumber",
+    "frozen-lake": "envs.worlds.toy_text:FrozenLake",
+    "taxi": "envs.worlds.toy_text:Taxi",
+    "blackjack": "envs.worlds.toy_text:Blackjack",
 }
 GROUP = "agent_rl.environments"
 """The entry-point group in which an installed package announces environments: `name = "module:Class"`."""

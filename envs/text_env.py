@@ -26,7 +26,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     - `admissible_commands` (list of str, optional): the commands that the environment would accept now;
     - `expert_command` (str, optional): what the environment's expert would do now, where it was asked for one.
 
-    What else is taken, since it does no harm, stands in `envs/answers.py`. Texts must be ones that UTF-8 can write.
+    What else is taken, since it does no harm, stands in `envs/faults.py`. Texts must be ones that UTF-8 can write.
     """
 
     observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)

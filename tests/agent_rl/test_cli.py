@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_rl import cli
-from envs.alfworld_generator import GeneratorSettings, generate_games
+from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 
 CONFIG = """
 run_folder: {folder}/run

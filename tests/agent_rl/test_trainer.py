@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent_rl.config import Config, ConfigError
-from agent_rl.evaluation import read_report
-from agent_rl.model import load_policy
+from agent_rl.evaluation.report import read_report
+from agent_rl.policy.loading import load_policy
 from agent_rl.trainer import Trainer
 
 

@@ -5,19 +5,17 @@ from pathlib import Path
 import pytest
 
 from envs import make_env
-from envs.gymnasium_env import GymnasiumEnv
 from envs.registry import BUILT_IN, list_environments, takes_option
-
-
-@pytest.fixture(autouse=True)
-def _own_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+from envs.worlds.gymnasium_env import GymnasiumEnv
 
 
 @pytest.fixture
 def announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two installed packages that announce environments, as pip lays them out."""
-    points = {"doors": "door = own_env:Door\ntwice = own_env:Door\ngone = own_env:Window", "more": "twice = other:Door"}
+    points = {
+        "doors": "door = tests.builders.own_env:Door\ntwice = tests.builders.own_env:Door\ngone = tests.builders.own_env:Window",
+        "more": "twice = other:Door",
+    }
     for name, lines in points.items():
         folder = tmp_path / f"{name}-1.2.dist-info"
         folder.mkdir()
@@ -27,7 +25,7 @@ def announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_class_of_ones_own() -> None:
-    env = make_env("own_env:Door", locked=True)
+    env = make_env("tests.builders.own_env:Door", locked=True)
     assert env.tasks("train") == []
 
 
@@ -36,9 +34,14 @@ def test_an_announced_name() -> None:
     assert type(make_env("door", locked=True)).__name__ == "Door"
     with pytest.raises(ValueError, match=r"env.options: door has no option 'loked'; did you mean 'locked'"):
         make_env("door", loked=True)
-    with pytest.raises(ValueError, match=r"'twice' is announced more than once \(other:Door, own_env:Door\)"):
+    with pytest.raises(
+        ValueError, match=r"'twice' is announced more than once \(other:Door, tests.builders.own_env:Door\)"
+    ):
         make_env("twice")
-    with pytest.raises(ValueError, match=r"'gone' is announced as own_env:Window, but 'own_env' has no class 'Window'"):
+    with pytest.raises(
+        ValueError,
+        match=r"'gone' is announced as tests.builders.own_env:Window, but 'tests.builders.own_env' has no class 'Window'",
+    ):
         make_env("gone")
     with pytest.raises(ValueError, match=r"'doar' is not known; did you mean 'door'"):
         make_env("doar")
@@ -49,7 +52,7 @@ def test_the_list_names_all_and_says_whose_they_are() -> None:
     entries = {entry.id: entry for entry in list_environments()}
     assert list(entries)[: len(BUILT_IN)] == list(BUILT_IN)
     assert all(entries[name].source == "built in" and entries[name].summary.endswith(".") for name in BUILT_IN)
-    assert (entries["door"].source, entries["door"].target) == ("doors 1.2", "own_env:Door")
+    assert (entries["door"].source, entries["door"].target) == ("doors 1.2", "tests.builders.own_env:Door")
     assert entries["gone"].summary == ""
 
 
@@ -64,19 +67,19 @@ def test_the_list_imports_no_backend() -> None:
 
 def test_gymnasium_ids() -> None:
     assert isinstance(make_env("CliffWalking-v1"), GymnasiumEnv)
-    assert isinstance(make_env("registered_worlds:Echo-v0"), GymnasiumEnv)
+    assert isinstance(make_env("tests.builders.registered_worlds:Echo-v0"), GymnasiumEnv)
     assert isinstance(make_env("Echo-v0"), GymnasiumEnv), "its module has been imported now"
-    assert isinstance(make_env("registered_worlds:Echo"), GymnasiumEnv), "the class itself"
+    assert isinstance(make_env("tests.builders.registered_worlds:Echo"), GymnasiumEnv), "the class itself"
 
 
 def test_an_option_is_found_without_building() -> None:
-    assert takes_option("own_env:Jammed", "expert")
-    assert takes_option("own_env:Door", "locked")
-    assert not takes_option("own_env:Door", "expert")
+    assert takes_option("tests.builders.own_env:Jammed", "expert")
+    assert takes_option("tests.builders.own_env:Door", "locked")
+    assert not takes_option("tests.builders.own_env:Door", "expert")
     assert takes_option("taxi", "expert")
     assert not takes_option("FrozenLake-v1", "expert")
     assert takes_option("FrozenLake-v1", "commands")
-    assert takes_option("registered_worlds:Lamp-v0", "color")
+    assert takes_option("tests.builders.registered_worlds:Lamp-v0", "color")
     with pytest.raises(ValueError, match="did you mean 'taxi'"):
         takes_option("taxii", "expert")
 
@@ -89,10 +92,10 @@ def test_a_module_that_python_cannot_read_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_a_registered_text_env_is_used_as_it_is() -> None:
-    lamp = make_env("registered_worlds:Lamp-v0", watts=7)
+    lamp = make_env("tests.builders.registered_worlds:Lamp-v0", watts=7)
     assert (type(lamp).__name__, lamp.color, lamp.watts) == ("Lamp", "yellow", 7)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="has no option 'wats'; did you mean 'watts'"):
-        make_env("registered_worlds:Lamp-v0", wats=7)
+        make_env("tests.builders.registered_worlds:Lamp-v0", wats=7)
 
 
 @pytest.mark.parametrize(
@@ -102,16 +105,28 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         ("FrozenLke-v1", {}, "did you mean 'FrozenLake-v1'?"),
         ("zzz", {}, "there are alfworld, textworld, .* An id is a built-in name"),
         ("no_such_module:Door", {}, "env.id: cannot import 'no_such_module' for 'no_such_module:Door'"),
-        ("own_env:Window", {}, "'own_env' has no class 'Window'; .* registers no gymnasium environment of that name"),
-        ("own_env:Doo", {}, "has no class 'Doo'; did you mean 'Door'?"),
-        ("own_env:Door", {"loked": True}, "has no option 'loked'; did you mean 'locked'"),
-        ("own_env:Door", {"expert": True}, "own_env:Door has no expert"),
-        ("own_env:Task", {}, "own_env:Task needs env_id, split, family, id; add them"),
+        (
+            "tests.builders.own_env:Window",
+            {},
+            "'tests.builders.own_env' has no class 'Window'; .* registers no gymnasium environment of that name",
+        ),
+        ("tests.builders.own_env:Doo", {}, "has no class 'Doo'; did you mean 'Door'?"),
+        ("tests.builders.own_env:Door", {"loked": True}, "has no option 'loked'; did you mean 'locked'"),
+        ("tests.builders.own_env:Door", {"expert": True}, "tests.builders.own_env:Door has no expert"),
+        ("tests.builders.own_env:Task", {}, "tests.builders.own_env:Task needs env_id, split, family, id; add them"),
         ("alfworld", {"game": {}}, "has no option 'game'; did you mean 'games'"),
-        ("registered_worlds:WORDS", {}, "which is no class"),
-        ("registered_worlds:Half", {}, "is a TextEnv that lacks step; write them"),
-        ("registered_worlds:Knob-v0", {}, "the actions of registered_worlds:Knob-v0 are Box.* wrap it in a TextEnv"),
-        ("registered_worlds:Echo-v0", {"commands": ["a"]}, "commands: the actions of .* are texts already"),
+        ("tests.builders.registered_worlds:WORDS", {}, "which is no class"),
+        ("tests.builders.registered_worlds:Half", {}, "is a TextEnv that lacks step; write them"),
+        (
+            "tests.builders.registered_worlds:Knob-v0",
+            {},
+            "the actions of tests.builders.registered_worlds:Knob-v0 are Box.* wrap it in a TextEnv",
+        ),
+        (
+            "tests.builders.registered_worlds:Echo-v0",
+            {"commands": ["a"]},
+            "commands: the actions of .* are texts already",
+        ),
         ("LunarLander-v3", {}, "env.id: 'LunarLander-v3' needs what is not installed: Box2D is not installed"),
         ("FrozenLake-v1", {"kwargs": {"map": "8x8"}}, "kwargs: FrozenLake-v1 cannot be made with .*unexpected keyword"),
         ("FrozenLake-v1", {"commands": ["left"]}, "commands: .'left'. is not a list of 4 different names"),

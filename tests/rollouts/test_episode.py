@@ -3,18 +3,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from models import make_tokenizer
-from number_env import NumberEnv
-from scripted import ScriptedPolicy
 
 from envs import Task
 from rollouts import EpisodeSettings, FinishReason, PromptSettings, StopReason, Trajectory
 from rollouts.episode import run_episode
 from rollouts.renderer import make_renderer
+from tests.builders.models import make_tokenizer
+from tests.builders.number_env import NumberEnv
+from tests.builders.scripted import ScriptedPolicy
 
 TOKENIZER = make_tokenizer()
 RENDERER = make_renderer(TOKENIZER, PromptSettings())
-TASK = Task(env_id="number_env:NumberEnv", split="train", family="odd", id="number-7")
+TASK = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7")
 SETTINGS = EpisodeSettings(max_turns=4, max_action_tokens=16, reward_scale=10.0, invalid_action_penalty=0.25)
 
 

@@ -1,9 +1,9 @@
 from collections import Counter
 
 import pytest
-from number_env import NumberEnv
 
 from rollouts.players import make_player, player_named
+from tests.builders.number_env import NumberEnv
 
 TASK = NumberEnv().tasks("train")[3]
 

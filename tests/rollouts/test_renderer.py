@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from models import CHATML, make_tokenizer
 
 from rollouts import Completion, FinishReason, PromptSettings
 from rollouts.renderer import byte_renderer, load_renderer, make_renderer
+from tests.builders.models import CHATML, make_tokenizer
 
 # Shows <think> only in the assistant message after the last user message, as some reasoning models' templates do.
 FORGETFUL = (

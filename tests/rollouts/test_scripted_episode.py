@@ -1,14 +1,14 @@
 import asyncio
 
 import pytest
-from models import make_tokenizer
-from number_env import NumberEnv
 
 from envs import Task
 from rollouts import EpisodeSettings, PromptSettings, StopReason, Trajectory
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer, make_renderer
 from rollouts.scripted_episode import NO_POLICY, run_scripted_episode
+from tests.builders.models import make_tokenizer
+from tests.builders.number_env import NumberEnv
 
 TOKENIZER = make_tokenizer()
 RENDERER = make_renderer(TOKENIZER, PromptSettings())
@@ -18,7 +18,7 @@ SETTINGS = EpisodeSettings(max_turns=30, max_action_tokens=16)
 def play(
     number: int, noise: float, seed: int = 0, *, expert: bool = True, settings: EpisodeSettings = SETTINGS
 ) -> Trajectory:
-    task = Task(env_id="number_env:NumberEnv", split="train", family="odd", id=f"number-{number}")
+    task = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id=f"number-{number}")
     env = NumberEnv(expert=expert)
     return asyncio.run(
         run_scripted_episode(
@@ -90,7 +90,7 @@ def test_an_action_that_is_too_long_is_named() -> None:
 
 
 def test_without_a_model_tokens_are_bytes_and_limit_nothing() -> None:
-    task = Task(env_id="number_env:NumberEnv", split="train", family="odd", id="number-7")
+    task = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7")
     env = NumberEnv(expert=True)
     player = make_player("expert", env, task, 0)
     tight = EpisodeSettings(max_action_tokens=1)

@@ -1,0 +1,91 @@
+"""`agent-rl export`: a policy as a folder that says what it is, for other tools and for the hub."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from agent_rl.commands.export.model_card import CONFIG_COPY, Origin, model_card
+from agent_rl.config import Config, ConfigError
+from agent_rl.display import say
+from agent_rl.policy.loading import load_policy, save_policy
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def export(config: Config, source: str, *, to: Path | None = None, dtype: str = "bfloat16", hub: str = "") -> Path:
+    """Write the policy at `source` as a Hugging Face folder with a model card, and upload it where `hub` says so.
+
+    The folder holds weights (safetensors, in `dtype`), config, tokenizer, `README.md`, and the config of the run that
+    made the policy as `agent_rl.yaml`. It appears whole or not at all.
+
+    Args:
+        source: as in `load_policy`; an adapter that a checkpoint was trained with is merged in.
+        to: a new or empty folder; None is `<run_folder>/export`.
+        hub: `owner/name`. A repository that does not exist is made, and is private.
+
+    Raises:
+        ConfigError: the folder holds something, `dtype` is none of `DTYPES`, or the upload is not possible; the folder
+            has been written then.
+        ValueError: there is no model at `source`.
+    """
+    folder = to or Path(config.run_folder) / "export"
+    if dtype not in DTYPES:
+        raise ConfigError(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}")
+    if hub:
+        _check_name(hub)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists already and is not empty; delete it, or name another folder with --to")
+    origin = Origin.of(source, config)
+    model, tokenizer = load_policy(source, getattr(torch, dtype))
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
+    try:
+        save_policy(model, tokenizer, unfinished)
+        (unfinished / "README.md").write_text(model_card(origin, model, folder=folder, hub=hub, dtype=dtype))
+        (unfinished / CONFIG_COPY).write_text(origin.config_text)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    say(f"{source} in {dtype}, with a model card: {folder}")
+    if hub:
+        push(folder, hub)
+    return folder
+
+
+def push(folder: Path, hub: str) -> None:
+    """Upload a folder to a model repository of the hub, which is made, and is private, where there is none.
+
+    Raises:
+        ConfigError: there is no token, no network, or no permission.
+    """
+    later = f"the export is in {folder}; upload it later with `hf upload {hub} {folder}`"
+    if get_token() is None:
+        raise ConfigError(f"--push-to-hub {hub}: no token; log in with `hf auth login` or set HF_TOKEN; {later}")
+    api = HfApi()
+    try:
+        api.create_repo(hub, private=True, exist_ok=True)
+        api.upload_folder(repo_id=hub, folder_path=folder, commit_message="Export of agent-rl")
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise ConfigError(
+            f"--push-to-hub {hub}: the hub refused ({status}: {error.server_message or _first_line(error)}); may your "
+            f"token write there? {later}"
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise ConfigError(f"--push-to-hub {hub}: the hub cannot be reached ({_first_line(error)}); {later}") from error
+    say(f"uploaded to {api.endpoint}/{hub}")
+
+
+def _check_name(hub: str) -> None:
+    try:
+        validate_repo_id(hub)
+    except HFValidationError as error:
+        raise ConfigError(f"--push-to-hub {hub}: is no name of a repository ({error}); write owner/name") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

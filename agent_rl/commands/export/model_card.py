@@ -1,0 +1,331 @@
+"""The model card of an exported policy: what it is, what it was trained on and how, how good it is, how to use it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from pydantic import ValidationError
+from transformers import PreTrainedModel
+
+from agent_rl.config import Config, ConfigError, dump_config
+from agent_rl.config.learner import LearnerSettings
+from agent_rl.evaluation.report import FINAL, EvaluationReport, checkpoint_step, in_file, read_report, report_of
+from agent_rl.evaluation.tables import ALL, interval_text, markdown_table
+from agent_rl.runs.checkpoint import latest_checkpoint
+
+CONFIG_COPY = "agent_rl.yaml"
+_INIT, _SFT, _TRAIN, _OTHER = "init", "sft", "train", "other"
+_WHAT = {
+    _INIT: "Random weights; nothing has been trained yet.",
+    _SFT: "The warm start: supervised training on the episodes of the environment's expert.",
+    _TRAIN: "Trained by reinforcement.",
+    _OTHER: "Not trained by the run that it was exported from.",
+}
+_SECTIONS = {
+    _INIT: ("model", "prompt", "episode"),
+    _SFT: ("model", "prompt", "episode", "sft", "learner"),
+    _TRAIN: ("model", "prompt", "episode", "sft", "learner", "train"),
+    _OTHER: ("prompt", "episode"),
+}
+_STAGES = {"init": "Before training", "sft": "After the warm start", "gmpo": "After the reinforcement"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a policy comes from.
+
+    `kind` is one of init, sft, train, and other for a model that no run of this project made. `run` is the run's folder
+    (None: other), `checkpoint` the name of the checkpoint's folder, such as step-000050 (empty: none).
+    `config_text` is the resolved config of the run, as YAML.
+    """
+
+    source: str
+    kind: str
+    run: Path | None
+    checkpoint: str
+    config_text: str
+
+    @classmethod
+    def of(cls, source: str, config: Config) -> "Origin":
+        """Tell by where the policy lies; its config is the one beside it, or `config` where there is none."""
+        parts = Path(source).expanduser().resolve().parts
+        kind, run, checkpoint = _OTHER, None, ""
+        if re.search(r"/train/checkpoints/[^/]+/model$", "/".join(parts)):
+            kind, run, checkpoint = _TRAIN, Path(*parts[:-4]), parts[-2]
+        elif parts[-2:] == ("sft", "model"):
+            kind, run = _SFT, Path(*parts[:-2])
+        elif parts[-1] == "init":
+            kind, run = _INIT, Path(*parts[:-1])
+        beside = Path(*parts).parent / "config.yaml"
+        text = beside.read_text() if run is not None and beside.is_file() else dump_config(config)
+        return cls(source=source, kind=kind, run=run, checkpoint=checkpoint, config_text=text)
+
+    @property
+    def stage(self) -> str:
+        """The last of the run's stages that this policy has behind it: an earlier checkpoint has not ended the last."""
+        if self.run is None or self.kind != _TRAIN:
+            return self.kind
+        latest = latest_checkpoint(self.run / _TRAIN)
+        return _TRAIN if latest is not None and latest.name == self.checkpoint else _SFT
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config's sections as plain values: a run may be older than the keys of today."""
+        loaded: dict[str, Any] = yaml.safe_load(self.config_text)
+        return loaded
+
+
+def model_card(origin: Origin, model: PreTrainedModel, *, folder: Path, hub: str, dtype: str) -> str:
+    """The card as Markdown, with the front matter that the hub reads.
+
+    Args:
+        folder: where the policy is written; the card's commands use it, or `hub` where that names a repository.
+
+    Raises:
+        ConfigError: an evaluation's file in the run folder is damaged, or of another version.
+    """
+    settings = origin.settings
+    of_model, environment = _section(settings, "model"), _section(settings, "env")
+    base = origin.source if origin.kind == _OTHER else str(of_model.get("path") or "")
+    if base:
+        # The sizes that a model made from scratch would have had are not this one's.
+        settings["model"] = {key: of_model[key] for key in ("path", "lora") if key in of_model}
+    sections = _SECTIONS[origin.kind]
+    if origin.run is None or not (origin.run / _SFT / "model").is_dir():
+        sections = tuple(name for name in sections if name != _SFT)
+    return _TEMPLATE.render(
+        title=f"{origin.run.name}: an agent for {environment.get('id')}" if origin.run else Path(origin.source).name,
+        what=_WHAT[origin.kind],
+        step=int(origin.checkpoint.rpartition("-")[2]) if origin.checkpoint else None,
+        base=base,
+        on_hub=re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists(),
+        made_here=origin.kind != _OTHER,
+        adapter=origin.kind in (_SFT, _TRAIN) and of_model.get("lora"),
+        sizes=_sizes(model, dtype),
+        environment=list(_rows(environment)),
+        sections={name: list(_rows(settings.get(name))) for name in sections},
+        objective=_objective(settings) if origin.kind == _TRAIN else [],
+        reports=list(_reports(origin)),
+        config_copy=CONFIG_COPY,
+        folder=folder,
+        hub=hub,
+        chat=_section(settings, "prompt").get("format") == "chat",
+        system=_section(settings, "prompt").get("system"),
+        tokens=_section(settings, "episode").get("max_action_tokens", 16),
+    )
+
+
+def _sizes(model: PreTrainedModel, dtype: str) -> list[tuple[str, Any]]:
+    config = model.config.get_text_config()
+    named = {
+        "vocabulary": "vocab_size",
+        "hidden size": "hidden_size",
+        "layers": "num_hidden_layers",
+        "attention heads": "num_attention_heads",
+        "key and value heads": "num_key_value_heads",
+        "intermediate size": "intermediate_size",
+        "context, tokens": "max_position_embeddings",
+    }
+    found = [(what, getattr(config, key)) for what, key in named.items() if getattr(config, key, None) is not None]
+    parameters = sum(p.numel() for p in model.parameters())
+    return [("architecture", type(model).__name__), ("parameters", f"{parameters:,}"), ("dtype", dtype), *found]
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = settings.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _objective(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What the objective's name stands for, where the learner's keys are those of today."""
+    try:
+        learner = LearnerSettings.model_validate(_section(settings, "learner"))
+    except ValidationError:
+        return []
+    return list(_rows(asdict(learner.chosen_objective)))
+
+
+def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Key and value of everything that is set, whatever the keys are called; `a.b` for what is in a mapping."""
+    if not isinstance(section, Mapping):
+        return
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{key}.")
+        elif value is not None and value not in ("", []):
+            yield f"{prefix}{key}", value
+
+
+def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
+    """The evaluations of this policy and of the stages before it: those of the demo, and the run's newest."""
+    if origin.run is None:
+        return
+    try:
+        demo = origin.run / "demo.json"
+        if demo.is_file():
+            yield from in_file(demo, lambda record: _demo_reports(record, origin.stage))
+        for step, report in _newest(origin.run, origin.checkpoint):
+            yield from _report(f"After rollout step {step}", report)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or delete it, and the card leaves it out") from error
+
+
+def _demo_reports(record: Any, last: str) -> list[dict[str, Any]]:
+    stages = record.get("stages") if isinstance(record, dict) else None
+    if not isinstance(stages, dict):
+        raise ConfigError("has no stages: run the demo again")
+    until = list(stages).index(last) + 1 if last in stages else None
+    return [
+        table
+        for name, report in list(stages.items())[:until]
+        for table in _report(_STAGES.get(name, f"Stage {name}"), report_of(report))
+    ]
+
+
+def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]]:
+    """The rollout step and the report of the last evaluation of the run until a checkpoint, if there is one: the final
+    one of a sweep's run where that is of the checkpoint, or else one that was made in training."""
+    final = run / "evaluations" / FINAL
+    if checkpoint and final.is_file():
+        report = read_report(final)
+        step = checkpoint_step(report.setting)
+        if step == int(checkpoint.rpartition("-")[2]):
+            yield step, report
+            return
+    # Later ones are of a policy that this one had not become yet.
+    made = sorted((run / _TRAIN / "evaluations").glob("step-*.json"))
+    if files := [path for path in made if path.stem <= checkpoint]:
+        yield int(files[-1].stem.rpartition("-")[2]), read_report(files[-1])
+
+
+def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:
+    """What the card says of each split."""
+    for split, part in report.splits.items():
+        scores = [*part.families.items(), (f"**{ALL}**", part.overall)]
+        yield {
+            "title": f"{when}, on `{split}` at temperature {report.setting.get('temperature')}",
+            "rows": [(name, s.n, f"{100 * s.success:.1f}", interval_text(s.interval)) for name, s in scores],
+            "failures": ", ".join(f"{count} {reason}" for reason, count in part.failures.items()),
+        }
+
+
+_environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+_environment.filters["python"] = repr
+_environment.globals["table"] = markdown_table
+_TEMPLATE = _environment.from_string("""\
+---
+library_name: transformers
+pipeline_tag: text-generation
+{% if made_here and not base %}
+license: apache-2.0
+{% endif %}
+{% if on_hub %}
+base_model: {{ base }}
+{% endif %}
+tags: [agent-rl, reinforcement-learning, language-agent]
+---
+# {{ title }}
+
+A language model for text worlds: it reads an observation and writes a command, for many turns. {{ what }}
+{% if step is not none %}
+This is the policy after rollout step {{ step }}.
+{% endif %}
+
+## The model
+
+{% if base %}
+Base model: `{{ base }}`.
+{% else %}
+Made from scratch: random weights, and a tokenizer trained on the environment's text.
+{% endif %}
+{% if adapter %}
+An adapter (LoRA) was trained, and is merged into these weights.
+{% endif %}
+
+{{ table(["what", "value"], sizes) }}
+
+{% if made_here %}
+## The data
+
+The episodes are of this environment; no other text was trained on.
+
+{{ table(["env", "value"], environment) }}
+
+{% endif %}
+## The settings
+
+The sections of the run's config; a key that is not set is left out.
+
+{% for name, rows in sections.items() if rows %}
+{{ table([name, "value"], rows) }}
+
+{% endfor %}
+{% if objective %}
+The objective in full:
+
+{{ table(["part", "value"], objective) }}
+
+{% endif %}
+## Evaluation
+
+{% for report in reports %}
+{{ report.title }}:
+
+{{ table(["family", "n", "success, %", "95 % interval"], report.rows) }}
+
+{% if report.failures %}
+Not scored, as they say nothing about the policy: {{ report.failures }}.
+
+{% endif %}
+{% else %}
+There is none in the run's folder.
+
+{% endfor %}
+## Use
+
+With agent_rl; `{{ config_copy }}` is the config of the run, and its paths are those of the machine that it ran on:
+
+{% set here = "policy" if hub else folder %}
+```
+{% if hub %}
+hf download {{ hub }} --local-dir {{ here }}
+{% endif %}
+agent-rl evaluate {{ here }}/{{ config_copy }} --model {{ here }}
+agent-rl play {{ here }}/{{ config_copy }} --policy {{ here }}
+```
+
+With transformers, the first turn:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({{ (hub or folder | string) | python }})
+model = AutoModelForCausalLM.from_pretrained({{ (hub or folder | string) | python }})
+observation = "what the environment says first, with the task in it"
+{% if chat %}
+messages = [{"role": "user", "content": observation}]
+{% if system %}
+messages.insert(0, {"role": "system", "content": {{ system | python }}})
+{% endif %}
+prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+{% else %}
+{% set before = system ~ "\n\n" if system else "" %}
+prompt = (tokenizer.bos_token or "") + {{ before | python }} + observation + {{ "\n> " | python }}
+{% endif %}
+ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+answer = model.generate(ids, max_new_tokens={{ tokens }}, eos_token_id=tokenizer.eos_token_id)[0, ids.shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+```
+
+## Licence
+
+{% if base %}
+The weights derive from `{{ base }}`, whose licence holds for them. agent_rl, the code, is under Apache-2.0.
+{% else %}
+Apache-2.0, as is agent_rl, which made and trained the weights.
+{% endif %}
+""")

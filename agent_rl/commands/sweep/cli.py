@@ -1,0 +1,30 @@
+"""The command `agent-rl sweep`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="YAML config with a section sweep, or with --objectives")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value of all runs, for example train.rollout_steps=50")
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="in the place of sweep.variants: gmpo,grpo,gspo,dr_grpo")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="in the place of sweep.seeds: 0,1,2")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="only show how far it is")] = False,
+) -> None:
+    """Train variants with several seeds from one start, evaluate and compare them; goes on where it was stopped."""
+    from agent_rl.commands.sweep.plan import read_sweep
+
+    checked = read_sweep(config, overrides or [], objectives=objectives, seeds=seeds)
+    from agent_rl.commands.sweep.run import make_plan, run_sweep, show_plan
+
+    if plan:
+        show_plan(make_plan(checked))
+        return
+    if status := run_sweep(checked):
+        raise typer.Exit(status)

@@ -1,0 +1,135 @@
+"""A policy at work: the learner's model, the engine that serves it, and the processes that play with it."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from agent_rl.config import Config
+from agent_rl.display import console, progress
+from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
+from agent_rl.evaluation.report import EvaluationReport, summarize
+from agent_rl.policy.loading import load_policy, load_to_train
+from agent_rl.policy.serving_copy import Publisher
+from agent_rl.training.pool import noted, open_pool, play_scripted
+from envs import Task, make_env
+from rollouts import Trajectory, TrajectoryGroup
+from rollouts.serving.dtypes import chosen_dtype
+from rollouts.workers.pool import OnEpisode, RolloutPool
+
+
+class Session:
+    """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play and to learn.
+
+    `model` is the learner's copy: whoever changes it calls `publish()`, so that the next episode is played by the new
+    weights. Ray, the environments' processes and the serving engine start when they are first needed. Use it as a
+    context manager.
+    """
+
+    def __init__(self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False) -> None:
+        """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the old one to `resume`.
+
+        Raises:
+            ValueError: there is no usable policy at `source`.
+        """
+        self.config, self.source = config, str(source)
+        if train:
+            lora = config.model.lora
+            self.model, self.tokenizer = load_to_train(str(source), lora, resume=resume, seed=config.seed)
+        else:
+            self.model, self.tokenizer = load_policy(str(source))
+        self.publisher = Publisher(self.model, self.tokenizer, config.serving.dtype)
+        self._env = make_env(config.env.id, **config.env.options)
+        self._pool: RolloutPool | None = None
+
+    def tasks(self, split: str) -> list[Task]:
+        return self._env.tasks(split)
+
+    def publish(self) -> None:
+        """Make the model's present weights those that play."""
+        self.publisher.write()
+        if self._pool is not None:
+            self._pool.sync_weights(self.publisher.folder, self.publisher.version)
+
+    def play(
+        self,
+        tasks: list[Task],
+        label: str,
+        *,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        on_episode: OnEpisode | None = None,
+    ) -> list[TrajectoryGroup]:
+        """Play `group_size` episodes of each task with the published weights; a group per task, in their order.
+
+        `on_episode` is called with each episode as it ends.
+        """
+        if self._pool is None:
+            with console.status("starting Ray, the environments and vLLM"):
+                self._pool = open_pool(self.config, self.publisher.folder, serve=True, version=self.publisher.version)
+        with progress(label, len(tasks) * group_size) as advance:
+            count = noted(advance)
+
+            def ended(episode: Trajectory) -> None:
+                count(episode)
+                if on_episode is not None:
+                    on_episode(episode)
+
+            return self._pool.collect(
+                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=ended
+            )
+
+    def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
+        """Let the environment's expert play each task once, in the tokens of this policy."""
+        if self._pool is not None:
+            return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
+        with open_pool(self.config, self.publisher.folder, serve=False) as pool:
+            return play_scripted(pool, tasks, "expert", noise=noise, seed=seed)
+
+    def play_once(
+        self, tasks: list[Task], label: str, seed: int, on_episode: OnEpisode | None = None
+    ) -> list[Trajectory]:
+        """Play each task once at the temperature of the evaluation; the episodes in the tasks' order."""
+        temperature = self.config.evaluation.temperature
+        groups = self.play(tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode)
+        return [group.trajectories[0] for group in groups]
+
+    def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
+        """Play the evaluation with the published weights and score it; `more` goes into the report's setting.
+
+        The episodes come by split, by repeat, and in the tasks' order.
+        """
+        repeats = range(self.config.evaluation.repeats)
+        played = {
+            split: [self.play_once(tasks, f"evaluation on {split}", repeat_seed(self.config.seed, n)) for n in repeats]
+            for split, tasks in tasks_by_split(self.config, self._env).items()
+        }
+        temperature = self.config.evaluation.temperature
+        setting = setting_of(self.config, self.source, temperature, **policy_details(self.config), **more)
+        episodes = [episode for of_split in played.values() for repeat in of_split for episode in repeat]
+        return summarize(played, setting), episodes
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self.publisher.close()
+        self._env.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def policy_details(config: Config) -> dict[str, Any]:
+    """What a policy's play depends on, beside its weights and the environment."""
+    return {
+        "prompt": config.prompt.model_dump(mode="json"),
+        "dtype": chosen_dtype(config.serving.dtype, gpu=torch.cuda.is_available()),
+        "context_length": config.serving.context_length,
+    }

@@ -1,0 +1,111 @@
+"""Guess a number with the help of "higher" and "lower": the smallest world here, for first steps and for tests."""
+
+import random
+from typing import Any
+
+import gymnasium
+
+from envs.task import Task
+from envs.text_env import TextEnv
+from envs.worlds.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
+
+ENV_ID = "guess-the-number"
+_MOST = 1000
+
+
+class GuessTheNumber(TextEnv):
+    """Guess a number with the help of "higher" and "lower".
+
+    The reward is 1 for the right guess and 0 otherwise. The last wrong guess ends the episode; a command that is no
+    guess costs nothing.
+    """
+
+    def __init__(
+        self, largest: int = 20, guesses: int = 6, train: int = 200, valid: int = 50, expert: bool = False
+    ) -> None:
+        """Choose the game.
+
+        Args:
+            largest: the numbers are 1 to `largest`.
+            guesses: how many there are; bisection needs at most log2(largest) + 1.
+            train: how many tasks to train on.
+            valid: how many tasks to hold out.
+            expert: put the bisection's guess into `info` as `expert_command`.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        for key, value, least, most in (("largest", largest, 2, _MOST), ("guesses", guesses, 1, _MOST)):
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise ValueError(f"env.options: {key}: {value!r} is not a whole number from {least} to {most}")
+        self._largest, self._guesses, self._with_expert = largest, guesses, expert
+        self._counts = check_counts(train, valid)
+        self._over = True
+
+    def tasks(self, split: str) -> list[Task]:
+        """The tasks of `train` or `valid`; a task's difficulty is how many guesses the bisection needs."""
+        return [
+            seeded_task(
+                ENV_ID,
+                split,
+                seed,
+                family=f"1 to {self._largest}",
+                difficulty=_bisections(self._number_of(seed), self._largest),
+            )
+            for seed in task_seeds(self._counts, split)
+        ]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Think of the number that the seed of `options["task"]` stands for, or `seed` where that is given."""
+        gymnasium.Env.reset(self, seed=seed)
+        task = task_in(options, ENV_ID)
+        self._number = self._number_of(task.seed if seed is None else seed)
+        self._low, self._high, self._left, self._over = 1, self._largest, self._guesses, False
+        goal = (
+            f"Your task is to: guess my number. It is between 1 and {self._largest}. You have {self._guesses} guesses."
+        )
+        return goal, self._info(success=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Guess, with `guess N`; everything else is answered with "Nothing happens.".
+
+        Raises:
+            ResetNeeded: the episode is over or has not begun.
+        """
+        if self._over:
+            raise reset_needed()
+        if action not in self._commands():
+            return "Nothing happens.", 0.0, False, False, self._info(success=False)
+        guess = int(action.removeprefix("guess "))
+        self._left -= 1
+        right = guess == self._number
+        self._over = right or not self._left
+        if right:
+            return "Right!", 1.0, True, False, self._info(success=True)
+        if self._over:
+            return f"Wrong. My number is {self._number}.", 0.0, True, False, self._info(success=False)
+        if guess < self._number:
+            self._low, hint = max(self._low, guess + 1), "Higher."
+        else:
+            self._high, hint = min(self._high, guess - 1), "Lower."
+        return hint, 0.0, False, False, self._info(success=False)
+
+    def _number_of(self, seed: int) -> int:
+        return random.Random(f"{ENV_ID}:{seed}").randint(1, self._largest)
+
+    def _commands(self) -> list[str]:
+        return [f"guess {number}" for number in range(1, self._largest + 1)]
+
+    def _info(self, *, success: bool) -> dict[str, Any]:
+        info: dict[str, Any] = {"success": success, "admissible_commands": self._commands()}
+        if self._with_expert and not self._over:
+            info["expert_command"] = f"guess {(self._low + self._high) // 2}"
+        return info
+
+
+def _bisections(number: int, largest: int) -> int:
+    low, high, count = 1, largest, 1
+    while (middle := (low + high) // 2) != number:
+        low, high = (middle + 1, high) if middle < number else (low, middle - 1)
+        count += 1
+    return count

@@ -1,0 +1,208 @@
+"""TextArena's single-player games as text environments."""
+
+import contextlib
+import difflib
+import io
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gymnasium
+
+from envs.task import Task
+from envs.text_env import TEXT_CHARSET, TextEnv
+from envs.worlds.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
+
+ENV_ID = "textarena"
+
+_MOVES = ("[up]", "[down]", "[left]", "[right]")
+_COMMANDS = {
+    "GuessTheNumber-v0": tuple(f"[{number}]" for number in range(1, 21)),
+    "GuessTheNumber-v0-hardcore": tuple(f"[{number}]" for number in range(1, 51)),
+    "Blackjack-v0": ("[Hit]", "[Stand]"),
+    "Blackjack-v0-long": ("[Hit]", "[Stand]"),
+    "Secretary-v0": ("[accept]", "[continue]"),
+    "TowerOfHanoi-v0": tuple(f"[{a} {b}]" for a in "ABC" for b in "ABC" if a != b),
+}
+"""What there is to say in games that have but a few commands."""
+_WITH_MOVES = ("2048", "FifteenPuzzle", "FrozenLake", "Sokoban")
+_PATIENCE = 10**9
+"""How many invalid moves in a row a game takes."""
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2013\u2014\u2015\u2500", "-")
+    | dict.fromkeys("\u250c\u2510\u2514\u2518\u251c\u2524\u252c\u2534\u253c", "+")
+    | {"\u2502": "|", "\u2588": "#", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."}
+    | {"\u2660": " of spades", "\u2663": " of clubs", "\u2665": " of hearts", "\u2666": " of diamonds"}
+    | {"\u221a": "V"}
+    | {"\u2190": "<-", "\u2192": "->", "\u2264": "<=", "\u2265": ">=", "\u00b7": ".", "\u00d7": "x"}
+)
+"""Lines, quotes and arrows in ASCII, since texts are ASCII here; other signs become a question mark."""
+
+
+class TextArenaGame(TextEnv):
+    """One of TextArena's games for one player: puzzles, cards, guessing.
+
+    The texts are the game's, and each turn shows what is new in it.
+    The reward comes at the end and is the game's own: 1 for a win, and often a share of it for having come close.
+    TextArena ends a game at the second invalid move in a row; here, as everywhere in this package, an invalid move is
+    answered and the game goes on. Games draw from Python's global generator, which is lent to them for each call.
+    """
+
+    def __init__(
+        self,
+        game: str = "GuessTheNumber-v0",
+        commands: Sequence[str] | None = None,
+        success_reward: float = 1.0,
+        train: int = 200,
+        valid: int = 50,
+    ) -> None:
+        """Make the game.
+
+        Args:
+            game: TextArena's id.
+            commands: what to list as admissible commands at every turn; nothing is listed where they are not given and
+                the game is not one of the few whose commands are known here.
+            success_reward: an episode is a success if its reward is at least that.
+            train: how many seeds to train on.
+            valid: how many seeds to hold out.
+
+        Raises:
+            ValueError: textarena is not installed, there is no such game, it is for more than one player, or it needs
+                what is not there, such as a list of words.
+        """
+        self._counts = check_counts(train, valid)
+        self._name, self._success_reward = game, success_reward
+        self._commands = list(commands if commands is not None else _known_commands(game))
+        if not all(isinstance(command, str) and command for command in self._commands):
+            raise ValueError(f"env.options: commands: {commands!r} is not a list of texts")
+        self._random_state = random.getstate()
+        with self._own_world():
+            self._game, self._brackets = _make(game)
+            _start(game, self._game, seed=0)
+        self._over = True
+
+    def tasks(self, split: str) -> list[Task]:
+        """The seeds of `train` or `valid`, as tasks of one family, the game."""
+        return [seeded_task(ENV_ID, split, seed, family=self._name) for seed in task_seeds(self._counts, split)]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start the episode of `options["task"]`, from its seed or from `seed` where that is given."""
+        gymnasium.Env.reset(self, seed=seed)
+        task = task_in(options, ENV_ID)
+        self._over = True
+        with self._own_world():
+            _start(self._name, self._game, seed=task.seed if seed is None else seed)
+            text = self._news()
+        self._over = False
+        return text, self._info(success=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Send one command; square brackets are put around it where the game wants them and it has none.
+
+        Raises:
+            ResetNeeded: the episode is over or has not begun.
+        """
+        if self._over:
+            raise reset_needed()
+        bare = self._brackets and "[" not in action and "]" not in action
+        with self._own_world():
+            done, _ = self._game.step(f"[{action}]" if bare else action)
+            self._over = bool(done)
+            text = self._news()
+            reward = self._reward() if self._over else 0.0
+        success = self._over and reward >= self._success_reward
+        return text, reward, self._over, False, self._info(success=success)
+
+    def _reward(self) -> float:
+        return float((self._game.state.rewards or {}).get(0, 0.0))
+
+    def _news(self) -> str:
+        """What the game has said since the last call; not what the player said."""
+        import textarena
+
+        _, messages = self._game.get_observation()
+        said = [str(text) for _, text, kind in messages if kind is not textarena.ObservationType.PLAYER_ACTION]
+        if self._game.state.done:
+            said.append(self._game.state.game_info[0].get("reason") or "")
+        lines = "\n".join(said).translate(_PLAIN).strip()
+        return "".join(sign if sign in TEXT_CHARSET else "?" for sign in lines)
+
+    def _info(self, *, success: bool) -> dict[str, Any]:
+        info: dict[str, Any] = {"success": success}
+        if self._commands:
+            info["admissible_commands"] = list(self._commands)
+        return info
+
+    @contextlib.contextmanager
+    def _own_world(self) -> Iterator[None]:
+        """Lend the game the global generator, and leave the caller's as it was; keep to oneself what games print."""
+        callers = random.getstate()
+        random.setstate(self._random_state)
+        silence = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+                yield
+        finally:
+            self._random_state = random.getstate()
+            random.setstate(callers)
+
+
+def _known_commands(game: str) -> Sequence[str]:
+    return _MOVES if game.startswith(_WITH_MOVES) else _COMMANDS.get(game, ())
+
+
+def _make(game: str) -> tuple[Any, bool]:
+    """The game without TextArena's wrappers, and whether those put square brackets around an action without any."""
+    try:
+        import textarena
+        from textarena.envs.registration import ENV_REGISTRY
+    except ImportError as error:
+        raise ValueError(
+            "env.id: textarena needs the package textarena, an extra of this one: `pip install 'agent-rl[textarena]'` "
+            f"or `pip install textarena==0.7.4` ({error})"
+        ) from error
+    names = [name for name in ENV_REGISTRY if not name.endswith(("-raw", "-train"))]
+    if game not in names:
+        near = difflib.get_close_matches(str(game), names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise ValueError(f"env.options: game: {game!r} is not known; {hint}")
+    wrappers = ENV_REGISTRY[game].default_wrappers or []
+    bracketing = textarena.wrappers.ActionFormattingWrapper in wrappers
+    raw = f"{game}-raw" if f"{game}-raw" in ENV_REGISTRY else game
+    return _attempt(game, lambda: textarena.make(raw)), bracketing
+
+
+def _start(name: str, game: Any, seed: int) -> None:
+    import textarena
+
+    _attempt(name, lambda: game.reset(num_players=1, seed=seed))
+    if not isinstance(game.state, textarena.SinglePlayerState):
+        raise ValueError(f"env.options: game: {name!r} is for several players; choose one for a single player")
+    game.state.error_allowance = _PATIENCE
+
+
+def _attempt(game: str, act: Callable[[], Any]) -> Any:
+    """Do what a game may refuse in its own way; the ValueError says what can be done about it."""
+    try:
+        return act()
+    except LookupError as error:
+        if "nltk" not in str(error):
+            raise
+        raise ValueError(
+            f"env.options: game: {game!r} needs lists of words that nltk downloads; where there is a network, run "
+            "`python -m nltk.downloader words averaged_perceptron_tagger_eng`, and copy its folder nltk_data into the "
+            "home directory of this machine; or choose a game without words"
+        ) from error
+    except (AssertionError, ValueError) as error:
+        if "API key" in str(error):
+            hint = "it asks a language model of OpenRouter over the network; choose another game"
+        elif "player" in str(error).lower():
+            hint = "it is for several players; choose one for a single player"
+        else:
+            raise
+        raise ValueError(f"env.options: game: {game!r} cannot be played here: {hint} ({error})") from error
+    except (ImportError, OSError, SyntaxError) as error:
+        raise ValueError(
+            f"env.options: game: {game!r} cannot be loaded from this textarena on this Python "
+            f"({type(error).__name__}: {error}); choose another game"
+        ) from error

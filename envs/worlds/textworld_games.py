@@ -1,0 +1,244 @@
+"""TextWorld's games, made here or brought along, as a text environment."""
+
+import copy
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium
+
+from envs.task import Task
+from envs.text_env import TextEnv
+from envs.worlds.seeded_tasks import reset_needed, task_in
+from envs.worlds.textworld_generator import SPLITS, GameSettings, cached_games
+
+ENV_ID = "textworld"
+GENERATED = "generated"
+
+_NOTHING = "Nothing happens."
+_HEADER = 0x40
+"""The length of a story file's header, in bytes."""
+_LONGEST = 190
+"""How many characters the interpreter reads of a command."""
+_BANNER = re.compile(r"^[\s$|\\/_<>]+$")
+_CHALLENGE = re.compile(r"tw-[a-z_]+")
+_ENDING = re.compile(r"(\s*Would you like to RESTART.*|\n>\s+-= .* =-\d+/\d+\s*)$", re.DOTALL)
+"""The question after the end; the prompt with the screen's status line, where the interpreter writes it."""
+_PLAIN = re.compile(r"[A-Za-z0-9 ',-]+")
+"""What a command may be made of: signs such as a backslash have a meaning of their own, some without an end."""
+_BEYOND_THE_GAME = re.compile(
+    r"\b(q|quit|restart|restore|save|undo|script|transcript|notify|verify|version|superbrief|brief|verbose|tw)\b",
+    re.IGNORECASE,
+)
+"""Commands to the interpreter, and the game's own for its makers: they would leave the episode, or touch files."""
+
+
+class TextWorldGames(TextEnv):
+    """TextWorld's games: made here from its challenges, or brought along.
+
+    They are compiled for the Z-machine and played by its interpreter; the texts are the game's.
+    The reward is the share of the game's points that a command earned, so that a game that is won returns 1. A game is
+    over when it is won or lost. The interpreter is not thread-safe: use one process per thread of work.
+    """
+
+    def __init__(
+        self,
+        data: str | Sequence[str] = GENERATED,
+        games: Mapping[str, Any] | None = None,
+        expert: bool = False,
+    ) -> None:
+        """Choose the games; nothing is made or loaded before `tasks` or `reset`.
+
+        Args:
+            data: `generated`; or a folder of `.z8` files with their `.json`, in `train` and `valid` or all to train
+                on; or a list of such files. `~` and `$VARIABLES` are expanded.
+            games: for `generated`, the fields of `GameSettings` to set.
+            expert: put the next command of a winning policy into `info` as `expert_command`.
+
+        Raises:
+            ValueError: there is no such folder or file, or a field of `games` is not known or out of range.
+        """
+        if data != GENERATED and games:
+            raise ValueError(f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two")
+        self._settings = GameSettings.from_mapping(games or {})
+        self._found = {} if data == GENERATED else _find(data)
+        self._with_expert = expert
+        self._engine: Any = None
+        self._loaded: Path | None = None
+        self._score, self._over = 0, True
+
+    def tasks(self, split: str) -> list[Task]:
+        """The games of `train` or `valid`, by name; the difficulty is the length of the walkthrough.
+
+        Raises:
+            ValueError: the split is not known or holds no game, or a game file cannot be played.
+        """
+        return [_task(name, split, path) for name, path in self._files(split).items()]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start the game of `options["task"]`. There is no chance in it.
+
+        Raises:
+            ValueError: there is no task in `options`, or no such game.
+        """
+        gymnasium.Env.reset(self, seed=seed)
+        task = task_in(options, ENV_ID)
+        path = self._files(task.split).get(task.id)
+        if path is None:
+            raise ValueError(f"task: no game {task.id!r} of split {task.split!r}")
+        self._over = True
+        if path != self._loaded:
+            self._load(path)
+        state = self._engine.reset()
+        self._score, self._over = 0, False
+        return clean(state["feedback"]), self._info(state)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Send one command; the game answers what it does not understand. Commands to the interpreter do nothing.
+
+        Raises:
+            ResetNeeded: the episode is over or has not begun.
+        """
+        if self._over:
+            raise reset_needed()
+        command = " ".join(action.split())
+        if command not in self._last_info["admissible_commands"] and not _is_harmless(command):
+            return _NOTHING, 0.0, False, False, dict(self._last_info)
+        state, score, done = self._engine.step(command)
+        reward = (score - self._score) / (state["max_score"] or 1)
+        self._score, self._over = score, bool(done)
+        return clean(state["feedback"]) or _NOTHING, reward, self._over, False, self._info(state)
+
+    def close(self) -> None:
+        """Leave the interpreter. The environment may be reset again afterwards."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine, self._loaded, self._over = None, None, True
+
+    def clone(self) -> Self:
+        twin = copy.copy(self)
+        if self._engine is not None:
+            twin._engine = self._engine.copy()
+        return twin
+
+    def _files(self, split: str) -> dict[str, Path]:
+        if split not in SPLITS:
+            raise ValueError(f"split: {split!r} is none of {', '.join(SPLITS)}")
+        if not self._found:
+            self._found = _find(str(cached_games(self._settings)))
+        files = self._found.get(split)
+        if not files:
+            raise ValueError(f"split: {split!r} has no game; put .z8 files with their .json into a folder {split!r}")
+        return files
+
+    def _load(self, path: Path) -> None:
+        import textworld
+
+        self._loaded = None
+        _check_story(path)
+        if self._engine is None:
+            asked = {"won": True, "score": True, "max_score": True, "admissible_commands": True}
+            wanted = textworld.EnvInfos(**asked, policy_commands=self._with_expert)
+            self._engine = _loading(path, lambda: textworld.start(str(path), wanted))
+        else:
+            _loading(path, lambda: self._engine.load(str(path)))
+        self._loaded = path
+
+    def _info(self, state: Any) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "success": bool(state["won"]),
+            "admissible_commands": list(state["admissible_commands"]),
+        }
+        if self._with_expert and not self._over and state["policy_commands"]:
+            info["expert_command"] = state["policy_commands"][0]
+        self._last_info = info
+        return info
+
+
+def _is_harmless(command: str) -> bool:
+    plain = _PLAIN.fullmatch(command) is not None and _BEYOND_THE_GAME.search(command) is None
+    return plain and len(command) <= _LONGEST
+
+
+def clean(text: str) -> str:
+    """A game's text without the banner, the question at the end, and what is there for the screen only."""
+    lines = [line.strip() for line in _ENDING.sub("", text).splitlines()]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not _BANNER.match(line))).strip()
+
+
+def _find(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
+    """The games of each split by name: of a folder with a folder per split, or else all of them to train on."""
+    if not isinstance(data, str):
+        return {"train": _by_name([Path(os.path.expandvars(name)).expanduser() for name in data])}
+    folder = Path(os.path.expandvars(data)).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"env.options: data: {data!r} is not a folder; name one with .z8 files, or write {GENERATED}")
+    inside = [split for split in SPLITS if (folder / split).is_dir()]
+    if not inside:
+        return {"train": _by_name(_games_in(folder))}
+    return {split: _by_name(_games_in(folder / split)) for split in inside}
+
+
+def _games_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix in (".z8", ".ulx")]
+
+
+def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
+    """The games that can be played, by their file names; raises the ValueError of one that cannot."""
+    for path in paths:
+        if path.suffix != ".z8":
+            raise ValueError(
+                f"{path}: only games for the Z-machine (.z8) can be played: a .ulx needs a TextWorld before 1.7, and a "
+                ".json alone has no texts; make it again with `tw-make ... --format z8`"
+            )
+        for needed in (path, path.with_suffix(".json")):
+            if not needed.is_file():
+                raise ValueError(f"{needed}: no such file; a TextWorld game is a .z8 with its .json next to it")
+    found = {path.stem: path.resolve() for path in sorted(paths)}
+    if len(found) < len(paths):
+        raise ValueError("env.options: data: two of the files have the same name; rename one")
+    return found
+
+
+def _check_story(path: Path) -> None:
+    """Raise the ValueError of a story file that is damaged: the interpreter would end the process."""
+    story = path.read_bytes()
+    length = 8 * int.from_bytes(story[0x1A:0x1C])
+    checksum = int.from_bytes(story[0x1C:0x1E])
+    if len(story) < _HEADER or story[0] != 8 or not _HEADER <= length <= len(story):
+        raise _broken(path, "cut off, or another kind of file")
+    if sum(story[_HEADER:length]) % 0x10000 != checksum:
+        raise _broken(path, "its checksum is wrong")
+
+
+def _loading(path: Path, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # What the package raises on a description that it cannot read: KeyError, its parser's errors, and others.
+        raise _broken(path.with_suffix(".json"), f"{type(error).__name__}: {error}") from error
+
+
+def _broken(path: Path, what: str) -> ValueError:
+    return ValueError(f"{path}: not a usable TextWorld game ({what}); delete it, or make it again")
+
+
+def _task(name: str, split: str, path: Path) -> Task:
+    described = path.with_suffix(".json")
+    try:
+        metadata = json.loads(described.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{described}: not the description of a TextWorld game ({error}); make it again") from error
+    challenge = _CHALLENGE.match(str(metadata.get("uuid")))
+    return Task(
+        env_id=ENV_ID,
+        split=split,
+        family=challenge.group() if challenge else ENV_ID,
+        id=name,
+        difficulty=len(metadata.get("walkthrough") or ()),
+    )

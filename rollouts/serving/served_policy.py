@@ -1,0 +1,179 @@
+"""The policy as a vLLM engine: the only file that imports vllm, and only when an engine is built."""
+
+import asyncio
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rollouts.processes.lifeline import OWNER
+from rollouts.serving.dtypes import chosen_dtype
+from rollouts.settings import ServingSettings
+from rollouts.types import Completion, FinishReason
+
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    # The threads of vLLM, the learner and the environments share the cores: none of them may pin itself to one.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # On CPU this lets the engine core run its one worker inside itself: 8 s less to start, one process less to feed.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+_CPU_BLOCK_TOKENS = 32
+"""The smallest block that vLLM's CPU attention takes. Only whole blocks are cached, and its default is 128."""
+
+
+def model_context_length(model_folder: str | Path, settings: ServingSettings) -> int:
+    """The context in tokens that the engine serves: `serving.context_length`, or the model's own where that is 0.
+
+    Raises:
+        ValueError: the folder holds no model, or `serving.context_length` is more than the model was built for.
+    """
+    config = _read_config(model_folder)
+    longest = int(config.get("max_position_embeddings") or config.get("text_config", {})["max_position_embeddings"])
+    if settings.context_length > longest:
+        raise ValueError(
+            f"serving.context_length: {settings.context_length} is more than the {longest} positions of the model in "
+            f"{str(model_folder)!r} (max_position_embeddings); set at most {longest}, or 0 for the model's own"
+        )
+    return settings.context_length or longest
+
+
+def _read_config(model_folder: str | Path) -> dict[str, Any]:
+    path = Path(model_folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"model: {str(path)!r} does not exist; name a folder that holds a Hugging Face model")
+    config: dict[str, Any] = json.loads(path.read_text())
+    return config
+
+
+class ServedPolicy:
+    """A `Policy` over vLLM's asynchronous engine, whose weights can be replaced between requests.
+
+    Every completion carries the version of the weights that sampled it, all of it.
+    """
+
+    def __init__(self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0) -> None:
+        """Start the engine (10 to 20 s on a small machine). Needs no running event loop."""
+        self.version = version
+        self.context_length = model_context_length(model_folder, settings)
+        self._tied = _read_config(model_folder).get("tie_word_embeddings", False)
+        self._request_ids = itertools.count()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loading = asyncio.Lock()
+        os.environ |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads), OWNER: str(os.getpid())}
+        self._engine = _start_engine(str(model_folder), settings, self.context_length)
+
+    async def complete(
+        self,
+        token_ids: Sequence[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        stop_token_ids: Sequence[int],
+        seed: int | None,
+    ) -> Completion:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop_token_ids=list(stop_token_ids),
+            seed=seed,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        async with self._loading:
+            self._in_flight += 1
+            self._idle.clear()
+        try:
+            prompt = {"prompt_token_ids": list(token_ids)}
+            async for answer in self._engine.generate(prompt, params, str(next(self._request_ids))):
+                output = answer.outputs[0]
+            stopped = output.finish_reason == "stop"
+            return Completion(
+                token_ids=tuple(output.token_ids),
+                logprobs=tuple(at[i].logprob for i, at in zip(output.token_ids, output.logprobs, strict=True)),
+                finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
+                policy_version=self.version,
+            )
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def load_weights(self, folder: str | Path, version: int, *, wait_seconds: float = 60.0) -> None:
+        """Serve the weights in `folder` (Hugging Face format, same shapes) from now on, as `version`.
+
+        Waits for requests in flight; requests that come meanwhile wait for the new weights.
+
+        Raises:
+            ValueError: the embeddings are tied and the engine is on CPU: it would keep its copy of the old LM head.
+            RuntimeError: requests were still in flight after `wait_seconds`.
+        """
+        from vllm.platforms import current_platform
+
+        if self._tied and current_platform.is_cpu():
+            raise ValueError(
+                "model: vLLM on CPU does not refresh the LM head of a model with tied embeddings; save an untied copy "
+                "(tie_word_embeddings: false, lm_head.weight written out) and serve that"
+            )
+        async with self._loading:
+            try:
+                await asyncio.wait_for(self._idle.wait(), wait_seconds)
+            except TimeoutError as error:
+                raise RuntimeError(f"weights not loaded: {self._in_flight} requests are still in flight") from error
+            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            if not await self._engine.reset_prefix_cache():
+                raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
+            self.version = version
+
+    async def check_health(self) -> None:
+        """Raise what killed the engine, if something did."""
+        await self._engine.check_health()
+
+    async def shutdown(self) -> None:
+        """End the engine's process; nothing else may be called after it."""
+        self._engine.shutdown(timeout=0.5)
+        del self._engine
+
+
+def _start_engine(model_folder: str, settings: ServingSettings, context_length: int) -> Any:
+    from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    if current_platform.is_cpu():
+        device: dict[str, Any] = {
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+            "block_size": _CPU_BLOCK_TOKENS,
+            "enforce_eager": True,
+            # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU Generator does not
+            # use offset"), so prompts are never cut.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(8192, context_length),
+        }
+    else:
+        device = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(
+            model=model_folder,
+            skip_tokenizer_init=True,
+            dtype=chosen_dtype(settings.dtype, gpu=not current_platform.is_cpu()),
+            max_model_len=context_length,
+            max_num_seqs=settings.max_concurrent,
+            logprobs_mode="processed_logprobs",
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            **device,
+        )
+    )

@@ -1,0 +1,38 @@
+import pytest
+
+from agent_rl.commands.compare.seeds import curve, smoothed, spread
+from agent_rl.evaluation.statistics import bootstrap_iqm
+
+
+def test_few_seeds_have_their_mean_and_range() -> None:
+    one = spread({4: 0.5})
+    assert (one.centre, one.low, one.high, one.seeds) == (0.5, 0.5, 0.5, {4: 0.5})
+    two = spread({0: 0.2, 1: 0.6})
+    assert (two.centre, two.low, two.high) == pytest.approx((0.4, 0.2, 0.6))
+
+
+def test_more_seeds_have_their_interquartile_mean_and_interval() -> None:
+    values = {0: 0.1, 1: 0.2, 2: 0.4, 3: 9.0, 4: 0.3}
+    found = spread(values)
+    assert found.centre == pytest.approx((0.2 + 0.3 + 0.4) / 3)
+    assert (found.low, found.high) == pytest.approx(bootstrap_iqm(list(values.values())))
+    assert found.high < 9.0  # the range would reach it
+
+
+def test_a_curve_ends_where_its_shortest_seed_ends() -> None:
+    found = curve({0: {1: 0.0, 2: 0.2, 3: 0.4}, 1: {1: 1.0, 2: 0.6}})
+    assert found.steps == [1, 2]
+    assert found.centre == pytest.approx([0.5, 0.4])
+    assert (found.low, found.high) == ([0.0, 0.2], [1.0, 0.6])
+    assert found.seeds[0] == {1: 0.0, 2: 0.2, 3: 0.4}
+
+
+def test_seeds_without_values_are_not_in_a_curve() -> None:
+    found = curve({0: {10: 0.5}, 1: {}})
+    assert (found.steps, found.centre, list(found.seeds)) == ([10], [0.5], [0])
+    assert curve({0: {}}).steps == []
+
+
+def test_a_running_mean_looks_back() -> None:
+    # The window is 5.
+    assert smoothed([1.0, 3.0, 5.0, 7.0, 9.0, 21.0]) == pytest.approx({1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 9})

@@ -1,0 +1,113 @@
+"""What a tokenizer is trained on, where the environment is as it should be and where it is not."""
+
+import re
+from typing import Any
+
+import pytest
+
+from agent_rl.commands.stages.stages import corpus, init
+from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.policy.loading import train_tokenizer
+from envs import Task, TextEnv
+from tests.builders.paths import ROOT
+
+
+class Shop(TextEnv):
+    """Three tasks, in which one may go on for ever; the tasks named in `fail` do not."""
+
+    splits = ("train",)
+
+    def __init__(self, fail: dict[str, str] | None = None) -> None:
+        self._fail = fail or {}
+        self._fault: str | None = None
+        self._bought = 0
+
+    def tasks(self, split: str) -> list[Task]:
+        return [Task(env_id="shop", split=split, family="f", id=name) for name in ("bread", "cheese", "wine")]
+
+    def words(self) -> list[str]:
+        return ["baguette"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        assert options is not None
+        task: Task = options["task"]
+        self._fault, self._bought = self._fail.get(task.id), 0
+        if self._fault == "number":
+            return 3, self._info()  # type: ignore[return-value]
+        if self._fault == "refused":
+            raise ValueError("the shop has moved")
+        return f"You want {task.id}.", self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self._fault == "raise":
+            raise RuntimeError("closed")
+        self._bought += 1
+        text = "\ud800" if self._fault == "half" else f"You have {self._bought}."
+        return text, 0.0, False, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {"success": False, "admissible_commands": [f"buy {self._bought}", f"eat {self._bought}"]}
+
+
+class FussyShop(Shop):
+    """It does what it offers, and nothing else."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        offered = self._info()["admissible_commands"]
+        text, *rest = super().step(action)
+        return text if action in offered else "There is none.", *rest  # type: ignore[return-value]
+
+
+def config(shop: type[Shop] = Shop, seed: int = 0, **fail: str) -> Config:
+    env = {"id": f"{__name__}:{shop.__name__}", "options": {"fail": fail}}
+    return Config.model_validate({"run_folder": "nowhere", "seed": seed, "env": env, "episode": {"max_turns": 2}})
+
+
+def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
+    texts = corpus(config())
+    assert [texts.count(f" baguette{number}") for number in ("", " 1", " 9", " 10")] == [20, 20, 20, 0]
+    assert [text for text in texts if "want" in text] == ["You want bread.", "You want cheese.", "You want wine."]
+    assert [texts.count(f"You have {number}.") for number in (1, 10, 11)] == [3, 3, 0]
+    for kind in ("buy {}", "eat {}"):
+        assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], "one choice for each turn"
+
+
+def test_every_walk_makes_mistakes_of_its_own() -> None:
+    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused anew: were the walks of a seed alike, the number of
+    # their refusals would be a multiple of 3.
+    refused = [corpus(config(FussyShop, seed=seed)).count("There is none.") for seed in range(20)]
+    assert any(number % 3 for number in refused)
+    assert 10 < sum(refused) < 120
+
+
+def test_the_demos_policy_reads_a_refusal_in_three_tokens() -> None:
+    demo = load_config(ROOT / "configs" / "demo.yaml")
+    tokenizer = train_tokenizer(corpus(demo), demo.model.vocab_size, demo.model.tokens_within)
+    assert len(tokenizer.encode("Nothing happens.")) == 3
+    assert len(tokenizer.encode("go to sidetable 2")) == 3, "a name and its number are one"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("number", "reset returned an int as observation"),
+        ("raise", "step '(buy|eat) 0': RuntimeError: closed"),
+        ("half", "step '(buy|eat) 0' returned as observation a text that cannot be written as UTF-8"),
+    ],
+)
+def test_a_walk_that_fails_is_left_out(fault: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = corpus(config(bread=fault, wine=fault))
+    assert [text for text in texts if "want" in text] == ["You want cheese."]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.match(f"the environment failed in 2 of 3 tasks, which are left out: task 'bread': {error}", line)
+
+
+def test_an_environment_that_always_fails_makes_no_policy() -> None:
+    message = r"^env.id '.*:Shop': it failed in all 3 tasks that were tried: task 'bread': step .*: closed$"
+    with pytest.raises(ConfigError, match=message):
+        init(config(bread="raise", cheese="raise", wine="raise"))
+
+
+def test_a_task_that_is_refused_is_the_users_to_mend() -> None:
+    with pytest.raises(ValueError, match=r"^the shop has moved$"):
+        corpus(config(cheese="refused"))

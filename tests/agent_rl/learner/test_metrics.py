@@ -1,0 +1,109 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from agent_rl.learner.metrics import TokenRecord, update_metrics
+
+
+def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
+    """Tokens of episodes of one turn, of which nothing else is to be said."""
+    count = len(log_ratio)
+    values: dict[str, list[Any]] = {
+        "entropy": [0.0] * count,
+        "mismatch": [0.0] * count,
+        "kl": [0.0] * count,
+        "clipped_low": [False] * count,
+        "clipped_high": [False] * count,
+        "left_out": [False] * count,
+        "turns": [1] * count,
+        **columns,
+    }
+    return TokenRecord(log_ratio=torch.tensor(log_ratio), **{name: torch.tensor(v) for name, v in values.items()})
+
+
+def test_ratios_by_hand() -> None:
+    got = update_metrics([], [record([math.log(2.0), 0.0, math.log(0.5), math.log(4.0)])])
+    assert got["ratio_mean"] == pytest.approx((2 + 1 + 0.5 + 4) / 4)
+    assert got["log_ratio_rms"] == pytest.approx(math.log(2.0) * math.sqrt((1 + 0 + 1 + 4) / 4))
+    assert got["log_ratio_abs_max"] == pytest.approx(math.log(4.0))
+    # k3 of KL(old || new) is r - log r - 1 with r = new / old; the logarithms add up to 2 log 2.
+    assert got["kl_old"] == pytest.approx((7.5 - 2 * math.log(2.0)) / 4 - 1)
+
+
+def test_quantiles_by_hand() -> None:
+    # Of 101 ratios 1.00, 1.01, ..., 2.00, in any order.
+    ratios = [1 + (37 * i % 101) / 100 for i in range(101)]
+    got = update_metrics([], [record([math.log(ratio) for ratio in ratios])])
+    assert [got["ratio_p01"], got["ratio_p50"], got["ratio_p99"]] == pytest.approx([1.01, 1.5, 1.99])
+    one = update_metrics([], [record([0.0])])
+    assert [one["ratio_p01"], one["ratio_p50"], one["ratio_p99"]] == [1.0, 1.0, 1.0]
+
+
+def test_the_mismatch_by_hand() -> None:
+    mismatch = [math.log(4.0), 0.0, -math.log(8.0), math.log(1.5)]
+    got = update_metrics([], [record([0.0] * 4, mismatch=mismatch)])
+    assert got["mismatch_abs_mean"] == pytest.approx(math.log(4.0 * 8.0 * 1.5) / 4)
+    assert got["mismatch_abs_max"] == pytest.approx(math.log(8.0))
+    assert got["mismatch_share"] == 0.5, "beyond 2 or below 1/2"
+    assert got["mismatch_kl"] == pytest.approx((4 + 1 + 1 / 8 + 1.5 - math.log(4.0 * 1.5 / 8.0)) / 4 - 1)
+    assert got["kl_old"] == 0.0
+
+
+def test_shares_and_means_by_hand() -> None:
+    tokens = record(
+        [0.0] * 4,
+        entropy=[1.0, 2.0, 3.0, 4.0],
+        kl=[0.0, 0.0, 0.0, 2.0],
+        clipped_low=[True, False, False, False],
+        clipped_high=[False, True, True, False],
+        left_out=[False, False, False, True],
+    )
+    got = update_metrics([], [tokens])
+    assert (got["entropy"], got["kl_reference"]) == (2.5, 0.5)
+    assert (got["clip_fraction_low"], got["clip_fraction_high"], got["left_out_share"]) == (0.25, 0.5, 0.25)
+    assert got["trained_tokens"] == 4.0
+
+
+def test_tokens_are_looked_at_by_the_turns_of_their_episode() -> None:
+    turns = [1, 10, 11, 20, 30, 31, 50]
+    tokens = record(
+        [0.1, 0.1, 0.2, 0.4, 0.5, 0.6, 0.6],
+        turns=turns,
+        clipped_low=[True, False, False, False, False, False, False],
+        clipped_high=[False, False, False, True, True, False, False],
+    )
+    got = update_metrics([], [tokens])
+    buckets = ("turns_1_10", "turns_11_20", "turns_21_30", "turns_over_30")
+    assert [got[f"{name}/clip_fraction_low"] for name in buckets] == [0.5, 0.0, 0.0, 0.0]
+    assert [got[f"{name}/clip_fraction_high"] for name in buckets] == [0.0, 0.5, 1.0, 0.0]
+    expected = [0.1, math.sqrt((0.04 + 0.16) / 2), 0.5, 0.6]
+    assert [got[f"{name}/log_ratio_rms"] for name in buckets] == pytest.approx(expected)
+    assert {name.split("/")[0] for name in got if "/" in name} == set(buckets)
+
+
+def test_tokens_weigh_the_same_in_whatever_record_they_come() -> None:
+    one, three = record([0.1], turns=[12]), record([0.2, -0.3, 0.9], clipped_high=[False, False, True])
+    whole = record([0.1, 0.2, -0.3, 0.9], turns=[12, 1, 1, 1], clipped_high=[False, False, False, True])
+    assert update_metrics([], [one, three]) == pytest.approx(update_metrics([], [whole]))
+    assert update_metrics([], [three, one]) == pytest.approx(update_metrics([], [whole]))
+
+
+def test_losses_and_norms_are_means_over_the_optimizer_steps() -> None:
+    got = update_metrics([{"loss": 1.0, "grad_norm": 4.0}, {"loss": -2.0, "grad_norm": 2.0}], [record([0.0])])
+    assert (got["loss"], got["grad_norm"]) == (-0.5, 3.0)
+
+
+@pytest.mark.parametrize("records", [[], [record([])], [record([]), record([])]])
+def test_with_nothing_trained_every_key_is_there_and_0(records: list[TokenRecord]) -> None:
+    usual = update_metrics([{"loss": 1.0, "grad_norm": 1.0}], [record([0.3])])
+    assert update_metrics([], records) == dict.fromkeys(usual, 0.0)
+
+
+def test_small_differences_are_not_lost_in_single_precision() -> None:
+    # Steps of 1e-4 are what a learning rate of 1e-6 makes: the divergence is half their square.
+    step = record([1e-4, -1e-4] * 500, mismatch=[1e-4, -1e-4] * 500)
+    got = update_metrics([], [step])
+    assert got["kl_old"] == pytest.approx(5e-9, rel=0.01)
+    assert got["mismatch_kl"] == pytest.approx(5e-9, rel=0.01)

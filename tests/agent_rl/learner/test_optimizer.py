@@ -1,0 +1,88 @@
+"""Muon and AdamW as one optimizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from agent_rl.config import Config
+from agent_rl.config.learner import LearnerSettings
+from agent_rl.learner.batch import TrainingSample
+from agent_rl.learner.learner import Learner
+from agent_rl.learner.optimizer import make_optimizer
+
+MakeModel = Callable[..., LlamaForCausalLM]
+MakeSamples = Callable[..., list[TrainingSample]]
+
+
+def settings(**more: object) -> LearnerSettings:
+    values = {"device": "cpu", "learning_rate": 1e-3, "muon_learning_rate": 1e-2, "max_grad_norm": 1e9}
+    return LearnerSettings.model_validate({**values, **more})
+
+
+def values_of(model: LlamaForCausalLM) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def test_muon_has_the_layers_matrices_and_adamw_the_rest(tiny_model: MakeModel) -> None:
+    model = tiny_model()
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    adamw, muon = make_optimizer(model, list(model.parameters()), settings()).param_groups
+    of_muon = {names[id(weight)] for weight in muon["params"]}
+    assert of_muon == {name for name in names.values() if ".layers." in name and "norm" not in name}
+    assert {names[id(weight)] for weight in adamw["params"]} == set(names.values()) - of_muon
+
+
+def test_a_first_step_moves_every_direction_of_a_matrix_alike(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
+    model = tiny_model()
+    before = values_of(model)
+    Learner(model, settings(), total_steps=10).supervised_step(random_samples(3))
+    after = values_of(model)
+    name = "model.layers.0.mlp.gate_proj.weight"
+    moved = torch.linalg.svdvals((after[name] - before[name]).float())
+    # The rate times 0.2 sqrt(the longer side), which Newton-Schulz's five steps meet to within a third.
+    expected = 1e-2 * 0.2 * max(before[name].shape) ** 0.5
+    assert expected * 0.6 < float(moved.min())
+    assert float(moved.max()) < expected * 1.3
+    # AdamW's first step is the rate in each weight that has a gradient.
+    head = (after["lm_head.weight"] - before["lm_head.weight"]).abs()
+    torch.testing.assert_close(head.max(), torch.tensor(1e-3, dtype=head.dtype), rtol=1e-3, atol=0)
+
+
+def test_the_schedule_scales_both_rates(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+    learner = Learner(tiny_model(), settings(warmup_steps=4), total_steps=10)
+    for factor in (0.25, 0.5):
+        learner.supervised_step(random_samples(2))
+        adamw, muon = learner._optimizer.param_groups
+        assert (adamw["lr"], muon["lr"]) == pytest.approx((1e-3 * factor, 1e-2 * factor))
+
+
+def test_it_goes_on_where_it_was_saved(tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path) -> None:
+    samples = random_samples(4)
+    through, stopped, resumed = tiny_model(), tiny_model(), tiny_model()
+    whole = Learner(through, settings(), total_steps=10)
+    for _ in range(3):
+        whole.supervised_step(samples)
+    first = Learner(stopped, settings(), total_steps=10)
+    first.supervised_step(samples)
+    first.supervised_step(samples)
+    first.save(tmp_path / "state")
+    second = Learner(resumed, settings(), total_steps=10)
+    second.load(tmp_path / "state")
+    second.supervised_step(samples)
+    for name, weight in through.named_parameters():
+        assert torch.equal(weight, resumed.get_parameter(name)), name
+
+
+def test_it_needs_whole_matrices() -> None:
+    with pytest.raises(ValidationError, match=r"muon_learning_rate: 0.01 needs whole matrices, which ranks: 2 share"):
+        settings(ranks=2)
+    sections = {"run_folder": "r", "sft": {"muon_learning_rate": 0.01}, "learner": {"ranks": 2}}
+    with pytest.raises(ValidationError, match=r"sft.muon_learning_rate: 0.01 needs .* learner.ranks: 2"):
+        Config.model_validate(sections)

@@ -1,0 +1,396 @@
+"""The objectives against reference vectors, by hand, and where public implementations go wrong."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agent_rl.config.learner import Importance, ImportanceName
+from agent_rl.objective.policy_loss import (
+    AgentTokens,
+    Clipped,
+    importance_weights,
+    kl_k3,
+    log_bounds,
+    policy_loss,
+    shares,
+)
+from agent_rl.objective.presets import PRESETS, Normalisation, Objective, ObjectiveName
+from tests.builders.paths import VECTORS
+
+VECTOR_FILES = [VECTORS]
+CASES = [
+    pytest.param(case, id=f"{path.stem}-{case['name']}")
+    for path in VECTOR_FILES
+    if path.exists()
+    for case in json.loads(path.read_text())["cases"]
+]
+GMPO, GRPO, GSPO, CISPO = (PRESETS[name] for name in ("gmpo", "grpo", "gspo", "cispo"))
+EVERY = pytest.mark.parametrize("objective", [pytest.param(value, id=name) for name, value in PRESETS.items()])
+LENGTH = 10
+
+
+def tensor(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A loss and, each [N], the gradient with respect to the new log-probs and what was clipped."""
+
+    loss: float
+    grad: Tensor
+    clipped: Clipped
+
+
+def run(
+    objective: Objective,
+    x: Sequence[Sequence[float]],
+    advantage: Sequence[float],
+    *,
+    log_weight: Sequence[float] | None = None,
+    turns: Sequence[Sequence[int]] | None = None,
+) -> Outcome:
+    """The objective at log-ratios `x`, a row for each episode; old log-probs are -1.
+
+    `turns` numbers the turns of the whole batch; without it each episode is one turn. What is constant is 10 tokens.
+    """
+    sizes = torch.tensor([len(row) for row in x])
+    episode = torch.arange(len(x)).repeat_interleave(sizes)
+    turn = episode if turns is None else torch.tensor([number for row in turns for number in row])
+    unit = turn if objective.aggregation == "turn" else episode
+    logp_new = tensor([value - 1.0 for row in x for value in row]).requires_grad_()
+    share = shares(
+        objective.normalisation, unit, units=len(set(unit.tolist())), tokens=len(unit), episodes=len(x), length=LENGTH
+    )
+    loss, clipped = policy_loss(
+        objective,
+        AgentTokens(
+            logp_new=logp_new,
+            logp_old=torch.full_like(logp_new, -1.0),
+            advantage=tensor(advantage)[episode],
+            share=share,
+            turn=turn,
+            episode=episode,
+            log_weight=torch.zeros_like(share) if log_weight is None else tensor(log_weight),
+        ),
+    )
+    (grad,) = torch.autograd.grad(loss, logp_new)
+    return Outcome(loss=loss.item(), grad=grad, clipped=clipped)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gmpo_equals_the_reference(case: dict[str, Any]) -> None:
+    mask = torch.tensor(case["mask"], dtype=torch.bool)
+    row = torch.arange(len(mask))[:, None].expand(mask.shape)[mask]
+    logp_new = tensor(case["logp_new"]).requires_grad_()
+    share = shares(
+        "sequence",
+        row,
+        # The reference divides by all rows, those without agent tokens included; our learner does not count those.
+        units=len(mask),
+        tokens=max(len(row), 1),
+        episodes=len(mask),
+        length=1,
+    )
+    loss, _ = policy_loss(
+        replace(GMPO, epsilon=case["eps_low"], epsilon_high=case["eps_high"]),
+        AgentTokens(
+            logp_new=logp_new[mask],
+            logp_old=tensor(case["logp_old"])[mask],
+            advantage=tensor(case["advantage"])[row],
+            share=share,
+            turn=row,
+            episode=row,
+            log_weight=torch.zeros_like(share),
+        ),
+    )
+    (grad,) = torch.autograd.grad(loss, logp_new)
+    torch.testing.assert_close(loss.detach(), tensor(case["closed"]["loss"]), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(grad, tensor(case["closed"]["grad"]), rtol=1e-9, atol=1e-9)
+
+
+def logs(*ratios: float) -> list[float]:
+    return [math.log(ratio) for ratio in ratios]
+
+
+# Two episodes, of two and three tokens, with advantages 2 and -1.
+RATIOS = [logs(1.1, 6.0), logs(0.5, 6.0, 1.0)]
+UP, DOWN = math.exp(0.25), math.exp(0.1)
+SEQUENCE = math.exp(2e-4)
+BY_HAND: list[tuple[ObjectiveName, list[list[float]], float, list[float]]] = [
+    # x = (0.1, 0.9 -> 0.4), w = e^0.25; x = (-0.9 -> -0.4, 0.2, 0.5), w = e^0.1.
+    (
+        "gmpo",
+        [[0.1, 0.9], [-0.9, 0.2, 0.5]],
+        (-2 * UP + DOWN) / 2,
+        [-2 * UP / 4, 0.0, 0.0, DOWN / 6, DOWN / 6],
+    ),
+    # 6 -> 1.2 where it is good, and stays where it is bad; 0.5 -> 0.8 where it is bad.
+    (
+        "grpo",
+        RATIOS,
+        -2 * (1.1 + 1.2) / 4 + (0.8 + 6.0 + 1.0) / 6,
+        [-2 * 1.1 / 4, 0.0, 0.0, 6.0 / 6, 1.0 / 6],
+    ),
+    # The same divided by 10 tokens and 2 episodes.
+    (
+        "dr_grpo",
+        RATIOS,
+        (-2 * (1.1 + 1.2) + (0.8 + 6.0 + 1.0)) / 20,
+        [-2 * 1.1 / 20, 0.0, 0.0, 6.0 / 20, 1.0 / 20],
+    ),
+    # Divided by 5 tokens, and 6 -> 1.28.
+    (
+        "dapo",
+        RATIOS,
+        (-2 * (1.1 + 1.28) + (0.8 + 6.0 + 1.0)) / 5,
+        [-2 * 1.1 / 5, 0.0, 0.0, 6.0 / 5, 1.0 / 5],
+    ),
+    # The mean 2e-4 is inside; the mean -0.01 is below log(1 - 3e-4), and then nothing of the episode has a gradient.
+    (
+        "gspo",
+        [[1e-4, 3e-4], [-0.1, 0.05, 0.02]],
+        (-2 * SEQUENCE + (1 - 3e-4)) / 2,
+        [-2 * SEQUENCE / 4, -2 * SEQUENCE / 4, 0.0, 0.0, 0.0],
+    ),
+    # Weights 1.1, 6 -> 5, and 0.5, 6 -> 5, 1, before log-probs log(ratio) - 1, over 5 tokens.
+    (
+        "cispo",
+        RATIOS,
+        (
+            -2 * (1.1 * (math.log(1.1) - 1) + 5 * (math.log(6) - 1))
+            + (0.5 * (math.log(0.5) - 1) + 5 * (math.log(6) - 1) - 1)
+        )
+        / 5,
+        [-2 * 1.1 / 5, -2 * 5.0 / 5, 0.5 / 5, 5.0 / 5, 1.0 / 5],
+    ),
+    # Nothing is clipped; 10 tokens and 2 episodes.
+    ("rloo", RATIOS, (-2 * 7.1 + 7.5) / 20, [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20]),
+    ("reinforce", RATIOS, (-2 * 7.1 + 7.5) / 20, [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20]),
+]
+
+
+@pytest.mark.parametrize(("name", "x", "loss", "grad"), BY_HAND, ids=[case[0] for case in BY_HAND])
+def test_a_preset_by_hand(name: ObjectiveName, x: list[list[float]], loss: float, grad: list[float]) -> None:
+    got = run(PRESETS[name], x, [2.0, -1.0])
+    assert got.loss == pytest.approx(loss, abs=1e-12)
+    assert got.grad.tolist() == pytest.approx(grad, abs=1e-12)
+
+
+def test_every_preset_is_checked_by_hand() -> None:
+    assert {case[0] for case in BY_HAND} == set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("gmpo", [0, 0, 1, 0, 0], [0, 1, 0, 0, 0]),
+        ("grpo", [0, 0, 1, 0, 0], [0, 1, 0, 0, 0]),
+        ("gspo", [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]),
+        ("cispo", [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]),
+        ("reinforce", [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]),
+    ],
+)
+def test_what_was_clipped_is_said_for_each_side(name: ObjectiveName, low: list[int], high: list[int]) -> None:
+    got = run(PRESETS[name], [[0.1, 0.9], [-0.9, 0.2, 0.5]], [2.0, -1.0])
+    assert got.clipped.low.tolist() == low
+    assert got.clipped.high.tolist() == high
+
+
+def test_a_sequence_is_clipped_on_the_side_that_its_advantage_leaves_open_only() -> None:
+    # Means 0.03 and -0.01 again, but with the advantages' signs exchanged: nothing is cut off.
+    got = run(GSPO, [[0.02, 0.04], [-0.03, 0.01]], [-1.0, 1.0])
+    assert got.loss == pytest.approx((math.exp(0.03) - math.exp(-0.01)) / 2)
+    torch.testing.assert_close(got.grad, tensor([math.exp(0.03) / 4] * 2 + [-math.exp(-0.01) / 4] * 2))
+
+
+@EVERY
+@pytest.mark.parametrize("x", [1000.0, -1000.0, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("log_weight", [0.0, 1000.0])
+def test_an_episode_with_advantage_zero_contributes_exactly_nothing(
+    objective: Objective, x: float, log_weight: float
+) -> None:
+    alone = run(objective, [[0.1, 0.3], [0.0, 0.0]], [1.0, 0.0])
+    got = run(objective, [[0.1, 0.3], [x, 0.1]], [1.0, 0.0], log_weight=[0.0, 0.0, log_weight, 0.0])
+    assert got.loss == alone.loss
+    assert got.grad.tolist() == [*alone.grad[:2].tolist(), 0.0, 0.0]
+    assert not (got.clipped.low | got.clipped.high)[2:].any()
+
+
+@pytest.mark.parametrize("objective", [GMPO, GRPO, GSPO], ids=["gmpo", "grpo", "gspo"])
+def test_a_clipped_ratio_beyond_floating_point_leaves_a_clean_gradient(objective: Objective) -> None:
+    got = run(objective, [[1000.0, 0.1]], [1.0])
+    assert math.isfinite(got.loss)
+    assert got.grad[0] == 0.0
+    assert got.grad[1] < 0.0 or objective is GSPO
+
+
+def test_asymmetric_bounds_are_not_swapped() -> None:
+    objective = replace(GMPO, epsilon=0.1, epsilon_high=0.5)
+    up, down = run(objective, [[0.3]], [1.0]), run(objective, [[-0.3]], [-1.0])
+    assert [up.loss, *up.grad.tolist()] == pytest.approx([-math.exp(0.3), -math.exp(0.3)])
+    assert [down.loss, *down.grad.tolist()] == pytest.approx([math.exp(-0.1), 0.0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "bounds"),
+    [
+        (replace(GMPO, epsilon=0.1, epsilon_high=0.5), (-0.1, 0.5)),
+        (PRESETS["dapo"], (math.log(0.8), math.log(1.28))),
+        (CISPO, (-math.inf, math.log(5.0))),
+        (replace(GMPO, clip="none"), (-math.inf, math.inf)),
+    ],
+)
+def test_the_bounds_of_a_log_ratio(objective: Objective, bounds: tuple[float, float]) -> None:
+    assert log_bounds(objective) == pytest.approx(bounds)
+
+
+def test_on_policy_the_gradient_is_that_of_grpo() -> None:
+    zeros = [[0.0, 0.0, 0.0], [0.0, 0.0]]
+    ours, theirs = run(GMPO, zeros, [1.5, -0.7]), run(GRPO, zeros, [1.5, -0.7])
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-15)
+    assert ours.loss == pytest.approx(theirs.loss)
+    torch.testing.assert_close(ours.grad, tensor([-1.5 / 6] * 3 + [0.7 / 4] * 2))
+
+
+def test_turn_aggregation_is_episode_aggregation_with_turns_for_episodes() -> None:
+    first, second = [0.1, 0.9], [-0.2, 0.3, -0.6]
+    by_turn = run(replace(GMPO, aggregation="turn"), [first + second], [1.0], turns=[[0, 0, 1, 1, 1]])
+    rows = run(GMPO, [first, second], [1.0, 1.0])
+    assert by_turn.loss == pytest.approx(rows.loss)
+    torch.testing.assert_close(by_turn.grad, rows.grad)
+    assert by_turn.loss != pytest.approx(run(GMPO, [first + second], [1.0]).loss)
+
+
+def test_each_turn_may_have_an_advantage_of_its_own() -> None:
+    # Advantages 1 and -2 of two turns of one token each, as `step_groups` gives them.
+    tokens = AgentTokens(
+        logp_new=tensor([0.1, 0.2]),
+        logp_old=tensor([0.0, 0.0]),
+        advantage=tensor([1.0, -2.0]),
+        share=tensor([0.5, 0.5]),
+        turn=torch.tensor([0, 1]),
+        episode=torch.tensor([0, 0]),
+        log_weight=tensor([0.0, 0.0]),
+    )
+    for aggregation in ("turn", "token"):
+        loss, _ = policy_loss(replace(GMPO, aggregation=aggregation), tokens)
+        assert loss.item() == pytest.approx((-math.exp(0.1) + 2 * math.exp(0.2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "expected"),
+    [
+        ("sequence", [1 / 2 / 4, 1 / 2 / 4, 1 / 3 / 4, 1 / 3 / 4, 1 / 3 / 4]),
+        ("token", [1 / 8] * 5),
+        ("constant", [1 / 10 / 3] * 5),
+    ],
+)
+def test_the_shares_are_those_of_the_whole_optimizer_step(normalisation: Normalisation, expected: list[float]) -> None:
+    unit = torch.tensor([0, 0, 2, 2, 2])
+    got = shares(normalisation, unit, units=4, tokens=8, episodes=3, length=10)
+    assert got.tolist() == pytest.approx(expected)
+
+
+def test_an_optimizer_step_without_agent_tokens_has_no_shares() -> None:
+    with pytest.raises(AssertionError):
+        shares("token", torch.tensor([], dtype=torch.long), units=0, tokens=0, episodes=0, length=10)
+
+
+@pytest.mark.parametrize(
+    ("level", "cap", "expected"),
+    [
+        ("none", 2.0, [0.0, 0.0, 0.0, 0.0]),
+        ("token", 0.0, [0.5, -3.0, 0.9, 0.2]),
+        ("token", 2.0, [0.5, -3.0, math.log(2.0), 0.2]),
+        ("sequence", 0.0, [-2.5, -2.5, 1.1, 1.1]),
+        ("sequence", 2.0, [-2.5, -2.5, math.log(2.0), math.log(2.0)]),
+        ("geometric", 0.0, [-1.25, -1.25, 0.55, 0.55]),
+        ("geometric", 1.5, [-1.25, -1.25, math.log(1.5), math.log(1.5)]),
+    ],
+)
+def test_importance_weights_are_capped_above_only_and_carry_no_gradient(
+    level: ImportanceName, cap: float, expected: list[float]
+) -> None:
+    old = tensor([0.0, -3.0, -1.1, 0.0]).requires_grad_()
+    sampler = tensor([-0.5, 0.0, -2.0, -0.2])
+    weights, kept = importance_weights(Importance(level=level, cap=cap), old, sampler, torch.tensor([0, 0, 1, 1]))
+    assert weights.tolist() == pytest.approx(expected)
+    assert kept.all()
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("level", "mask", "expected"),
+    [
+        ("token", 2.0, [True, False, False, True]),  # ratios e^0.5, e^-3, e^0.9, e^0.2
+        ("token", 3.0, [True, False, True, True]),
+        ("sequence", 4.0, [False, False, True, True]),  # e^-2.5 and e^1.1
+        ("geometric", 1.8, [False, False, True, True]),  # e^-1.25 and e^0.55
+        ("geometric", 1.5, [False, False, False, False]),
+    ],
+)
+def test_weights_beyond_the_mask_or_below_its_inverse_are_not_kept(
+    level: ImportanceName, mask: float, expected: list[bool]
+) -> None:
+    old, sampler = tensor([0.0, -3.0, -1.1, 0.0]), tensor([-0.5, 0.0, -2.0, -0.2])
+    _, kept = importance_weights(Importance(level=level, mask=mask), old, sampler, torch.tensor([0, 0, 1, 1]))
+    assert kept.tolist() == expected
+
+
+@pytest.mark.parametrize("level", ["none", "token", "sequence", "geometric"])
+@pytest.mark.parametrize("mask", [0.0, 2.0])
+def test_a_log_prob_that_is_not_a_number_is_not_left_out_in_silence(level: ImportanceName, mask: float) -> None:
+    importance = Importance(level=level, cap=2.0, mask=mask)
+    weights, kept = importance_weights(importance, tensor([0.0]), tensor([math.nan]), torch.tensor([0]))
+    assert kept.tolist() == [True]
+    assert level == "none" or math.isnan(weights.item())
+
+
+def test_gmpo_averages_the_log_weights_inside_the_geometric_mean() -> None:
+    got = run(GMPO, [[0.1, 0.9]], [1.0], log_weight=[0.3, -0.1])
+    weight = math.exp((0.1 + 0.4 + 0.3 - 0.1) / 2)
+    assert got.loss == pytest.approx(-weight)
+    torch.testing.assert_close(got.grad, tensor([-weight / 2, 0.0]))
+
+
+def test_grpo_weighs_each_token() -> None:
+    got = run(GRPO, [logs(1.1, 1.5)], [1.0], log_weight=logs(2.0, 0.5))
+    assert got.loss == pytest.approx(-(1.1 * 2.0 + 1.2 * 0.5) / 2)
+    torch.testing.assert_close(got.grad, tensor([-1.1 * 2.0 / 2, 0.0]))
+
+
+def test_gspo_weighs_after_the_clip() -> None:
+    # The mean 0.2 is clipped to log(1.0004); the weights' geometric mean is sqrt(2 * 0.5) = 1, then sqrt(2 * 4).
+    for weights, mean in (([2.0, 0.5], 1.0), ([2.0, 4.0], math.sqrt(8.0))):
+        got = run(GSPO, [[0.1, 0.3]], [1.0], log_weight=logs(*weights))
+        assert got.loss == pytest.approx(-1.0004 * mean)
+        assert got.grad.tolist() == [0.0, 0.0]
+
+
+def test_cispo_weighs_beyond_its_clip() -> None:
+    # 6 -> 5 is the clip's, times 2 is the sampler's.
+    got = run(CISPO, [logs(6.0)], [1.0], log_weight=logs(2.0))
+    assert got.loss == pytest.approx(-10.0 * (math.log(6.0) - 1))
+    assert got.grad.tolist() == pytest.approx([-10.0])
+
+
+@pytest.mark.parametrize(
+    ("logp", "reference", "expected"),
+    [(-1.0, -1.0, 0.0), (-1.0, math.log(2.0) - 1.0, 1.0 - math.log(2.0)), (0.0, -0.5, math.exp(-0.5) - 0.5)],
+)
+def test_k3_by_hand(logp: float, reference: float, expected: float) -> None:
+    assert kl_k3(tensor([logp]), tensor([reference])).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("difference", [1e-2, -1e-3, 1e-4])
+def test_k3_keeps_its_digits_where_the_policies_are_close(difference: float) -> None:
+    # Close to 0 it is half the square, and single precision must not make it 0 or negative.
+    got = kl_k3(torch.tensor([0.0]), torch.tensor([difference])).item()
+    assert got == pytest.approx(difference**2 / 2, rel=0.02)

@@ -1,0 +1,108 @@
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from agent_rl.config.learner import LearnerSettings
+from agent_rl.learner.batch import TrainingSample
+from agent_rl.learner.learner import Learner
+from agent_rl.policy.loading import load_policy, train_tokenizer
+from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+
+MakeModel = Callable[..., LlamaForCausalLM]
+MakeSamples = Callable[..., list[TrainingSample]]
+WALL = dict.fromkeys(("seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"), 0.0)
+SETTINGS = LearnerSettings(device="cpu", learning_rate=1e-3, optimizer_steps=2, warmup_steps=3, schedule="cosine")
+
+
+def save(run_dir: Path, step: int, learner: Learner, **options: Any) -> Path:
+    return save_checkpoint(
+        run_dir,
+        step,
+        model=learner.model,
+        tokenizer=train_tokenizer(["a room"], 260),
+        save_learner=learner.save,
+        trainer_state={"rollout_step": step},
+        config_text="seed: 0\n",
+        **options,
+    )
+
+
+def learner_on(model: Any, seed: int = 0) -> Learner:
+    return Learner(model, SETTINGS, total_steps=20, seed=seed)
+
+
+def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    learner.update(random_samples(6, seed=1))
+    path = save(tmp_path, 1, learner)
+    drawn = (random.random(), np.random.rand(), torch.rand(()).item())
+    metrics = [learner.update(random_samples(6, seed=seed)) for seed in (2, 3)]
+
+    state = load_checkpoint(path)
+    assert state.trainer_state == {"rollout_step": 1}
+    resumed = learner_on(load_policy(str(state.model_folder), torch.float32)[0], seed=99)
+    resumed.load(state.learner_folder)
+    state.restore_random_state()
+    assert (random.random(), np.random.rand(), torch.rand(()).item()) == drawn
+    again = [resumed.update(random_samples(6, seed=seed)) for seed in (2, 3)]
+    for a, b in zip(metrics, again, strict=True):
+        assert {**a, **WALL} == {**b, **WALL}
+    assert resumed.optimizer_steps_taken == learner.optimizer_steps_taken == 6
+    for name, tensor in learner.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], tensor), name
+
+
+def test_the_latest_is_the_last_whole_one(tmp_path: Path, tiny_model: MakeModel) -> None:
+    assert latest_checkpoint(tmp_path) is None
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    second = save(tmp_path, 2, learner)
+    save(tmp_path, 10, learner)
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000010"
+    (tmp_path / "checkpoints" / "step-000010" / "random.pt").unlink()
+    assert latest_checkpoint(tmp_path) == second
+    with pytest.raises(ValueError, match=r"step-000010: random.pt missing; remove the folder"):
+        load_checkpoint(tmp_path / "checkpoints" / "step-000010")
+
+
+def test_a_save_that_dies_leaves_the_one_before(
+    tmp_path: Path, tiny_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    first = save(tmp_path, 1, learner)
+    with monkeypatch.context() as patch:
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("agent_rl.runs.checkpoint.os.rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 2, learner)
+    leftovers = list((tmp_path / "checkpoints").glob("step-000002.tmp-*"))
+    assert len(leftovers) == 1
+    assert (leftovers[0] / "state.json").exists()
+    assert latest_checkpoint(tmp_path) == first
+    second = save(tmp_path, 2, learner)
+    assert sorted(path.name for path in second.parent.iterdir()) == ["step-000001", "step-000002"]
+
+
+def test_a_step_saved_again_is_replaced_and_old_ones_go(tmp_path: Path, tiny_model: MakeModel) -> None:
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    for step in (1, 2, 3, 3):
+        path = save(tmp_path, step, learner, keep=2)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["step-000002", "step-000003"]
+    assert (path / "config.yaml").read_text() == "seed: 0\n"
+
+
+@pytest.mark.parametrize("name", ["random.pt", "state.json"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path, tiny_model: MakeModel) -> None:
+    path = save(tmp_path, 1, learner_on(tiny_model(dtype=torch.float32)))
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=rf"step-000001/{name}: damaged .*; remove the folder"):
+        load_checkpoint(path)

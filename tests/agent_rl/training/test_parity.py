@@ -1,0 +1,104 @@
+"""Sampler against learner on the way that training takes, for the source that has the trap: tied embeddings."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from agent_rl.config import Config
+from agent_rl.learner.batch import samples_from_group
+from agent_rl.learner.learner import Learner
+from agent_rl.training.session import Session
+from rollouts import TrajectoryGroup
+from tests.builders.models import make_tokenizer
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small Llama with transformers' own initial weights and tied embeddings, and a tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=304,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    make_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def session(source: Path) -> Iterator[Session]:
+    config = Config.model_validate(
+        {
+            "run_folder": str(source / "run"),
+            "env": {"id": "tests.builders.number_env:NumberEnv"},
+            "episode": {"max_turns": 4, "max_action_tokens": 8},
+            "workers": {"count": 1, "envs_per_worker": 8},
+            "serving": {"kv_cache_gib": 0.25, "max_concurrent": 16, "dtype": "bfloat16"},
+            "learner": {"dtype": "bfloat16", "optimizer_steps": 2, "learning_rate": 1e-4, "threads": 1},
+        }
+    )
+    with Session(config, source) as session:
+        yield session
+
+
+def play(session: Session) -> list[TrajectoryGroup]:
+    return session.play(session.tasks("train"), "play", group_size=3, temperature=1.0, seed=0)
+
+
+def mean_difference(learner: Learner, groups: list[TrajectoryGroup]) -> float:
+    """Mean |learner's - sampler's| log-prob over the agent's tokens, in nats."""
+    samples = [sample for group in groups for sample in samples_from_group(group)]
+    sampler = torch.tensor(
+        [x for s in samples for x, bit in zip(s.behavior_logprobs, s.action_mask, strict=True) if bit]
+    )
+    assert len(sampler) > 500
+    return float((learner.logprobs(samples) - sampler).abs().mean())
+
+
+def move_every_weight(model: torch.nn.Module) -> None:
+    """By noise as large as the initial weights are."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Session) -> None:
+    model: Any = session.model
+    assert model.lm_head.weight is model.model.embed_tokens.weight, "the learner's own model stays tied"
+    learner = Learner(model, session.config.learner, total_steps=2)
+    groups = play(session)
+    assert mean_difference(learner, groups) < 0.05
+
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    samples = [sample for group in groups for sample in samples_from_group(group)]
+    metrics = learner.update(
+        [replace(sample, advantages=((-1.0) ** i,) * sample.turns) for i, sample in enumerate(samples)]
+    )
+    assert 0.0 < metrics["mismatch_abs_mean"] < 0.05
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    move_every_weight(model)
+    session.publish()
+    groups = play(session)
+    versions = {turn.completion.policy_version for group in groups for t in group.trajectories for turn in t.turns}
+    assert versions == {1}
+    assert mean_difference(learner, groups) < 0.05
+
+    # What this test would see if the engine kept the old head, or all of the old weights.
+    model.lm_head.weight = torch.nn.Parameter(before["model.embed_tokens.weight"])
+    assert mean_difference(learner, groups) > 0.15
+    model.load_state_dict({**before, "lm_head.weight": before["model.embed_tokens.weight"]})
+    assert mean_difference(learner, groups) > 0.15

@@ -1,0 +1,51 @@
+from collections import Counter
+
+import pytest
+
+from agent_rl.config import Config, ConfigError
+from agent_rl.training.warm_start import expert_sample, tasks_to_play
+from envs import Task
+from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, Turn
+
+
+def two_turns() -> Trajectory:
+    def turn(prompt: tuple[int, ...], ids: tuple[int, ...]) -> Turn:
+        return Turn(
+            observation="o",
+            prompt_token_ids=prompt,
+            completion=Completion(
+                token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=FinishReason.STOP, policy_version=-1
+            ),
+            action=ParsedAction(text="a", command="a"),
+            admissible=True,
+            reward=0.0,
+        )
+
+    return Trajectory(
+        task=Task(env_id="e", split="s", family="f", id="t"),
+        turns=(turn((1, 17, 4), (21, 2)), turn((9, 4), (22, 23, 2))),
+        stop_reason=StopReason.SUCCESS,
+        success=True,
+    )
+
+
+def test_an_epoch_trains_the_experts_tokens_and_reading_trains_all_but_the_first() -> None:
+    imitated = expert_sample(two_turns(), read=False)
+    assert imitated.token_ids == (1, 17, 4, 21, 2, 9, 4, 22, 23, 2)
+    assert [int(bit) for bit in imitated.action_mask] == [0, 0, 0, 1, 1, 0, 0, 1, 1, 1]
+    assert [int(bit) for bit in expert_sample(two_turns(), read=True).action_mask] == [0, *[1] * 9]
+
+
+def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
+    tasks = [Task(env_id="e", split="train", family=f"f{i % 2}", id=f"t{i}") for i in range(4)]
+
+    def played(episodes: int, noise: float = 0.1) -> Counter[str]:
+        config = Config.model_validate({"run_folder": "r", "sft": {"episodes": episodes, "noise": noise}})
+        return Counter(task.id for task in tasks_to_play(config, tasks))
+
+    assert played(0) == played(4) == {f"t{i}": 1 for i in range(4)}
+    assert sorted(played(10).values()) == [2, 2, 3, 3]
+    assert played(8) == {f"t{i}": 2 for i in range(4)}
+    assert played(4, noise=0.0).total() == 4
+    with pytest.raises(ConfigError, match=r"sft\.episodes: 5, but there are 4 tasks"):
+        played(5, noise=0.0)

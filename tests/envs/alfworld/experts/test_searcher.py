@@ -1,0 +1,458 @@
+"""The expert that reads: what it makes of texts, told here by hand, and whole games in both engines."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envs import Task, make_env
+from envs.alfworld.engines.engine import Frame
+from envs.alfworld.engines.game import Game, Receptacle, Thing
+from envs.alfworld.engines.game_file import Goal
+from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.experts import searcher as alfworld_searcher
+from envs.alfworld.experts.count_places import count_places, written
+from envs.alfworld.experts.notes import Errand, Notes, read_errand
+from envs.alfworld.experts.places import PLACES
+from envs.alfworld.experts.searcher import Searcher
+from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from rollouts import EpisodeSettings
+from rollouts.players import make_player
+from rollouts.renderer import byte_renderer
+from rollouts.scripted_episode import run_scripted_episode
+from tests.builders.kitchen import ID, write_kitchen
+
+SETTINGS = GeneratorSettings(train=24, valid_seen=0, valid_unseen=0, seed=7)
+ROOM = "a drawer 2, a drawer 1, a fridge 1, a microwave 1, a shelf 2, a shelf 1, and a sinkbasin 1"
+NOTHING = "Nothing happens."
+MUG_IN_SINK = """(and (exists (?r - receptacle) (exists (?o - object) (and (inReceptacle ?o ?r) (objectType ?o MugType)
+    (receptacleType ?r SinkBasinType)))))"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("alfworld")
+    generate_games(root / "games", SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENT_RL_CACHE", str(root / "cache"))
+        yield str(root / "games")
+
+
+@pytest.fixture
+def _places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mugs are on shelves, in drawers, and then anywhere; lamps are in drawers."""
+    monkeypatch.setattr(alfworld_searcher, "PLACES", {"mug": ("shelf", "drawer"), "desklamp": ("drawer",)})
+
+
+def first_text(task: str, room: str = ROOM) -> str:
+    return (
+        "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see "
+        f"{room}.\n\nYour task is to: {task}."
+    )
+
+
+def advice_after(task: str, *told: tuple[str, str]) -> str | None:
+    """What the searcher says at the end of an episode: commands, whoever sent them, and their answers."""
+    searcher = Searcher()
+    advice = searcher.start(frame(first_text(task)))
+    for command, answer in told:
+        advice = searcher.advise(frame(answer), command)
+    return advice
+
+
+def frame(text: str) -> Frame:
+    """Nothing but a text: no commands, no facts."""
+    return Frame(text=text, commands=(), won=False)
+
+
+def errand(thing: str, place: str = "", *, lamp: str = "", verb: str = "", two: bool = False) -> Errand:
+    return Errand(thing=thing, place=place, lamp=lamp, verb=verb, two=two)
+
+
+@pytest.mark.parametrize(
+    ("task", "asked"),
+    [
+        ("put a mug in shelf", errand("mug", "shelf")),
+        ("put some soapbar on countertop", errand("soapbar", "countertop")),
+        ("look at cd under the desklamp", errand("cd", lamp="desklamp")),
+        ("examine the cd with the desklamp", errand("cd", lamp="desklamp")),
+        ("put a clean mug in shelf", errand("mug", "shelf", verb="clean")),
+        ("clean some mug and put it in shelf", errand("mug", "shelf", verb="clean")),
+        ("put a hot mug in shelf", errand("mug", "shelf", verb="heat")),
+        ("heat some mug and put it in shelf", errand("mug", "shelf", verb="heat")),
+        ("put a cool mug in shelf", errand("mug", "shelf", verb="cool")),
+        ("cool some mug and put it in shelf", errand("mug", "shelf", verb="cool")),
+        ("put two mug in shelf", errand("mug", "shelf", two=True)),
+        ("find two mug and put them in shelf", errand("mug", "shelf", two=True)),
+    ],
+)
+def test_every_task_sentence_is_read(task: str, asked: Errand) -> None:
+    assert read_errand(first_text(task)) == asked
+
+
+@pytest.mark.parametrize("task", ["put three mug in shelf", "wash some mug and put it in shelf", "look around", ""])
+def test_what_cannot_be_read_is_refused(task: str) -> None:
+    with pytest.raises(ValueError, match=rf"cannot read the task '{task}\.'.*set env.options.expert_type: handcoded"):
+        Searcher().start(frame(first_text(task)))
+    with pytest.raises(ValueError, match="no list of places in the first text: 'You are facing"):
+        Searcher().start(frame("You are facing the bed 1.\n\nYour task is to: put a mug in shelf."))
+
+
+def test_notes_hold_what_was_read() -> None:
+    notes = Notes(first_text("heat some mug and put it in shelf"))
+    assert notes.places == ("drawer 2", "drawer 1", "fridge 1", "microwave 1", "shelf 2", "shelf 1", "sinkbasin 1")
+    notes.read("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed.")
+    assert (notes.here, notes.shut, notes.contents) == ({"drawer 2"}, {"drawer 2"}, {})
+    notes.read("go to shelf 1", NOTHING)
+    notes.read("go to mug 2", NOTHING)
+    assert notes.here == {"drawer 2", "shelf 1"}
+    notes.read("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see a mug 2, and a pen 1.")
+    assert (notes.shut, notes.contents) == (set(), {"drawer 2": ["mug 2", "pen 1"]})
+    notes.read("examine shelf 1", "On the shelf 1, you see nothing.")
+    notes.read("take mug 2 from drawer 2", "You pick up the mug 2 from the drawer 2.")
+    assert (notes.held, notes.origin) == ("mug 2", "drawer 2")
+    assert notes.contents == {"drawer 2": ["pen 1"], "shelf 1": []}
+    notes.read("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")
+    notes.read("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1.")
+    assert notes.changed == {"clean": {"mug 2"}, "heat": {"mug 2"}, "cool": set()}
+    notes.read("cool mug 2 with fridge 1", "You cool the mug 2 using the fridge 1.")
+    assert notes.changed == {"clean": {"mug 2"}, "heat": set(), "cool": {"mug 2"}}
+    notes.read("close drawer 2", "You close the drawer 2.")
+    assert notes.shut == {"drawer 2"}
+    notes.read("move mug 2 to shelf 1", "You move the mug 2 to the shelf 1.")
+    assert (notes.held, notes.contents) == (None, {"drawer 2": ["pen 1"], "shelf 1": ["mug 2"]})
+    for idle in (
+        "You are facing the drawer 2, and shelf 1. Next to it, you see a mug 2.",
+        "This is a normal plate 1. In it, you see a mug 3.",
+        "You are carrying: a pen 1.",
+        "  examine (something):              examine a receptacle or an object",
+    ):
+        notes.read("look", idle)
+        assert (notes.held, notes.contents) == (None, {"drawer 2": ["pen 1"], "shelf 1": ["mug 2"]})
+    notes.read("go to fridge 1", "You arrive at fridge 1. The fridge 1 is open. In it, you see nothing.")
+    assert (notes.here, notes.contents["fridge 1"]) == ({"fridge 1"}, [])
+
+
+@pytest.mark.usefixtures("_places")
+def test_it_looks_where_such_things_are_and_in_the_order_of_the_first_text() -> None:
+    told = [("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 1.")]
+    assert advice_after("put a clean mug in fridge") == "go to shelf 2"
+    assert advice_after("put a clean mug in fridge", *told) == "go to shelf 1"
+    told.append(("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see nothing."))
+    assert advice_after("put a clean mug in fridge", *told) == "go to drawer 2"
+    assert advice_after("put a clean mug in drawer", *told) == "go to drawer 2"
+    # A mug in a drawer would be where it belongs, and the task done.
+    assert advice_after("put a mug in drawer", *told) == "go to fridge 1"
+    told += [
+        (f"go to {place}", f"You arrive at {place}. On the {place}, you see nothing.")
+        for place in ("drawer 2", "drawer 1", "fridge 1", "microwave 1")
+    ]
+    assert advice_after("put a mug in fridge", *told) == "go to sinkbasin 1"
+    told.append(("go to sinkbasin 1", "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing."))
+    assert advice_after("put a mug in fridge", *told) is None
+
+
+@pytest.mark.usefixtures("_places")
+def test_it_opens_what_is_closed_and_takes_what_it_sees() -> None:
+    told = [(f"go to shelf {n}", f"You arrive at shelf {n}. On the shelf {n}, you see a pen {n}.") for n in (1, 2)]
+    told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
+    assert advice_after("put a mug in fridge", *told) == "open drawer 2"
+    told.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see a mug 3, and a mug 1."))
+    assert advice_after("put a mug in fridge", *told) == "take mug 3 from drawer 2"
+    # Somebody closes it, and goes away.
+    told.append(("close drawer 2", "You close the drawer 2."))
+    assert advice_after("put a mug in fridge", *told) == "open drawer 2"
+    told.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 2."))
+    assert advice_after("put a mug in fridge", *told) == "go to drawer 2"
+
+
+@pytest.mark.usefixtures("_places")
+def test_where_going_is_refused_the_place_is_here_already() -> None:
+    told = [("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see nothing."), ("go to shelf 1", NOTHING)]
+    assert advice_after("put a mug in fridge", *told) == "examine shelf 1"
+    assert advice_after("put a mug in fridge", told[0], ("  go to shelf 1\n", NOTHING)) == "examine shelf 1"
+    told.append(("examine shelf 1", "On the shelf 1, you see a mug 1."))
+    assert advice_after("put a mug in fridge", *told) == "take mug 1 from shelf 1"
+    told.append(("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1."))
+    assert advice_after("put a hot mug in fridge", *told) == "go to microwave 1"
+    told.append(("go to microwave 1", NOTHING))
+    assert advice_after("put a hot mug in fridge", *told) == "heat mug 1 with microwave 1"
+    told.append(("go to fridge 1", NOTHING))
+    assert advice_after("put a mug in fridge", *told) == "examine fridge 1"
+
+
+@pytest.mark.usefixtures("_places")
+def test_what_is_not_wanted_goes_back_or_wherever_it_is_taken() -> None:
+    told = [
+        ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1, and a pen 1."),
+        ("take pen 1 from shelf 2", "You pick up the pen 1 from the shelf 2."),
+    ]
+    assert advice_after("put a mug in fridge", *told) == "move pen 1 to shelf 2"
+    gone = [*told, ("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
+    assert advice_after("put a mug in fridge", *gone) == "go to shelf 2"
+    refused = [*told, ("move pen 1 to shelf 2", NOTHING)]
+    assert advice_after("put a mug in fridge", *refused) == "go to drawer 2"
+    refused += [
+        ("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."),
+        # Refused because it is closed: that says nothing about pens in drawers.
+        ("move pen 1 to drawer 2", NOTHING),
+    ]
+    assert advice_after("put a mug in fridge", *refused) == "open drawer 2"
+    refused.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing."))
+    assert advice_after("put a mug in fridge", *refused) == "move pen 1 to drawer 2"
+    closed = [*refused, ("close drawer 2", "You close the drawer 2."), ("move pen 1 to drawer 2", NOTHING)]
+    assert advice_after("put a mug in fridge", *closed) == "open drawer 2"
+    refused.append(("move pen 1 to drawer 2", "You move the pen 1 to the drawer 2."))
+    assert advice_after("put a mug in fridge", *refused) == "go to shelf 2"
+
+
+@pytest.mark.usefixtures("_places")
+def test_what_was_done_to_a_thing_counts_whoever_did_it() -> None:
+    task = "cool some mug and put it in drawer"
+    told = [
+        ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2, and a mug 1."),
+        ("take mug 2 from shelf 2", "You pick up the mug 2 from the shelf 2."),
+    ]
+    assert advice_after(task, *told) == "go to fridge 1"
+    told += [("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
+    assert advice_after(task, *told) == "cool mug 2 with fridge 1"
+    told.append(("cool mug 2 with fridge 1", "You cool the mug 2 using the fridge 1."))
+    assert advice_after(task, *told) == "go to drawer 2"
+    heated = [*told, ("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")]
+    assert advice_after(task, *heated) == "cool mug 2 with fridge 1"
+    cleaned = [*told, ("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1.")]
+    assert advice_after(task, *cleaned) == "go to drawer 2"
+    told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
+    assert advice_after(task, *told) == "open drawer 2"
+    told.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing."))
+    assert advice_after(task, *told) == "move mug 2 to drawer 2"
+    other = [*told, ("move mug 2 to drawer 2", "You move the mug 2 to the drawer 2.")]
+    other.append(("take mug 1 from shelf 2", "You pick up the mug 1 from the shelf 2."))
+    assert advice_after(task, *other) == "go to fridge 1", "the one that was cooled was another"
+
+
+@pytest.mark.usefixtures("_places")
+def test_two_things_come_together_in_one_place() -> None:
+    task = "put two mug in drawer"
+    told = [
+        ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 3, and a mug 2."),
+        ("take mug 3 from shelf 2", "You pick up the mug 3 from the shelf 2."),
+        ("go to drawer 1", "You arrive at drawer 1. On the drawer 1, you see a mug 1."),
+    ]
+    # The first of the kind is drawer 2, but one is in drawer 1 already.
+    assert advice_after(task, *told[:2]) == "go to drawer 2"
+    assert advice_after(task, *told) == "move mug 3 to drawer 1"
+    told[2] = ("go to drawer 2", "You arrive at drawer 2. On the drawer 2, you see nothing.")
+    told.append(("move mug 3 to drawer 2", "You move the mug 3 to the drawer 2."))
+    assert advice_after(task, *told) == "go to shelf 2", "the one that is here stays, the other was seen on the shelf"
+    told.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."))
+    assert advice_after(task, *told) == "take mug 2 from shelf 2"
+    apart = [(f"go to drawer {n}", f"You arrive at drawer {n}. On the drawer {n}, you see a mug {n}.") for n in (2, 1)]
+    assert advice_after(task, *apart) == "take mug 1 from drawer 1"
+    assert advice_after("put a clean mug in drawer", apart[0]) == "take mug 2 from drawer 2"
+
+
+@pytest.mark.usefixtures("_places")
+def test_a_lamp_that_was_seen_on_the_way_is_remembered() -> None:
+    task = "look at mug under the desklamp"
+    found = ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1.")
+    took = ("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1.")
+    lamp = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a desklamp 1.")
+    assert advice_after(task, lamp, found) == "take mug 1 from shelf 1"
+    assert advice_after(task, lamp, found, took) == "go to shelf 2"
+    assert advice_after(task, lamp, found, took, lamp) == "use desklamp 1"
+    assert advice_after(task, found, took) == "go to drawer 2"
+    closed = [
+        ("open drawer 2", "The drawer 2 is open. In it, you see a desklamp 2."),
+        ("close", "You close the drawer 2."),
+    ]
+    assert advice_after(task, found, took, *closed) == "use desklamp 2", "it works in a closed place, too"
+
+
+@pytest.mark.usefixtures("_places")
+def test_what_is_nearer_is_fetched_first() -> None:
+    told = [
+        ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1."),
+        ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."),
+    ]
+    assert advice_after("put a mug in fridge", *told) == "take mug 2 from shelf 2"
+    told.append(("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed."))
+    assert advice_after("put a mug in fridge", *told) == "go to shelf 1"
+
+
+@pytest.mark.usefixtures("_places")
+def test_it_does_not_repeat_what_was_refused() -> None:
+    told = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1.")
+    assert advice_after("put a mug in fridge", told, ("take mug 1 from shelf 2", NOTHING)) is None
+    # Another's mistake changes nothing.
+    assert advice_after("put a mug in fridge", told, ("take mug 9 from bed 2", NOTHING)) == "take mug 1 from shelf 2"
+
+
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_it_wins_all_games_with_the_texts_alone(data: str, engine: str) -> None:
+    """Beside an environment that does not have it, so that there is nothing but texts to go by."""
+    env = AlfworldEnv(data=data, engine=engine)
+    turns = []
+    for task in env.tasks("train")[:: 1 if engine == "native" else 4]:
+        searcher = Searcher()
+        text, info = env.reset(options={"task": task})
+        advice = searcher.start(frame(text))
+        sent: list[str] = []
+        while not info["success"]:
+            assert advice is not None
+            assert len(sent) < 30, task.id
+            sent.append(advice)
+            text, *_, info = env.step(advice)
+            advice = searcher.advise(frame(text), advice)
+        turns.append(len(sent))
+    assert sum(turns) / len(turns) < 10
+
+
+def test_it_wins_along_anothers_mistakes(data: str) -> None:
+    env = AlfworldEnv(data=data, expert=True, expert_type="searcher")
+    episodes = [
+        asyncio.run(
+            run_scripted_episode(
+                env,
+                task,
+                make_player("expert", env, task, 0),
+                byte_renderer(),
+                EpisodeSettings(max_turns=50, max_action_tokens=200),
+                noise=0.3,
+                seed=seed,
+            )
+        )
+        for task in env.tasks("train")
+        for seed in range(3)
+    ]
+    mistakes = sum(turn.observation.count("\n> ") for episode in episodes for turn in episode.turns)
+    assert len(episodes) == 72
+    assert mistakes > 200
+    # Some mistakes win, or pick up what can be put down nowhere.
+    assert sum(episode.success for episode in episodes) >= 69
+
+
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_a_kitchen_with_places_that_are_near_each_other(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter and the sink are at one location."""
+    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(alfworld_searcher, "PLACES", {"mug": ("countertop", "fridge")})
+    path = write_kitchen(tmp_path, goal=MUG_IN_SINK)
+    path.write_text(path.read_text().replace("cool some apple and put it in diningtable", "put a mug in sinkbasin"))
+    env = AlfworldEnv(data=str(tmp_path), expert=True, expert_type="searcher", engine=engine)
+    task = Task(env_id="alfworld", split="train", family="pick_and_place_simple", id=ID)
+    _, info = env.reset(options={"task": task})
+    mistakes = {
+        1: "take bread 1 from countertop 1",
+        2: "go to diningtable 1",
+        7: "close fridge 1",
+        10: "go to countertop 1",
+    }
+    said: list[tuple[str, str]] = []
+    while not info["success"]:
+        command = mistakes.get(len(said), info["expert_command"])
+        text, *_, info = env.step(command)
+        said.append((command, text))
+    assert [command for command, _ in said] == [
+        "go to countertop 1",
+        "take bread 1 from countertop 1",
+        "go to diningtable 1",
+        "go to countertop 1",
+        "move bread 1 to countertop 1",
+        "go to fridge 1",
+        "open fridge 1",
+        "close fridge 1",
+        "open fridge 1",
+        "take mug 1 from fridge 1",
+        "go to countertop 1",
+        "go to sinkbasin 1",
+        "examine sinkbasin 1",
+        "move mug 1 to sinkbasin 1",
+    ]
+    assert [command for command, text in said if text == NOTHING] == ["go to sinkbasin 1"]
+
+
+def test_the_environment_has_it_as_an_option(data: str) -> None:
+    env = make_env("alfworld", data=data, expert=True, expert_type="searcher")
+    task = env.tasks("train")[0]
+    _, info = env.reset(options={"task": task})
+    *_, info = env.step(info["expert_command"])
+    twin = env.clone()
+    advice = info["expert_command"]
+    after = env.step(advice)
+    env.step("look")
+    assert twin.step(advice) == after
+    assert "expert_command" not in AlfworldEnv(data=data, expert_type="searcher").reset(options={"task": task})[1]
+    with pytest.raises(ValueError, match="expert_type: 'clever' is none of handcoded, searcher"):
+        AlfworldEnv(data=data, expert_type="clever")
+
+
+def room(**contents: str) -> Game:
+    """A game with these things, by place: `fridge_1="mug 1, egg 2"`. Fridges and drawers can be opened."""
+    held = {}
+    for place, things in contents.items():
+        kind, _, number = place.partition("_")
+        receptacle = Receptacle(
+            rank=0,
+            name=f"{kind} {number}",
+            type="",
+            location="",
+            openable=kind in ("fridge", "drawer"),
+            tool="",
+            accepts=frozenset(),
+        )
+        held[receptacle] = tuple(_thing(name) for name in things.split(", ") if name)
+    return Game(
+        sentence="",
+        goal=Goal(family="", thing="", target="", verb="", count=1),
+        walkthrough=(),
+        things={},
+        receptacles={},
+        at={},
+        ways={},
+        targets=(),
+        start="",
+        contents=held,
+        spots=frozenset(),
+        cool=frozenset(),
+    )
+
+
+def _thing(name: str) -> Thing:
+    return Thing(
+        rank=0,
+        name=name,
+        type="",
+        pickupable=True,
+        toggleable=False,
+        sliceable=False,
+        knife=False,
+        abilities=frozenset(),
+        holds=None,
+    )
+
+
+def test_places_are_counted_by_finds_per_command() -> None:
+    """Mugs: 2 of 3 sinks in 3 commands, 2 of 2 fridges in 4, 2 of 5 shelves in 5; the room without one does not count.
+
+    Eggs: 2 of 2 fridges in 4 commands, 1 of 4 shelves in 4.
+    """
+    games = [
+        room(fridge_1="mug 1, egg 1", shelf_1="mug 3, mug 2", shelf_2="", shelf_3="", sinkbasin_1="mug 4"),
+        room(fridge_1="mug 1", shelf_1="", shelf_2="mug 2", sinkbasin_1="mug 3", sinkbasin_2=""),
+        room(fridge_1="egg 1", shelf_1="egg 2", bed_1="", sinkbasin_1="", sinkbasin_2=""),
+    ]
+    assert count_places(games) == {"egg": ("fridge", "shelf"), "mug": ("sinkbasin", "fridge", "shelf")}
+
+
+def test_the_table_is_as_it_was_written() -> None:
+    assert written(PLACES) == Path(alfworld_searcher.__file__).with_name("places.py").read_text()
+    long = {"mug": tuple(f"place{number}" for number in range(40)), "pen": ("desk",)}
+    source = written(long)
+    assert max(map(len, source.splitlines())) <= 120
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    exec(source, {}, found)
+    assert found["PLACES"] == long

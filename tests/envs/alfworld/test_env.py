@@ -1,0 +1,266 @@
+"""Both engines play generated games. Slow parts: textworld's import (2 s), each of its loads (0.1 s)."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gymnasium.error import ResetNeeded
+
+from envs import Task, make_env
+from envs.alfworld.data import FAMILIES, game_path
+from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+
+SETTINGS = GeneratorSettings(train=12, valid_seen=6, valid_unseen=6, seed=7)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("alfworld")
+    generate_games(root / "games", SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENT_RL_CACHE", str(root / "cache"))
+        yield str(root / "games")
+
+
+@pytest.fixture(scope="module")
+def env(data: str) -> Iterator[AlfworldEnv]:
+    env = AlfworldEnv(data=data)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def expert_env(data: str) -> Iterator[AlfworldEnv]:
+    env = AlfworldEnv(data=data, expert=True)
+    yield env
+    env.close()
+
+
+def walkthrough(env: AlfworldEnv, task: Task) -> list[str]:
+    commands: list[str] = json.loads(game_path(env.folder, task.split, task.id).read_text())["walkthrough"]
+    return commands
+
+
+def play(env: AlfworldEnv, task: Task, *, noise: float, max_turns: int, seed: int = 0) -> list[str]:
+    """Follow the expert, with random admissible commands in between; ends with "won" where that wins."""
+    rng = random.Random(seed)
+    _, info = env.reset(seed=seed, options={"task": task})
+    sent = []
+    for _ in range(max_turns):
+        command = info["expert_command"]
+        if rng.random() < noise:
+            command = rng.choice(info["admissible_commands"])
+        assert command in info["admissible_commands"]
+        _, _, terminated, _, info = env.step(command)
+        sent.append(command)
+        if terminated:
+            assert info["success"]
+            return [*sent, "won"]
+    return sent
+
+
+def test_walkthroughs_win_in_every_family_and_split(env: AlfworldEnv) -> None:
+    played = []
+    for task in [*env.tasks("train"), *env.tasks("valid_unseen")]:
+        text, info = env.reset(options={"task": task})
+        assert text.startswith("-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.")
+        assert "Your task is to: " in text
+        *first, last = walkthrough(env, task)
+        for command in first:
+            assert command in info["admissible_commands"]
+            text, reward, terminated, truncated, info = env.step(command)
+            assert (reward, terminated, truncated, info["success"]) == (0.0, False, False, False), task
+            assert env.observation_space.contains(text)
+        _, reward, terminated, truncated, info = env.step(last)
+        assert (reward, terminated, truncated, info["success"]) == (1.0, True, False, True), task
+        played.append(task.family)
+    assert {family: played.count(family) for family in FAMILIES} == dict.fromkeys(FAMILIES, 3)
+
+
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_texts_are_those_of_the_alfworld_package(data: str, engine: str) -> None:
+    import textworld
+    from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
+
+    env = AlfworldEnv(data=data, engine=engine)
+    task = env.tasks("valid_seen")[0]
+    text, info = env.reset(options={"task": task})
+    infos = textworld.EnvInfos(admissible_commands=True)
+    path = str(game_path(env.folder, task.split, task.id))
+    stock = textworld.start(path, infos, wrappers=[AlfredDemangler(shuffle=False)])
+    state: Any = stock.reset()
+    for command in ["look", "dance", "help", *walkthrough(env, task)]:
+        assert text == state.feedback.strip()
+        assert info["admissible_commands"] == state.admissible_commands
+        text, _, _, _, info = env.step(command)
+        state, _, _ = stock.step(command)
+    assert text == state.feedback.strip()
+
+
+def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> None:
+    """What a policy says, sensible or not, is worth the same in both; so is what their experts advise."""
+
+    def outcomes(engine: str) -> list[tuple[float, bool, int]]:
+        env, found = AlfworldEnv(data=data, engine=engine, expert=True), []
+        for number, task in enumerate(env.tasks("valid_seen")):
+            rng = random.Random(number)
+            _, info = env.reset(seed=number, options={"task": task})
+            turn = 0
+            while turn < 30:
+                turn += 1
+                said = [info["expert_command"]] * 8 + ["take it", " look", "", rng.choice(info["admissible_commands"])]
+                _, reward, terminated, _, info = env.step(rng.choice(said))
+                if terminated:
+                    break
+            found.append((reward, info["success"], turn))
+        env.close()
+        return found
+
+    native = outcomes("native")
+    assert native == outcomes("textworld")
+    assert any(success for _, success, _ in native)
+
+
+def test_a_clone_goes_its_own_way(expert_env: AlfworldEnv) -> None:
+    task = expert_env.tasks("train")[0]
+    expert_env.reset(seed=1, options={"task": task})
+    twin = expert_env.clone()
+    alone = [expert_env.step(command) for command in walkthrough(expert_env, task)]
+    assert alone[-1][2]
+    assert [twin.step(command) for command in walkthrough(expert_env, task)] == alone
+    stock = AlfworldEnv(data=str(expert_env.folder), engine="textworld")
+    with pytest.raises(NotImplementedError, match="use engine: native"):
+        stock.clone()
+
+
+def test_reset_starts_again_with_or_without_loading(env: AlfworldEnv) -> None:
+    task, other = env.tasks("train")[:2]
+    first = env.reset(options={"task": task})
+    env.step(walkthrough(env, task)[0])
+    assert env.reset(seed=5, options={"task": task}) == first
+    assert env.reset(options={"task": other}) != first
+    assert env.reset(options={"task": task}) == first
+
+
+def test_an_inadmissible_command_is_answered(env: AlfworldEnv) -> None:
+    _, before = env.reset(options={"task": env.tasks("train")[0]})
+    for command in ("fly to the moon", "", "LOOK", "look\nlook", "\N{SNOWMAN}", "take desk 1 from desk 1"):
+        text, reward, terminated, truncated, info = env.step(command)
+        assert (text, reward, terminated, truncated) == ("Nothing happens.", 0.0, False, False)
+        assert info == before
+        assert "expert_command" not in info
+    text, *_ = env.step("help")
+    assert env.observation_space.contains(text)
+
+
+def test_stepping_is_refused_outside_an_episode(data: str, env: AlfworldEnv) -> None:
+    with pytest.raises(ResetNeeded):
+        AlfworldEnv(data=data).step("look")
+    task = env.tasks("train")[0]
+    env.reset(options={"task": task})
+    for command in walkthrough(env, task):
+        env.step(command)
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step("look")
+
+
+def test_bad_tasks_are_refused(env: AlfworldEnv) -> None:
+    task = env.tasks("train")[0]
+    with pytest.raises(ValueError, match="reset needs options"):
+        env.reset()
+    with pytest.raises(ValueError, match="no game 'a/b'"):
+        env.reset(options={"task": Task(env_id="alfworld", split="train", family=task.family, id="a/b")})
+    with pytest.raises(ValueError, match="of the environment 'maze'"):
+        env.reset(options={"task": Task(env_id="maze", split="train", family=task.family, id=task.id)})
+
+
+def test_the_expert_wins_and_finds_back_after_others_commands(expert_env: AlfworldEnv) -> None:
+    tasks = expert_env.tasks("train")
+    alone = [play(expert_env, task, noise=0.0, max_turns=30)[-1] == "won" for task in tasks]
+    disturbed = [play(expert_env, task, noise=0.1, max_turns=40)[-1] == "won" for task in tasks]
+    assert len(tasks) == 12
+    assert sum(alone) >= 11
+    assert sum(disturbed) >= 11
+
+
+def test_the_expert_keeps_to_its_own_randomness(expert_env: AlfworldEnv) -> None:
+    task = next(task for task in expert_env.tasks("valid_seen") if task.family == "pick_two_obj_and_place")
+    random.seed(1)
+    before = random.getstate()
+    first = play(expert_env, task, noise=0.3, max_turns=15)
+    assert random.getstate() == before
+    random.seed(2)
+    assert play(expert_env, task, noise=0.3, max_turns=15) == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [("inReceptacle", "inPocket", "Undeclared predicate"), ("(:init", "(", ""), ("(objectType", "(cleanable", "")],
+)
+def test_a_bad_problem_is_an_error_that_names_the_file(
+    env: AlfworldEnv, tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    task = env.tasks("train")[0]
+    game = json.loads(game_path(env.folder, task.split, task.id).read_text())
+    game["pddl_problem"] = game["pddl_problem"].replace(old, new)
+    path = tmp_path / "train" / task.id / "game.tw-pddl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(game))
+    argv, stdout = list(sys.argv), sys.stdout
+    with pytest.raises(ValueError, match=f"not a usable ALFWorld game .*{reason}") as error:
+        AlfworldEnv(data=str(tmp_path), engine="textworld").reset(options={"task": task})
+    assert str(path) in str(error.value)
+    assert (sys.argv, sys.stdout) == (argv, stdout)
+    with pytest.raises(ValueError, match=r"set env\.options\.engine: textworld") as error:
+        AlfworldEnv(data=str(tmp_path)).reset(options={"task": task})
+    assert str(path) in str(error.value)
+
+
+def test_options_are_checked(data: str) -> None:
+    with pytest.raises(ValueError, match=r"games\.trian: not known; did you mean 'train'"):
+        make_env("alfworld", games={"trian": 3})
+    with pytest.raises(ValueError, match="drop one of the two"):
+        AlfworldEnv(data=data, games={"train": 3})
+    with pytest.raises(ValueError, match="engine: 'fast' is none of native, textworld"):
+        AlfworldEnv(data=data, engine="fast")
+
+
+@pytest.mark.parametrize("engine", ["native", "textworld"])
+def test_importing_and_playing_leave_the_surroundings_alone(tmp_path: Path, engine: str) -> None:
+    code = """
+import os, random, sys
+from envs import make_env
+env = make_env("alfworld", games={"train": 1, "valid_seen": 0, "valid_unseen": 0}, engine="ENGINE")
+(task,) = env.tasks("train")
+assert not {"textworld", "alfworld", "torch"} & set(sys.modules)
+env.reset(options={"task": task})
+env.close()
+env.reset(options={"task": task})
+assert "ALFWORLD_DATA" not in os.environ
+assert sys.argv == ["-c"], sys.argv
+assert ("textworld" in sys.modules) == ("ENGINE" == "textworld")
+""".replace("ENGINE", engine)
+    surroundings = {key: value for key, value in os.environ.items() if key != "ALFWORLD_DATA"}
+    surroundings |= {"HOME": str(tmp_path), "AGENT_RL_CACHE": str(tmp_path / "games")}
+    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["games"]
+
+
+def test_its_words_are_those_of_its_games() -> None:
+    every = AlfworldEnv().words()
+    assert {"saltshaker", "desklamp", "fridge"} <= {*every}
+    games = {
+        "families": ["pick_and_place_simple"],
+        "scenes": [305],
+        "object_types": ["Mug", "Book"],
+        "receptacle_types": ["Desk", "Shelf"],
+    }
+    assert AlfworldEnv(games=games).words() == ["book", "desk", "mug", "shelf"]

@@ -1,0 +1,76 @@
+"""Real processes: a driver is killed, and what hangs on it is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from importlib.metadata import entry_points
+
+import psutil
+
+from rollouts.processes.lifeline import OWNER, end_with_owner
+from tests.builders.paths import ROOT
+
+WORKER = """
+import os, subprocess, sys, time
+from rollouts.processes.lifeline import end_with
+child = subprocess.Popen(["sleep", "100"])
+end_with(int(sys.argv[1]), poll_seconds=0.05)
+print(os.getpid(), child.pid, flush=True)
+time.sleep(100)
+"""
+OWNED = "import time, rollouts.processes.lifeline as l; l.end_with_owner(); print(1, flush=True); time.sleep(100)"
+
+
+def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def gone(pid: int, seconds: float = 20.0) -> bool:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.05)
+                continue
+        return True
+    return False
+
+
+def test_a_worker_and_its_children_end_with_a_killed_driver() -> None:
+    driver = subprocess.Popen(["sleep", "100"])
+    worker = start(WORKER, str(driver.pid))
+    assert worker.stdout is not None
+    pid, child = (int(word) for word in worker.stdout.readline().split())
+    assert not gone(child, 0.5), "the worker ended before its driver"
+    driver.send_signal(signal.SIGKILL)
+    # Not reaped: a driver that is a zombie is gone as well.
+    assert gone(pid)
+    assert gone(child)
+    driver.wait()
+    assert worker.wait() == 1
+
+
+def test_an_engine_ends_with_its_owner_and_others_are_left_alone() -> None:
+    owner = subprocess.Popen(["sleep", "100"])
+    engine = start(OWNED, **{OWNER: str(owner.pid)})
+    assert engine.stdout is not None
+    engine.stdout.readline()
+    owner.kill()
+    assert engine.wait(20) == 1
+    owner.wait()
+    end_with_owner()  # here, where nobody is named
+    assert "lifeline" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_vllm_is_told_about_it() -> None:
+    (plugin,) = entry_points(group="vllm.general_plugins", name="agent_rl_lifeline")
+    assert plugin.load() is end_with_owner

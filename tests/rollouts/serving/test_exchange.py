@@ -1,0 +1,167 @@
+import asyncio
+import pickle
+from collections.abc import Awaitable, Sequence
+
+import pytest
+
+from rollouts.serving.exchange import Answer, CompletionRequest, Exchange, PolicyClient
+from rollouts.types import Completion, FinishReason
+
+
+class GatedPolicy:
+    """Answers a prompt (n,) with the token n, when `gates[n]` is open; n = 13 fails."""
+
+    def __init__(self) -> None:
+        self.gates: dict[int, asyncio.Event] = {}
+        self.cancelled: list[int] = []
+
+    async def complete(
+        self,
+        token_ids: Sequence[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        stop_token_ids: Sequence[int],
+        seed: int | None,
+    ) -> Completion:
+        (number,) = token_ids
+        try:
+            await self.gates.setdefault(number, asyncio.Event()).wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(number)
+            raise
+        if number == 13:
+            raise ValueError("unlucky")
+        return Completion(
+            token_ids=(number,), logprobs=(-temperature,), finish_reason=FinishReason.STOP, policy_version=seed or 0
+        )
+
+
+class NearClient(PolicyClient):
+    """Reaches its exchange by a function call, and counts the messages."""
+
+    def __init__(self, exchange: Exchange, name: str = "near") -> None:
+        super().__init__()
+        self.exchange, self.name = exchange, name
+        self.messages: list[list[int]] = []
+        self.gone = False
+
+    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
+        self.messages.append([request.number for request in requests])
+        if self.gone:
+            raise ConnectionError("nobody there")
+        return self.exchange.exchange(self.name, requests)
+
+    def send_cancel(self, number: int) -> None:
+        self.exchange.cancel(self.name, number)
+
+    def ask(self, number: int) -> asyncio.Task[Completion]:
+        asked = self.complete((number,), max_tokens=1, temperature=0.5, stop_token_ids=(), seed=number * 10)
+        return asyncio.ensure_future(asked)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_requests_that_come_up_together_travel_together_and_so_do_answers() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy))
+        asked = [client.ask(n) for n in (1, 2, 3)]
+        await settle()
+        assert client.messages == [[1, 2, 3]]
+        policy.gates[1].set()
+        policy.gates[3].set()
+        await settle()
+        assert [a.done() for a in asked] == [True, False, True]
+        assert (asked[2].result().token_ids, asked[2].result().logprobs) == ((3,), (-0.5,))
+        assert asked[2].result().policy_version == 30
+        assert client.messages == [[1, 2, 3], []]  # the second one waits for what is still missing
+        later = client.ask(4)
+        await settle()
+        policy.gates[4].set()
+        policy.gates[2].set()
+        await settle()
+        assert (asked[1].result().token_ids, later.result().token_ids) == ((2,), (4,))
+        assert client.messages == [[1, 2, 3], [], [4]]
+
+    asyncio.run(scenario())
+
+
+def test_clients_get_their_own_answers() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        exchange = Exchange(policy)
+        first, second = NearClient(exchange, "first"), NearClient(exchange, "second")
+        asked = [first.ask(1), second.ask(2)]
+        await settle()
+        policy.gates[2].set()
+        await settle()
+        assert not asked[0].done()
+        assert asked[1].result().token_ids == (2,)
+        policy.gates[1].set()
+        assert (await asked[0]).token_ids == (1,)
+
+    asyncio.run(scenario())
+
+
+def test_an_error_is_the_answer_to_its_own_request_only() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy))
+        asked = [client.ask(13), client.ask(2)]
+        await settle()
+        policy.gates[13].set()
+        policy.gates[2].set()
+        with pytest.raises(RuntimeError, match="ValueError: unlucky"):
+            await asked[0]
+        assert (await asked[1]).token_ids == (2,)
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_is_cancelled_at_the_policy_and_the_others_go_on() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy))
+        asked = [client.ask(1), client.ask(2)]
+        await settle()
+        asked[0].cancel()
+        await settle()
+        assert policy.cancelled == [1]
+        policy.gates[2].set()
+        assert (await asked[1]).token_ids == (2,)
+
+    asyncio.run(scenario())
+
+
+def test_a_lone_cancelled_request_leaves_nothing_waiting() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy))
+        asked = client.ask(1)
+        await settle()
+        asked.cancel()
+        await settle()
+        assert client.messages == [[1]]
+        assert len(asyncio.all_tasks()) == 1  # this one: no message waits for an answer that cannot come
+
+    asyncio.run(scenario())
+
+
+def test_where_nobody_is_there_every_request_fails() -> None:
+    async def scenario() -> None:
+        client = NearClient(Exchange(GatedPolicy()))
+        client.gone = True
+        for outcome in await asyncio.gather(client.ask(1), client.ask(2), return_exceptions=True):
+            assert isinstance(outcome, RuntimeError)
+            assert str(outcome) == "ConnectionError: nobody there"
+
+    asyncio.run(scenario())
+
+
+def test_a_client_travels_to_the_process_that_uses_it() -> None:
+    client = NearClient(Exchange(GatedPolicy()))
+    assert pickle.loads(pickle.dumps(client)).name == "near"

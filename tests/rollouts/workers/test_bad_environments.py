@@ -1,0 +1,79 @@
+"""Real processes with environments that hang, die, raise, answer wrongly and print."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from envs import Task
+from rollouts import EpisodeSettings, PromptSettings, ServingSettings, StopReason, Trajectory, WorkerSettings
+from rollouts.workers.pool import RolloutPool
+from tests.builders.number_env import NumberEnv
+
+TASKS = NumberEnv().tasks("train")
+LIMIT_SECONDS = 1.0
+
+
+def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
+    """No model; `advice` is what the expert says of some numbers instead of what is right."""
+    return RolloutPool(
+        env_id="tests.builders.number_env:NumberEnv",
+        env_options={"expert": True, "advice": advice},
+        model_folder=None,
+        prompt=PromptSettings(),
+        episode=EpisodeSettings(max_turns=6, env_timeout_seconds=LIMIT_SECONDS),
+        serving=ServingSettings(),
+        workers=WorkerSettings(count=workers, envs_per_worker=12 // workers),
+        serve=False,
+    )
+
+
+def play(pool: RolloutPool, tasks: Sequence[Task] = TASKS) -> dict[str, Trajectory]:
+    """The expert's episodes by task; each must have been reported on the way."""
+    reported: list[str] = []
+    episodes = pool.collect_scripted(tasks, player="expert", seed=0, on_episode=lambda e: reported.append(e.task.id))
+    assert [episode.task for episode in episodes] == list(tasks)
+    assert sorted(reported) == sorted(task.id for task in tasks)
+    return {episode.task.id: episode for episode in episodes}
+
+
+def errors(episodes: dict[str, Trajectory]) -> dict[str, str]:
+    """What is said of the episodes that ended as `ENV_ERROR`, by task."""
+    return {name: e.error for name, e in episodes.items() if e.stop_reason is StopReason.ENV_ERROR}
+
+
+def hung(call: str, task: str) -> str:
+    return f"{call} of task {task!r} did not return within 1 s (episode.env_timeout_seconds), and its process was ended"
+
+
+def test_a_call_that_does_not_return_costs_one_episode() -> None:
+    with make_pool({"3": "hang", "7": "hold"}, workers=2) as pool:
+        started = time.monotonic()
+        episodes = play(pool)
+        assert time.monotonic() - started < 30
+        assert errors(episodes) == {
+            "number-3": hung("step 'hang'", "number-3"),
+            "number-7": hung("step 'hold'", "number-7"),
+        }
+        assert sum(episode.success for episode in episodes.values()) == 8
+        again = play(pool, TASKS[:3])
+        assert all(episode.success for episode in again.values()), "the replaced processes do not play"
+        lucky = pool.collect_scripted(TASKS, player="random", seed=0)
+        assert 0 < sum(episode.success for episode in lucky) < 10
+
+
+def test_who_shares_a_process_with_several_that_fail_is_played_to_its_end() -> None:
+    advice = {"2": "hang", "4": "crash", "5": "chat", "6": "count", "8": "die"}
+    in_reset = [replace(TASKS[0], id=name) for name in ("hang", "crash")]
+    with make_pool(advice, workers=1) as pool:
+        episodes = play(pool, [*TASKS[:5], *in_reset, *TASKS[5:]])
+    failed = errors(episodes)
+    assert failed.pop("number-8").startswith("the process that held the environment died in step 'die' of task")
+    assert failed == {
+        "number-2": hung("step 'hang'", "number-2"),
+        "number-4": "step 'crash': RuntimeError: the world broke",
+        "number-6": "step 'count' returned an int as observation; a TextEnv returns text: str",
+        "hang": hung("reset", "hang"),
+        "crash": "reset: OSError: no such world",
+    }
+    assert [turn.action.command for turn in episodes["number-5"].turns] == ["chat"] * 6, "printing does no harm"
+    assert all(episodes[f"number-{n}"].success for n in (0, 1, 3, 7, 9))

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+import timeit
+from pathlib import Path
+
+from rollouts.workers.calls import CallPage, WatchedEnv
+from tests.builders.number_env import NumberEnv
+from tests.builders.paths import ROOT
+
+DYING = """
+import os, sys
+from pathlib import Path
+from rollouts.workers.calls import CallPage
+page = CallPage(Path(sys.argv[1]))
+page.begin(3, None)
+page.end()
+page.begin(2**40, sys.argv[2])
+os._exit(0)
+"""
+
+
+def test_a_page_outlives_its_writer(tmp_path: Path) -> None:
+    page = CallPage(tmp_path / "page")
+    assert page.read() is None
+    for command in ("open the door é", "x" * 5000):
+        subprocess.run([sys.executable, "-c", DYING, str(tmp_path / "page"), command], check=True, cwd=ROOT)
+        call = page.read()
+        assert call is not None
+        assert call.episode == 2**40
+        assert call.command is not None
+        assert command.startswith(call.command)
+        assert len(call.command) > 10
+        assert 0.0 < call.seconds < 60.0
+    page.begin(4, None)
+    assert str(page.read()) == "reset"
+    page.end()
+    assert page.read() is None
+
+
+def test_a_call_costs_next_to_nothing(tmp_path: Path) -> None:
+    page, calls = CallPage(tmp_path / "page"), 20_000
+
+    def call() -> None:
+        page.begin(1, "go to desk 1")
+        page.end()
+
+    assert min(timeit.repeat(call, number=calls, repeat=5)) / calls < 5e-6
+
+
+def test_a_call_that_fails_is_over(tmp_path: Path) -> None:
+    page = CallPage(tmp_path / "page")
+    env = WatchedEnv(NumberEnv(), page, 5)
+    env.reset(options={"task": env.tasks("train")[1]})
+    try:
+        env.step("crash")
+    except RuntimeError:
+        assert page.read() is None
