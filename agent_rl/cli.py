@@ -16,7 +16,9 @@ from agent_rl.commands.sweep.cli import sweep
 from agent_rl.config import ConfigError, load_config
 from rollouts.processes.openmp import OPENMP
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 app.add_typer(games, name="games")
 app.add_typer(bench, name="bench")
 app.add_typer(envs, name="envs")
@@ -24,7 +26,9 @@ app.command()(compare)
 app.command()(sweep)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.num_generations=8")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key.path=value, for example train.num_generations=8")
+]
 
 
 @app.command()
@@ -49,7 +53,9 @@ def sft(config: ConfigPath, overrides: Overrides = None) -> None:
 def train(
     config: ConfigPath,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the last whole checkpoint")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the last whole checkpoint")
+    ] = False,
 ) -> None:
     """Train the policy by reinforcement (GMPO or GRPO)."""
     checked = load_config(config, overrides)
@@ -62,20 +68,32 @@ def train(
 def evaluate(
     what: Annotated[
         str,
-        typer.Argument(metavar="WHAT", help="a YAML config, run folder, checkpoint, model, hub name, expert or random"),
+        typer.Argument(
+            metavar="WHAT",
+            help="a YAML config, run folder, checkpoint, model, hub name, expert or random",
+        ),
     ],
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="the config, where WHAT has none with it")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="with a config: a model, expert or random; else the run's newest policy")
+    config: Annotated[
+        Path | None, typer.Option(help="the config, where WHAT has none with it")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="such as valid_seen,valid_unseen; else evaluation.split")] = None,
-    repeats: Annotated[int | None, typer.Option(help="play each game so often; else evaluation.repeats")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="with a config: a model, expert or random; else the run's newest policy"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="such as valid_seen,valid_unseen; else evaluation.split")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="play each game so often; else evaluation.repeats")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="else evaluation.temperature")] = None,
     again: Annotated[bool, typer.Option("--again", help="play anew what has been played")] = False,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
     markdown: Annotated[Path | None, typer.Option(help="write the tables to this file")] = None,
-    latex: Annotated[Path | None, typer.Option(help="write a row of a LaTeX table per split to this file")] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="write a row of a LaTeX table per split to this file")
+    ] = None,
 ) -> None:
     """Success per split and family with 95 % intervals, of a policy, the expert or chance; goes on where it stopped."""
     told = {"split": split, "repeats": repeats, "temperature": temperature}
@@ -84,21 +102,29 @@ def evaluate(
     if target.player:
         from agent_rl.commands.stages.baseline import evaluate_player
 
-        evaluate_player(target.config, target.player, again=again, json=json, markdown=markdown, latex=latex)
+        evaluate_player(
+            target.config, target.player, again=again, json=json, markdown=markdown, latex=latex
+        )
         return
     from agent_rl.commands.stages import stages
 
-    stages.evaluate(target.config, model=target.model, again=again, json=json, markdown=markdown, latex=latex)
+    stages.evaluate(
+        target.config, model=target.model, again=again, json=json, markdown=markdown, latex=latex
+    )
 
 
 @app.command()
 def export(
     config: ConfigPath,
     overrides: Overrides = None,
-    model: Annotated[str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="a new folder; else RUN_FOLDER/export")] = None,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32")] = "bfloat16",
-    push_to_hub: Annotated[str, typer.Option(help="upload it too: owner/name; a new repository is private")] = "",
+    push_to_hub: Annotated[
+        str, typer.Option(help="upload it too: owner/name; a new repository is private")
+    ] = "",
 ) -> None:
     """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings, results."""
     checked = load_config(config, overrides)
@@ -112,19 +138,37 @@ def export(
 def play(
     what: Annotated[str, typer.Argument(metavar="ID", help="an environment, or a YAML config")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="key=value: the environment's options, or the config's keys")
+        list[str] | None,
+        typer.Argument(help="key=value: the environment's options, or the config's keys"),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="else the config's evaluation.split, or the first")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="else the config's evaluation.split, or the first")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="a task's id; else one is drawn")] = None,
-    policy: Annotated[str, typer.Option(help="human, expert, random, or a checkpoint (folder or .gguf)")] = "human",
+    policy: Annotated[
+        str, typer.Option(help="human, expert, random, or a checkpoint (folder or .gguf)")
+    ] = "human",
     turns: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
-    seed: Annotated[int | None, typer.Option(help="of the task that is drawn, and of the policy")] = None,
-    save: Annotated[Path | None, typer.Option(help="add the episode to this file; else a new one")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of the task that is drawn, and of the policy")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="add the episode to this file; else a new one")
+    ] = None,
 ) -> None:
     """Play one episode at the terminal, or watch a policy play it step by step."""
     from agent_rl.commands.play import episode as playing
 
-    playing.play(what, settings or [], policy=policy, split=split, task_id=task, turns=turns, seed=seed, save=save)
+    playing.play(
+        what,
+        settings or [],
+        policy=policy,
+        split=split,
+        task_id=task,
+        turns=turns,
+        seed=seed,
+        save=save,
+    )
 
 
 @app.command()
@@ -145,7 +189,9 @@ def main() -> None:
     except (ConfigError, ValueError, FloatingPointError) as error:
         from rich.console import Console
 
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape_markup(str(error))}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error:[/] {escape_markup(str(error))}", highlight=False
+        )
         sys.exit(2)
 
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from rich.columns import Columns
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from rollouts import Trajectory
 
@@ -32,7 +39,9 @@ def progress(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         bar = bars.add_task(label, total=total, note="")
         yield lambda note: bars.update(bar, advance=1, note=note)
 
@@ -118,13 +127,17 @@ def show_outcome(reward: float, *, admissible: bool) -> None:
 
 def show_commands(commands: Sequence[str]) -> None:
     """Print commands by number, from 1, in as many columns as there is room for."""
-    numbered = [f"[dim]{number:>3}[/] {escape(command)}" for number, command in enumerate(commands, start=1)]
+    numbered = [
+        f"[dim]{number:>3}[/] {escape(command)}" for number, command in enumerate(commands, start=1)
+    ]
     console.print(Columns(numbered, padding=(0, 2), column_first=True))
 
 
 def show_ending(trajectory: Trajectory) -> None:
     """Print how an episode ended, and what went wrong where something did."""
     turns = len(trajectory.turns)
-    say(f"  = {trajectory.stop_reason.value}, {turns} turns, return {trajectory.episode_return:+.2f}")
+    say(
+        f"  = {trajectory.stop_reason.value}, {turns} turns, return {trajectory.episode_return:+.2f}"
+    )
     if trajectory.error:
         say(f"    {trajectory.error}")

@@ -30,7 +30,9 @@ class Trainer:
     """
 
     def __init__(self, config: Config | str | Path, *overrides: str) -> None:
-        assert not (overrides and isinstance(config, Config)), "overrides are for a file; use config.model_copy"
+        assert not (overrides and isinstance(config, Config)), (
+            "overrides are for a file; use config.model_copy"
+        )
         self.config = config if isinstance(config, Config) else load_config(config, list(overrides))
 
     def warm_start(self) -> Path:
@@ -44,20 +46,30 @@ class Trainer:
         return stages.train(self.config, resume=resume)
 
     def evaluate(
-        self, split: str | None = None, *, repeats: int | None = None, temperature: float | None = None, **options: Any
+        self,
+        split: str | None = None,
+        *,
+        repeats: int | None = None,
+        temperature: float | None = None,
+        **options: Any,
     ) -> EvaluationReport:
         """Success per split and family of the newest policy (`agent-rl evaluate`), as `evaluation` says unless told.
 
         `split` may be several, with commas between. `options` are those of `stages.evaluate`.
         """
         told = {"split": split, "repeats": repeats, "temperature": temperature}
-        values = {**self.config.evaluation.model_dump(), **{k: v for k, v in told.items() if v is not None}}
+        values = {
+            **self.config.evaluation.model_dump(),
+            **{k: v for k, v in told.items() if v is not None},
+        }
         evaluation = EvaluationSettings.model_validate(values)
         return stages.evaluate(self.config.model_copy(update={"evaluation": evaluation}), **options)
 
     def save_model(self, folder: str | Path, *, dtype: str = "bfloat16") -> Path:
         """The newest policy as a Hugging Face folder with a model card (`agent-rl export`)."""
-        return export(self.config, stages.starting_policy(self.config), to=Path(folder), dtype=dtype)
+        return export(
+            self.config, stages.starting_policy(self.config), to=Path(folder), dtype=dtype
+        )
 
     def _make_policy(self) -> None:
         folder = Path(self.config.run_folder)

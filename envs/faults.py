@@ -22,12 +22,16 @@ STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 def reset_fault(answer: Any) -> str:
     """What is wrong with the answer of a `reset`; "" where nothing is."""
-    return shape_fault(answer, RESET) or next(iter(value_faults(dict(zip(RESET, answer, strict=True))).values()), "")
+    return shape_fault(answer, RESET) or next(
+        iter(value_faults(dict(zip(RESET, answer, strict=True))).values()), ""
+    )
 
 
 def step_fault(answer: Any) -> str:
     """What is wrong with the answer of a `step`; "" where nothing is."""
-    return shape_fault(answer, STEP) or next(iter(value_faults(dict(zip(STEP, answer, strict=True))).values()), "")
+    return shape_fault(answer, STEP) or next(
+        iter(value_faults(dict(zip(STEP, answer, strict=True))).values()), ""
+    )
 
 
 def shape_fault(answer: Any, names: tuple[str, ...]) -> str:
@@ -50,7 +54,9 @@ def value_faults(values: Mapping[str, Any]) -> dict[str, str]:
         faults["reward"] = f"returned {shown} as reward; a TextEnv returns a finite number"
     for name in ("terminated", "truncated"):
         if not is_bool(values.get(name, False)):
-            faults[name] = f"returned {_kind(values[name])} as {name}; a TextEnv returns a bool: bool(...) of it"
+            faults[name] = (
+                f"returned {_kind(values[name])} as {name}; a TextEnv returns a bool: bool(...) of it"
+            )
     if "success" not in info:
         faults["success"] = (
             "returned info without 'success'; a TextEnv says there whether the task is done, after reset too: a bool"
@@ -62,7 +68,9 @@ def value_faults(values: Mapping[str, Any]) -> dict[str, str]:
     faults["admissible_commands"] = _commands_fault(info.get("admissible_commands"))
     advice = info.get("expert_command")
     if advice is not None:
-        faults["expert_command"] = _text_fault("info['expert_command']", advice, ", or has no such key")
+        faults["expert_command"] = _text_fault(
+            "info['expert_command']", advice, ", or has no such key"
+        )
     return {name: fault for name, fault in faults.items() if fault}
 
 
@@ -84,7 +92,9 @@ def _commands_fault(commands: Any) -> str:
     if commands is None:
         return ""
     name = "info['admissible_commands']"
-    if not isinstance(commands, list | tuple) or not all(isinstance(command, str) for command in commands):
+    if not isinstance(commands, list | tuple) or not all(
+        isinstance(command, str) for command in commands
+    ):
         return f"returned as {name} what is no list of str; a TextEnv lists str, or has no such key"
     return next((fault for command in commands if (fault := _text_fault(name, command))), "")
 

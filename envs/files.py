@@ -44,9 +44,13 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: already there and not empty; delete it or choose another folder")
+        raise ValueError(
+            f"{folder}: already there and not empty; delete it or choose another folder"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
+    partial = Path(
+        tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial")
+    )
     try:
         yield partial
         partial.chmod(0o755)

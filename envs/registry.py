@@ -55,7 +55,9 @@ def make_env(env_id: str, **options: Any) -> TextEnv:
     _check_options(env_id, maker, options)
     env = maker(**options)
     if not isinstance(env, TextEnv):
-        raise ValueError(f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env")
+        raise ValueError(
+            f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env"
+        )
     return env
 
 
@@ -80,7 +82,11 @@ def list_environments() -> list[EnvEntry]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if point.name not in BUILT_IN:
             source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
-            entries.append(EnvEntry(id=point.name, summary=_summary(point.value), target=point.value, source=source))
+            entries.append(
+                EnvEntry(
+                    id=point.name, summary=_summary(point.value), target=point.value, source=source
+                )
+            )
     return entries
 
 
@@ -138,20 +144,32 @@ def _class_at(env_id: str, target: str) -> Any:
 def _from_gymnasium(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
     spec = gymnasium.registry[gymnasium_id]
     try:
-        creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+        creator = (
+            load_env_creator(spec.entry_point)
+            if isinstance(spec.entry_point, str)
+            else spec.entry_point
+        )
     except (ImportError, AttributeError, gymnasium.error.Error) as error:
         raise ValueError(f"env.id: {env_id!r} needs what is not installed: {error}") from error
     if inspect.isclass(creator) and issubclass(creator, TextEnv):
         return partial(_checked(env_id, creator), **spec.kwargs)
-    return partial(GymnasiumEnv, env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True))
+    return partial(
+        GymnasiumEnv, env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True)
+    )
 
 
 def _checked(env_id: str, env_class: Any) -> Callable[..., Any]:
-    if inspect.isclass(env_class) and issubclass(env_class, gymnasium.Env) and not issubclass(env_class, TextEnv):
+    if (
+        inspect.isclass(env_class)
+        and issubclass(env_class, gymnasium.Env)
+        and not issubclass(env_class, TextEnv)
+    ):
         return partial(GymnasiumEnv, env_id, env_class)
     if inspect.isabstract(env_class):
         missing = ", ".join(sorted(env_class.__abstractmethods__))
-        raise ValueError(f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them (docs/environments.md)")
+        raise ValueError(
+            f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them (docs/environments.md)"
+        )
     if not callable(env_class):
         raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is no class")
     maker: Callable[..., Any] = env_class
@@ -161,7 +179,11 @@ def _checked(env_id: str, env_class: Any) -> Callable[..., Any]:
 def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:
     parameters = inspect.signature(maker).parameters.values()
     known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    needed = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     missing = [name for name in needed if name not in options]
     if missing:
         raise ValueError(f"env.options: {env_id} needs {', '.join(missing)}; add them")
@@ -183,7 +205,11 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _classes(module_name: str) -> list[str]:
-    return [name for name, value in vars(importlib.import_module(module_name)).items() if inspect.isclass(value)]
+    return [
+        name
+        for name, value in vars(importlib.import_module(module_name)).items()
+        if inspect.isclass(value)
+    ]
 
 
 def _unknown(env_id: str) -> str:
@@ -201,7 +227,9 @@ def _summary(target: str) -> str:
     module_name, _, class_name = target.partition(":")
     path = _source(module_name)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path is not None else ast.Module([], [])
+        tree = (
+            ast.parse(path.read_text(encoding="utf-8")) if path is not None else ast.Module([], [])
+        )
     except (OSError, ValueError, SyntaxError):
         return ""
     for node in tree.body:

@@ -48,7 +48,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         return []
 
     @abstractmethod
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`, a `Task` of this environment."""
 
     @abstractmethod

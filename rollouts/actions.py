@@ -4,7 +4,9 @@ import re
 
 from rollouts.types import ParsedAction
 
-_TAGGED = re.compile(r"\s*(?:<think>(?P<think>.*?)</think>)?\s*<action>(?P<command>.*?)</action>\s*", re.DOTALL)
+_TAGGED = re.compile(
+    r"\s*(?:<think>(?P<think>.*?)</think>)?\s*<action>(?P<command>.*?)</action>\s*", re.DOTALL
+)
 _TAGS = ("<think>", "</think>", "<action>", "</action>")
 
 

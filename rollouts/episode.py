@@ -82,7 +82,9 @@ class Recorder:
         try:
             answer = self.env.step(command)
         except EnvFailure as error:
-            raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r}: {describe(error)}") from error
+            raise EpisodeOver(
+                StopReason.ENV_ERROR, f"step {command!r}: {describe(error)}"
+            ) from error
         self.env_seconds += time.monotonic() - begin
         if fault := step_fault(answer):
             raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r} {fault}")
@@ -161,7 +163,9 @@ async def run_episode(
             completion = await record.ask(request)
             prompt += completion.token_ids
             act(record, delta, completion, renderer.parse(completion), settings)
-            delta = renderer.following(record.observation, record.admissible, completion.finish_reason)
+            delta = renderer.following(
+                record.observation, record.admissible, completion.finish_reason
+            )
             await asyncio.sleep(0)
     except EpisodeOver as over:
         return record.end(over.reason, over.error)
@@ -177,7 +181,9 @@ def act(
 ) -> dict[str, Any]:
     """Send an action to the environment and record the turn; an unparsable one goes as its raw text."""
     shown, admissible = record.observation, is_admissible(action, record.admissible)
-    env_reward, ending, info = record.step(action.text if action.command is None else action.command)
+    env_reward, ending, info = record.step(
+        action.text if action.command is None else action.command
+    )
     penalty = 0.0 if admissible else settings.invalid_action_penalty
     record.turns.append(
         Turn(
@@ -199,7 +205,9 @@ def is_admissible(action: ParsedAction, admissible: Sequence[str] | None) -> boo
     return action.command is not None and (admissible is None or action.command in admissible)
 
 
-def check_first_prompt(task: Task, length: int, settings: EpisodeSettings, context_length: int) -> None:
+def check_first_prompt(
+    task: Task, length: int, settings: EpisodeSettings, context_length: int
+) -> None:
     """Raise the ValueError of a first prompt of `length` tokens that leaves no room for an action."""
     if length + settings.max_action_tokens > context_length:
         raise ValueError(

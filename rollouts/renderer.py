@@ -66,11 +66,15 @@ def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Rendere
     from transformers import AutoTokenizer
 
     if not Path(model_folder).is_dir():
-        raise ValueError(f"model: no folder {str(model_folder)!r}; name a folder that holds a model and its tokenizer")
+        raise ValueError(
+            f"model: no folder {str(model_folder)!r}; name a folder that holds a model and its tokenizer"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
     except (OSError, ValueError) as error:
-        raise ValueError(f"model: {model_folder} holds no tokenizer that transformers can load: {error}") from error
+        raise ValueError(
+            f"model: {model_folder} holds no tokenizer that transformers can load: {error}"
+        ) from error
     return make_renderer(tokenizer, settings)
 
 
@@ -97,8 +101,14 @@ class _TokenizerRenderer:
     def parse(self, completion: Completion) -> ParsedAction:
         stopped = completion.finish_reason is FinishReason.STOP
         ids = completion.token_ids[:-1] if stopped else completion.token_ids
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return parse_action(text, think=self._settings.think) if stopped else ParsedAction(text=text, command=None)
+        text = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return (
+            parse_action(text, think=self._settings.think)
+            if stopped
+            else ParsedAction(text=text, command=None)
+        )
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         text = f"<action>{command}</action>" if self._settings.think else command
@@ -117,22 +127,34 @@ class PlainRenderer(_TokenizerRenderer):
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         super().__init__(tokenizer, settings)
         if settings.think:
-            raise ValueError("prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain")
+            raise ValueError(
+                "prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain"
+            )
         if settings.examples:
-            raise ValueError("prompt.examples: they need prompt.format: chat; leave them out for plain")
+            raise ValueError(
+                "prompt.examples: they need prompt.format: chat; leave them out for plain"
+            )
         if tokenizer.eos_token_id is None:
-            raise ValueError("prompt.format: plain needs a tokenizer with an eos token; this one has none")
+            raise ValueError(
+                "prompt.format: plain needs a tokenizer with an eos token; this one has none"
+            )
         self.end_token_ids = (int(tokenizer.eos_token_id),)
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         bos = self._tokenizer.bos_token_id
         system = f"{self._settings.system}\n\n" if self._settings.system else ""
-        return (*(() if bos is None else (bos,)), *self._encode(system + self._show(observation, admissible)))
+        return (
+            *(() if bos is None else (bos,)),
+            *self._encode(system + self._show(observation, admissible)),
+        )
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
-        return (*self._missing_end(finish_reason), *self._encode("\n" + self._show(observation, admissible)))
+        return (
+            *self._missing_end(finish_reason),
+            *self._encode("\n" + self._show(observation, admissible)),
+        )
 
     def _show(self, observation: str, admissible: Sequence[str] | None) -> str:
         shown = self._settings.show_admissible_commands and admissible
@@ -146,7 +168,10 @@ class ChatRenderer(_TokenizerRenderer):
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         super().__init__(tokenizer, settings)
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError("prompt.format: chat needs a tokenizer with a chat template; this one has none" + _WAY_OUT)
+            raise ValueError(
+                "prompt.format: chat needs a tokenizer with a chat template; this one has none"
+                + _WAY_OUT
+            )
         self._before = [{"role": "system", "content": settings.system}] if settings.system else []
         for example in settings.examples:
             self._before.append({"role": "user", "content": example.observation})
@@ -209,4 +234,7 @@ class ChatRenderer(_TokenizerRenderer):
 
 
 _PROBE_USER = {"role": "user", "content": "You see a desk 1."}
-_PROBE_ACTION = {"role": "assistant", "content": "<think>the desk is near</think><action>go to desk 1</action>"}
+_PROBE_ACTION = {
+    "role": "assistant",
+    "content": "<think>the desk is near</think><action>go to desk 1</action>",
+}

@@ -58,13 +58,21 @@ async def run_scripted_episode(
                 if length + settings.max_action_tokens > context_length:
                     raise EpisodeOver(StopReason.CONTEXT_FULL)
             if mistake is None:
-                info = act(record, delta, spoken(ids), ParsedAction(text=command, command=command), settings)
+                info = act(
+                    record,
+                    delta,
+                    spoken(ids),
+                    ParsedAction(text=command, command=command),
+                    settings,
+                )
                 delta, shown = (), ""
             else:
                 shown = f"{record.observation}\n> {mistake}\n"
                 _, ending, info = record.step(mistake)
                 if ending is not None:
-                    raise EpisodeOver(StopReason.TRUNCATED if ending is StopReason.SUCCESS else ending)
+                    raise EpisodeOver(
+                        StopReason.TRUNCATED if ending is StopReason.SUCCESS else ending
+                    )
                 delta = (*delta, *ids)
             observed = renderer.following(record.observation, record.admissible, FinishReason.STOP)
             length += len(ids) + len(observed)
@@ -78,13 +86,18 @@ async def run_scripted_episode(
 def spoken(ids: tuple[int, ...]) -> Completion:
     """An action, its end token included, that no policy sampled."""
     return Completion(
-        token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=FinishReason.STOP, policy_version=NO_POLICY
+        token_ids=ids,
+        logprobs=(0.0,) * len(ids),
+        finish_reason=FinishReason.STOP,
+        policy_version=NO_POLICY,
     )
 
 
 def _end(record: Recorder, reason: StopReason, error: str = "") -> Trajectory:
     if reason.trains and not record.turns:
-        return record.end(StopReason.ENV_ERROR, f"the episode ended ({reason.value}) before the player acted")
+        return record.end(
+            StopReason.ENV_ERROR, f"the episode ended ({reason.value}) before the player acted"
+        )
     return record.end(reason, error)
 
 

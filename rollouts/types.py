@@ -42,7 +42,12 @@ class StopReason(Enum):
     @property
     def trains(self) -> bool:
         """Whether the ending says something about the policy, so that the episode may train it."""
-        return self not in (StopReason.TIMEOUT, StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.QUIT)
+        return self not in (
+            StopReason.TIMEOUT,
+            StopReason.ENV_ERROR,
+            StopReason.POLICY_ERROR,
+            StopReason.QUIT,
+        )
 
 
 class FinishReason(Enum):
@@ -107,26 +112,38 @@ class Trajectory:
     policy_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        assert self.turns or not self.stop_reason.trains or self.stop_reason is StopReason.CONTEXT_FULL
-        assert self.success == (self.stop_reason is StopReason.SUCCESS), (self.success, self.stop_reason)
+        assert (
+            self.turns or not self.stop_reason.trains or self.stop_reason is StopReason.CONTEXT_FULL
+        )
+        assert self.success == (self.stop_reason is StopReason.SUCCESS), (
+            self.success,
+            self.stop_reason,
+        )
         assert len(self.token_ids) == len(self.action_mask) == len(self.behavior_logprobs)
 
     @cached_property
     def token_ids(self) -> tuple[int, ...]:
-        return tuple(i for turn in self.turns for i in (*turn.prompt_token_ids, *turn.completion.token_ids))
+        return tuple(
+            i for turn in self.turns for i in (*turn.prompt_token_ids, *turn.completion.token_ids)
+        )
 
     @cached_property
     def action_mask(self) -> tuple[bool, ...]:
         return tuple(
             bit
             for turn in self.turns
-            for bit in (*(False for _ in turn.prompt_token_ids), *(True for _ in turn.completion.token_ids))
+            for bit in (
+                *(False for _ in turn.prompt_token_ids),
+                *(True for _ in turn.completion.token_ids),
+            )
         )
 
     @cached_property
     def behavior_logprobs(self) -> tuple[float, ...]:
         return tuple(
-            x for turn in self.turns for x in (*(0.0 for _ in turn.prompt_token_ids), *turn.completion.logprobs)
+            x
+            for turn in self.turns
+            for x in (*(0.0 for _ in turn.prompt_token_ids), *turn.completion.logprobs)
         )
 
     @property
@@ -149,4 +166,6 @@ class TrajectoryGroup:
 
     def __post_init__(self) -> None:
         assert self.trajectories, "a group holds at least one episode"
-        assert all(t.task == self.task for t in self.trajectories), "the members of a group share one task"
+        assert all(t.task == self.task for t in self.trajectories), (
+            "the members of a group share one task"
+        )

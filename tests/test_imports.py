@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAY_IMPORT = {"envs": {"envs"}, "rollouts": {"rollouts", "envs"}, "agent_rl": {"agent_rl", "rollouts", "envs"}}
+MAY_IMPORT = {
+    "envs": {"envs"},
+    "rollouts": {"rollouts", "envs"},
+    "agent_rl": {"agent_rl", "rollouts", "envs"},
+}
 ONLY_IN = {
     "vllm": {"rollouts/serving/served_policy.py"},
     "ray": {"rollouts/workers/pool.py", "rollouts/processes/ray_processes.py"},
@@ -38,7 +42,9 @@ def test_packages_import_downwards_only(package: str) -> None:
     assert modules(package)
     for path in modules(package):
         ours = {name.partition(".")[0] for name in imported_modules(path)} & set(MAY_IMPORT)
-        assert ours <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {ours - MAY_IMPORT[package]}"
+        assert ours <= MAY_IMPORT[package], (
+            f"{path.relative_to(ROOT)} imports {ours - MAY_IMPORT[package]}"
+        )
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -76,7 +82,9 @@ def test_the_learner_knows_no_environment() -> None:
 
 
 def test_init_files_only_reexport() -> None:
-    for path in [path for package in MAY_IMPORT for path in modules(package) if path.name == "__init__.py"]:
+    for path in [
+        path for package in MAY_IMPORT for path in modules(package) if path.name == "__init__.py"
+    ]:
         for node in ast.parse(path.read_text()).body:
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             names = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"

@@ -22,13 +22,20 @@ def list_() -> None:
     for entry in list_environments():
         table.add_row(*map(Text, (entry.id, entry.summary, entry.source)))
     console.print(table)
-    console.print("Also package.module:Class for your own, and gymnasium's ids, such as FrozenLake-v1.", style="dim")
+    console.print(
+        "Also package.module:Class for your own, and gymnasium's ids, such as FrozenLake-v1.",
+        style="dim",
+    )
 
 
 @envs.command()
 def check(
-    env_id: Annotated[str, typer.Argument(metavar="ID", help="as env.id in a config", show_default=False)],
-    options: Annotated[list[str] | None, typer.Argument(help="key=value of env.options, for example size=8")] = None,
+    env_id: Annotated[
+        str, typer.Argument(metavar="ID", help="as env.id in a config", show_default=False)
+    ],
+    options: Annotated[
+        list[str] | None, typer.Argument(help="key=value of env.options, for example size=8")
+    ] = None,
     tasks: Annotated[int, typer.Option(help="how many tasks to play")] = 3,
     steps: Annotated[int, typer.Option(help="how many commands a game gets")] = 20,
     seconds: Annotated[float, typer.Option(help="how long a call may take")] = 30.0,

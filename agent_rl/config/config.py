@@ -96,7 +96,9 @@ class TrainSettings(Settings):
     @classmethod
     def _a_group_compares(cls, value: int) -> int:
         if value < 2:
-            raise ValueError("a group needs at least 2 episodes: its advantage compares them with each other")
+            raise ValueError(
+                "a group needs at least 2 episodes: its advantage compares them with each other"
+            )
         return value
 
     @model_validator(mode="after")
@@ -158,7 +160,9 @@ class SweepSettings(Settings):
     def _names_of_folders(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name in value:
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"{name!r} is part of a folder's name: use letters, digits, _, - and .")
+                raise ValueError(
+                    f"{name!r} is part of a folder's name: use letters, digits, _, - and ."
+                )
         return value
 
 
@@ -215,7 +219,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of sections, this is {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: a config is a mapping of sections, this is {type(values).__name__}"
+        )
     for override in overrides or []:
         _put(values, override, "key.path=value, for example train.num_generations=8")
     try:
@@ -271,7 +277,9 @@ def explain(path: Path, error: ValidationError) -> str:
             lines.append(f"{path}: {key}: missing; every config needs it")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            value = f": {item['input']!r}" if location and not isinstance(item["input"], dict) else ""
+            value = (
+                f": {item['input']!r}" if location and not isinstance(item["input"], dict) else ""
+            )
             lines.append(f"{path}: {key}{value}: {message}" if key else f"{path}: {message}")
     return "\n".join(lines)
 

@@ -38,9 +38,15 @@ class LoraSettings(Settings):
     @field_validator("target_modules", mode="before")
     @classmethod
     def _names_or_all(cls, value: Any) -> Any:
-        names = isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value)
+        names = (
+            isinstance(value, list | tuple)
+            and value
+            and all(isinstance(name, str) and name for name in value)
+        )
         if value != "all-linear" and not names:
-            raise ValueError("write all-linear, or a list of layers' names such as [q_proj, v_proj]")
+            raise ValueError(
+                "write all-linear, or a list of layers' names such as [q_proj, v_proj]"
+            )
         return value
 
 
@@ -77,7 +83,9 @@ class ModelSettings(Settings):
                 "on CPU needs: choose others"
             )
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}: choose a divisor")
+            raise ValueError(
+                f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}: choose a divisor"
+            )
         return self
 
 
@@ -150,11 +158,15 @@ class LearnerSettings(Settings):
         if chosen.clip == "none":
             for key in ("epsilon", "epsilon_high"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: {getattr(self, key)} has no effect with {what}; remove it, or set clip")
+                    raise ValueError(
+                        f"{key}: {getattr(self, key)} has no effect with {what}; remove it, or set clip"
+                    )
         if chosen.clip == "weight" and chosen.aggregation != "token":
             raise ValueError(f"clip: weight goes with aggregation: token; {what} is another one")
         if chosen.clip in ("ratio", "weight") and chosen.epsilon > 1.0:
-            raise ValueError(f"epsilon: {chosen.epsilon} leaves no lower bound 1 - epsilon; use at most 1 with {what}")
+            raise ValueError(
+                f"epsilon: {chosen.epsilon} leaves no lower bound 1 - epsilon; use at most 1 with {what}"
+            )
         if self.normalisation_length is not None and chosen.normalisation != "constant":
             raise ValueError(
                 f"normalisation_length: {self.normalisation_length} has no effect with normalisation: "

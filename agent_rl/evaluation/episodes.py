@@ -44,7 +44,11 @@ def opened(folder: Path, setting: Mapping[str, Any], *, again: bool = False) -> 
     """
     if again and folder.exists():
         with _alone(folder):
-            aside = next(to for n in count(1) if not (to := folder.with_name(f"{folder.name}-before-{n}")).exists())
+            aside = next(
+                to
+                for n in count(1)
+                if not (to := folder.with_name(f"{folder.name}-before-{n}")).exists()
+            )
             folder.rename(aside)
         say(f"what there was is kept as {aside}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,9 @@ def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
     whole, end, torn = path.read_bytes().rpartition(b"\n")
     if torn:
         os.truncate(path, len(whole + end))
-        say(f"{path}: its last line is torn, as a process leaves it that was killed; that episode is played again")
+        say(
+            f"{path}: its last line is torn, as a process leaves it that was killed; that episode is played again"
+        )
     try:
         there = load_trajectories(path)
     except UnicodeDecodeError as error:
@@ -100,7 +106,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{folder}: another process is playing this evaluation; wait for it") from error
+            raise ConfigError(
+                f"{folder}: another process is playing this evaluation; wait for it"
+            ) from error
         yield
 
 

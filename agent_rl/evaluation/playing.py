@@ -71,20 +71,29 @@ def tasks_by_split(config: Config, env: TextEnv) -> dict[str, list[Task]]:
     for split in config.evaluation.split:
         if split not in env.splits:
             there = ", ".join(env.splits)
-            raise ConfigError(f"split {split!r}: environment {config.env.id!r} has no such split; there are: {there}")
+            raise ConfigError(
+                f"split {split!r}: environment {config.env.id!r} has no such split; there are: {there}"
+            )
         try:
             found[split] = evaluation_tasks(config, env.tasks, split)
         except ConfigError:
             raise
         except ValueError as error:
             others = [name for name in env.splits if name != split and _has_tasks(env, name)]
-            there = f"splits with tasks: {', '.join(others)}" if others else "no other split has tasks"
+            there = (
+                f"splits with tasks: {', '.join(others)}" if others else "no other split has tasks"
+            )
             raise ConfigError(f"split {split!r}: {error}; {there}") from error
     return found
 
 
 def setting_of(
-    config: Config, model: str, temperature: float | None, *, weights: str | None = None, **more: Any
+    config: Config,
+    model: str,
+    temperature: float | None,
+    *,
+    weights: str | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """What stands beside the scores of a report; see `Subject`."""
     return {
@@ -123,14 +132,21 @@ def run_evaluation(
         ConfigError: the files of an earlier call are damaged or of another setting, or another process has them.
     """
     with ExitStack() as stack:
-        parts = [_part(config, subject, split, of_split, again, stack) for split, of_split in tasks.items()]
+        parts = [
+            _part(config, subject, split, of_split, again, stack)
+            for split, of_split in tasks.items()
+        ]
         if there := sum(len(episodes) for part in parts for episodes in part.repeats):
             total = sum(len(part.tasks) * len(part.repeats) for part in parts)
             say(f"{there} of {total} episodes are there already")
         for part in parts:
             for n in range(len(part.repeats)):
-                part.play_missing(n, play, seed=repeat_seed(config.seed, n), whole=subject.whole_repeats)
-    setting = setting_of(config, subject.model, subject.temperature, weights=subject.weights, **subject.details)
+                part.play_missing(
+                    n, play, seed=repeat_seed(config.seed, n), whole=subject.whole_repeats
+                )
+    setting = setting_of(
+        config, subject.model, subject.temperature, weights=subject.weights, **subject.details
+    )
     report = summarize({part.split: part.repeats for part in parts}, setting)
     show(report, subject.model)
     for part in parts:
@@ -149,14 +165,23 @@ def set_aside_after(run_folder: Path, step: int) -> None:
 
     The episodes need no new name: their folders are by the weights.
     """
-    of = {path: int(path.stem.rpartition("-")[2]) for path in (run_folder / "train" / FOLDER).glob("step-*.json")}
+    of = {
+        path: int(path.stem.rpartition("-")[2])
+        for path in (run_folder / "train" / FOLDER).glob("step-*.json")
+    }
     for path in (run_folder / FOLDER).glob("*.json"):
         if (made := _own_checkpoint(path, run_folder)) is not None:
             of[path] = made
     for report in sorted(path for path, made in of.items() if made > step):
-        aside = next(to for n in count(1) if not (to := report.with_name(f"{report.name}.before-{n}")).exists())
+        aside = next(
+            to
+            for n in count(1)
+            if not (to := report.with_name(f"{report.name}.before-{n}")).exists()
+        )
         report.rename(aside)
-        say(f"rollout step {of[report]} will be made anew; what was evaluated there is kept as {aside}")
+        say(
+            f"rollout step {of[report]} will be made anew; what was evaluated there is kept as {aside}"
+        )
 
 
 def _own_checkpoint(report: Path, run_folder: Path) -> int | None:
@@ -201,11 +226,15 @@ class _Part:
                 if not episode.stop_reason.trains:
                     why = episode.error or episode.stop_reason.value
                     say(f"{self.split}, the first that is not scored: {why}")
-                    say(f"see `error` in {repeat_file(self.folder, n)}; the same command plays them again")
+                    say(
+                        f"see `error` in {repeat_file(self.folder, n)}; the same command plays them again"
+                    )
                     return
 
 
-def _part(config: Config, subject: Subject, split: str, tasks: list[Task], again: bool, stack: ExitStack) -> _Part:
+def _part(
+    config: Config, subject: Subject, split: str, tasks: list[Task], again: bool, stack: ExitStack
+) -> _Part:
     setting = _depends_on(config, subject, split, tasks)
     folder = Path(config.run_folder) / FOLDER / _name(subject, split, digest(setting))
     stack.enter_context(opened(folder, setting, again=again))
@@ -239,7 +268,10 @@ def _name(subject: Subject, splits: str, of_setting: str) -> str:
 def _write(report: EvaluationReport, subject: Subject, outputs: Outputs) -> None:
     if outputs.json:
         report.write(outputs.json)
-    texts = {outputs.markdown: markdown(report, subject.model), outputs.latex: latex(report, subject.name)}
+    texts = {
+        outputs.markdown: markdown(report, subject.model),
+        outputs.latex: latex(report, subject.name),
+    }
     for path, text in texts.items():
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,12 @@ class RepeatScore:
     @classmethod
     def of(cls, episodes: Sequence[Trajectory]) -> "RepeatScore":
         n, successes = len(episodes), sum(t.success for t in episodes)
-        return cls(n=n, successes=successes, success=_ratio(successes, n), interval=wilson_interval(successes, n))
+        return cls(
+            n=n,
+            successes=successes,
+            success=_ratio(successes, n),
+            interval=wilson_interval(successes, n),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,9 @@ class Score:
         episodes = list(chain.from_iterable(repeats))
         outcomes = [[t.success for t in of_game] for of_game in _by_game(repeats).values()]
         turns = sum(len(t.turns) for t in episodes)
-        sampled = any(turn.completion.policy_version != NO_POLICY for t in episodes for turn in t.turns)
+        sampled = any(
+            turn.completion.policy_version != NO_POLICY for t in episodes for turn in t.turns
+        )
         return cls(
             n=len(outcomes),
             repeats=len(repeats),
@@ -84,10 +91,16 @@ class Score:
             interval=per_repeat[0].interval if len(repeats) == 1 else bootstrap_by_game(outcomes),
             per_repeat=per_repeat,
             mean_turns=_ratio(turns, len(episodes)),
-            turns_to_success=fmean(won) if (won := [len(t.turns) for t in episodes if t.success]) else None,
+            turns_to_success=fmean(won)
+            if (won := [len(t.turns) for t in episodes if t.success])
+            else None,
             invalid_action_rate=_ratio(sum(t.invalid_actions for t in episodes), turns),
-            tokens_per_episode=_ratio(sum(len(t.token_ids) for t in episodes), len(episodes)) if sampled else None,
-            agent_tokens_per_episode=_ratio(sum(sum(t.action_mask) for t in episodes), len(episodes))
+            tokens_per_episode=_ratio(sum(len(t.token_ids) for t in episodes), len(episodes))
+            if sampled
+            else None,
+            agent_tokens_per_episode=_ratio(
+                sum(sum(t.action_mask) for t in episodes), len(episodes)
+            )
             if sampled
             else None,
         )
@@ -125,7 +138,9 @@ class SplitReport:
         return cls(
             overall=Score.of(scored),
             families={
-                name: Score.of([[t for t in episodes if t.task.family == name] for episodes in scored])
+                name: Score.of(
+                    [[t for t in episodes if t.task.family == name] for episodes in scored]
+                )
                 for name in families
             },
             games=tuple(
@@ -239,13 +254,17 @@ def report_of(record: Any) -> EvaluationReport:
     if not isinstance(record, dict) or ("overall" not in record and "version" not in record):
         raise ConfigError("is no evaluation report; evaluate again")
     if (version := record.get("version", 1)) != VERSION:
-        raise ConfigError(f"is a report of version {version}, and this is version {VERSION}; evaluate again")
+        raise ConfigError(
+            f"is a report of version {version}, and this is version {VERSION}; evaluate again"
+        )
     try:
         return _REPORT.validate_python(record)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"is no evaluation report ({where}: {first['msg']}); evaluate again") from error
+        raise ConfigError(
+            f"is no evaluation report ({where}: {first['msg']}); evaluate again"
+        ) from error
 
 
 _REPORT = TypeAdapter(EvaluationReport)
@@ -270,14 +289,19 @@ def _gap(splits: Mapping[str, SplitReport]) -> Gap | None:
         overall=_difference(one.overall, one.outcomes(), other.overall, other.outcomes()),
         families={
             family: _difference(
-                one.families[family], one.outcomes(family), other.families[family], other.outcomes(family)
+                one.families[family],
+                one.outcomes(family),
+                other.families[family],
+                other.outcomes(family),
             )
             for family in families
         },
     )
 
 
-def _difference(one: Score, a: Sequence[Sequence[bool]], other: Score, b: Sequence[Sequence[bool]]) -> Difference:
+def _difference(
+    one: Score, a: Sequence[Sequence[bool]], other: Score, b: Sequence[Sequence[bool]]
+) -> Difference:
     return Difference(difference=one.success - other.success, interval=bootstrap_gap(a, b))
 
 
@@ -286,4 +310,7 @@ def _ratio(part: float, whole: int) -> float:
 
 
 def _counts(reasons: Iterable[StopReason]) -> dict[str, int]:
-    return {reason.value: n for reason, n in sorted(Counter(reasons).items(), key=lambda item: item[0].value)}
+    return {
+        reason.value: n
+        for reason, n in sorted(Counter(reasons).items(), key=lambda item: item[0].value)
+    }

@@ -38,7 +38,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion (Wilson 1927); (0, 1) where nothing was tried."""
     if n == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(successes, n).proportion_ci(confidence_level=CONFIDENCE, method="wilson")
+    interval = stats.binomtest(successes, n).proportion_ci(
+        confidence_level=CONFIDENCE, method="wilson"
+    )
     return float(interval.low), float(interval.high)
 
 
@@ -66,8 +68,14 @@ def bootstrap_gap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     left, right = _game_means(a), _game_means(b)
     if not len(left) or not len(right):
         return -1.0, 1.0
-    if min(len(left), len(right)) < 2 or _all_alike(left) is not None or _all_alike(right) is not None:
-        return _square_and_add(float(left.mean()), bootstrap_by_game(a), float(right.mean()), bootstrap_by_game(b))
+    if (
+        min(len(left), len(right)) < 2
+        or _all_alike(left) is not None
+        or _all_alike(right) is not None
+    ):
+        return _square_and_add(
+            float(left.mean()), bootstrap_by_game(a), float(right.mean()), bootstrap_by_game(b)
+        )
     return _percentile((left, right), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis))
 
 
@@ -79,7 +87,9 @@ def paired_bootstrap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
-        raise ValueError(f"paired_bootstrap: {len(left)} games against {len(right)}; it needs the same games")
+        raise ValueError(
+            f"paired_bootstrap: {len(left)} games against {len(right)}; it needs the same games"
+        )
     if len(left) < 2:
         return -1.0, 1.0
     return _percentile((left - right,), lambda x, axis: x.mean(axis=axis))
@@ -104,7 +114,9 @@ def paired_permutation(a: Outcomes, b: Outcomes) -> float:
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
-        raise ValueError(f"paired_permutation: {len(left)} games against {len(right)}; it needs the same games")
+        raise ValueError(
+            f"paired_permutation: {len(left)} games against {len(right)}; it needs the same games"
+        )
     differ = left != right
     if differ.sum() < 2:
         return 1.0
@@ -129,7 +141,9 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, float] | No
     if min(len(a), len(b)) < 2 or max(np.ptp(a), np.ptp(b)) < _NO_SPREAD:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a side without any spread is fine beside one that has some
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # a side without any spread is fine beside one that has some
         result = stats.ttest_ind(a, b, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
     return Interval(float(interval.low), float(interval.high)), float(result.pvalue)
@@ -170,7 +184,9 @@ def bootstrap_iqm_curve(values: Sequence[Sequence[float]]) -> list[Interval]:
     """The same at every point of a curve: `values` [seeds, points], and whole seeds are resampled."""
     if len(values) < 2:
         raise ValueError(f"bootstrap_iqm: {len(values)} values; an interval needs two at least")
-    low, high = _percentiles((np.asarray(values, dtype=float),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis))
+    low, high = _percentiles(
+        (np.asarray(values, dtype=float),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis)
+    )
     return [Interval(float(one), float(other)) for one, other in zip(low, high, strict=True)]
 
 

@@ -47,7 +47,11 @@ def split_table(report: SplitReport, title: str = "") -> Table:
 def repeats_line(report: SplitReport) -> str:
     """The success of each repeat, in percent; empty where there is one only."""
     repeats = report.overall.per_repeat
-    return "repeats: " + " ".join(_percent(repeat.success) for repeat in repeats) if len(repeats) > 1 else ""
+    return (
+        "repeats: " + " ".join(_percent(repeat.success) for repeat in repeats)
+        if len(repeats) > 1
+        else ""
+    )
 
 
 def failures_line(report: SplitReport) -> str:
@@ -60,12 +64,23 @@ def markdown(report: EvaluationReport, title: str) -> str:
     """The same as a Markdown document."""
     parts = [f"# {title}", _about(report)]
     for split, part in report.splits.items():
-        rows = [(f"**{name}**" if name == ALL else name, *cells(score)) for name, score in _rows(part)]
+        rows = [
+            (f"**{name}**" if name == ALL else name, *cells(score)) for name, score in _rows(part)
+        ]
         parts += [f"## {split}", markdown_table(("family", *HEADS), rows)]
-        parts += [f"{line[0].upper()}{line[1:]}." for line in (repeats_line(part), failures_line(part)) if line]
+        parts += [
+            f"{line[0].upper()}{line[1:]}."
+            for line in (repeats_line(part), failures_line(part))
+            if line
+        ]
     if gap := report.gap:
-        rows = [(f"**{name}**" if name == ALL else name, *_gap_cells(of)) for name, of in _gap_rows(gap)]
-        parts += [f"## {' - '.join(gap.splits)}", markdown_table(("family", "points", "95 % interval"), rows)]
+        rows = [
+            (f"**{name}**" if name == ALL else name, *_gap_cells(of)) for name, of in _gap_rows(gap)
+        ]
+        parts += [
+            f"## {' - '.join(gap.splits)}",
+            markdown_table(("family", "points", "95 % interval"), rows),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,7 +92,11 @@ def latex(report: EvaluationReport, name: str) -> str:
     """
     lines = []
     for split, part in report.splits.items():
-        names = dict(_ALFWORLD) if report.setting.get("env") == "alfworld" else {name: name for name in part.families}
+        names = (
+            dict(_ALFWORLD)
+            if report.setting.get("env") == "alfworld"
+            else {name: name for name in part.families}
+        )
         scores = [*(part.families.get(family) for family in names), part.overall]
         row = [_escaped(name), *(_latex_cell(score) for score in scores)]
         columns = ["name", *(_escaped(column) for column in names.values()), "All"]
@@ -138,7 +157,13 @@ def _gap_cells(of: Difference) -> tuple[str, str]:
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """The last row is set off."""
-    table = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(
+        title=escape(title) or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
     table.add_column(heads[0], overflow="fold")
     for head in heads[1:]:
         table.add_column(head, justify="right", no_wrap=True)
@@ -153,7 +178,9 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 def _about(report: EvaluationReport) -> str:
     """The most of the setting that a reader has to know, in a line."""
     keys = ("model", "temperature", "seed", "repeats", "max_turns")
-    return ", ".join(f"{key} {report.setting[key]}" for key in keys if report.setting.get(key) is not None)
+    return ", ".join(
+        f"{key} {report.setting[key]}" for key in keys if report.setting.get(key) is not None
+    )
 
 
 def _temperature(report: EvaluationReport) -> str:
@@ -174,7 +201,11 @@ def _latex_cell(score: Score | None) -> str:
 
 def _escaped(text: str) -> str:
     """Text as LaTeX prints it."""
-    for character, spelled in (("\\", r"\textbackslash "), ("~", r"\textasciitilde "), ("^", r"\textasciicircum ")):
+    for character, spelled in (
+        ("\\", r"\textbackslash "),
+        ("~", r"\textasciitilde "),
+        ("^", r"\textasciicircum "),
+    ):
         text = text.replace(character, spelled)
     return re.sub(r"([&%$#_{}])", r"\\\1", text)
 

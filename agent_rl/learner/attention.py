@@ -56,7 +56,9 @@ def packed_attention(
     Returns:
         [1, T, heads, head size], and no weights.
     """
-    assert branches, "this model's attention takes packs; for other calls, `set_attn_implementation('sdpa')` first"
+    assert branches, (
+        "this model's attention takes packs; for other calls, `set_attn_implementation('sdpa')` first"
+    )
     assert attention_mask is None, "a pack has no mask"
     assert not dropout, "dropout would make old and new log-probs those of different policies"
     assert query.shape[0] == 1, query.shape
@@ -75,7 +77,9 @@ def packed_attention(
             )
     if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
         # Under autocast the rotary embedding leaves queries and keys in float32.
-        return _one_kernel(query.to(value.dtype), key.to(value.dtype), value, branches, scaling), None
+        return _one_kernel(
+            query.to(value.dtype), key.to(value.dtype), value, branches, scaling
+        ), None
     grouped = key.shape[1] != query.shape[1]
     layout = _layout(branches, query.device)
     # Splitting has one gradient for all parts; a slice's would be as large as the pack, for each branch.

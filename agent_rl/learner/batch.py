@@ -87,7 +87,9 @@ def samples_from_group(
     trajectories = group.trajectories
     trains = [t.stop_reason.trains for t in trajectories]
     returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
-    advantages = episode_advantages(advantage, returns_G, torch.tensor(trains), [len(t.turns) for t in trajectories])
+    advantages = episode_advantages(
+        advantage, returns_G, torch.tensor(trains), [len(t.turns) for t in trajectories]
+    )
     per_turn = [[a] * len(t.turns) for a, t in zip(advantages.tolist(), trajectories, strict=True)]
     if advantage == "step_groups":
         states = [[turn.observation for turn in t.turns] for t in trajectories]
@@ -136,7 +138,11 @@ class Batch:
 
     @classmethod
     def from_samples(
-        cls, samples: Sequence[TrainingSample], dtype: torch.dtype = torch.float32, *, share_prefixes: bool = True
+        cls,
+        samples: Sequence[TrainingSample],
+        dtype: torch.dtype = torch.float32,
+        *,
+        share_prefixes: bool = True,
     ) -> Self:
         """Pack and shift. `dtype` is that of log-probs and advantages."""
         assert samples, "a batch holds at least one sample"
@@ -204,13 +210,21 @@ def groups_of(samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
     groups: dict[tuple[int, ...], list[list[int]]] = {}
     for parts in episodes_of(samples):
         first = samples[parts[0]]
-        prompt = first.token_ids[: first.action_mask.index(True)] if first.agent_tokens else first.token_ids
+        prompt = (
+            first.token_ids[: first.action_mask.index(True)]
+            if first.agent_tokens
+            else first.token_ids
+        )
         groups.setdefault(prompt, []).append(parts)
     return list(groups.values())
 
 
 def micro_batches(
-    samples: Sequence[TrainingSample], max_tokens: int, *, shares: int = 1, share_prefixes: bool = True
+    samples: Sequence[TrainingSample],
+    max_tokens: int,
+    *,
+    shares: int = 1,
+    share_prefixes: bool = True,
 ) -> list[list[list[int]]]:
     """Which samples (indices) go through the model together, in blocks of micro-batches that the loss needs whole.
 
@@ -244,7 +258,9 @@ def micro_batches(
     return blocks
 
 
-def minibatches(groups: Sequence[Sequence[list[int]]], optimizer_steps: int, rng: random.Random) -> list[list[int]]:
+def minibatches(
+    groups: Sequence[Sequence[list[int]]], optimizer_steps: int, rng: random.Random
+) -> list[list[int]]:
     """Split groups of episodes (their samples' indices), shuffled, into one list of indices per optimizer step.
 
     Every index occurs once, an episode's all in one step, and the steps' numbers of episodes differ by one at most.
@@ -258,7 +274,9 @@ def minibatches(groups: Sequence[Sequence[list[int]]], optimizer_steps: int, rng
     return [[i for episode in order[begin:end] for i in episode] for begin, end in pairwise(cuts)]
 
 
-def _first_fit(indices: Sequence[int], size: Callable[[Sequence[int]], int], max_tokens: int) -> list[list[int]]:
+def _first_fit(
+    indices: Sequence[int], size: Callable[[Sequence[int]], int], max_tokens: int
+) -> list[list[int]]:
     bins: list[list[int]] = []
     for i in sorted(indices, key=lambda i: size([i]), reverse=True):
         fits = next((one for one in bins if size(one) + size([i]) <= max_tokens), None)

@@ -28,7 +28,9 @@ from rollouts.serving.dtypes import chosen_dtype
 Logprobs = dict[int, Tensor]
 """Of the agent's tokens of samples, by the samples' indices."""
 _SHARDS, _STATE = "shards", "learner.json"
-_IDLE = TrainingSample(token_ids=(0, 0), action_mask=(False, True), behavior_logprobs=(0.0, 0.0), advantages=(0.0,))
+_IDLE = TrainingSample(
+    token_ids=(0, 0), action_mask=(False, True), behavior_logprobs=(0.0, 0.0), advantages=(0.0,)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,9 @@ class Learner:
         self._random = random.Random(seed)
         self._temperature = temperature
         self._scorer = ranks.shard(self._new_scorer(self.model))
-        self._reference = None if reference is None else self._new_scorer(reference.requires_grad_(False))
+        self._reference = (
+            None if reference is None else self._new_scorer(reference.requires_grad_(False))
+        )
         self._parameters = [p for p in self._scorer.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(self._scorer.model, self._parameters, settings)
         self._total_steps = total_steps
@@ -145,20 +149,26 @@ class Learner:
                 loss += self._learn_from(one, counts, old, reference, records)
                 throughput.count(one.batch, passes=3)
             self._idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
-            learned = self._rule.every_episode_counts or any(bool((~r.left_out).any()) for r in records[before:])
+            learned = self._rule.every_episode_counts or any(
+                bool((~r.left_out).any()) for r in records[before:]
+            )
             parts = self._ranks.gather((loss, learned))
             if not any(learned for _, learned in parts):
                 # All of it was left out: a step of the optimizer would still move by momentum and decay.
                 self._optimizer.zero_grad()
                 self._schedule_step += 1
                 continue
-            taken.append({"loss": sum(loss for loss, _ in parts), "grad_norm": self._optimizer_step()})
+            taken.append(
+                {"loss": sum(loss for loss, _ in parts), "grad_norm": self._optimizer_step()}
+            )
         gathered = [record for of_rank in self._ranks.gather(records) for record in of_rank]
         return {
             **update_metrics(taken, gathered),
             "learning_rate": learning_rate,
             "optimizer_steps": float(len(taken)),
-            **throughput.metrics(sum(len(s.token_ids) for s in samples), self._ranks.gather(throughput.work)),
+            **throughput.metrics(
+                sum(len(s.token_ids) for s in samples), self._ranks.gather(throughput.work)
+            ),
         }
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
@@ -256,7 +266,9 @@ class Learner:
 
     def _batch(self, samples: Sequence[TrainingSample]) -> Batch:
         dtype = torch.promote_types(self.model.dtype, torch.float32)
-        batch = Batch.from_samples(samples, dtype=dtype, share_prefixes=self.settings.share_prefixes)
+        batch = Batch.from_samples(
+            samples, dtype=dtype, share_prefixes=self.settings.share_prefixes
+        )
         return batch.to(self.device)
 
     def _idle(self, passes: int, *, gradient: bool) -> None:
@@ -269,7 +281,11 @@ class Learner:
 
     @torch.no_grad()
     def _before(
-        self, scorer: Scorer, samples: Sequence[TrainingSample], plans: Sequence[StepPlan], throughput: Throughput
+        self,
+        scorer: Scorer,
+        samples: Sequence[TrainingSample],
+        plans: Sequence[StepPlan],
+        throughput: Throughput,
     ) -> Logprobs:
         """Log-probs of what this rank will train on, before the first optimizer step."""
         packs: list[list[MicroBatch]] = []
@@ -321,10 +337,15 @@ class Learner:
         passes: list[_Pass] = []
         looked = 0
         for block in plan.blocks[self._ranks.rank]:
-            of_block = [_Pass(batch=self._batch([samples[i] for i in pack]), samples=pack) for pack in block]
+            of_block = [
+                _Pass(batch=self._batch([samples[i] for i in pack]), samples=pack) for pack in block
+            ]
             if len(of_block) > 1:
                 with torch.no_grad():
-                    parts = [self._scored(one, self._scorer(one.batch), old, reference) for one in of_block]
+                    parts = [
+                        self._scored(one, self._scorer(one.batch), old, reference)
+                        for one in of_block
+                    ]
                 looked += len(of_block)
                 for one in of_block:
                     throughput.count(one.batch, passes=1)
@@ -334,9 +355,17 @@ class Learner:
                 records.append(record)
                 sizes = [len(part.new) for part in parts]
                 of_block = [
-                    replace(one, slope_N=slope, share_N=share, known_loss=float(loss.detach()) / len(of_block))
+                    replace(
+                        one,
+                        slope_N=slope,
+                        share_N=share,
+                        known_loss=float(loss.detach()) / len(of_block),
+                    )
                     for one, slope, share in zip(
-                        of_block, torch.split(slope_N, sizes), torch.split(share_N, sizes), strict=True
+                        of_block,
+                        torch.split(slope_N, sizes),
+                        torch.split(share_N, sizes),
+                        strict=True,
                     )
                 ]
             passes += of_block
@@ -344,7 +373,12 @@ class Learner:
         return passes
 
     def _learn_from(
-        self, one: _Pass, counts: StepCounts, old: Logprobs, reference: Logprobs, records: list[TokenRecord]
+        self,
+        one: _Pass,
+        counts: StepCounts,
+        old: Logprobs,
+        reference: Logprobs,
+        records: list[TokenRecord],
     ) -> float:
         scores: Scores = self._scorer(one.batch, bool(self._rule.entropy_bonus))
         tokens = self._scored(one, scores, old, reference)
@@ -360,11 +394,15 @@ class Learner:
         self._backward(loss + extras, one.batch)
         return value + float(extras.detach())
 
-    def _scored(self, one: _Pass, scores: Scores, old: Logprobs, reference: Logprobs) -> ScoredTokens:
+    def _scored(
+        self, one: _Pass, scores: Scores, old: Logprobs, reference: Logprobs
+    ) -> ScoredTokens:
         def known(logprobs: Logprobs) -> Tensor | None:
             return torch.cat([logprobs[i] for i in one.samples]) if logprobs else None
 
-        old_N = one.batch.behavior_logprobs_N if self.settings.old_logprobs == "sampler" else known(old)
+        old_N = (
+            one.batch.behavior_logprobs_N if self.settings.old_logprobs == "sampler" else known(old)
+        )
         return ScoredTokens.of(one.batch, scores, old=old_N, reference=known(reference))
 
     def _backward(self, loss: Tensor, batch: Batch) -> None:
@@ -381,7 +419,10 @@ class Learner:
         if self._evidence is None:
             return ""
         self._evidence.mkdir(parents=True, exist_ok=True)
-        path = self._evidence / f"optimizer-step-{self.optimizer_steps_taken + 1:06d}-rank-{self._ranks.rank}.pt"
+        path = (
+            self._evidence
+            / f"optimizer-step-{self.optimizer_steps_taken + 1:06d}-rank-{self._ranks.rank}.pt"
+        )
         branches = [(branch.begin, branch.end, branch.before) for branch in batch.tree.branches]
         torch.save({**batch.tensors, "branches": branches}, path)
         return f"; the batch is in {path}"

@@ -11,7 +11,13 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.batch import Batch, TrainingSample, episodes_of
 from agent_rl.learner.metrics import TokenRecord
 from agent_rl.learner.scoring import Scores
-from agent_rl.objective.policy_loss import AgentTokens, importance_weights, kl_k3, policy_loss, shares
+from agent_rl.objective.policy_loss import (
+    AgentTokens,
+    importance_weights,
+    kl_k3,
+    policy_loss,
+    shares,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,9 @@ class ScoredTokens:
     episode: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, scores: Scores, *, old: Tensor | None, reference: Tensor | None) -> Self:
+    def of(
+        cls, batch: Batch, scores: Scores, *, old: Tensor | None, reference: Tensor | None
+    ) -> Self:
         """A batch's tokens. Without `old` log-probs the present ones are the old ones."""
         present = scores.logprobs_N.detach()
         return cls(
@@ -96,9 +104,13 @@ class LossRule:
         """Whether an episode without an advantage has a gradient too."""
         return bool(self.beta or self.entropy_bonus)
 
-    def policy(self, tokens: ScoredTokens, counts: StepCounts) -> tuple[Tensor, Tensor, TokenRecord]:
+    def policy(
+        self, tokens: ScoredTokens, counts: StepCounts
+    ) -> tuple[Tensor, Tensor, TokenRecord]:
         """The objective's part of the loss, each token's share of it (0 where it is left out), and what to report."""
-        log_weight, kept = importance_weights(self._importance, tokens.old, tokens.sampler, tokens.episode)
+        log_weight, kept = importance_weights(
+            self._importance, tokens.old, tokens.sampler, tokens.episode
+        )
         by_turn = self.objective.aggregation == "turn"
         share = torch.zeros_like(tokens.old)
         share[kept] = shares(
@@ -146,7 +158,9 @@ class LossRule:
 
 def _turns_of_episode(tokens: ScoredTokens) -> Tensor:
     """How many turns each token's episode has, [N]."""
-    episode_of_turn = torch.zeros(int(tokens.turn.max()) + 1, dtype=torch.long, device=tokens.turn.device)
+    episode_of_turn = torch.zeros(
+        int(tokens.turn.max()) + 1, dtype=torch.long, device=tokens.turn.device
+    )
     episode_of_turn[tokens.turn] = tokens.episode
     present = torch.bincount(tokens.turn) > 0
     return torch.bincount(episode_of_turn[present])[tokens.episode]

@@ -47,7 +47,12 @@ class TokenRecord:
     @classmethod
     def joined(cls, records: Sequence[Self]) -> Self:
         """One record of them all."""
-        return cls(**{f.name: torch.cat([getattr(record, f.name) for record in records]) for f in fields(cls)})
+        return cls(
+            **{
+                f.name: torch.cat([getattr(record, f.name) for record in records])
+                for f in fields(cls)
+            }
+        )
 
 
 def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> Metrics:
@@ -65,7 +70,10 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
 
     With nothing trained all are 0, so that a metric's key is always there.
     """
-    loss = {name: statistics.fmean(step[name] for step in steps) if steps else 0.0 for name in ("loss", "grad_norm")}
+    loss = {
+        name: statistics.fmean(step[name] for step in steps) if steps else 0.0
+        for name in ("loss", "grad_norm")
+    }
     every = TokenRecord.joined(records) if records else None
     metrics = {**loss, **_token_metrics(every)}
     low = 0
@@ -87,7 +95,10 @@ def _token_metrics(record: TokenRecord | None) -> Metrics:
     ratio = record.log_ratio.double().exp()
     # Few numbers, all of them: torch.quantile refuses more than 16 million.
     ordered = ratio.sort().values
-    quantiles = {f"ratio_{name}": float(ordered[int(q * (len(ordered) - 1))]) for name, q in _QUANTILES.items()}
+    quantiles = {
+        f"ratio_{name}": float(ordered[int(q * (len(ordered) - 1))])
+        for name, q in _QUANTILES.items()
+    }
 
     def mean(values: Tensor) -> float:
         return float(values.double().mean())
@@ -145,7 +156,9 @@ class Throughput:
 
     def count(self, batch: Batch, *, passes: int) -> None:
         """A batch went through the model: 1 pass forwards, 3 with the backward one."""
-        weights = self._decoder_weights * batch.tree.size + self._head_weights * len(batch.predicts_R)
+        weights = self._decoder_weights * batch.tree.size + self._head_weights * len(
+            batch.predicts_R
+        )
         self.work.operations += 2.0 * passes * weights
         self.work.positions += batch.tree.size
         self.work.tokens += batch.tokens
@@ -154,7 +167,9 @@ class Throughput:
         """`tokens` of all samples, with and without a gradient, and the `work` of all ranks."""
         seconds = time.perf_counter() - self._started
         operations = sum(work.operations for work in of_ranks) / len(of_ranks)
-        positions, taken = (sum(getattr(work, name) for work in of_ranks) for name in ("positions", "tokens"))
+        positions, taken = (
+            sum(getattr(work, name) for work in of_ranks) for name in ("positions", "tokens")
+        )
         return {
             "tokens": float(tokens),
             "seconds": seconds,

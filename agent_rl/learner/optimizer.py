@@ -21,13 +21,21 @@ class MuonAndAdamW(Optimizer):
     """
 
     def __init__(
-        self, others: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], settings: LearnerSettings
+        self,
+        others: Sequence[nn.Parameter],
+        matrices: Sequence[nn.Parameter],
+        settings: LearnerSettings,
     ) -> None:
         assert settings.muon_learning_rate is not None
         decay = settings.weight_decay
         self._parts: tuple[Optimizer, Optimizer] = (
             AdamW(others, lr=settings.learning_rate, betas=settings.betas, weight_decay=decay),
-            Muon(matrices, lr=settings.muon_learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            Muon(
+                matrices,
+                lr=settings.muon_learning_rate,
+                weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
         )
         super().__init__([group for part in self._parts for group in part.param_groups], {})
 
@@ -39,18 +47,27 @@ class MuonAndAdamW(Optimizer):
             part.step()
 
 
-def make_optimizer(model: Any, parameters: Sequence[nn.Parameter], settings: LearnerSettings) -> Optimizer:
+def make_optimizer(
+    model: Any, parameters: Sequence[nn.Parameter], settings: LearnerSettings
+) -> Optimizer:
     """The optimizer that the settings ask for; each group has its rate at `FULL_RATE`."""
     optimizer: Optimizer
     if settings.muon_learning_rate is None:
         optimizer = AdamW(
-            parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+            parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
         )
     else:
         decoder, _ = decoder_and_head(model)
-        linear = {id(module.weight) for module in decoder.modules() if isinstance(module, nn.Linear)}
+        linear = {
+            id(module.weight) for module in decoder.modules() if isinstance(module, nn.Linear)
+        }
         optimizer = MuonAndAdamW(
-            [p for p in parameters if id(p) not in linear], [p for p in parameters if id(p) in linear], settings
+            [p for p in parameters if id(p) not in linear],
+            [p for p in parameters if id(p) in linear],
+            settings,
         )
     for group in optimizer.param_groups:
         group[FULL_RATE] = group["lr"]

@@ -5,7 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from agent_rl.learner.batch import TrainingSample, episodes_of, groups_of, micro_batches, minibatches
+from agent_rl.learner.batch import (
+    TrainingSample,
+    episodes_of,
+    groups_of,
+    micro_batches,
+    minibatches,
+)
 from agent_rl.learner.prefix_tree import PrefixTree
 
 MicroBatch = list[int]
@@ -35,7 +41,10 @@ class StepPlan:
         blocks = [[[indices[i] for i in one] for one in block] for block in packs]
 
         def tokens(block: Block) -> int:
-            return sum(PrefixTree.of([samples[i].inputs for i in one], share=share_prefixes).size for one in block)
+            return sum(
+                PrefixTree.of([samples[i].inputs for i in one], share=share_prefixes).size
+                for one in block
+            )
 
         dealt: list[list[Block]] = [[] for _ in range(ranks)]
         load = [0] * ranks

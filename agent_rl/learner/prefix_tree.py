@@ -51,7 +51,11 @@ class PrefixTree:
         path: tuple[Span, ...] = ()
         size = 0
         # In lexicographic order, nothing has more in common with a sequence than the one before it.
-        for i in sorted(range(len(sequences)), key=lambda i: sequences[i]) if share else range(len(sequences)):
+        for i in (
+            sorted(range(len(sequences)), key=lambda i: sequences[i])
+            if share
+            else range(len(sequences))
+        ):
             sequence = sequences[i]
             common = shared_length(previous, sequence) if share else 0
             path = _first(path, common)

@@ -19,7 +19,15 @@ from agent_rl.learner.learner import Learner
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.sharding import ShardedRanks, join, listen
 from rollouts.processes.openmp import OPENMP
-from rollouts.processes.ray_processes import call_all, end_processes, gpus_there, process_of, put, start_ray, stop_ray
+from rollouts.processes.ray_processes import (
+    call_all,
+    end_processes,
+    gpus_there,
+    process_of,
+    put,
+    start_ray,
+    stop_ray,
+)
 
 
 class Learning(Protocol):
@@ -54,7 +62,9 @@ def open_learner(model: PreTrainedModel, settings: LearnerSettings, **arguments:
 class RankedLearner:
     """A learner in `settings.ranks` processes, seen from the trainer's."""
 
-    def __init__(self, model: PreTrainedModel, settings: LearnerSettings, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, settings: LearnerSettings, arguments: dict[str, Any]
+    ) -> None:
         """Start the processes, which takes some seconds."""
         self._model = model
         start_ray()
@@ -99,9 +109,17 @@ class RankedLearner:
             )
         threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **OPENMP}
-        new = process_of(LearnerRank, max_concurrency=1, environment=environment, gpus=float(gpus > 0))
-        model, of_rank, others = put(self._model), settings.model_copy(update={"threads": threads}), put(arguments)
-        self._processes = [new(model, of_rank, rank=rank, arguments=others) for rank in range(count)]
+        new = process_of(
+            LearnerRank, max_concurrency=1, environment=environment, gpus=float(gpus > 0)
+        )
+        model, of_rank, others = (
+            put(self._model),
+            settings.model_copy(update={"threads": threads}),
+            put(arguments),
+        )
+        self._processes = [
+            new(model, of_rank, rank=rank, arguments=others) for rank in range(count)
+        ]
         (address,) = call_all(self._processes[:1], "listen")
         call_all(self._processes, "join", address)
 
@@ -114,7 +132,12 @@ class LearnerRank:
     """One of the processes."""
 
     def __init__(
-        self, model: PreTrainedModel, settings: LearnerSettings, *, rank: int, arguments: dict[str, Any]
+        self,
+        model: PreTrainedModel,
+        settings: LearnerSettings,
+        *,
+        rank: int,
+        arguments: dict[str, Any],
     ) -> None:
         self._model, self._settings, self._rank, self._arguments = model, settings, rank, arguments
         self._store: Any = None
@@ -130,7 +153,9 @@ class LearnerRank:
 
     def join(self, address: str) -> None:
         """Meet the others, and share the weights out."""
-        device = torch.device("cuda" if self._settings.device != "cpu" and torch.cuda.is_available() else "cpu")
+        device = torch.device(
+            "cuda" if self._settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+        )
         meeting = self._store if self._rank == 0 else address
         self._ranks = join(meeting, rank=self._rank, size=self._settings.ranks, device=device)
         self._learner = Learner(self._model, self._settings, ranks=self._ranks, **self._arguments)

@@ -61,7 +61,9 @@ class Scorer(nn.Module):
     def forward(self, batch: Batch, entropy_gradient: bool = False) -> Scores:
         """The batch's scores; `entropy_N` has a gradient only where that is asked for."""
         decoder, head = decoder_and_head(self.model)
-        with torch.autocast(batch.input_ids_T.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(
+            batch.input_ids_T.device.type, dtype=torch.bfloat16, enabled=self._autocast
+        ):
             hidden_TH = decoder(
                 input_ids=batch.input_ids_T[None],
                 position_ids=batch.position_ids_T[None],
@@ -80,7 +82,9 @@ class Scorer(nn.Module):
         ]
         logprobs, entropy, correct = (torch.cat(column) for column in zip(*parts, strict=True))
         row_N = batch.row_N
-        return Scores(logprobs_N=logprobs[row_N], entropy_N=entropy[row_N], correct_N=correct[row_N])
+        return Scores(
+            logprobs_N=logprobs[row_N], entropy_N=entropy[row_N], correct_N=correct[row_N]
+        )
 
     def matrix_weights(self) -> tuple[int, int]:
         """How many weights stand in the decoder's matrices, embeddings left out, and in the head's."""
@@ -92,7 +96,9 @@ class Scorer(nn.Module):
         self, head: nn.Linear, hidden_CH: Tensor, targets_C: Tensor, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         logits_CV = head(hidden_CH)
-        logits_CV = logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)) / self._temperature
+        logits_CV = (
+            logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)) / self._temperature
+        )
         log_total_C = logits_CV.logsumexp(-1)
         logprobs_C = logits_CV.gather(-1, targets_C[:, None]).squeeze(-1) - log_total_C
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):

@@ -21,7 +21,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -97,7 +100,12 @@ def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
 
 
 def join(
-    meeting: TCPStore | str, *, rank: int, size: int, device: torch.device, timeout_seconds: float = 600.0
+    meeting: TCPStore | str,
+    *,
+    rank: int,
+    size: int,
+    device: torch.device,
+    timeout_seconds: float = 600.0,
 ) -> ShardedRanks:
     """Become one of `size` ranks; returns when all have come. A process is in one group at a time.
 
@@ -159,7 +167,9 @@ def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
             tensors[f"{_STATE}/{name}/{slot}"] = value
     try:
         with catch_warnings(action="ignore", category=UserWarning):  # that there are no other ranks
-            save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+            save(
+                tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True)
+            )
     except CheckpointException as error:
         raise RuntimeError(f"{folder}: could not be written ({_reasons(error)})") from error
 
@@ -176,7 +186,9 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
     saved = _read_headers(folder)
     weights = dict(model.named_parameters())
     _check_same_weights(folder, saved, weights)
-    tensors: dict[str, Tensor] = {f"{_WEIGHT}/{name}": weight.detach() for name, weight in weights.items()}
+    tensors: dict[str, Tensor] = {
+        f"{_WEIGHT}/{name}": weight.detach() for name, weight in weights.items()
+    }
     state: dict[str, dict[str, Tensor]] = {name: {} for name in weights}
     for key, header in saved.items():
         kind, _, rest = key.partition("/")
@@ -214,7 +226,9 @@ def _read_headers(folder: Path) -> dict[str, TensorStorageMetadata]:
     torch goes by the files that are there: without the first of them it would load what it finds and say nothing.
     """
     try:
-        saved: dict[str, Any] = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        saved: dict[str, Any] = (
+            HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _damaged(folder, repr(error)) from error
     if not saved:
@@ -228,12 +242,22 @@ def _read_headers(folder: Path) -> dict[str, TensorStorageMetadata]:
 def _check_same_weights(
     folder: Path, saved: dict[str, TensorStorageMetadata], weights: dict[str, nn.Parameter]
 ) -> None:
-    shapes = {key.partition("/")[2]: header.size for key, header in saved.items() if key.startswith(f"{_WEIGHT}/")}
-    owners = {key.partition("/")[2].rpartition("/")[0] for key in saved if key.startswith(f"{_STATE}/")}
+    shapes = {
+        key.partition("/")[2]: header.size
+        for key, header in saved.items()
+        if key.startswith(f"{_WEIGHT}/")
+    }
+    owners = {
+        key.partition("/")[2].rpartition("/")[0] for key in saved if key.startswith(f"{_STATE}/")
+    }
     different = (shapes.keys() ^ weights.keys()) | (owners - weights.keys())
-    different |= {name for name in shapes.keys() & weights.keys() if shapes[name] != weights[name].shape}
+    different |= {
+        name for name in shapes.keys() & weights.keys() if shapes[name] != weights[name].shape
+    }
     if different:
-        raise ValueError(f"{folder}: damaged, or of another model; {', '.join(sorted(different)[:3])} differ")
+        raise ValueError(
+            f"{folder}: damaged, or of another model; {', '.join(sorted(different)[:3])} differ"
+        )
 
 
 def _damaged(folder: Path, reason: str) -> ValueError:

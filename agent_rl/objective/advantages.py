@@ -15,7 +15,9 @@ from agent_rl.objective.presets import AdvantageName
 EPSILON = 1e-6
 
 
-def episode_advantages(name: AdvantageName, returns_G: Tensor, trains_G: Tensor, turns_G: Sequence[int]) -> Tensor:
+def episode_advantages(
+    name: AdvantageName, returns_G: Tensor, trains_G: Tensor, turns_G: Sequence[int]
+) -> Tensor:
     """One advantage per episode, [G].
 
     group_std      (R - mean) / (std + 1e-6), std with ddof 1: GRPO (arXiv 2402.03300, section 4.1), GMPO
@@ -26,7 +28,11 @@ def episode_advantages(name: AdvantageName, returns_G: Tensor, trains_G: Tensor,
     step_groups    as group_std; the part that the turns' own groups add is `step_group_advantages`
     """
     assert returns_G.ndim == 1, returns_G.shape
-    assert returns_G.shape == trains_G.shape == (len(turns_G),), (returns_G.shape, trains_G.shape, len(turns_G))
+    assert returns_G.shape == trains_G.shape == (len(turns_G),), (
+        returns_G.shape,
+        trains_G.shape,
+        len(turns_G),
+    )
     assert returns_G.is_floating_point(), returns_G.dtype
     assert trains_G.dtype == torch.bool, trains_G.dtype
     advantages_G = torch.zeros_like(returns_G)
@@ -44,7 +50,11 @@ def episode_advantages(name: AdvantageName, returns_G: Tensor, trains_G: Tensor,
 
 
 def step_group_advantages(
-    states: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], trains: Sequence[bool], *, discount: float
+    states: Sequence[Sequence[str]],
+    rewards: Sequence[Sequence[float]],
+    trains: Sequence[bool],
+    *,
+    discount: float,
 ) -> list[list[float]]:
     """GiGPO's step advantages (arXiv 2505.10978, section 4.2): turns that began in the same state form a group.
 

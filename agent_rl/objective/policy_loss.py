@@ -89,7 +89,13 @@ def log_bounds(objective: Objective) -> tuple[float, float]:
 
 
 def shares(
-    normalisation: Normalisation, unit_N: Tensor, *, units: int, tokens: int, episodes: int, length: int
+    normalisation: Normalisation,
+    unit_N: Tensor,
+    *,
+    units: int,
+    tokens: int,
+    episodes: int,
+    length: int,
 ) -> Tensor:
     """Each token's share v of the loss, [N], without gradient.
 
@@ -104,7 +110,9 @@ def shares(
     if normalisation == "token":
         return torch.full(unit_N.shape, 1.0 / tokens, dtype=dtype, device=unit_N.device)
     if normalisation == "constant":
-        return torch.full(unit_N.shape, 1.0 / (length * episodes), dtype=dtype, device=unit_N.device)
+        return torch.full(
+            unit_N.shape, 1.0 / (length * episodes), dtype=dtype, device=unit_N.device
+        )
     counts_U = torch.bincount(unit_N)
     return 1.0 / (counts_U[unit_N].to(dtype) * units)
 

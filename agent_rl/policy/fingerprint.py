@@ -46,12 +46,16 @@ def fingerprint(source: str) -> Fingerprint:
     commit = getattr(resolve_revision(source), "resolved", None)
     if commit is None:
         load_policy(source)  # says what is wrong with it
-        raise ConfigError(f"model {source}: loads, but its commit on the hub cannot be told; give it as a folder")
+        raise ConfigError(
+            f"model {source}: loads, but its commit on the hub cannot be told; give it as a folder"
+        )
     return Fingerprint(weights=f"commit {commit[:_LETTERS]}", policy=f"{source} at {commit}")
 
 
 def _in_folder(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.name != _UNUSED)
+    return sorted(
+        path for pattern in patterns for path in folder.glob(pattern) if path.name != _UNUSED
+    )
 
 
 def _sha256(files: Iterable[Path]) -> str:

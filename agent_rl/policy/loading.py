@@ -55,7 +55,9 @@ def train_tokenizer(
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     smallest = len(alphabet) + 3
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size {vocab_size} is below {smallest} (256 bytes and 3 special tokens): raise it")
+        raise ValueError(
+            f"vocab_size {vocab_size} is below {smallest} (256 bytes and 3 special tokens): raise it"
+        )
     tokenizer = Tokenizer(models.BPE())
     if tokens_within == "words":
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,7 +67,10 @@ def train_tokenizer(
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, rest])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[PAD, BOS, END], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, END],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -77,7 +82,9 @@ def train_tokenizer(
     )
 
 
-def init_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> LlamaForCausalLM:
+def init_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> LlamaForCausalLM:
     """A Llama-architecture policy with random weights from `seed`, float32; two embeddings, or one if `tied`.
 
     The vocabulary is the tokenizer's, which may be smaller than `settings.vocab_size`.
@@ -101,7 +108,9 @@ def init_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, s
         return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
 
 
-def load_policy(source: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_policy(
+    source: str, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer.
 
     Args:
@@ -150,7 +159,9 @@ def load_to_train(
     """
     if not resume:
         model, tokenizer = load_policy(source)
-        return (model if lora is None else with_lora(model, lora, source=source, seed=seed)), tokenizer
+        return (
+            model if lora is None else with_lora(model, lora, source=source, seed=seed)
+        ), tokenizer
     adapter = Path(source) / ADAPTER
     if adapter.is_dir() != (lora is not None):
         raise ValueError(
@@ -204,8 +215,12 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
         config.tie_word_embeddings = False
         config.dtype = torch_dtype
         config.save_pretrained(folder)
-    weights = {name: tensor.to("cpu", torch_dtype).contiguous() for name, tensor in merged_weights(model)}
-    weights["lm_head.weight"] = decoder_and_head(model)[1].weight.detach().to("cpu", torch_dtype).clone()
+    weights = {
+        name: tensor.to("cpu", torch_dtype).contiguous() for name, tensor in merged_weights(model)
+    }
+    weights["lm_head.weight"] = (
+        decoder_and_head(model)[1].weight.detach().to("cpu", torch_dtype).clone()
+    )
     # Not *.safetensors before it is whole: an engine loads every file of that name in the folder.
     unfinished = folder / f"{WEIGHTS}.unfinished"
     save_file(weights, unfinished, metadata={"format": "pt"})
@@ -224,12 +239,19 @@ def _looks_like_a_path(source: str) -> bool:
     """Decide without the network whether a missing source was meant as a path rather than as a hub name."""
     first = Path(source).parts[:1]
     local_parent = source.count(os.sep) == 1 and Path(*first).is_dir()
-    return source.startswith((".", "~", os.sep)) or source.count(os.sep) > 1 or source.endswith(".gguf") or local_parent
+    return (
+        source.startswith((".", "~", os.sep))
+        or source.count(os.sep) > 1
+        or source.endswith(".gguf")
+        or local_parent
+    )
 
 
 def _check_folder(path: Path) -> None:
     if not path.exists():
-        raise ValueError(f"model {path}: no such file or folder; `agent-rl init` makes one, or give a hub name")
+        raise ValueError(
+            f"model {path}: no such file or folder; `agent-rl init` makes one, or give a hub name"
+        )
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"model {path}: has no {CONFIG}, so it is no Hugging Face folder; give the folder that holds {CONFIG}, "

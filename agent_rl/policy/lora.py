@@ -33,7 +33,9 @@ _NAME, _WEIGHTS = "default", "adapter_model.safetensors"
 _FINGERPRINT, _RELATIVE = "base_sha256", "base_relative"
 
 
-def with_lora(model: PreTrainedModel, settings: LoraSettings, *, source: str, seed: int = 0) -> PreTrainedModel:
+def with_lora(
+    model: PreTrainedModel, settings: LoraSettings, *, source: str, seed: int = 0
+) -> PreTrainedModel:
     """Put a new adapter on a model: its A drawn from `seed`, its B zero, so that the policy is still the same.
 
     Args:
@@ -74,7 +76,9 @@ def with_lora(model: PreTrainedModel, settings: LoraSettings, *, source: str, se
                 "the other end of the model; name layers of the decoder, or use all-linear"
             )
     here = Path(source).expanduser()
-    adapted.peft_config[_NAME].base_model_name_or_path = str(here.resolve()) if here.exists() else source
+    adapted.peft_config[_NAME].base_model_name_or_path = (
+        str(here.resolve()) if here.exists() else source
+    )
     return cast(PreTrainedModel, adapted)
 
 
@@ -105,7 +109,9 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
     adapted = with_lora(model, settings, source=source)
     weights = load_file(folder / _WEIGHTS)
     expected = _adapter_weights(adapted)
-    if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in expected.items()}:
+    if {name: tensor.shape for name, tensor in weights.items()} != {
+        n: t.shape for n, t in expected.items()
+    }:
         raise ValueError(
             f"model.lora.target_modules: {_listed(settings.target_modules)} are not the layers of the adapter in "
             f"{folder} ({_listed(config.target_modules or ())}); set them back, or start a new run without --resume"
@@ -135,7 +141,10 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     source = str(config.base_model_name_or_path)
     if Path(source).exists():
         metadata[_RELATIVE] = os.path.relpath(source, folder.resolve())
-    weights = {name: tensor.detach().to("cpu").contiguous() for name, tensor in _adapter_weights(model).items()}
+    weights = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in _adapter_weights(model).items()
+    }
     save_file(weights, folder / _WEIGHTS, metadata=metadata)
 
 
@@ -185,7 +194,9 @@ def _base_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
     """The base's weights by its own names, each with the adapted layer that it is the weight of, or None."""
     inner = without_wrapper(model)
-    adapted = {name: module for name, module in inner.named_modules() if isinstance(module, LoraLayer)}
+    adapted = {
+        name: module for name, module in inner.named_modules() if isinstance(module, LoraLayer)
+    }
     for name, tensor in inner.state_dict().items():
         owner, of_base, parameter = name.partition(".base_layer.")
         if of_base and owner in adapted:
@@ -210,7 +221,9 @@ def _fingerprint(weights: Iterator[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights, key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(
+            tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+        )
     return digest.hexdigest()
 
 
@@ -220,7 +233,13 @@ def _peft(model: PreTrainedModel) -> PeftModel:
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:
-    return sorted({n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+    return sorted(
+        {
+            n.rpartition(".")[2]
+            for n, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
+    )
 
 
 def _listed(names: Any) -> str:

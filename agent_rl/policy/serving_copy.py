@@ -21,7 +21,9 @@ class Publisher:
     away with `close()`; what a killed run left there is removed when the next one starts.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str
+    ) -> None:
         parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
         _remove_orphans(parent)
         self.folder = parent / f"{_PREFIX}{os.getpid()}"

@@ -144,8 +144,16 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def _whole_checkpoints(run_dir: Path) -> list[Path]:
     """In the order of their steps."""
-    found = [(match, path) for path in (run_dir / FOLDER).glob("step-*") if (match := _NAME.fullmatch(path.name))]
-    return [path for match, path in sorted(found, key=lambda pair: int(pair[0][1])) if not _missing(path)]
+    found = [
+        (match, path)
+        for path in (run_dir / FOLDER).glob("step-*")
+        if (match := _NAME.fullmatch(path.name))
+    ]
+    return [
+        path
+        for match, path in sorted(found, key=lambda pair: int(pair[0][1]))
+        if not _missing(path)
+    ]
 
 
 def _missing(path: Path) -> list[str]:
@@ -154,7 +162,9 @@ def _missing(path: Path) -> list[str]:
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: damaged ({error}); remove the folder {path.parent} to go on from the one before")
+    return ValueError(
+        f"{path}: damaged ({error}); remove the folder {path.parent} to go on from the one before"
+    )
 
 
 def _sync(path: Path) -> None:

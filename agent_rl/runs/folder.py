@@ -66,7 +66,9 @@ class RunFolder:
         self._events.close()
 
 
-def write_trajectories(path: Path, trajectories: Sequence[Trajectory], *, append: bool = False) -> None:
+def write_trajectories(
+    path: Path, trajectories: Sequence[Trajectory], *, append: bool = False
+) -> None:
     """Write episodes as JSON lines, all that they hold: `load_trajectories` gives equal ones back."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a" if append else "w") as file:
@@ -137,8 +139,14 @@ def _fields(record: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"a line is an object, this is {type(record).__name__}")
     turns = [
         {
-            **{name: turn[name] for name in ("observation", "prompt_token_ids", "admissible", "reward")},
-            "completion": {name: turn[name] for name in ("token_ids", "logprobs", "finish_reason", "policy_version")},
+            **{
+                name: turn[name]
+                for name in ("observation", "prompt_token_ids", "admissible", "reward")
+            },
+            "completion": {
+                name: turn[name]
+                for name in ("token_ids", "logprobs", "finish_reason", "policy_version")
+            },
             "action": {"text": turn["action"], "command": turn["command"]},
         }
         for turn in record["turns"]

@@ -152,7 +152,9 @@ class TrainingLoop:
     def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
         """The error that ends a run in which the environment failed in every episode of a rollout step."""
         self.run.write_groups(self.step + 1, groups.played)
-        first = next(t for group in groups.played for t in group.trajectories if not t.stop_reason.trains)
+        first = next(
+            t for group in groups.played for t in group.trajectories if not t.stop_reason.trains
+        )
         return ConfigError(
             f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the first: "
             f"{first.error or first.stop_reason.value}; all are in {self.run.path}/trajectories; `agent-rl envs check` "
@@ -173,7 +175,9 @@ class TrainingLoop:
         try:
             self.learner.load(state.learner_folder)
         except ValueError as error:
-            raise ConfigError(f"{error}; remove the folder {checkpoint} to go on from the one before") from error
+            raise ConfigError(
+                f"{error}; remove the folder {checkpoint} to go on from the one before"
+            ) from error
         self.sampler.load_state_dict(state.trainer_state["sampler"])
         self.step = state.trainer_state["rollout_step"]
         say(f"resumed from {checkpoint}, after rollout step {self.step}")
@@ -194,13 +198,17 @@ def checkpoint_to_resume(folder: Path) -> Path:
     return checkpoint
 
 
-def step_metrics(groups: StepGroups, learning: dict[str, float], clock: list[float]) -> dict[str, float]:
+def step_metrics(
+    groups: StepGroups, learning: dict[str, float], clock: list[float]
+) -> dict[str, float]:
     """The numbers of one rollout step; `clock` holds the seconds at its start and after rollout, learner and sync.
 
     What is under `rollout/` is of all groups that were played, those that were dropped among them. Shares are of the
     step's seconds; tokens/s counts all tokens of its episodes.
     """
-    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(("rollout", "learner", "sync"))}
+    seconds = {
+        name: clock[i + 1] - clock[i] for i, name in enumerate(("rollout", "learner", "sync"))
+    }
     played = groups.played
     every = [t for group in played for t in group.trajectories]
     episodes = [t for t in every if t.stop_reason.trains]

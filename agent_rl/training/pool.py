@@ -11,7 +11,9 @@ from rollouts.players import PlayerName
 from rollouts.workers.pool import RolloutPool
 
 
-def open_pool(config: Config, model_folder: Path | None, *, serve: bool, version: int = 0) -> RolloutPool:
+def open_pool(
+    config: Config, model_folder: Path | None, *, serve: bool, version: int = 0
+) -> RolloutPool:
     """The config's workers, and the engine with `serve`."""
     return RolloutPool(
         env_id=config.env.id,
@@ -31,7 +33,9 @@ def play_scripted(
 ) -> list[Trajectory]:
     """Let `player` play each task once. The tokens are those of the pool's model; bytes where it has none."""
     with progress(f"{player} episodes", len(tasks)) as advance:
-        return pool.collect_scripted(tasks, player=player, noise=noise, seed=seed, on_episode=noted(advance))
+        return pool.collect_scripted(
+            tasks, player=player, noise=noise, seed=seed, on_episode=noted(advance)
+        )
 
 
 def noted(advance: Callable[[str], None]) -> Callable[[Trajectory], None]:

@@ -27,7 +27,9 @@ class Session:
     context manager.
     """
 
-    def __init__(self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False
+    ) -> None:
         """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the old one to `resume`.
 
         Raises:
@@ -36,7 +38,9 @@ class Session:
         self.config, self.source = config, str(source)
         if train:
             lora = config.model.lora
-            self.model, self.tokenizer = load_to_train(str(source), lora, resume=resume, seed=config.seed)
+            self.model, self.tokenizer = load_to_train(
+                str(source), lora, resume=resume, seed=config.seed
+            )
         else:
             self.model, self.tokenizer = load_policy(str(source))
         self.publisher = Publisher(self.model, self.tokenizer, config.serving.dtype)
@@ -68,7 +72,9 @@ class Session:
         """
         if self._pool is None:
             with console.status("starting Ray, the environments and vLLM"):
-                self._pool = open_pool(self.config, self.publisher.folder, serve=True, version=self.publisher.version)
+                self._pool = open_pool(
+                    self.config, self.publisher.folder, serve=True, version=self.publisher.version
+                )
         with progress(label, len(tasks) * group_size) as advance:
             count = noted(advance)
 
@@ -93,7 +99,9 @@ class Session:
     ) -> list[Trajectory]:
         """Play each task once at the temperature of the evaluation; the episodes in the tasks' order."""
         temperature = self.config.evaluation.temperature
-        groups = self.play(tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode)
+        groups = self.play(
+            tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode
+        )
         return [group.trajectories[0] for group in groups]
 
     def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
@@ -103,12 +111,19 @@ class Session:
         """
         repeats = range(self.config.evaluation.repeats)
         played = {
-            split: [self.play_once(tasks, f"evaluation on {split}", repeat_seed(self.config.seed, n)) for n in repeats]
+            split: [
+                self.play_once(tasks, f"evaluation on {split}", repeat_seed(self.config.seed, n))
+                for n in repeats
+            ]
             for split, tasks in tasks_by_split(self.config, self._env).items()
         }
         temperature = self.config.evaluation.temperature
-        setting = setting_of(self.config, self.source, temperature, **policy_details(self.config), **more)
-        episodes = [episode for of_split in played.values() for repeat in of_split for episode in repeat]
+        setting = setting_of(
+            self.config, self.source, temperature, **policy_details(self.config), **more
+        )
+        episodes = [
+            episode for of_split in played.values() for repeat in of_split for episode in repeat
+        ]
         return summarize(played, setting), episodes
 
     def close(self) -> None:
@@ -121,7 +136,10 @@ class Session:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -41,7 +41,12 @@ class TaskSampler:
         return dealt
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "position": self._position, "tasks": self._digest(), "seed": self._seed}
+        return {
+            "epoch": self._epoch,
+            "position": self._position,
+            "tasks": self._digest(),
+            "seed": self._seed,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -70,7 +75,9 @@ class TaskSampler:
         for task in shuffled:
             places.append((dealt[task.family] + 0.5) / sizes[task.family])
             dealt[task.family] += 1
-        return [task for _, task in sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])]
+        return [
+            task for _, task in sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])
+        ]
 
 
 def training_tasks(config: Config, tasks_of: Callable[[str], list[Task]]) -> list[Task]:
@@ -78,7 +85,9 @@ def training_tasks(config: Config, tasks_of: Callable[[str], list[Task]]) -> lis
     return chosen(tasks_of(config.env.train_split), config.train.only, "train.only")
 
 
-def evaluation_tasks(config: Config, tasks_of: Callable[[str], list[Task]], split: str) -> list[Task]:
+def evaluation_tasks(
+    config: Config, tasks_of: Callable[[str], list[Task]], split: str
+) -> list[Task]:
     """The tasks of `split` that an evaluation plays: the same ones for every seed, so that runs can be compared."""
     settings = config.evaluation
     return spread(chosen(tasks_of(split), settings.only, "evaluation.only"), settings.tasks, seed=0)
@@ -94,7 +103,9 @@ def chosen(tasks: Sequence[Task], only: TaskFilter, key: str) -> list[Task]:
         there = sorted({str(getattr(task, of)) for task in tasks})
         unknown = [name for name in getattr(only, part) if name not in there]
         if unknown:
-            raise ConfigError(f"{key}.{part}: {unknown[0]!r} is no task's {of}; there are: {', '.join(there)}")
+            raise ConfigError(
+                f"{key}.{part}: {unknown[0]!r} is no task's {of}; there are: {', '.join(there)}"
+            )
     least, most = only.difficulty or (0, sys.maxsize)
     found = [
         task

@@ -35,7 +35,9 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
     tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
     won = [trajectory for trajectory in played if trajectory.success]
-    say(f"expert: won {len(won)} of {len(played)} episodes, {sum(len(t.token_ids) for t in won):,} tokens")
+    say(
+        f"expert: won {len(won)} of {len(played)} episodes, {sum(len(t.token_ids) for t in won):,} tokens"
+    )
     if not won:
         raise ConfigError(
             f"env {config.env.id}: its expert won none of {len(played)} episodes within {config.episode.max_turns} "
@@ -72,7 +74,9 @@ def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
     )
 
 
-def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder) -> None:
+def warm_start(
+    config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder
+) -> None:
     """Train `model` in place: `sft.reading_epochs` on all tokens, then `sft.epochs` on the expert's.
 
     Every epoch is shuffled; the learning rate rises over `sft.warmup_steps` and falls linearly to 0 over the rest.
@@ -87,7 +91,10 @@ def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajec
         "schedule": "linear",
     }
     learner = open_learner(
-        model, config.learner.model_copy(update=rate), total_steps=steps_per_epoch * epochs, seed=config.seed
+        model,
+        config.learner.model_copy(update=rate),
+        total_steps=steps_per_epoch * epochs,
+        seed=config.seed,
     )
     order = random.Random(config.seed)
     rows = StepRows(COLUMNS)
@@ -96,15 +103,24 @@ def warm_start(config: Config, model: PreTrainedModel, episodes: Sequence[Trajec
         for epoch in range(epochs):
             started = time.perf_counter()
             read = epoch < settings.reading_epochs
-            samples = [expert_sample(episode, read=read) for episode in order.sample(list(episodes), len(episodes))]
+            samples = [
+                expert_sample(episode, read=read)
+                for episode in order.sample(list(episodes), len(episodes))
+            ]
             steps = []
             for begin in range(0, len(samples), settings.batch_episodes):
-                steps.append(learner.supervised_step(samples[begin : begin + settings.batch_episodes]))
+                steps.append(
+                    learner.supervised_step(samples[begin : begin + settings.batch_episodes])
+                )
                 taken += 1
                 run.log(taken, {f"sft/{name}": value for name, value in steps[-1].items()})
                 advance(f"loss {steps[-1]['loss']:.3f}")
-            metrics = {f"sft/{name}": statistics.fmean(step[name] for step in steps) for name in steps[0]}
-            metrics["sft/tokens_per_second"] = sum(s["tokens"] for s in steps) / (time.perf_counter() - started)
+            metrics = {
+                f"sft/{name}": statistics.fmean(step[name] for step in steps) for name in steps[0]
+            }
+            metrics["sft/tokens_per_second"] = sum(s["tokens"] for s in steps) / (
+                time.perf_counter() - started
+            )
             rows.row(f"{'reading' if read else 'epoch'} {epoch + 1}/{epochs}", metrics)
     learner.fetch_weights()
     learner.close()

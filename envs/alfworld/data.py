@@ -41,7 +41,9 @@ def resolve_data_folder(data: str) -> Path:
         name = braced or plain
         if not os.environ.get(name, "").strip():
             state = "empty" if name in os.environ else "not set"
-            raise ValueError(f"data: {data!r}: the environment variable {name} is {state}; {_WAY_OUT}")
+            raise ValueError(
+                f"data: {data!r}: the environment variable {name} is {state}; {_WAY_OUT}"
+            )
     folder = Path(os.path.expandvars(data)).expanduser()
     if not folder.is_dir():
         raise ValueError(f"data: {str(folder)!r} is not a folder; {_WAY_OUT}")
@@ -85,7 +87,9 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
     if entries != cached:
         _write_cache(cache_file, entries)
     games = [
-        IndexedGame(id=game_id, family=family_of(game_id), scene=_scene_of(game_id), commands=commands)
+        IndexedGame(
+            id=game_id, family=family_of(game_id), scene=_scene_of(game_id), commands=commands
+        )
         for game_id, (_, _, solvable, commands) in sorted(entries.items())
         if solvable
     ]
@@ -145,7 +149,11 @@ def decode_game(path: Path, content: bytes) -> dict[str, Any]:
         game = json.loads(content)
     except ValueError as error:
         raise broken_game(path, str(error)) from error
-    missing = [key for key in _PLAYABLE_KEYS if not isinstance(game, dict) or not isinstance(game.get(key), str)]
+    missing = [
+        key
+        for key in _PLAYABLE_KEYS
+        if not isinstance(game, dict) or not isinstance(game.get(key), str)
+    ]
     if missing:
         raise broken_game(path, f"no text under {', '.join(missing)}")
     assert isinstance(game, dict)
@@ -154,7 +162,9 @@ def decode_game(path: Path, content: bytes) -> dict[str, Any]:
 
 def broken_game(path: Path, what: str) -> ValueError:
     """The error for a game file that cannot be used: names it, says what is wrong and what to do."""
-    return ValueError(f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again")
+    return ValueError(
+        f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again"
+    )
 
 
 def game_folders(split_folder: Path) -> Iterator[tuple[str, Path]]:
@@ -162,7 +172,11 @@ def game_folders(split_folder: Path) -> Iterator[tuple[str, Path]]:
     if not split_folder.is_dir():
         return
     for task_folder in os.scandir(split_folder):
-        if "movable" in task_folder.name or "Sliced" in task_folder.name or not task_folder.is_dir():
+        if (
+            "movable" in task_folder.name
+            or "Sliced" in task_folder.name
+            or not task_folder.is_dir()
+        ):
             continue
         for trial in os.scandir(task_folder.path):
             if "movable" not in trial.name and "Sliced" not in trial.name and trial.is_dir():
@@ -193,7 +207,9 @@ def _read_cache(path: Path) -> dict[str, list[int]]:
     return {
         game_id: entry
         for game_id, entry in entries.items()
-        if isinstance(entry, list) and len(entry) == 4 and all(isinstance(value, int) for value in entry)
+        if isinstance(entry, list)
+        and len(entry) == 4
+        and all(isinstance(value, int) for value in entry)
     }
 
 

@@ -46,7 +46,10 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """Whether there are games, and all can be played but those that the published data has no file for either."""
-        harmless = {UNSOLVABLE, *(() if any(map(self.differs_from_official, self.counts)) else (MISSING,))}
+        harmless = {
+            UNSOLVABLE,
+            *(() if any(map(self.differs_from_official, self.counts)) else (MISSING,)),
+        }
         return any(self.counts.values()) and not set(self.complaints) - harmless
 
     def differs_from_official(self, split: str) -> bool:

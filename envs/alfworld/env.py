@@ -27,7 +27,10 @@ HANDCODED, SEARCHER = EXPERT_TYPES = ("handcoded", "searcher")
 GENERATED = "generated"
 RENAMED = "~"
 """Between a game's id and the number of the renaming it is played in."""
-ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {"native": NativeEngine, "textworld": TextworldEngine}
+ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {
+    "native": NativeEngine,
+    "textworld": TextworldEngine,
+}
 
 
 class AlfworldEnv(TextEnv):
@@ -65,13 +68,17 @@ class AlfworldEnv(TextEnv):
                 or `renamed` is no number from 0 on, or the expert is handcoded.
         """
         if data != GENERATED and games:
-            raise ValueError(f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two")
+            raise ValueError(
+                f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two"
+            )
         if engine not in ENGINES:
             raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
         if expert_type not in EXPERT_TYPES:
             raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
         if isinstance(renamed, bool) or not isinstance(renamed, int) or renamed < 0:
-            raise ValueError(f"renamed: {renamed!r} is no whole number from 0 on: how often to rename each game")
+            raise ValueError(
+                f"renamed: {renamed!r} is no whole number from 0 on: how often to rename each game"
+            )
         if renamed and expert and expert_type == HANDCODED:
             raise ValueError(
                 f"renamed: {renamed}, but the {HANDCODED} expert knows the games' own names only; set expert_type: "
@@ -102,7 +109,10 @@ class AlfworldEnv(TextEnv):
         Raises:
             ValueError: the split is not known or holds no game, or a game file cannot be read.
         """
-        endings = ["", *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == SPLITS[0])]
+        endings = [
+            "",
+            *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == SPLITS[0]),
+        ]
         return [
             Task(
                 env_id=ENV_ID,
@@ -122,7 +132,9 @@ class AlfworldEnv(TextEnv):
         places = self._settings.receptacle_types or constants().RECEPTACLES
         return sorted({name.lower() for name in (*things, *places)})
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`. The game has no chance in it; `seed` is for the expert's choices.
 
         Raises:
@@ -131,12 +143,18 @@ class AlfworldEnv(TextEnv):
         gymnasium.Env.reset(self, seed=seed)
         task = (options or {}).get("task")
         if not isinstance(task, Task):
-            raise ValueError(f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}')
+            raise ValueError(
+                f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}'
+            )
         if task.env_id != ENV_ID:
-            raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}")
+            raise ValueError(
+                f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}"
+            )
         game_id, _, number = task.id.partition(RENAMED)
         if number and not number.isdecimal():
-            raise ValueError(f"task: {task.id!r}: {number!r} is no number of a renaming; use one of tasks(split)")
+            raise ValueError(
+                f"task: {task.id!r}: {number!r} is no number of a renaming; use one of tasks(split)"
+            )
         path = game_path(self.folder, task.split, game_id)
         family_of(game_id)
         self._over = True
@@ -156,8 +174,12 @@ class AlfworldEnv(TextEnv):
             ResetNeeded: the episode is over or has not begun.
         """
         if self._over:
-            raise ResetNeeded("the episode is over or has not begun: call reset(options={'task': task}) first")
-        frame = self._shown(self._engine.step(self._renaming.command(action) if self._renaming else action))
+            raise ResetNeeded(
+                "the episode is over or has not begun: call reset(options={'task': task}) first"
+            )
+        frame = self._shown(
+            self._engine.step(self._renaming.command(action) if self._renaming else action)
+        )
         self._over = frame.done
         advice = None
         if self._expert is not None and not self._over:

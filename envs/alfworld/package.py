@@ -39,8 +39,12 @@ class Layout:
         """This floor plan with only these types; where there are none to keep, with all."""
         return replace(
             self,
-            receptacles=tuple(r for r in self.receptacles if r.type in receptacle_types or not receptacle_types),
-            object_types=tuple(kind for kind in self.object_types if kind in object_types or not object_types),
+            receptacles=tuple(
+                r for r in self.receptacles if r.type in receptacle_types or not receptacle_types
+            ),
+            object_types=tuple(
+                kind for kind in self.object_types if kind in object_types or not object_types
+            ),
         )
 
 
@@ -76,7 +80,9 @@ def goals() -> ModuleType:
 
 
 def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_alfworld_{name}", package_folder() / "gen" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"_alfworld_{name}", package_folder() / "gen" / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -105,7 +111,9 @@ def _receptacle(name: str, pose: list[float]) -> Receptacle | None:
     if (rest and kind != f"{first}Basin") or kind not in constants().VAL_RECEPTACLE_OBJECTS:
         return None
     stand_x, stand_z, rotation, horizon = pose
-    location = f"loc|{round(stand_x * 4)}|{round(stand_z * 4)}|{round(rotation / 90)}|{round(horizon)}"
+    location = (
+        f"loc|{round(stand_x * 4)}|{round(stand_z * 4)}|{round(rotation / 90)}|{round(horizon)}"
+    )
     return Receptacle(
         id=mangle(name),
         type=kind,

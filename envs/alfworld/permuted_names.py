@@ -30,13 +30,20 @@ class Renaming:
         for kind, other in zip(kinds, others, strict=True):
             self._forth[kind] = other
             drawn = rng.sample(numbers, len(numbers))
-            self._forth |= {f"{kind} {old}": f"{other} {new}" for old, new in zip(numbers, drawn, strict=True)}
+            self._forth |= {
+                f"{kind} {old}": f"{other} {new}" for old, new in zip(numbers, drawn, strict=True)
+            }
         self._back = {new: old for old, new in self._forth.items()}
         self._name = re.compile(rf"\b(?:{'|'.join(kinds)})(?: [{''.join(numbers)}])?\b")
 
     def frame(self, frame: Frame) -> Frame:
         """What the game shows, in the other names; `facts` are left out, which have names of their own."""
-        return replace(frame, text=self.text(frame.text), commands=[self.text(c) for c in frame.commands], facts=())
+        return replace(
+            frame,
+            text=self.text(frame.text),
+            commands=[self.text(c) for c in frame.commands],
+            facts=(),
+        )
 
     def text(self, text: str) -> str:
         """A text of the game's in the other names."""

@@ -54,7 +54,9 @@ class Comparison:
     mismatches: tuple[Mismatch, ...]
 
 
-def compare_engines(path: Path, game_id: str, *, turns: int, seed: int, textworld: Engine) -> Comparison:
+def compare_engines(
+    path: Path, game_id: str, *, turns: int, seed: int, textworld: Engine
+) -> Comparison:
     """Walk through a game at random, with the expert and against all rules, up to `turns` commands each.
 
     `textworld` is the stock engine, made with `facts=True`. Compared are the observation, the admissible commands,
@@ -76,7 +78,12 @@ def compare_engines(path: Path, game_id: str, *, turns: int, seed: int, textworl
                 theirs, ours = (str(getattr(frame, part)) for frame in frames)
                 mismatches.append(
                     Mismatch(
-                        game=game_id, walk=walk, commands=tuple(commands), part=part, native=theirs, textworld=ours
+                        game=game_id,
+                        walk=walk,
+                        commands=tuple(commands),
+                        part=part,
+                        native=theirs,
+                        textworld=ours,
                     )
                 )
             if part is not None or frames[0].done or len(commands) == turns:
@@ -89,7 +96,10 @@ def compare_engines(path: Path, game_id: str, *, turns: int, seed: int, textworl
 
 
 def _difference(native: Frame, textworld: Frame) -> str | None:
-    return next((f.name for f in fields(Frame) if getattr(native, f.name) != getattr(textworld, f.name)), None)
+    return next(
+        (f.name for f in fields(Frame) if getattr(native, f.name) != getattr(textworld, f.name)),
+        None,
+    )
 
 
 Choose = Callable[[Frame, list[str]], str]
@@ -101,7 +111,9 @@ def _at_random(path: Path, game_id: str, rng: random.Random) -> Choose:
 
     def choose(frame: Frame, _: list[str]) -> str:
         verb = rng.choice(sorted({command.partition(" ")[0] for command in frame.commands}))
-        return rng.choice([command for command in frame.commands if command.partition(" ")[0] == verb])
+        return rng.choice(
+            [command for command in frame.commands if command.partition(" ")[0] == verb]
+        )
 
     return choose
 

@@ -49,7 +49,11 @@ class Moment:
     def commands(self) -> list[str] | None:
         """The texts among the commands that it lists; None where it lists none."""
         listed = self.info.get("admissible_commands")
-        return [text for text in listed if isinstance(text, str)] if isinstance(listed, list | tuple) else None
+        return (
+            [text for text in listed if isinstance(text, str)]
+            if isinstance(listed, list | tuple)
+            else None
+        )
 
     @property
     def where(self) -> str:
@@ -75,7 +79,9 @@ class Caller:
     )
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="environment under examination", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name="environment under examination", daemon=True
+        )
         self._thread.start()
 
     def call(self, label: str, function: Callable[[], Any], *, seconds: float | None = None) -> Any:
@@ -117,7 +123,11 @@ class Caller:
     def _place(self) -> str:
         frame = sys._current_frames().get(self._thread.ident or 0)
         last = traceback.extract_stack(frame)[-1] if frame is not None else None
-        return f"and was at {last.filename}:{last.lineno} (`{last.line}`)" if last is not None else "and has ended"
+        return (
+            f"and was at {last.filename}:{last.lineno} (`{last.line}`)"
+            if last is not None
+            else "and has ended"
+        )
 
 
 @dataclass

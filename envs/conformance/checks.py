@@ -7,7 +7,14 @@ from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Text
 
 from envs.conformance.calls import Hang, Moment, Subject, Trouble, holds, moment_of, shown
-from envs.conformance.examination import LONGER, NONSENSE, Examination, differ, play_to_the_end, spread
+from envs.conformance.examination import (
+    LONGER,
+    NONSENSE,
+    Examination,
+    differ,
+    play_to_the_end,
+    spread,
+)
 from envs.faults import RESET, STEP, value_faults
 from envs.task import Task
 from envs.text_env import TextEnv
@@ -23,20 +30,34 @@ _NOT_A_SPLIT = "no such split"
 def look_at_tasks(this: Examination, wrong: Wrong) -> str:
     """Types, uniqueness and stability of the tasks, and what unknown splits are answered with."""
     env = this.subject.env
-    if not isinstance(env.splits, tuple) or not env.splits or len(set(env.splits)) != len(env.splits):
-        raise Trouble(f"splits is {env.splits!r}; make it a tuple of different names, such as ('train', 'valid')")
+    if (
+        not isinstance(env.splits, tuple)
+        or not env.splits
+        or len(set(env.splits)) != len(env.splits)
+    ):
+        raise Trouble(
+            f"splits is {env.splits!r}; make it a tuple of different names, such as ('train', 'valid')"
+        )
     found = {split: _tasks_of(this, split, wrong) for split in env.splits}
     if not found[env.splits[0]]:
-        wrong.append(f"split {env.splits[0]!r} has no task; let tasks(split) return some for the first of splits")
+        wrong.append(
+            f"split {env.splits[0]!r} has no task; let tasks(split) return some for the first of splits"
+        )
     this.chosen = spread(found, this.task_count)
-    returned, error = this.subject.attempt(f"tasks({_NOT_A_SPLIT!r})", lambda: env.tasks(_NOT_A_SPLIT))
+    returned, error = this.subject.attempt(
+        f"tasks({_NOT_A_SPLIT!r})", lambda: env.tasks(_NOT_A_SPLIT)
+    )
     if not isinstance(error, ValueError):
         count = f"{len(returned)} tasks" if isinstance(returned, list) else shown(returned)
         what = f"raised {type(error).__name__}" if error is not None else f"returned {count}"
-        wrong.append(f"tasks({_NOT_A_SPLIT!r}) {what}; raise ValueError for a split that is not known")
+        wrong.append(
+            f"tasks({_NOT_A_SPLIT!r}) {what}; raise ValueError for a split that is not known"
+        )
     words, error = this.subject.attempt("words()", lambda: env.words())
     if error is not None:
-        wrong.append(f"words() raised {type(error).__name__}: {error}; return a list of texts, or leave the method out")
+        wrong.append(
+            f"words() raised {type(error).__name__}: {error}; return a list of texts, or leave the method out"
+        )
     elif not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         wrong.append("words() does not return a list of texts; return one, or leave the method out")
     return ", ".join(f"{split}: {len(tasks)}" for split, tasks in found.items())
@@ -55,17 +76,23 @@ def _tasks_of(this: Examination, split: str, wrong: Wrong) -> list[Task]:
             if split == env.splits[0]:
                 raise Trouble(f"{raised}; the first of splits must have tasks") from error
             if not isinstance(error, ValueError):
-                wrong.append(f"{raised}; return the tasks of each of splits, or raise ValueError where there is none")
+                wrong.append(
+                    f"{raised}; return the tasks of each of splits, or raise ValueError where there is none"
+                )
             return []
     tasks, again = returned
     if not isinstance(tasks, list) or not all(isinstance(task, Task) for task in tasks):
         raise Trouble(f"tasks({split!r}) does not return a list of envs.Task; return one")
     if tasks != again:
-        wrong.append(f"tasks({split!r}) returned others at the second call; draw them from a seed that stays the same")
+        wrong.append(
+            f"tasks({split!r}) returned others at the second call; draw them from a seed that stays the same"
+        )
     if len({task.id for task in tasks}) < len(tasks):
         wrong.append(f"tasks({split!r}) has two tasks with one id; give each an id of its own")
     if any(task.split != split for task in tasks):
-        wrong.append(f"tasks({split!r}) has a task of another split; set Task.split to the split that was asked for")
+        wrong.append(
+            f"tasks({split!r}) has a task of another split; set Task.split to the split that was asked for"
+        )
     return tasks
 
 
@@ -73,13 +100,19 @@ def look_before_the_first_reset(this: Examination, wrong: Wrong) -> str:
     subject = this.another()
     if subject is None:
         return "not looked at: the environment cannot be copied; give the class or a function that makes it"
-    returned, error = subject.attempt("step before the first reset", lambda: subject.env.step("look"))
+    returned, error = subject.attempt(
+        "step before the first reset", lambda: subject.env.step("look")
+    )
     if error is None:
         wrong.append(
             f"step before the first reset returned {type(returned).__name__} as if an episode were under way; raise "
             "gymnasium.error.ResetNeeded"
         )
-    return "" if isinstance(error, ResetNeeded) else "it raises, though not gymnasium.error.ResetNeeded"
+    return (
+        ""
+        if isinstance(error, ResetNeeded)
+        else "it raises, though not gymnasium.error.ResetNeeded"
+    )
 
 
 def look_at_resets(this: Examination, wrong: Wrong) -> None:
@@ -92,7 +125,9 @@ def look_at_resets(this: Examination, wrong: Wrong) -> None:
             )
             return
         if first.success:
-            wrong.append("reset says success: True; an episode cannot be won before the first command")
+            wrong.append(
+                "reset says success: True; an episode cannot be won before the first command"
+            )
             return
 
 
@@ -124,13 +159,17 @@ def _type_errors(moment: Moment) -> dict[str, str]:
 def look_at_texts(this: Examination, wrong: Wrong) -> None:
     space = this.subject.env.observation_space
     if not isinstance(space, Text):
-        raise Trouble(f"observation_space is {space}; make it a gymnasium.spaces.Text, or leave it as it is")
+        raise Trouble(
+            f"observation_space is {space}; make it a gymnasium.spaces.Text, or leave it as it is"
+        )
     for moment in this.moments():
         text = moment.observation
         if "observation" in _type_errors(moment) or text in space:
             continue
         if len(text) > space.max_length:
-            way_out = f"it has {len(text)} characters and the space allows {space.max_length}; shorten it"
+            way_out = (
+                f"it has {len(text)} characters and the space allows {space.max_length}; shorten it"
+            )
         else:
             strange = sorted(set(text) - space.character_set)
             way_out = f"it has {strange[:5]}, which the space does not; replace them or widen observation_space"
@@ -143,12 +182,16 @@ def look_at_commands(this: Examination, wrong: Wrong) -> str:
     for moment in this.moments():
         outside = [command for command in moment.commands or () if command not in space]
         if outside:
-            wrong.append(f"{moment.where} lists the command {outside[0]!r}, which is not in action_space; widen that")
+            wrong.append(
+                f"{moment.where} lists the command {outside[0]!r}, which is not in action_space; widen that"
+            )
             break
     look_at_advice(this, wrong)
     first = this.walk(this.tasks()[0])[0]
     told = "lists its commands" if first.commands is not None else "lists no commands"
-    return f"{told}, {'has an' if first.info.get('expert_command') is not None else 'shows no'} expert"
+    return (
+        f"{told}, {'has an' if first.info.get('expert_command') is not None else 'shows no'} expert"
+    )
 
 
 def look_at_advice(this: Examination, wrong: Wrong) -> None:
@@ -160,7 +203,9 @@ def look_at_advice(this: Examination, wrong: Wrong) -> None:
         for expert in [moment.info.get("expert_command")]
         if isinstance(expert, str)
     ]
-    refused = [(moment, expert) for moment, expert in given if expert not in (moment.commands or ())]
+    refused = [
+        (moment, expert) for moment, expert in given if expert not in (moment.commands or ())
+    ]
     if len(refused) > _REFUSED_ADVICE * len(given):
         moment, expert = refused[0]
         wrong.append(
@@ -185,7 +230,9 @@ def look_at_nonsense(this: Examination, wrong: Wrong) -> None:
             return
         moment = moment_of(command, returned)
         if moment.over and listed is not None and command not in listed:
-            wrong.append(f"step({shown!r}) ended the episode though it is not admissible; let the episode go on")
+            wrong.append(
+                f"step({shown!r}) ended the episode though it is not admissible; let the episode go on"
+            )
             return
         if moment.over:
             return
@@ -196,7 +243,10 @@ def look_at_repetition(this: Examination, wrong: Wrong) -> None:
     for task in this.tasks():
         walk = this.walk(task)
         this.subject.reset(task)
-        again = [this.subject.reset(task), *(this.subject.step(moment.command) for moment in walk[1:])]
+        again = [
+            this.subject.reset(task),
+            *(this.subject.step(moment.command) for moment in walk[1:]),
+        ]
         difference = differ(walk, again)
         if difference:
             wrong.append(
@@ -271,14 +321,19 @@ def _look_after_the_end(this: Examination, task: Task, wrong: Wrong) -> None:
         )
         return
     if differ(this.walk(task)[:1], [subject.reset(task)]):
-        wrong.append("reset after the end of an episode gave another beginning; let reset set everything back")
+        wrong.append(
+            "reset after the end of an episode gave another beginning; let reset set everything back"
+        )
 
 
 def look_at_clones(this: Examination, wrong: Wrong) -> str:
     """A clone goes on from the same state, and neither notices what happens to the other."""
     subject, walk = this.subject, this.walk(this.tasks()[0])
     half = len(walk) // 2
-    begun = [subject.reset(this.tasks()[0]), *(subject.step(moment.command) for moment in walk[1:half])]
+    begun = [
+        subject.reset(this.tasks()[0]),
+        *(subject.step(moment.command) for moment in walk[1:half]),
+    ]
     returned, error = subject.attempt("clone", subject.env.clone)
     if isinstance(error, NotImplementedError):
         return "it cannot be copied, and says so"
@@ -288,7 +343,9 @@ def look_at_clones(this: Examination, wrong: Wrong) -> str:
         )
         return ""
     if not isinstance(returned, TextEnv):
-        wrong.append(f"clone returned {shown(returned)}; return a second environment, or raise NotImplementedError")
+        wrong.append(
+            f"clone returned {shown(returned)}; return a second environment, or raise NotImplementedError"
+        )
         return ""
     twin = Subject(returned, this.caller)
     ours, theirs = list(begun), list(begun)
@@ -302,7 +359,9 @@ def look_at_clones(this: Examination, wrong: Wrong) -> str:
     except Trouble as trouble:
         difference = str(trouble)
     if difference:
-        wrong.append(f"a clone and its original disturb each other: {difference}; copy all state in clone")
+        wrong.append(
+            f"a clone and its original disturb each other: {difference}; copy all state in clone"
+        )
     twin.attempt("close", twin.env.close)
     return "it can be copied"
 
@@ -315,7 +374,9 @@ def look_at_closing(this: Examination, wrong: Wrong) -> str:
     for count in ("the first time", "the second time"):
         _, error = subject.attempt("close", subject.env.close)
         if error is not None:
-            wrong.append(f"close raised {type(error).__name__} {count}: {error}; closing twice must do no harm")
+            wrong.append(
+                f"close raised {type(error).__name__} {count}: {error}; closing twice must do no harm"
+            )
             break
     return ""
 

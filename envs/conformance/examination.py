@@ -67,7 +67,11 @@ class Examination:
             for number in range(self.steps):
                 if moments[-1].over:
                     break
-                command = NONSENSE[0] if number == 1 else choose(moments[-1], rng, follow=rng.random() < 0.5)
+                command = (
+                    NONSENSE[0]
+                    if number == 1
+                    else choose(moments[-1], rng, follow=rng.random() < 0.5)
+                )
                 moments.append(self.subject.step(command))
             self._walks[task] = moments
         return self._walks[task]
@@ -78,7 +82,9 @@ class Examination:
     def tasks(self) -> list[Task]:
         _ = self.subject
         if not self.chosen:
-            raise Trouble("there is no task to play; let tasks(split) return some for the first of its splits")
+            raise Trouble(
+                "there is no task to play; let tasks(split) return some for the first of its splits"
+            )
         return self.chosen
 
     def _first(self) -> Subject:
@@ -97,9 +103,13 @@ class Examination:
         except (Exception, SystemExit) as error:
             if isinstance(error, Trouble):
                 raise
-            raise Trouble(f"making the environment raised {type(error).__name__}: {error}") from error
+            raise Trouble(
+                f"making the environment raised {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(made, TextEnv):
-            raise Trouble(f"the environment is a {type(made).__name__}; make it a subclass of envs.TextEnv")
+            raise Trouble(
+                f"the environment is a {type(made).__name__}; make it a subclass of envs.TextEnv"
+            )
         self._ours.append(made)
         return made
 
@@ -139,7 +149,11 @@ def _comparable(value: Any) -> Any:
         return bool(value)
     if isinstance(value, list | tuple):
         return [_comparable(each) for each in value]
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+    if (
+        value is None
+        or isinstance(value, str | int)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
     return type(value), repr(value)
 

@@ -46,7 +46,12 @@ class Report:
 
 
 def check_env(
-    env: TextEnv | Callable[[], TextEnv], *, tasks: int = 3, steps: int = 20, seconds: float = 30.0, seed: int = 0
+    env: TextEnv | Callable[[], TextEnv],
+    *,
+    tasks: int = 3,
+    steps: int = 20,
+    seconds: float = 30.0,
+    seed: int = 0,
 ) -> Report:
     """Make sure that an environment keeps the contract; see `examine_env`.
 
@@ -56,12 +61,19 @@ def check_env(
     report = examine_env(env, tasks=tasks, steps=steps, seconds=seconds, seed=seed)
     if not report.passed:
         lines = "\n".join(f"- {check.name}: {check.sentence}" for check in report.failures)
-        raise AssertionError(f"the environment does not keep the contract of envs.TextEnv:\n{lines}")
+        raise AssertionError(
+            f"the environment does not keep the contract of envs.TextEnv:\n{lines}"
+        )
     return report
 
 
 def examine_env(
-    env: TextEnv | Callable[[], TextEnv], *, tasks: int = 3, steps: int = 20, seconds: float = 30.0, seed: int = 0
+    env: TextEnv | Callable[[], TextEnv],
+    *,
+    tasks: int = 3,
+    steps: int = 20,
+    seconds: float = 30.0,
+    seed: int = 0,
 ) -> Report:
     """Play an environment and look at what it says and does.
 
@@ -101,7 +113,13 @@ def examine_env(
             checks.append(Check(name=name, outcome=Outcome.NOT_RUN, sentence="see above"))
         else:
             outcome = Outcome.FAILED if new else Outcome.PASSED
-            checks.append(Check(name=name, outcome=outcome, sentence=" ".join(f"{each}." for each in new) or note))
+            checks.append(
+                Check(
+                    name=name,
+                    outcome=outcome,
+                    sentence=" ".join(f"{each}." for each in new) or note,
+                )
+            )
     if not hung:
         with contextlib.suppress(Hang):  # was looked at under "closing"
             examination.close()

@@ -21,7 +21,12 @@ class GuessTheNumber(TextEnv):
     """
 
     def __init__(
-        self, largest: int = 20, guesses: int = 6, train: int = 200, valid: int = 50, expert: bool = False
+        self,
+        largest: int = 20,
+        guesses: int = 6,
+        train: int = 200,
+        valid: int = 50,
+        expert: bool = False,
     ) -> None:
         """Choose the game.
 
@@ -35,9 +40,14 @@ class GuessTheNumber(TextEnv):
         Raises:
             ValueError: a number is out of range.
         """
-        for key, value, least, most in (("largest", largest, 2, _MOST), ("guesses", guesses, 1, _MOST)):
+        for key, value, least, most in (
+            ("largest", largest, 2, _MOST),
+            ("guesses", guesses, 1, _MOST),
+        ):
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise ValueError(f"env.options: {key}: {value!r} is not a whole number from {least} to {most}")
+                raise ValueError(
+                    f"env.options: {key}: {value!r} is not a whole number from {least} to {most}"
+                )
         self._largest, self._guesses, self._with_expert = largest, guesses, expert
         self._counts = check_counts(train, valid)
         self._over = True
@@ -55,15 +65,15 @@ class GuessTheNumber(TextEnv):
             for seed in task_seeds(self._counts, split)
         ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Think of the number that the seed of `options["task"]` stands for, or `seed` where that is given."""
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
         self._number = self._number_of(task.seed if seed is None else seed)
         self._low, self._high, self._left, self._over = 1, self._largest, self._guesses, False
-        goal = (
-            f"Your task is to: guess my number. It is between 1 and {self._largest}. You have {self._guesses} guesses."
-        )
+        goal = f"Your task is to: guess my number. It is between 1 and {self._largest}. You have {self._guesses} guesses."
         return goal, self._info(success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -83,7 +93,13 @@ class GuessTheNumber(TextEnv):
         if right:
             return "Right!", 1.0, True, False, self._info(success=True)
         if self._over:
-            return f"Wrong. My number is {self._number}.", 0.0, True, False, self._info(success=False)
+            return (
+                f"Wrong. My number is {self._number}.",
+                0.0,
+                True,
+                False,
+                self._info(success=False),
+            )
         if guess < self._number:
             self._low, hint = max(self._low, guess + 1), "Higher."
         else:

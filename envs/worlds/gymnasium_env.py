@@ -67,9 +67,14 @@ class GymnasiumEnv(TextEnv):
 
     def tasks(self, split: str) -> list[Task]:
         """The seeds of `train` or `valid`, as tasks of one family."""
-        return [seeded_task(self._id, split, seed, family=self._id) for seed in task_seeds(self._counts, split)]
+        return [
+            seeded_task(self._id, split, seed, family=self._id)
+            for seed in task_seeds(self._counts, split)
+        ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`, from its seed or from `seed` where that is given."""
         task = task_in(options, self._id)
         self._over, self._return = True, 0.0
@@ -98,7 +103,13 @@ class GymnasiumEnv(TextEnv):
         text = self.describe(observation)
         if self._over:
             text = f"{text}\n{self.conclusion(success)}".strip()
-        return text, float(reward), terminated, truncated, self._info(info, observation, success=success)
+        return (
+            text,
+            float(reward),
+            terminated,
+            truncated,
+            self._info(info, observation, success=success),
+        )
 
     def close(self) -> None:
         self._inner.close()
@@ -181,7 +192,9 @@ def _command_names(env_id: str, space: Any, commands: Sequence[str] | None) -> l
     """A name for each number of a Discrete space; none for a Text space, whose actions are their own names."""
     if isinstance(space, Text):
         if commands is not None:
-            raise ValueError(f"env.options: commands: the actions of {env_id} are texts already; leave commands out")
+            raise ValueError(
+                f"env.options: commands: the actions of {env_id} are texts already; leave commands out"
+            )
         return []
     if not isinstance(space, Discrete) or space.n > _MOST_COMMANDS:
         raise ValueError(

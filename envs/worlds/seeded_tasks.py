@@ -20,7 +20,9 @@ def check_counts(train: int, valid: int) -> dict[str, int]:
     """
     for key, value in (("train", train), ("valid", valid)):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= HELD_OUT:
-            raise ValueError(f"env.options: {key}: {value!r} is not a whole number from 0 to {HELD_OUT:,}")
+            raise ValueError(
+                f"env.options: {key}: {value!r} is not a whole number from 0 to {HELD_OUT:,}"
+            )
     return {"train": train, "valid": valid}
 
 
@@ -39,7 +41,13 @@ def task_seeds(counts: dict[str, int], split: str) -> range:
 
 def seeded_task(env_id: str, split: str, seed: int, **known: Any) -> Task:
     """The task that is this seed; `known` holds the family, and scene or difficulty where there is one."""
-    return Task(env_id=env_id, split=split, id=f"{split}-{seed - _FIRST_SEED[split]:05d}", seed=seed, **known)
+    return Task(
+        env_id=env_id,
+        split=split,
+        id=f"{split}-{seed - _FIRST_SEED[split]:05d}",
+        seed=seed,
+        **known,
+    )
 
 
 def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
@@ -50,12 +58,18 @@ def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
     """
     task = (options or {}).get("task")
     if not isinstance(task, Task):
-        raise ValueError(f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}')
+        raise ValueError(
+            f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}'
+        )
     if task.env_id != env_id:
-        raise ValueError(f"task: {task.id!r} is of the environment {task.env_id!r}, not of {env_id!r}")
+        raise ValueError(
+            f"task: {task.id!r} is of the environment {task.env_id!r}, not of {env_id!r}"
+        )
     return task
 
 
 def reset_needed() -> ResetNeeded:
     """What `step` raises where no episode is under way."""
-    return ResetNeeded("the episode is over or has not begun: call reset(options={'task': task}) first")
+    return ResetNeeded(
+        "the episode is over or has not begun: call reset(options={'task': task}) first"
+    )

@@ -31,8 +31,21 @@ _PATIENCE = 10**9
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2013\u2014\u2015\u2500", "-")
     | dict.fromkeys("\u250c\u2510\u2514\u2518\u251c\u2524\u252c\u2534\u253c", "+")
-    | {"\u2502": "|", "\u2588": "#", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."}
-    | {"\u2660": " of spades", "\u2663": " of clubs", "\u2665": " of hearts", "\u2666": " of diamonds"}
+    | {
+        "\u2502": "|",
+        "\u2588": "#",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2026": "...",
+    }
+    | {
+        "\u2660": " of spades",
+        "\u2663": " of clubs",
+        "\u2665": " of hearts",
+        "\u2666": " of diamonds",
+    }
     | {"\u221a": "V"}
     | {"\u2190": "<-", "\u2192": "->", "\u2264": "<=", "\u2265": ">=", "\u00b7": ".", "\u00d7": "x"}
 )
@@ -83,9 +96,14 @@ class TextArenaGame(TextEnv):
 
     def tasks(self, split: str) -> list[Task]:
         """The seeds of `train` or `valid`, as tasks of one family, the game."""
-        return [seeded_task(ENV_ID, split, seed, family=self._name) for seed in task_seeds(self._counts, split)]
+        return [
+            seeded_task(ENV_ID, split, seed, family=self._name)
+            for seed in task_seeds(self._counts, split)
+        ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`, from its seed or from `seed` where that is given."""
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
@@ -121,7 +139,11 @@ class TextArenaGame(TextEnv):
         import textarena
 
         _, messages = self._game.get_observation()
-        said = [str(text) for _, text, kind in messages if kind is not textarena.ObservationType.PLAYER_ACTION]
+        said = [
+            str(text)
+            for _, text, kind in messages
+            if kind is not textarena.ObservationType.PLAYER_ACTION
+        ]
         if self._game.state.done:
             said.append(self._game.state.game_info[0].get("reason") or "")
         lines = "\n".join(said).translate(_PLAIN).strip()
@@ -177,7 +199,9 @@ def _start(name: str, game: Any, seed: int) -> None:
 
     _attempt(name, lambda: game.reset(num_players=1, seed=seed))
     if not isinstance(game.state, textarena.SinglePlayerState):
-        raise ValueError(f"env.options: game: {name!r} is for several players; choose one for a single player")
+        raise ValueError(
+            f"env.options: game: {name!r} is for several players; choose one for a single player"
+        )
     game.state.error_allowance = _PATIENCE
 
 
@@ -200,7 +224,9 @@ def _attempt(game: str, act: Callable[[], Any]) -> Any:
             hint = "it is for several players; choose one for a single player"
         else:
             raise
-        raise ValueError(f"env.options: game: {game!r} cannot be played here: {hint} ({error})") from error
+        raise ValueError(
+            f"env.options: game: {game!r} cannot be played here: {hint} ({error})"
+        ) from error
     except (ImportError, OSError, SyntaxError) as error:
         raise ValueError(
             f"env.options: game: {game!r} cannot be loaded from this textarena on this Python "

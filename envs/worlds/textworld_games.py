@@ -62,7 +62,9 @@ class TextWorldGames(TextEnv):
             ValueError: there is no such folder or file, or a field of `games` is not known or out of range.
         """
         if data != GENERATED and games:
-            raise ValueError(f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two")
+            raise ValueError(
+                f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two"
+            )
         self._settings = GameSettings.from_mapping(games or {})
         self._found = {} if data == GENERATED else _find(data)
         self._with_expert = expert
@@ -78,7 +80,9 @@ class TextWorldGames(TextEnv):
         """
         return [_task(name, split, path) for name, path in self._files(split).items()]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Start the game of `options["task"]`. There is no chance in it.
 
         Raises:
@@ -131,7 +135,9 @@ class TextWorldGames(TextEnv):
             self._found = _find(str(cached_games(self._settings)))
         files = self._found.get(split)
         if not files:
-            raise ValueError(f"split: {split!r} has no game; put .z8 files with their .json into a folder {split!r}")
+            raise ValueError(
+                f"split: {split!r} has no game; put .z8 files with their .json into a folder {split!r}"
+            )
         return files
 
     def _load(self, path: Path) -> None:
@@ -166,7 +172,9 @@ def _is_harmless(command: str) -> bool:
 def clean(text: str) -> str:
     """A game's text without the banner, the question at the end, and what is there for the screen only."""
     lines = [line.strip() for line in _ENDING.sub("", text).splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not _BANNER.match(line))).strip()
+    return re.sub(
+        r"\n{3,}", "\n\n", "\n".join(line for line in lines if not _BANNER.match(line))
+    ).strip()
 
 
 def _find(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
@@ -175,7 +183,9 @@ def _find(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
         return {"train": _by_name([Path(os.path.expandvars(name)).expanduser() for name in data])}
     folder = Path(os.path.expandvars(data)).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"env.options: data: {data!r} is not a folder; name one with .z8 files, or write {GENERATED}")
+        raise ValueError(
+            f"env.options: data: {data!r} is not a folder; name one with .z8 files, or write {GENERATED}"
+        )
     inside = [split for split in SPLITS if (folder / split).is_dir()]
     if not inside:
         return {"train": _by_name(_games_in(folder))}
@@ -196,7 +206,9 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
             )
         for needed in (path, path.with_suffix(".json")):
             if not needed.is_file():
-                raise ValueError(f"{needed}: no such file; a TextWorld game is a .z8 with its .json next to it")
+                raise ValueError(
+                    f"{needed}: no such file; a TextWorld game is a .z8 with its .json next to it"
+                )
     found = {path.stem: path.resolve() for path in sorted(paths)}
     if len(found) < len(paths):
         raise ValueError("env.options: data: two of the files have the same name; rename one")
@@ -233,7 +245,9 @@ def _task(name: str, split: str, path: Path) -> Task:
     try:
         metadata = json.loads(described.read_text(encoding="utf-8"))["metadata"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{described}: not the description of a TextWorld game ({error}); make it again") from error
+        raise ValueError(
+            f"{described}: not the description of a TextWorld game ({error}); make it again"
+        ) from error
     challenge = _CHALLENGE.match(str(metadata.get("uuid")))
     return Task(
         env_id=ENV_ID,

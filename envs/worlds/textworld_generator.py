@@ -43,13 +43,23 @@ class GameSettings:
 
     def __post_init__(self) -> None:
         if self.challenge not in CHALLENGES:
-            raise ValueError(f"games.challenge: {self.challenge!r} is not known{hint(self.challenge, CHALLENGES)}")
-        for key, least, most in (("train", 1, _MOST_GAMES), ("valid", 0, _MOST_GAMES), ("seed", 0, _LARGEST_SEED)):
+            raise ValueError(
+                f"games.challenge: {self.challenge!r} is not known{hint(self.challenge, CHALLENGES)}"
+            )
+        for key, least, most in (
+            ("train", 1, _MOST_GAMES),
+            ("valid", 0, _MOST_GAMES),
+            ("seed", 0, _LARGEST_SEED),
+        ):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise ValueError(f"games.{key}: {value!r} is not a whole number from {least} to {most}")
+                raise ValueError(
+                    f"games.{key}: {value!r} is not a whole number from {least} to {most}"
+                )
         if not isinstance(self.settings, Mapping):
-            raise ValueError(f"games.settings: {self.settings!r} is not a mapping, for example {{level: 5}}")
+            raise ValueError(
+                f"games.settings: {self.settings!r} is not a mapping, for example {{level: 5}}"
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GameSettings":
@@ -68,7 +78,9 @@ def cached_games(settings: GameSettings, progress: Progress | None = None) -> Pa
         ValueError: see `generate_games`.
     """
     recipe = {"version": GENERATOR_VERSION, **asdict(settings)}
-    return cached_folder("textworld", recipe, lambda folder: generate_games(folder, settings, progress))
+    return cached_folder(
+        "textworld", recipe, lambda folder: generate_games(folder, settings, progress)
+    )
 
 
 def generate_games(folder: Path, settings: GameSettings, progress: Progress | None = None) -> None:
@@ -85,7 +97,13 @@ def generate_games(folder: Path, settings: GameSettings, progress: Progress | No
         for split in SPLITS:
             (partial / split).mkdir()
             for index in range(getattr(settings, split)):
-                _write_game(partial / split / f"{settings.challenge}-{index:05d}.z8", settings, split, index, seen)
+                _write_game(
+                    partial / split / f"{settings.challenge}-{index:05d}.z8",
+                    settings,
+                    split,
+                    index,
+                    seen,
+                )
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -93,7 +111,11 @@ def generate_games(folder: Path, settings: GameSettings, progress: Progress | No
 
 def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen: set[str]) -> None:
     """Draw games until one is new, and compile it."""
-    from textworld.generator.inform7 import CouldNotCompileGameError, compile_inform7_game, generate_inform7_source
+    from textworld.generator.inform7 import (
+        CouldNotCompileGameError,
+        compile_inform7_game,
+        generate_inform7_source,
+    )
 
     for draw in range(_DRAWS_PER_GAME):
         game = _draw(settings, split, _game_seed(settings.seed, split, index, draw))
@@ -111,7 +133,9 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
     try:
         compile_inform7_game(source, str(path))
     except (CouldNotCompileGameError, OSError) as error:
-        raise ValueError(f"games: the compiler in the textworld package cannot make {path.name}: {error}") from error
+        raise ValueError(
+            f"games: the compiler in the textworld package cannot make {path.name}: {error}"
+        ) from error
     path.with_suffix(".ni").unlink()
 
 
@@ -129,7 +153,9 @@ def _draw(settings: GameSettings, split: str, seed: int) -> Any:
     _, make, add_arguments = MAKERS[settings.challenge]
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    values = _checked_settings(settings, {action.dest: action for action in parser._actions if action.dest != "help"})
+    values = _checked_settings(
+        settings, {action.dest: action for action in parser._actions if action.dest != "help"}
+    )
     if settings.challenge == "tw-cooking" and values["split"] is None:
         values["split"] = split
     options = textworld.GameOptions()
@@ -137,16 +163,24 @@ def _draw(settings: GameSettings, split: str, seed: int) -> Any:
     try:
         return make(values, options)
     except (ValueError, AssertionError, textworld.generator.QuestGenerationError) as error:
-        raise ValueError(f"games.settings: {settings.challenge} with {dict(settings.settings)}: {error}") from error
+        raise ValueError(
+            f"games.settings: {settings.challenge} with {dict(settings.settings)}: {error}"
+        ) from error
 
 
-def _checked_settings(settings: GameSettings, actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
+def _checked_settings(
+    settings: GameSettings, actions: Mapping[str, argparse.Action]
+) -> dict[str, Any]:
     for key, value in settings.settings.items():
         if key not in actions:
-            raise ValueError(f"games.settings.{key}: {settings.challenge} has none{hint(key, actions)}")
+            raise ValueError(
+                f"games.settings.{key}: {settings.challenge} has none{hint(key, actions)}"
+            )
         choices = actions[key].choices
         if choices is not None and value not in choices:
-            raise ValueError(f"games.settings.{key}: {value!r} is none of {', '.join(map(str, choices))}")
+            raise ValueError(
+                f"games.settings.{key}: {value!r} is none of {', '.join(map(str, choices))}"
+            )
         if actions[key].type is int and not isinstance(value, int):
             raise ValueError(f"games.settings.{key}: {value!r} is not a whole number")
     standard = {key: action.default for key, action in actions.items()}

@@ -51,7 +51,9 @@ class FrozenLake(GymnasiumEnv):
         if not isinstance(size, int) or not 3 <= size <= 20:
             raise ValueError(f"env.options: size: {size!r} is not a whole number from 3 to 20")
         if not isinstance(frozen, int | float) or not 0.5 <= frozen < 1:
-            raise ValueError(f"env.options: frozen: {frozen!r} is not a share of at least 0.5 and below 1")
+            raise ValueError(
+                f"env.options: frozen: {frozen!r} is not a share of at least 0.5 and below 1"
+            )
         self._size, self._frozen, self._slippery, self._with_expert = size, frozen, slippery, expert
         self._lake: list[str] = []
         self._best: dict[int, int] = {}
@@ -77,8 +79,13 @@ class FrozenLake(GymnasiumEnv):
         here = f"You are at {self._name(row, column)}."
         tile = self._lake[row][column]
         if tile in "GH":
-            return here + (" You have reached the goal." if tile == "G" else " You fall into the hole.")
-        seen = [f"{side}: {self._seen(row + down, column + right)}" for side, (down, right) in _SIDES.items()]
+            return here + (
+                " You have reached the goal." if tile == "G" else " You fall into the hole."
+            )
+        seen = [
+            f"{side}: {self._seen(row + down, column + right)}"
+            for side, (down, right) in _SIDES.items()
+        ]
         return f"{here} You see {', '.join(seen)}."
 
     def advice(self, observation: Any) -> str | None:
@@ -95,19 +102,27 @@ class FrozenLake(GymnasiumEnv):
         if not self._slippery:
             table = self._make(self._draw(split, seed)).unwrapped.P  # type: ignore[attr-defined]
             difficulty = steps_to_the_end(table, best_actions(table), 0)
-        return seeded_task(self._id, split, seed, family=f"{self._size} x {self._size}", difficulty=difficulty)
+        return seeded_task(
+            self._id, split, seed, family=f"{self._size} x {self._size}", difficulty=difficulty
+        )
 
     def _draw(self, split: str, seed: int) -> list[str]:
         from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
         for draw in range(_DRAWS):
-            lake: list[str] = generate_random_map(self._size, self._frozen, seed=seed * _DRAWS + draw)
+            lake: list[str] = generate_random_map(
+                self._size, self._frozen, seed=seed * _DRAWS + draw
+            )
             if (zlib.crc32("/".join(lake).encode()) % _ONE_IN == 0) == (split == "valid"):
                 return lake
-        raise ValueError(f"env.options: size: {self._size} has too few lakes for {split}; raise size or lower frozen")
+        raise ValueError(
+            f"env.options: size: {self._size} has too few lakes for {split}; raise size or lower frozen"
+        )
 
     def _make(self, lake: list[str]) -> gymnasium.Env[Any, Any]:
-        return gymnasium.make("FrozenLake-v1", desc=lake, is_slippery=self._slippery, disable_env_checker=True)
+        return gymnasium.make(
+            "FrozenLake-v1", desc=lake, is_slippery=self._slippery, disable_env_checker=True
+        )
 
     def _name(self, row: int, column: int) -> str:
         return f"row {row + 1}, column {column + 1}"
@@ -132,7 +147,9 @@ class Taxi(GymnasiumEnv):
         """
         for key, value in (("train", train), ("valid", valid)):
             if isinstance(value, int) and value > _RIDES[key]:
-                raise ValueError(f"env.options: {key}: {value} is more than the {_RIDES[key]} rides that there are")
+                raise ValueError(
+                    f"env.options: {key}: {value} is more than the {_RIDES[key]} rides that there are"
+                )
         make = partial(gymnasium.make, "Taxi-v4", disable_env_checker=True)
         commands = ("south", "north", "east", "west", "pick up", "drop off")
         super().__init__("taxi", make, commands=commands, train=train, valid=valid)
@@ -161,9 +178,7 @@ class Taxi(GymnasiumEnv):
         if passenger == goal:
             return "The passenger gets out and is happy."
         place = "is in the taxi" if passenger == _IN_TAXI else f"waits at {_PLACES[passenger]}"
-        return (
-            f"You are at row {row + 1}, column {column + 1}. The passenger {place} and wants to go to {_PLACES[goal]}."
-        )
+        return f"You are at row {row + 1}, column {column + 1}. The passenger {place} and wants to go to {_PLACES[goal]}."
 
     def advice(self, observation: Any) -> str | None:
         return self._names[self._best[int(observation)]] if self._with_expert else None
@@ -174,8 +189,12 @@ class Taxi(GymnasiumEnv):
 
     def _prepare(self, task: Task) -> None:
         if task.seed not in self._firsts:
-            raise ValueError(f"task: {task.id!r} is no ride: {task.seed} is not the number of a first state")
-        self._town.initial_state_distrib = [float(state == task.seed) for state in range(len(self._town.P))]
+            raise ValueError(
+                f"task: {task.id!r} is no ride: {task.seed} is not the number of a first state"
+            )
+        self._town.initial_state_distrib = [
+            float(state == task.seed) for state in range(len(self._town.P))
+        ]
 
     def _task(self, split: str, state: int) -> Task:
         row, column, passenger, goal = self._town.decode(state)

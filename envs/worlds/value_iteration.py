@@ -12,7 +12,8 @@ def best_actions(table: Transitions) -> dict[int, int]:
 
     def worth(outcomes: list[tuple[float, int, float, bool]]) -> float:
         return sum(
-            chance * (reward + (0.0 if ends else _DISCOUNT * values[state])) for chance, state, reward, ends in outcomes
+            chance * (reward + (0.0 if ends else _DISCOUNT * values[state]))
+            for chance, state, reward, ends in outcomes
         )
 
     change = 1.0

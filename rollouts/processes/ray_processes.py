@@ -23,7 +23,9 @@ def process_of(
 
     class Actor(cls):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            if socket.gethostname() == machine:  # on another one of a cluster, the number is somebody else's
+            if (
+                socket.gethostname() == machine
+            ):  # on another one of a cluster, the number is somebody else's
                 end_with(driver)
             super().__init__(*arguments, **settings)
 

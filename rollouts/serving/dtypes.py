@@ -26,4 +26,8 @@ def cpu_has_bfloat16(cpuinfo: Path = _CPU) -> bool:
     if not cpuinfo.is_file():
         return False
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-    return any(not _BFLOAT16_FLAGS.isdisjoint(flags.split()) for key, _, flags in lines if key.strip() in _FLAGS_KEYS)
+    return any(
+        not _BFLOAT16_FLAGS.isdisjoint(flags.split())
+        for key, _, flags in lines
+        if key.strip() in _FLAGS_KEYS
+    )

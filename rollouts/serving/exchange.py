@@ -53,7 +53,9 @@ class Exchange:
         """
         account = self._accounts.setdefault(client, _Account())
         for request in requests:
-            account.running[request.number] = asyncio.ensure_future(self._complete(account, request))
+            account.running[request.number] = asyncio.ensure_future(
+                self._complete(account, request)
+            )
         while account.running and not account.answers:
             account.news.clear()
             await account.news.wait()
@@ -154,7 +156,9 @@ class PolicyClient(ABC):
     async def _talk(self, requests: Sequence[CompletionRequest]) -> None:
         try:
             answers = await self.send(requests)
-        except Exception as error:  # the other process is gone: what was asked there has no other answer
+        except (
+            Exception
+        ) as error:  # the other process is gone: what was asked there has no other answer
             answers = [(number, describe(error)) for number in self._waiting]
         for number, answer in answers:
             waiting = self._waiting.get(number)

@@ -35,7 +35,10 @@ def model_context_length(model_folder: str | Path, settings: ServingSettings) ->
         ValueError: the folder holds no model, or `serving.context_length` is more than the model was built for.
     """
     config = _read_config(model_folder)
-    longest = int(config.get("max_position_embeddings") or config.get("text_config", {})["max_position_embeddings"])
+    longest = int(
+        config.get("max_position_embeddings")
+        or config.get("text_config", {})["max_position_embeddings"]
+    )
     if settings.context_length > longest:
         raise ValueError(
             f"serving.context_length: {settings.context_length} is more than the {longest} positions of the model in "
@@ -47,7 +50,9 @@ def model_context_length(model_folder: str | Path, settings: ServingSettings) ->
 def _read_config(model_folder: str | Path) -> dict[str, Any]:
     path = Path(model_folder) / "config.json"
     if not path.is_file():
-        raise ValueError(f"model: {str(path)!r} does not exist; name a folder that holds a Hugging Face model")
+        raise ValueError(
+            f"model: {str(path)!r} does not exist; name a folder that holds a Hugging Face model"
+        )
     config: dict[str, Any] = json.loads(path.read_text())
     return config
 
@@ -58,7 +63,9 @@ class ServedPolicy:
     Every completion carries the version of the weights that sampled it, all of it.
     """
 
-    def __init__(self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0) -> None:
+    def __init__(
+        self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0
+    ) -> None:
         """Start the engine (10 to 20 s on a small machine). Needs no running event loop."""
         self.version = version
         self.context_length = model_context_length(model_folder, settings)
@@ -68,7 +75,10 @@ class ServedPolicy:
         self._idle = asyncio.Event()
         self._idle.set()
         self._loading = asyncio.Lock()
-        os.environ |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads), OWNER: str(os.getpid())}
+        os.environ |= _ENVIRONMENT | {
+            "OMP_NUM_THREADS": str(settings.threads),
+            OWNER: str(os.getpid()),
+        }
         self._engine = _start_engine(str(model_folder), settings, self.context_length)
 
     async def complete(
@@ -102,7 +112,9 @@ class ServedPolicy:
             stopped = output.finish_reason == "stop"
             return Completion(
                 token_ids=tuple(output.token_ids),
-                logprobs=tuple(at[i].logprob for i, at in zip(output.token_ids, output.logprobs, strict=True)),
+                logprobs=tuple(
+                    at[i].logprob for i, at in zip(output.token_ids, output.logprobs, strict=True)
+                ),
                 finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
                 policy_version=self.version,
             )
@@ -111,7 +123,9 @@ class ServedPolicy:
             if not self._in_flight:
                 self._idle.set()
 
-    async def load_weights(self, folder: str | Path, version: int, *, wait_seconds: float = 60.0) -> None:
+    async def load_weights(
+        self, folder: str | Path, version: int, *, wait_seconds: float = 60.0
+    ) -> None:
         """Serve the weights in `folder` (Hugging Face format, same shapes) from now on, as `version`.
 
         Waits for requests in flight; requests that come meanwhile wait for the new weights.
@@ -131,8 +145,12 @@ class ServedPolicy:
             try:
                 await asyncio.wait_for(self._idle.wait(), wait_seconds)
             except TimeoutError as error:
-                raise RuntimeError(f"weights not loaded: {self._in_flight} requests are still in flight") from error
-            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+                raise RuntimeError(
+                    f"weights not loaded: {self._in_flight} requests are still in flight"
+                ) from error
+            await self._engine.collective_rpc(
+                "reload_weights", kwargs={"weights_path": str(folder)}
+            )
             if not await self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
             self.version = version

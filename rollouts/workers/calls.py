@@ -58,7 +58,11 @@ class CallPage:
         if not began:
             return None
         text = self._page[_HEAD.size : _HEAD.size + max(length, 0)].decode(errors="replace")
-        return Call(episode=episode, command=None if length == _RESET else text, seconds=time.monotonic() - began)
+        return Call(
+            episode=episode,
+            command=None if length == _RESET else text,
+            seconds=time.monotonic() - began,
+        )
 
 
 class WatchedEnv(TextEnv):
@@ -71,7 +75,9 @@ class WatchedEnv(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return self._env.tasks(split)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         self._page.begin(self._episode, None)
         try:
             return self._env.reset(seed=seed, options=options)

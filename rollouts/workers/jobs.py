@@ -26,7 +26,9 @@ class Job:
     again: bool = False
 
 
-def group_jobs(tasks: Sequence[Task], group_size: int, *, temperature: float, seed: int) -> list[list[Job]]:
+def group_jobs(
+    tasks: Sequence[Task], group_size: int, *, temperature: float, seed: int
+) -> list[list[Job]]:
     """`group_size` episodes of the policy for every task.
 
     Their seeds depend on `seed`, the task and the number of the episode, which counts on where a task comes again.
@@ -35,7 +37,12 @@ def group_jobs(tasks: Sequence[Task], group_size: int, *, temperature: float, se
 
     def job(task: Task) -> Job:
         drawn = derive_seed(seed, task.split, task.id, next(members[task]))
-        return Job(number=next(numbers), task=task, method="run", arguments={"temperature": temperature, "seed": drawn})
+        return Job(
+            number=next(numbers),
+            task=task,
+            method="run",
+            arguments={"temperature": temperature, "seed": drawn},
+        )
 
     return [[job(task) for _ in range(group_size)] for task in tasks]
 
@@ -58,7 +65,15 @@ def settle(
         elif named:
             again.append(job)
         elif job.again:
-            over.append((job, _failed(job.task, f"the process that held the environment died, a second time: {news}")))
+            over.append(
+                (
+                    job,
+                    _failed(
+                        job.task,
+                        f"the process that held the environment died, a second time: {news}",
+                    ),
+                )
+            )
         else:
             again.append(replace(job, again=True))
     return over, again
@@ -74,4 +89,6 @@ def _cause(task: Task, call: Call, limit_seconds: float, news: str) -> str:
 
 
 def _failed(task: Task, error: str) -> Trajectory:
-    return Trajectory(task=task, turns=(), stop_reason=StopReason.ENV_ERROR, success=False, error=error)
+    return Trajectory(
+        task=task, turns=(), stop_reason=StopReason.ENV_ERROR, success=False, error=error
+    )

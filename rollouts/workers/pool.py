@@ -97,7 +97,9 @@ class RolloutPool:
             model_folder=None if model_folder is None else Path(model_folder).absolute(),
             prompt=prompt,
             episode=episode,
-            context_length=None if model_folder is None else model_context_length(model_folder, serving),
+            context_length=None
+            if model_folder is None
+            else model_context_length(model_folder, serving),
         )
         self._serving = serving
         start_ray()
@@ -156,11 +158,16 @@ class RolloutPool:
             ValueError: a task cannot be played by anybody (see `run_episode`).
             RuntimeError: the engine died.
         """
-        played = self._play(group_jobs(tasks, group_size, temperature=temperature, seed=seed), on_episode)
+        played = self._play(
+            group_jobs(tasks, group_size, temperature=temperature, seed=seed), on_episode
+        )
         if any(episode.stop_reason is StopReason.POLICY_ERROR for episode in played):
             self._check_policy(played)
         members = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]
-        return [TrajectoryGroup(task=task, trajectories=group) for task, group in zip(tasks, members, strict=True)]
+        return [
+            TrajectoryGroup(task=task, trajectories=group)
+            for task, group in zip(tasks, members, strict=True)
+        ]
 
     def collect_scripted(
         self,
@@ -193,7 +200,9 @@ class RolloutPool:
             try:
                 ray.get(self._policy.shutdown.remote(), timeout=10)
             except RayError:
-                logging.getLogger(__name__).debug("the policy actor was gone before it was shut down", exc_info=True)
+                logging.getLogger(__name__).debug(
+                    "the policy actor was gone before it was shut down", exc_info=True
+                )
         for actor in (*self._workers, *([] if self._policy is None else [self._policy])):
             ray.kill(actor)
         self._workers, self._policy = [], None
@@ -202,7 +211,9 @@ class RolloutPool:
             self._open = False
             stop_ray()
 
-    def _play(self, groups: Sequence[Sequence[Job]], on_episode: OnEpisode | None) -> list[Trajectory]:
+    def _play(
+        self, groups: Sequence[Sequence[Job]], on_episode: OnEpisode | None
+    ) -> list[Trajectory]:
         """Play all jobs, keeping every worker busy; trajectories by the jobs' numbers."""
         import ray
         from ray.exceptions import RayActorError
@@ -276,7 +287,9 @@ class RolloutPool:
         # Ray's processes do not inherit the driver's module path, and an environment of the user's own is found on it.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        return process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)(self._plan, calls=calls)
+        return process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)(
+            self._plan, calls=calls
+        )
 
     def _new_policy(self, model_folder: str | Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
@@ -295,5 +308,11 @@ class RolloutPool:
         try:
             ray.get(self._policy.check_health.remote())
         except RayError as error:
-            texts = {episode.error for episode in played if episode.stop_reason is StopReason.POLICY_ERROR}
-            raise RuntimeError(f"the serving engine died: {'; '.join(sorted(texts))[:2000]}") from error
+            texts = {
+                episode.error
+                for episode in played
+                if episode.stop_reason is StopReason.POLICY_ERROR
+            }
+            raise RuntimeError(
+                f"the serving engine died: {'; '.join(sorted(texts))[:2000]}"
+            ) from error

@@ -39,7 +39,9 @@ class RolloutWorker:
     task, which may still have the game loaded.
     """
 
-    def __init__(self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None) -> None:
+    def __init__(
+        self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None
+    ) -> None:
         """Start with nothing loaded. In the file `calls` stands which call of an environment is under way."""
         self._plan = plan
         # In another machine of a cluster the file's folder is not there, and nobody reads it.
@@ -58,14 +60,18 @@ class RolloutWorker:
         """
         if self._renderer is None:
             folder = self._plan.model_folder
-            self._renderer = byte_renderer() if folder is None else load_renderer(folder, self._plan.prompt)
+            self._renderer = (
+                byte_renderer() if folder is None else load_renderer(folder, self._plan.prompt)
+            )
             self._free.append((self._make_env(expert=False), False, None))
 
     async def connect(self, policy: Policy) -> None:
         """Let `policy` play from now on."""
         self._policy = policy
 
-    async def run(self, task: Task, *, temperature: float, seed: int | None, number: int = 0) -> Trajectory:
+    async def run(
+        self, task: Task, *, temperature: float, seed: int | None, number: int = 0
+    ) -> Trajectory:
         """One episode of the policy (see `run_episode`); `number` is what its calls are noted under."""
         assert self._policy is not None, "the policy has not been started"
         assert self._plan.context_length is not None, "no model was named"
@@ -111,7 +117,9 @@ class RolloutWorker:
         return make_env(self._plan.env_id, **options)
 
     @asynccontextmanager
-    async def _environment(self, task: Task, number: int, *, expert: bool = False) -> AsyncIterator[TextEnv]:
+    async def _environment(
+        self, task: Task, number: int, *, expert: bool = False
+    ) -> AsyncIterator[TextEnv]:
         async with self._slots:
             usable = [slot for slot in self._free if slot[1] == expert]
             slot = next((slot for slot in usable if slot[2] == task), usable[0] if usable else None)

@@ -47,7 +47,9 @@ def with_exact_norms(model: LlamaForCausalLM) -> LlamaForCausalLM:
     would differ by 1e-9.
     """
     for part in [model.model, *model.model.layers]:
-        for name, norm in [(name, norm) for name, norm in part.named_children() if name.endswith("norm")]:
+        for name, norm in [
+            (name, norm) for name, norm in part.named_children() if name.endswith("norm")
+        ]:
             same = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
             same.weight = norm.weight
             setattr(part, name, same)
@@ -71,7 +73,8 @@ def make_samples(count: int, seed: int = 0, *, parts: int = 1) -> list[TrainingS
                 token_ids=tuple(rng.randrange(VOCABULARY) for _ in mask),
                 action_mask=tuple(mask),
                 behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
-                advantages=(0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),) * turns,
+                advantages=(0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),)
+                * turns,
             )
         )
     if parts == 1:
@@ -80,6 +83,7 @@ def make_samples(count: int, seed: int = 0, *, parts: int = 1) -> list[TrainingS
     for number, first in enumerate(samples):
         others = make_samples(parts - 1, seed=1000 + number)
         cut += [
-            replace(part, episode=number, advantages=first.advantages[:1] * part.turns) for part in (first, *others)
+            replace(part, episode=number, advantages=first.advantages[:1] * part.turns)
+            for part in (first, *others)
         ]
     return cut

@@ -30,7 +30,10 @@ def games(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two real games of the training split."""
     folder = tmp_path_factory.mktemp("games") / "data"
     small = {"receptacles": (3, 3), "objects": (3, 3), "copies": 1}
-    generate_games(folder, GeneratorSettings.from_mapping({"train": 2, "valid_seen": 0, "valid_unseen": 0, **small}))
+    generate_games(
+        folder,
+        GeneratorSettings.from_mapping({"train": 2, "valid_seen": 0, "valid_unseen": 0, **small}),
+    )
     return folder
 
 
@@ -41,7 +44,12 @@ def made_policy(games: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "c.yaml"
     path.write_text(CONFIG.format(folder=folder))
     environment = {**os.environ, "AGENT_RL_CACHE": str(folder), "ALFWORLD_DATA": str(games)}
-    subprocess.run([sys.executable, "-m", "agent_rl.cli", "init", str(path)], check=True, timeout=120, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "agent_rl.cli", "init", str(path)],
+        check=True,
+        timeout=120,
+        env=environment,
+    )
     return folder / "run" / "init"
 
 
@@ -85,7 +93,10 @@ def test_a_typo_in_a_key_is_one_line_on_stderr(config: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == f"error: {config}: train.num_generation: unknown key; did you mean 'num_generations'?\n"
+    assert (
+        ended.stderr
+        == f"error: {config}: train.num_generation: unknown key; did you mean 'num_generations'?\n"
+    )
 
 
 def test_a_group_of_one(config: Path, refused: Refused) -> None:
@@ -95,12 +106,17 @@ def test_a_group_of_one(config: Path, refused: Refused) -> None:
 
 @pytest.mark.parametrize("command", ["init", "sft", "train", "evaluate"])
 def test_every_command_checks_its_config(command: str, tmp_path: Path, refused: Refused) -> None:
-    assert f"{tmp_path}/nowhere.yaml: no such config file" in refused(command, tmp_path / "nowhere.yaml")
+    assert f"{tmp_path}/nowhere.yaml: no such config file" in refused(
+        command, tmp_path / "nowhere.yaml"
+    )
 
 
 def test_a_model_folder_that_does_not_exist(config: Path, refused: Refused) -> None:
     message = refused("evaluate", config, "--model", "./nowhere")
-    assert message == "error: model nowhere: no such file or folder; `agent-rl init` makes one, or give a hub name"
+    assert (
+        message
+        == "error: model nowhere: no such file or folder; `agent-rl init` makes one, or give a hub name"
+    )
 
 
 def test_a_model_folder_without_a_model(config: Path, tmp_path: Path, refused: Refused) -> None:
@@ -112,7 +128,10 @@ def test_a_model_folder_without_a_model(config: Path, tmp_path: Path, refused: R
 def test_no_policy_yet(config: Path, tmp_path: Path, refused: Refused) -> None:
     for command in ("sft", "train", "evaluate"):
         message = refused(command, config)
-        assert f"run_folder {tmp_path}/run: holds no policy yet; make one with `agent-rl init CONFIG`" in message
+        assert (
+            f"run_folder {tmp_path}/run: holds no policy yet; make one with `agent-rl init CONFIG`"
+            in message
+        )
 
 
 @pytest.mark.parametrize(("value", "state"), [(None, "not set"), ("", "empty")])
@@ -124,7 +143,10 @@ def test_no_alfworld_data(
     else:
         monkeypatch.setenv("ALFWORLD_DATA", value)
     message = refused("init", config)
-    assert f"data: '$ALFWORLD_DATA': the environment variable ALFWORLD_DATA is {state}; generate games" in message
+    assert (
+        f"data: '$ALFWORLD_DATA': the environment variable ALFWORLD_DATA is {state}; generate games"
+        in message
+    )
     assert "agent-rl games generate" in message
 
 
@@ -147,23 +169,36 @@ def test_a_split_that_is_not_there(config_with_policy: Path, refused: Refused) -
         "error: split 'test': environment 'alfworld' has no such split; there are: train, valid_seen, valid_unseen"
     )
     message = refused("evaluate", config_with_policy, "--split", "train,train")
-    assert f"{config_with_policy}: evaluation.split: 'train,train': write the names of different splits" in message
+    assert (
+        f"{config_with_policy}: evaluation.split: 'train,train': write the names of different splits"
+        in message
+    )
 
 
-def test_what_is_to_be_evaluated(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+def test_what_is_to_be_evaluated(
+    config_with_policy: Path, tmp_path: Path, refused: Refused
+) -> None:
     """Where the config is told by where the policy lies; `test_evaluation_target.py` has the rest."""
     policy = tmp_path / "run" / "init"
     assert refused("evaluate", policy) == (
         f"error: {policy}: there is no run's config beside it or above it; name one with --config FILE"
     )
     arguments = ("--config", config_with_policy, "--split", "test")
-    assert "split 'test': environment 'alfworld' has no such split" in refused("evaluate", policy, *arguments)
-    assert "split 'test': environment 'alfworld' has no such split" in refused("evaluate", "random", "--split", "test")
+    assert "split 'test': environment 'alfworld' has no such split" in refused(
+        "evaluate", policy, *arguments
+    )
+    assert "split 'test': environment 'alfworld' has no such split" in refused(
+        "evaluate", "random", "--split", "test"
+    )
     assert "did you mean 'random'?" in refused("evaluate", "randm")
 
 
 def test_a_game_file_cut_in_half(
-    config_with_policy: Path, games: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+    config_with_policy: Path,
+    games: Path,
+    tmp_path: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = sorted(games.rglob("game.tw-pddl"))[0]
     cut = tmp_path / "data" / whole.relative_to(games)
@@ -171,13 +206,19 @@ def test_a_game_file_cut_in_half(
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "data"))
     evaluate, listing = ("evaluate", config_with_policy), ("games", "list", "$ALFWORLD_DATA")
-    for arguments in (("train", config_with_policy), (*evaluate, "--split", "train"), (*listing, "--split", "train")):
+    for arguments in (
+        ("train", config_with_policy),
+        (*evaluate, "--split", "train"),
+        (*listing, "--split", "train"),
+    ):
         message = refused(*arguments)
         assert f"{cut}: not a usable ALFWorld game (Unterminated string" in message
         assert "delete it, or download or generate it again" in message
 
 
-def test_a_prompt_longer_than_the_context(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+def test_a_prompt_longer_than_the_context(
+    config_with_policy: Path, tmp_path: Path, refused: Refused
+) -> None:
     """The expert's process meets it, over Ray; the failed start leaves no run that would block the next one."""
     message = refused("sft", config_with_policy, "serving.context_length=64")
     assert "the first prompt has " in message
@@ -197,7 +238,9 @@ def test_a_folder_that_is_taken(config_with_policy: Path, tmp_path: Path, refuse
         folder.mkdir()
         (folder / "metrics.jsonl").write_text('{"step": 1}\n')
         message = refused(command, config_with_policy)
-        assert f"{folder}: holds a run already; go on with `agent-rl train CONFIG --resume`" in message
+        assert (
+            f"{folder}: holds a run already; go on with `agent-rl train CONFIG --resume`" in message
+        )
         assert "or delete the folder, or name another run_folder=..." in message
         assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
 

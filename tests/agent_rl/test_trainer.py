@@ -16,13 +16,25 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
         {
             "run_folder": str(folder),
             "env": {"id": "guess-the-number"},
-            "model": {"vocab_size": 400, "hidden_size": 64, "layers": 1, "heads": 2, "kv_heads": 2, "corpus_tasks": 4},
+            "model": {
+                "vocab_size": 400,
+                "hidden_size": 64,
+                "layers": 1,
+                "heads": 2,
+                "kv_heads": 2,
+                "corpus_tasks": 4,
+            },
             "episode": {"max_turns": 4, "max_action_tokens": 8},
             "workers": {"count": 1, "envs_per_worker": 8},
             "serving": {"kv_cache_gib": 0.1, "max_concurrent": 8},
             "sft": {"episodes": 32, "epochs": 6, "batch_episodes": 4, "learning_rate": 1e-2},
             "learner": {"optimizer_steps": 2, "learning_rate": 1e-3, "ranks": ranks, "threads": 1},
-            "train": {"rollout_steps": steps, "tasks_per_step": 2, "num_generations": 4, "checkpoint_every": 1},
+            "train": {
+                "rollout_steps": steps,
+                "tasks_per_step": 2,
+                "num_generations": 4,
+                "checkpoint_every": 1,
+            },
             "evaluation": {"split": "valid", "tasks": 4},
         }
     )
@@ -42,11 +54,17 @@ def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> No
     # What sampled step 2 is what one rank read back: the weights that two ranks had learned.
     assert 0.0 <= second["learner/mismatch_abs_mean"] < 0.05
     evaluated = trainer.evaluate(repeats=2, temperature=0.7, json=tmp_path / "r.json")
-    assert (evaluated.overall.n, evaluated.overall.repeats, evaluated.setting["temperature"]) == (4, 2, 0.7)
+    assert (evaluated.overall.n, evaluated.overall.repeats, evaluated.setting["temperature"]) == (
+        4,
+        2,
+        0.7,
+    )
     assert read_report(tmp_path / "r.json") == evaluated
     with pytest.raises(ConfigError, match=r"split 'test': .* there are: train, valid"):
         trainer.evaluate("valid,test")
     exported = trainer.save_model(tmp_path / "policy", dtype="float32")
     model, _ = load_policy(str(exported))
-    saved, _ = load_policy(str(tmp_path / "run" / "train" / "checkpoints" / "step-000002" / "model"))
+    saved, _ = load_policy(
+        str(tmp_path / "run" / "train" / "checkpoints" / "step-000002" / "model")
+    )
     assert all((a == b).all() for a, b in zip(model.parameters(), saved.parameters(), strict=True))

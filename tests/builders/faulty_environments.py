@@ -22,9 +22,14 @@ class Stairs(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         if split not in self.splits:
             raise ValueError(f"split: {split!r} is not known")
-        return [Task(env_id="stairs", split=split, family="stairs", id=f"{split}-{n}", seed=n) for n in range(4)]
+        return [
+            Task(env_id="stairs", split=split, family="stairs", id=f"{split}-{n}", seed=n)
+            for n in range(4)
+        ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         self.left, self.over = 3 + int(self.np_random.integers(3)), False
         return f"Your task is to: climb {self.left} stairs.", self.info()
@@ -38,7 +43,11 @@ class Stairs(TextEnv):
         return f"{self.left} to go.", float(self.over), self.over, False, self.info()
 
     def info(self) -> dict[str, Any]:
-        return {"success": self.over, "admissible_commands": ["climb", "rest"], "expert_command": "climb"}
+        return {
+            "success": self.over,
+            "admissible_commands": ["climb", "rest"],
+            "expert_command": "climb",
+        }
 
 
 class Hinted(Stairs):
@@ -72,7 +81,10 @@ class WrongTasks(Stairs):
 class OtherTasks(Stairs):
     def tasks(self, split: str) -> list[Task]:
         seed = random.randrange(10**9)
-        return [Task(env_id="stairs", split="train", family="stairs", id="same", seed=seed + n) for n in range(2)]
+        return [
+            Task(env_id="stairs", split="train", family="stairs", id="same", seed=seed + n)
+            for n in range(2)
+        ]
 
 
 class NoSplits(Stairs):
@@ -91,7 +103,11 @@ class WordsRaise(Stairs):
 
 class OneSplit(Stairs):
     def tasks(self, split: str) -> list[Task]:
-        return {"train": super().tasks("train")}[split] if split in self.splits else super().tasks(split)
+        return (
+            {"train": super().tasks("train")}[split]
+            if split in self.splits
+            else super().tasks(split)
+        )
 
 
 class ArrayTasks(Stairs):
@@ -100,7 +116,9 @@ class ArrayTasks(Stairs):
 
 
 class ArrayReset(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         return ARRAY, super().reset(seed=seed)[1]
 
 
@@ -116,23 +134,31 @@ class AlwaysOn(Stairs):
 
 
 class Speechless(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         return "", super().reset(seed=seed)[1]
 
 
 class WonAtOnce(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         text, info = super().reset(seed=seed)
         return text, {**info, "success": True}
 
 
 class ResetText(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         return super().reset(seed=seed)[0]  # type: ignore[return-value]
 
 
 class ResetRaises(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         raise OSError("no stairs")
 
 
@@ -197,7 +223,9 @@ class Dice(Stairs):
 class GlobalDice(Stairs):
     """Seeds the global generator and draws from it, which goes well until there are two."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         random.seed(seed)
         return super().reset(seed=seed)
 
@@ -211,7 +239,9 @@ class SharedState(Stairs):
 
     climbed: list[int] = []  # noqa: RUF012
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         self.climbed.clear()
         return super().reset(seed=seed)
 
@@ -276,7 +306,9 @@ class ClosesOnce(Stairs):
 
 
 class Chatty(Stairs):
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         print("welcome to the stairs")
         return super().reset(seed=seed)
 

@@ -68,9 +68,7 @@ def published_texts() -> tuple[str, str]:
 def kitchen(*, more_facts: str = "", goal: str = _GOAL, published: bool = False) -> dict[str, Any]:
     """The contents of the game's file, as alfworld generates it or, if `published`, as in the published data."""
     domain, grammar = published_texts() if published else package_texts()
-    problem = (
-        f"(define (problem kitchen) (:domain alfred) (:objects {_OBJECTS}) (:init {_FACTS}{more_facts}) (:goal {goal}))"
-    )
+    problem = f"(define (problem kitchen) (:domain alfred) (:objects {_OBJECTS}) (:init {_FACTS}{more_facts}) (:goal {goal}))"
     return {
         "pddl_domain": domain,
         "grammar": grammar.replace("UNKNOWN GOAL", "cool some apple and put it in diningtable"),

@@ -6,7 +6,15 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-TEXT = ["Guess my number.\n> ", "guess 1", "Higher.", "Lower.", "Nothing happens.", "Right!", "You see a desk 1."]
+TEXT = [
+    "Guess my number.\n> ",
+    "guess 1",
+    "Higher.",
+    "Lower.",
+    "Nothing happens.",
+    "Right!",
+    "You see a desk 1.",
+]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

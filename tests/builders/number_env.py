@@ -22,7 +22,11 @@ class NumberEnv(TextEnv):
     splits = ("train",)
 
     def __init__(
-        self, *, expert: bool = False, list_commands: bool = True, advice: dict[str, str] | None = None
+        self,
+        *,
+        expert: bool = False,
+        list_commands: bool = True,
+        advice: dict[str, str] | None = None,
     ) -> None:
         self._expert = expert
         self._list_commands = list_commands
@@ -43,7 +47,9 @@ class NumberEnv(TextEnv):
             for n in range(LARGEST + 1)
         ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         assert options is not None
         task: Task = options["task"]
         if task.id == "broken":

@@ -17,7 +17,9 @@ class Echo(gymnasium.Env[str, str]):
     observation_space = Text(64)
     action_space = Text(16)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         self.word = WORDS[int(self.np_random.integers(len(WORDS)))]
         return f"Your task is to: say {self.word}.", {"admissible_commands": list(WORDS)}
@@ -25,7 +27,13 @@ class Echo(gymnasium.Env[str, str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if action not in WORDS:
             return "What?", 0.0, False, False, {"admissible_commands": list(WORDS)}
-        return "Done.", -1.0, True, False, {"admissible_commands": list(WORDS), "success": action == self.word}
+        return (
+            "Done.",
+            -1.0,
+            True,
+            False,
+            {"admissible_commands": list(WORDS), "success": action == self.word},
+        )
 
 
 class NumpyEcho(Echo):
@@ -54,7 +62,9 @@ class Lamp(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return []
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         return "It is dark.", {"success": False}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -67,7 +77,9 @@ class Half(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return []
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         return "", {}
 
 

@@ -38,7 +38,9 @@ def command(words: list[str]) -> Any:
     """The command of that name."""
     found: Any = typer.main.get_command(app)
     for word in words:
-        assert word in found.commands, f"agent-rl {' '.join(words)}: there is {', '.join(found.commands)}"
+        assert word in found.commands, (
+            f"agent-rl {' '.join(words)}: there is {', '.join(found.commands)}"
+        )
         found = found.commands[word]
     return found
 
@@ -77,18 +79,25 @@ def test_what_it_names_is_there() -> None:
     ("env_id", "settings"),
     [
         ("textworld", "env.options.games.train=200"),
-        ("textworld", "env.options.games.challenge=tw-cooking 'env.options.games.settings={recipe: 2, take: 1}'"),
+        (
+            "textworld",
+            "env.options.games.challenge=tw-cooking 'env.options.games.settings={recipe: 2, take: 1}'",
+        ),
         ("FrozenLake-v1", "'env.options.commands=[left, down, right, up]'"),
     ],
 )
 def test_its_settings_are_real(env_id: str, settings: str) -> None:
     assert f"`{settings}`" in TEXT
-    config = load_config(ROOT / "configs" / "world.yaml", [f"env.id={env_id}", *shlex.split(settings)])
+    config = load_config(
+        ROOT / "configs" / "world.yaml", [f"env.id={env_id}", *shlex.split(settings)]
+    )
     make_env(env_id, **config.env.options).close()
 
 
 def test_its_policy_has_the_layers_of_the_demos() -> None:
-    world, demo = (load_config(ROOT / "configs" / f"{name}.yaml").model for name in ("world", "demo"))
+    world, demo = (
+        load_config(ROOT / "configs" / f"{name}.yaml").model for name in ("world", "demo")
+    )
     embeddings = {key: getattr(demo, key) for key in ("vocab_size", "tokens_within", "tied")}
     assert world.model_copy(update=embeddings) == demo
 

@@ -35,23 +35,51 @@ def bounds() -> Comparison:
 def test_the_tables_of_the_objectives() -> None:
     comparison = compare(find_runs([DOCS / "results/objectives"]))
     rows = published(["gmpo-1.5b", "grpo-1.5b"], comparison.env)
-    for grid in (family_table(comparison, SPLIT, rows), seeds_table(comparison, SPLIT), pairs_table(comparison, SPLIT)):
+    for grid in (
+        family_table(comparison, SPLIT, rows),
+        seeds_table(comparison, SPLIT),
+        pairs_table(comparison, SPLIT),
+    ):
         assert grid.markdown() in PAGE, grid.title
-    shown = {"ratio, p99 - p01", "log-ratio, rms", "clipped, A < 0", "clipped, A > 0", "gradient norm", "entropy"}
+    shown = {
+        "ratio, p99 - p01",
+        "log-ratio, rms",
+        "clipped, A < 0",
+        "clipped, A > 0",
+        "gradient norm",
+        "entropy",
+    }
     mechanism = mechanism_table(comparison)
     some = [row for row in mechanism.rows if row[0] in shown]
     assert Grid(title="", heads=mechanism.heads, rows=some, left=2).markdown() in PAGE
 
 
 def test_the_tables_of_bounds_and_means(bounds: Comparison) -> None:
-    for grid in (family_table(bounds, SPLIT, ()), seeds_table(bounds, SPLIT), pairs_table(bounds, SPLIT)):
+    for grid in (
+        family_table(bounds, SPLIT, ()),
+        seeds_table(bounds, SPLIT),
+        pairs_table(bounds, SPLIT),
+    ):
         assert grid.markdown() in PAGE, grid.title
 
 
 def test_the_effects_of_bounds_and_means(bounds: Comparison) -> None:
-    found = {one.label: list(one.scores[SPLIT][OVERALL].over_seeds.seeds.values()) for one in bounds.variants}
-    assert PAGE.count("| mean: geometric less token | " + effect(found, plus=("gmpo", "gmpo-narrow")) + " |") == 1
-    assert PAGE.count("| bounds: wide less narrow | " + effect(found, plus=("gmpo", "grpo-wide")) + " |") == 1
+    found = {
+        one.label: list(one.scores[SPLIT][OVERALL].over_seeds.seeds.values())
+        for one in bounds.variants
+    }
+    assert (
+        PAGE.count(
+            "| mean: geometric less token | " + effect(found, plus=("gmpo", "gmpo-narrow")) + " |"
+        )
+        == 1
+    )
+    assert (
+        PAGE.count(
+            "| bounds: wide less narrow | " + effect(found, plus=("gmpo", "grpo-wide")) + " |"
+        )
+        == 1
+    )
 
 
 def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
@@ -61,7 +89,9 @@ def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
     """
     means = {name: statistics.fmean(values) for name, values in successes.items()}
     difference = sum(mean if name in plus else -mean for name, mean in means.items()) / 2
-    squares = sum((value - means[name]) ** 2 for name, values in successes.items() for value in values)
+    squares = sum(
+        (value - means[name]) ** 2 for name, values in successes.items() for value in values
+    )
     runs = sum(map(len, successes.values()))
     freedom = runs - len(means)
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(squares / freedom * 4 / runs)

@@ -32,10 +32,13 @@ def test_a_class_of_ones_own() -> None:
 @pytest.mark.usefixtures("announced")
 def test_an_announced_name() -> None:
     assert type(make_env("door", locked=True)).__name__ == "Door"
-    with pytest.raises(ValueError, match=r"env.options: door has no option 'loked'; did you mean 'locked'"):
+    with pytest.raises(
+        ValueError, match=r"env.options: door has no option 'loked'; did you mean 'locked'"
+    ):
         make_env("door", loked=True)
     with pytest.raises(
-        ValueError, match=r"'twice' is announced more than once \(other:Door, tests.builders.own_env:Door\)"
+        ValueError,
+        match=r"'twice' is announced more than once \(other:Door, tests.builders.own_env:Door\)",
     ):
         make_env("twice")
     with pytest.raises(
@@ -51,8 +54,14 @@ def test_an_announced_name() -> None:
 def test_the_list_names_all_and_says_whose_they_are() -> None:
     entries = {entry.id: entry for entry in list_environments()}
     assert list(entries)[: len(BUILT_IN)] == list(BUILT_IN)
-    assert all(entries[name].source == "built in" and entries[name].summary.endswith(".") for name in BUILT_IN)
-    assert (entries["door"].source, entries["door"].target) == ("doors 1.2", "tests.builders.own_env:Door")
+    assert all(
+        entries[name].source == "built in" and entries[name].summary.endswith(".")
+        for name in BUILT_IN
+    )
+    assert (entries["door"].source, entries["door"].target) == (
+        "doors 1.2",
+        "tests.builders.own_env:Door",
+    )
     assert entries["gone"].summary == ""
 
 
@@ -69,7 +78,9 @@ def test_gymnasium_ids() -> None:
     assert isinstance(make_env("CliffWalking-v1"), GymnasiumEnv)
     assert isinstance(make_env("tests.builders.registered_worlds:Echo-v0"), GymnasiumEnv)
     assert isinstance(make_env("Echo-v0"), GymnasiumEnv), "its module has been imported now"
-    assert isinstance(make_env("tests.builders.registered_worlds:Echo"), GymnasiumEnv), "the class itself"
+    assert isinstance(make_env("tests.builders.registered_worlds:Echo"), GymnasiumEnv), (
+        "the class itself"
+    )
 
 
 def test_an_option_is_found_without_building() -> None:
@@ -84,10 +95,14 @@ def test_an_option_is_found_without_building() -> None:
         takes_option("taxii", "expert")
 
 
-def test_a_module_that_python_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_python_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "half_env.py").write_text("class Half(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ValueError, match=r"cannot import 'half_env' for 'half_env:Half': .*half_env\.py, line 1"):
+    with pytest.raises(
+        ValueError, match=r"cannot import 'half_env' for 'half_env:Half': .*half_env\.py, line 1"
+    ):
         make_env("half_env:Half")
 
 
@@ -104,16 +119,32 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         ("alfwrold", {}, "env.id: 'alfwrold' is not known; did you mean 'alfworld'?"),
         ("FrozenLke-v1", {}, "did you mean 'FrozenLake-v1'?"),
         ("zzz", {}, "there are alfworld, textworld, .* An id is a built-in name"),
-        ("no_such_module:Door", {}, "env.id: cannot import 'no_such_module' for 'no_such_module:Door'"),
+        (
+            "no_such_module:Door",
+            {},
+            "env.id: cannot import 'no_such_module' for 'no_such_module:Door'",
+        ),
         (
             "tests.builders.own_env:Window",
             {},
             "'tests.builders.own_env' has no class 'Window'; .* registers no gymnasium environment of that name",
         ),
         ("tests.builders.own_env:Doo", {}, "has no class 'Doo'; did you mean 'Door'?"),
-        ("tests.builders.own_env:Door", {"loked": True}, "has no option 'loked'; did you mean 'locked'"),
-        ("tests.builders.own_env:Door", {"expert": True}, "tests.builders.own_env:Door has no expert"),
-        ("tests.builders.own_env:Task", {}, "tests.builders.own_env:Task needs env_id, split, family, id; add them"),
+        (
+            "tests.builders.own_env:Door",
+            {"loked": True},
+            "has no option 'loked'; did you mean 'locked'",
+        ),
+        (
+            "tests.builders.own_env:Door",
+            {"expert": True},
+            "tests.builders.own_env:Door has no expert",
+        ),
+        (
+            "tests.builders.own_env:Task",
+            {},
+            "tests.builders.own_env:Task needs env_id, split, family, id; add them",
+        ),
         ("alfworld", {"game": {}}, "has no option 'game'; did you mean 'games'"),
         ("tests.builders.registered_worlds:WORDS", {}, "which is no class"),
         ("tests.builders.registered_worlds:Half", {}, "is a TextEnv that lacks step; write them"),
@@ -127,11 +158,27 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
             {"commands": ["a"]},
             "commands: the actions of .* are texts already",
         ),
-        ("LunarLander-v3", {}, "env.id: 'LunarLander-v3' needs what is not installed: Box2D is not installed"),
-        ("FrozenLake-v1", {"kwargs": {"map": "8x8"}}, "kwargs: FrozenLake-v1 cannot be made with .*unexpected keyword"),
-        ("FrozenLake-v1", {"commands": ["left"]}, "commands: .'left'. is not a list of 4 different names"),
+        (
+            "LunarLander-v3",
+            {},
+            "env.id: 'LunarLander-v3' needs what is not installed: Box2D is not installed",
+        ),
+        (
+            "FrozenLake-v1",
+            {"kwargs": {"map": "8x8"}},
+            "kwargs: FrozenLake-v1 cannot be made with .*unexpected keyword",
+        ),
+        (
+            "FrozenLake-v1",
+            {"commands": ["left"]},
+            "commands: .'left'. is not a list of 4 different names",
+        ),
         ("FrozenLake-v1", {"map_name": "8x8"}, "FrozenLake-v1 has no option 'map_name'"),
-        ("FrozenLake-v1", {"expert": True}, "has no expert .*; use random instead, or leave out the warm start"),
+        (
+            "FrozenLake-v1",
+            {"expert": True},
+            "has no expert .*; use random instead, or leave out the warm start",
+        ),
         ("CliffWalking-v1", {"train": -1}, "train: -1 is not a whole number"),
     ],
 )

@@ -14,8 +14,12 @@ from tests.builders.scripted import ScriptedPolicy
 
 TOKENIZER = make_tokenizer()
 RENDERER = make_renderer(TOKENIZER, PromptSettings())
-TASK = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7")
-SETTINGS = EpisodeSettings(max_turns=4, max_action_tokens=16, reward_scale=10.0, invalid_action_penalty=0.25)
+TASK = Task(
+    env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7"
+)
+SETTINGS = EpisodeSettings(
+    max_turns=4, max_action_tokens=16, reward_scale=10.0, invalid_action_penalty=0.25
+)
 
 
 def play(
@@ -41,11 +45,18 @@ def play(
 
 def test_a_won_episode() -> None:
     episode = play("guess 5", "guess 7")
-    assert (episode.stop_reason, episode.success, episode.final_observation) == (StopReason.SUCCESS, True, "Right!")
+    assert (episode.stop_reason, episode.success, episode.final_observation) == (
+        StopReason.SUCCESS,
+        True,
+        "Right!",
+    )
     assert [turn.observation for turn in episode.turns] == ["Guess my number.", "Higher."]
     assert [turn.reward for turn in episode.turns] == [0.0, 10.0]
     assert episode.invalid_actions == 0
-    assert TOKENIZER.decode(episode.token_ids) == "<s>Guess my number.\n> guess 5</s>\nHigher.\n> guess 7</s>"
+    assert (
+        TOKENIZER.decode(episode.token_ids)
+        == "<s>Guess my number.\n> guess 5</s>\nHigher.\n> guess 7</s>"
+    )
     trained = [i for i, bit in zip(episode.token_ids, episode.action_mask, strict=True) if bit]
     assert TOKENIZER.decode(trained) == "guess 5</s>guess 7</s>"
     assert [x == -0.5 for x in episode.behavior_logprobs] == list(episode.action_mask)
@@ -53,7 +64,9 @@ def test_a_won_episode() -> None:
 
 def test_the_policy_sees_exactly_what_is_trained_on() -> None:
     policy = ScriptedPolicy(RENDERER, ["guess 5", "look", "guess 7"])
-    coroutine = run_episode(NumberEnv(), TASK, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0, seed=11)
+    coroutine = run_episode(
+        NumberEnv(), TASK, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0, seed=11
+    )
     episode = asyncio.run(coroutine)
     for prompt, turn in zip(policy.prompts, episode.turns, strict=True):
         end = len(prompt) + len(turn.completion.token_ids)
@@ -96,7 +109,9 @@ def test_a_cut_action_is_invalid_and_its_end_is_not_trained() -> None:
         (["think", RuntimeError("engine gone")], StopReason.POLICY_ERROR, 1),
     ],
 )
-def test_stop_reasons(actions: list[str | Exception | float], reason: StopReason, turns: int) -> None:
+def test_stop_reasons(
+    actions: list[str | Exception | float], reason: StopReason, turns: int
+) -> None:
     episode = play(*actions)
     assert (episode.stop_reason, len(episode.turns)) == (reason, turns)
     assert bool(episode.error) == (reason in (StopReason.ENV_ERROR, StopReason.POLICY_ERROR))
@@ -106,7 +121,10 @@ def test_errors_say_what_happened() -> None:
     assert play("crash").error == "step 'crash': RuntimeError: the world broke"
     assert play(RuntimeError("engine gone")).error == "RuntimeError: engine gone"
     crashed = play(task=replace(TASK, id="crash"))
-    assert (crashed.stop_reason, crashed.error) == (StopReason.ENV_ERROR, "reset: OSError: no such world")
+    assert (crashed.stop_reason, crashed.error) == (
+        StopReason.ENV_ERROR,
+        "reset: OSError: no such world",
+    )
 
 
 def test_what_no_text_environment_returns_ends_the_episode() -> None:
@@ -120,7 +138,10 @@ def test_what_no_text_environment_returns_ends_the_episode() -> None:
 
     episode = play("guess 5", "guess 4", env=Confused())
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.ENV_ERROR, 1)
-    assert episode.error == "step 'guess 4' returned an int as observation; a TextEnv returns text: str"
+    assert (
+        episode.error
+        == "step 'guess 4' returned an int as observation; a TextEnv returns text: str"
+    )
     assert episode.final_observation == "Higher."
     episode = play(env=Confused(), task=replace(TASK, id="number-8"))
     assert episode.error == "reset returned None as observation; a TextEnv returns text: str"
@@ -132,17 +153,26 @@ def test_a_text_that_has_no_bytes_ends_the_episode_and_not_the_run() -> None:
 
         def reset(self, **settings: Any) -> Any:
             observation, info = super().reset(**settings)
-            return observation, {**info, "admissible_commands": ["\udc80"]} if self._number == 8 else info
+            return observation, {
+                **info,
+                "admissible_commands": ["\udc80"],
+            } if self._number == 8 else info
 
         def step(self, action: str) -> Any:
             return (f"{action}\ud83d", *super().step(action)[1:])
 
     episode = play("guess 5", env=Halved())
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.ENV_ERROR, 0)
-    assert "step 'guess 5' returned as observation a text that cannot be written as UTF-8" in episode.error
+    assert (
+        "step 'guess 5' returned as observation a text that cannot be written as UTF-8"
+        in episode.error
+    )
     episode = play(env=Halved(), task=replace(TASK, id="number-8"))
     assert episode.stop_reason is StopReason.ENV_ERROR
-    assert "reset returned as info['admissible_commands'] a text that cannot be written as UTF-8" in episode.error
+    assert (
+        "reset returned as info['admissible_commands'] a text that cannot be written as UTF-8"
+        in episode.error
+    )
 
 
 def test_a_slow_policy_ends_in_a_timeout() -> None:
@@ -162,7 +192,9 @@ def test_a_full_context_ends_the_episode_before_it_overflows() -> None:
 
 def test_a_first_prompt_that_does_not_fit_is_the_users_error() -> None:
     length = len(RENDERER.first("Guess my number.", None))
-    with pytest.raises(ValueError, match=rf"number-7.* {length} tokens.*holds {length + 15}.*context_length"):
+    with pytest.raises(
+        ValueError, match=rf"number-7.* {length} tokens.*holds {length + 15}.*context_length"
+    ):
         play("guess 7", context_length=length + 15)
 
 
@@ -184,7 +216,9 @@ def test_episodes_take_turns() -> None:
         policies = [ScriptedPolicy(RENDERER, ["think", "think", "give up"]) for _ in tasks]
         await asyncio.gather(
             *(
-                run_episode(Noting(), task, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0)
+                run_episode(
+                    Noting(), task, policy, RENDERER, SETTINGS, context_length=512, temperature=1.0
+                )
                 for task, policy in zip(tasks, policies, strict=True)
             )
         )

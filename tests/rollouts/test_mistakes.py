@@ -19,7 +19,9 @@ def test_mistakes_are_never_what_the_expert_does() -> None:
         "go to bed 1",
     }
     assert Mistakes(1.0, random.Random(0)).next("look", None) == "look 1"
-    assert {Mistakes(0.0, random.Random(seed)).next("look", admissible) for seed in range(50)} == {None}
+    assert {Mistakes(0.0, random.Random(seed)).next("look", admissible) for seed in range(50)} == {
+        None
+    }
 
 
 def test_what_was_offered_earlier_is_refused_now_and_then_again() -> None:

@@ -18,7 +18,9 @@ def test_the_expert_follows_the_advice_until_there_is_none() -> None:
 @pytest.mark.parametrize("info", [{}, {"expert_command": None}])
 def test_an_environment_without_an_expert_is_told_what_to_do(info: dict[str, None]) -> None:
     """The same words for a warm start, an evaluation and a shown episode."""
-    with pytest.raises(ValueError, match="has no expert, use random instead, or leave out the warm start"):
+    with pytest.raises(
+        ValueError, match="has no expert, use random instead, or leave out the warm start"
+    ):
         make_player("expert", NumberEnv(), TASK, 0).choose("", info)
 
 

@@ -12,12 +12,16 @@ FORGETFUL = (
     "{{ m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NUMBERED = CHATML.replace("{{ m['role'] }}", "{{ m['role'] ~ (loop.index if m['role'] == 'user' else '') }}")
+NUMBERED = CHATML.replace(
+    "{{ m['role'] }}", "{{ m['role'] ~ (loop.index if m['role'] == 'user' else '') }}"
+)
 ENDLESS = CHATML.replace("<|im_end|>", "")
 
 
 def completion(ids: tuple[int, ...], reason: FinishReason = FinishReason.STOP) -> Completion:
-    return Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=reason, policy_version=0)
+    return Completion(
+        token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=reason, policy_version=0
+    )
 
 
 def test_plain_prompt_is_the_observation_and_a_mark() -> None:
@@ -31,8 +35,13 @@ def test_plain_prompt_is_the_observation_and_a_mark() -> None:
 
 def test_plain_prompt_with_system_and_commands() -> None:
     tokenizer = make_tokenizer(bos=False)
-    renderer = make_renderer(tokenizer, PromptSettings(system="Win.", show_admissible_commands=True))
-    assert tokenizer.decode(renderer.first("A room.", ["look", "help"])) == "Win.\n\nA room.\nCommands: look, help\n> "
+    renderer = make_renderer(
+        tokenizer, PromptSettings(system="Win.", show_admissible_commands=True)
+    )
+    assert (
+        tokenizer.decode(renderer.first("A room.", ["look", "help"]))
+        == "Win.\n\nA room.\nCommands: look, help\n> "
+    )
     following = renderer.following("A room.", ["look"], FinishReason.STOP)
     assert tokenizer.decode(following) == "\nA room.\nCommands: look\n> "
 
@@ -40,7 +49,10 @@ def test_plain_prompt_with_system_and_commands() -> None:
 def test_a_completion_without_end_gets_its_end_in_the_next_prompt() -> None:
     renderer = make_renderer(make_tokenizer(), PromptSettings())
     stopped = renderer.following("Hm.", None, FinishReason.STOP)
-    assert renderer.following("Hm.", None, FinishReason.LENGTH) == (*renderer.end_token_ids, *stopped)
+    assert renderer.following("Hm.", None, FinishReason.LENGTH) == (
+        *renderer.end_token_ids,
+        *stopped,
+    )
 
 
 def test_plain_actions_go_to_ids_and_back() -> None:
@@ -67,10 +79,21 @@ def test_chat_turns_append_to_what_the_template_renders() -> None:
     tokenizer = make_tokenizer(chat_template=CHATML)
     renderer = make_renderer(tokenizer, PromptSettings(format="chat", system="Win.", think=True))
     said = renderer.action_ids("look")
-    ids = renderer.first("A room.", None) + said + renderer.following("A desk.", None, FinishReason.STOP)
-    messages = [("system", "Win."), ("user", "A room."), ("assistant", "<action>look</action>"), ("user", "A desk.")]
+    ids = (
+        renderer.first("A room.", None)
+        + said
+        + renderer.following("A desk.", None, FinishReason.STOP)
+    )
+    messages = [
+        ("system", "Win."),
+        ("user", "A room."),
+        ("assistant", "<action>look</action>"),
+        ("user", "A desk."),
+    ]
     whole = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in messages], tokenize=False, add_generation_prompt=True
+        [{"role": role, "content": content} for role, content in messages],
+        tokenize=False,
+        add_generation_prompt=True,
     )
     assert tokenizer.decode(ids) == whole
     assert said[-1] == renderer.end_token_ids[0] == tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -80,7 +103,9 @@ def test_chat_turns_append_to_what_the_template_renders() -> None:
 
 def test_chat_shows_commands_and_closes_a_cut_completion() -> None:
     tokenizer = make_tokenizer(chat_template=CHATML)
-    renderer = make_renderer(tokenizer, PromptSettings(format="chat", show_admissible_commands=True))
+    renderer = make_renderer(
+        tokenizer, PromptSettings(format="chat", show_admissible_commands=True)
+    )
     text = tokenizer.decode(renderer.following("A desk.", ["look", "help"], FinishReason.LENGTH))
     assert text.startswith("<|im_end|>\n<|im_start|>user\nA desk.\n")
     assert "\nlook\nhelp<|im_end|>\n<|im_start|>assistant\n" in text
@@ -103,9 +128,16 @@ def test_templates_that_cannot_append_are_refused(template: str | None, reason: 
 def test_examples_come_between_the_system_and_the_episode() -> None:
     tokenizer = make_tokenizer(chat_template=CHATML)
     examples = ({"observation": "A door.", "action": "open door"},)
-    settings = PromptSettings.model_validate({"format": "chat", "system": "Win.", "examples": examples})
+    settings = PromptSettings.model_validate(
+        {"format": "chat", "system": "Win.", "examples": examples}
+    )
     shown = tokenizer.decode(make_renderer(tokenizer, settings).first("A room.", None))
-    said = [("system", "Win."), ("user", "A door."), ("assistant", "open door"), ("user", "A room.")]
+    said = [
+        ("system", "Win."),
+        ("user", "A door."),
+        ("assistant", "open door"),
+        ("user", "A room."),
+    ]
     whole = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
     assert shown == f"{whole}<|im_start|>assistant\n"
     with pytest.raises(ValueError, match=r"prompt\.examples"):

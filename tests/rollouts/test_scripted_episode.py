@@ -16,9 +16,19 @@ SETTINGS = EpisodeSettings(max_turns=30, max_action_tokens=16)
 
 
 def play(
-    number: int, noise: float, seed: int = 0, *, expert: bool = True, settings: EpisodeSettings = SETTINGS
+    number: int,
+    noise: float,
+    seed: int = 0,
+    *,
+    expert: bool = True,
+    settings: EpisodeSettings = SETTINGS,
 ) -> Trajectory:
-    task = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id=f"number-{number}")
+    task = Task(
+        env_id="tests.builders.number_env:NumberEnv",
+        split="train",
+        family="odd",
+        id=f"number-{number}",
+    )
     env = NumberEnv(expert=expert)
     return asyncio.run(
         run_scripted_episode(
@@ -38,7 +48,10 @@ def test_the_expert_alone() -> None:
     episode = play(7, noise=0.0)
     assert [turn.action.command for turn in episode.turns] == ["guess 4", "guess 7"]
     assert episode.success
-    assert TOKENIZER.decode(episode.token_ids) == "<s>Guess my number.\n> guess 4</s>\nHigher.\n> guess 7</s>"
+    assert (
+        TOKENIZER.decode(episode.token_ids)
+        == "<s>Guess my number.\n> guess 4</s>\nHigher.\n> guess 7</s>"
+    )
     assert {turn.completion.policy_version for turn in episode.turns} == {NO_POLICY}
     assert set(episode.behavior_logprobs) == {0.0}
 
@@ -48,13 +61,17 @@ def test_mistakes_are_shown_and_not_trained() -> None:
     for seed in range(40):
         episode = play(7, noise=0.5, seed=seed)
         trained = [i for i, bit in zip(episode.token_ids, episode.action_mask, strict=True) if bit]
-        assert TOKENIZER.decode(trained) == "".join(f"{turn.action.text}</s>" for turn in episode.turns)
+        assert TOKENIZER.decode(trained) == "".join(
+            f"{turn.action.text}</s>" for turn in episode.turns
+        )
         shown = TOKENIZER.decode(episode.token_ids)
         ends = shown.count("</s>")
         mistakes += ends - len(episode.turns)
         if not episode.success:
             # Won by a mistake: the winning command is nowhere.
-            assert episode.stop_reason is (StopReason.TRUNCATED if episode.turns else StopReason.ENV_ERROR)
+            assert episode.stop_reason is (
+                StopReason.TRUNCATED if episode.turns else StopReason.ENV_ERROR
+            )
             continue
         assert shown.endswith("guess 7</s>")
         # What the turns say in words is what the tokens say.
@@ -90,7 +107,9 @@ def test_an_action_that_is_too_long_is_named() -> None:
 
 
 def test_without_a_model_tokens_are_bytes_and_limit_nothing() -> None:
-    task = Task(env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7")
+    task = Task(
+        env_id="tests.builders.number_env:NumberEnv", split="train", family="odd", id="number-7"
+    )
     env = NumberEnv(expert=True)
     player = make_player("expert", env, task, 0)
     tight = EpisodeSettings(max_action_tokens=1)

@@ -9,9 +9,14 @@ from rollouts.types import ParsedAction, Turn
 TASK = Task(env_id="e", split="train", family="f", id="t")
 
 
-def turn(prompt: tuple[int, ...], said: tuple[int, ...], *, reward: float = 0.0, admissible: bool = True) -> Turn:
+def turn(
+    prompt: tuple[int, ...], said: tuple[int, ...], *, reward: float = 0.0, admissible: bool = True
+) -> Turn:
     completion = Completion(
-        token_ids=said, logprobs=(-0.5,) * len(said), finish_reason=FinishReason.STOP, policy_version=3
+        token_ids=said,
+        logprobs=(-0.5,) * len(said),
+        finish_reason=FinishReason.STOP,
+        policy_version=3,
     )
     return Turn(
         observation="o",
@@ -25,7 +30,10 @@ def turn(prompt: tuple[int, ...], said: tuple[int, ...], *, reward: float = 0.0,
 
 EPISODE = Trajectory(
     task=TASK,
-    turns=(turn((1, 17, 4), (21, 2), reward=-0.25, admissible=False), turn((9, 4), (22, 23, 2), reward=1.0)),
+    turns=(
+        turn((1, 17, 4), (21, 2), reward=-0.25, admissible=False),
+        turn((9, 4), (22, 23, 2), reward=1.0),
+    ),
     stop_reason=StopReason.SUCCESS,
     success=True,
 )
@@ -40,7 +48,12 @@ def test_the_worked_example() -> None:
 
 def test_what_says_nothing_about_the_policy_does_not_train() -> None:
     silent = {reason for reason in StopReason if not reason.trains}
-    assert silent == {StopReason.TIMEOUT, StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.QUIT}
+    assert silent == {
+        StopReason.TIMEOUT,
+        StopReason.ENV_ERROR,
+        StopReason.POLICY_ERROR,
+        StopReason.QUIT,
+    }
 
 
 def test_a_success_is_one_ending_and_no_other() -> None:

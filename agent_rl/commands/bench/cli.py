@@ -7,7 +7,9 @@ import typer
 
 from agent_rl.commands.games.cli import Data, Split
 
-bench = typer.Typer(no_args_is_help=True, help="Measure: what a part costs, how exact it is, beside a reference.")
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure: what a part costs, how exact it is, beside a reference."
+)
 
 Json = Annotated[Path | None, typer.Option(help="write the numbers to this file too")]
 
@@ -16,7 +18,9 @@ Json = Annotated[Path | None, typer.Option(help="write the numbers to this file 
 def env_(
     data: Data = "generated",
     split: Split = "valid_seen",
-    games: Annotated[int, typer.Option(min=1, help="how many games, the families in equal shares")] = 6,
+    games: Annotated[
+        int, typer.Option(min=1, help="how many games, the families in equal shares")
+    ] = 6,
     seed: int = 0,
     json: Json = None,
 ) -> None:
@@ -38,13 +42,26 @@ def games_(data: Data = "generated", split: Split = "train", json: Json = None) 
 def learner_(
     data: Data = "generated",
     model: Annotated[
-        str | None, typer.Option(help="a folder, a hub name or a .gguf file; else a small policy is made from scratch")
+        str | None,
+        typer.Option(
+            help="a folder, a hub name or a .gguf file; else a small policy is made from scratch"
+        ),
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="how many of the expert's episodes an optimizer step has")] = 100,
-    generations: Annotated[int, typer.Option(min=1, help="episodes of each task; they begin alike")] = 1,
-    dtype: Annotated[Literal["auto", "bfloat16", "float32"], typer.Option(help="learner.dtype")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="torch's threads on CPU; 0 leaves its choice")] = 0,
-    micro_batch_tokens: Annotated[int, typer.Option(min=1, help="learner.micro_batch_tokens")] = 4096,
+    episodes: Annotated[
+        int, typer.Option(min=1, help="how many of the expert's episodes an optimizer step has")
+    ] = 100,
+    generations: Annotated[
+        int, typer.Option(min=1, help="episodes of each task; they begin alike")
+    ] = 1,
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float32"], typer.Option(help="learner.dtype")
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option(min=0, help="torch's threads on CPU; 0 leaves its choice")
+    ] = 0,
+    micro_batch_tokens: Annotated[
+        int, typer.Option(min=1, help="learner.micro_batch_tokens")
+    ] = 4096,
     json: Json = None,
 ) -> None:
     """The learner's tokens a second and memory, beside the bare model's and those of a plain padded learner."""
@@ -65,7 +82,10 @@ def learner_(
 @bench.command("vectors")
 def vectors_(
     file: Annotated[
-        Path, typer.Argument(help="reference vectors, for example tests/agent_rl/objective/gmpo_vectors.json")
+        Path,
+        typer.Argument(
+            help="reference vectors, for example tests/agent_rl/objective/gmpo_vectors.json"
+        ),
     ],
     json: Json = None,
 ) -> None:
@@ -77,7 +97,8 @@ def vectors_(
 
 @bench.command("weights")
 def weights_(
-    png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None, json: Json = None
+    png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None,
+    json: Json = None,
 ) -> None:
     """What one outlier token does to the weights of an episode's tokens, under GMPO, GRPO, GSPO and CISPO."""
     from agent_rl.commands.bench.weights import bench_weights

@@ -69,11 +69,18 @@ def bench_env(data: str, *, split: str, games: int, seed: int, json_file: Path |
     memory = _native_memory([game_path(env.folder, split, task.id) for task in tasks])
     memory["textworld environment"] = _stock_memory(game_path(env.folder, split, tasks[0].id))
     medians = {name: _median(rows) for name, rows in costs.items()}
-    console.print(_table(medians, memory, f"{len(tasks)} games of {split} of {data}, CPU time on one core"))
+    console.print(
+        _table(medians, memory, f"{len(tasks)} games of {split} of {data}, CPU time on one core")
+    )
     if json_file is not None:
         _write(
             json_file,
-            {"games": [task.id for task in tasks], "costs": _plain(costs), "median": _plain(medians), "bytes": memory},
+            {
+                "games": [task.id for task in tasks],
+                "costs": _plain(costs),
+                "median": _plain(medians),
+                "bytes": memory,
+            },
         )
 
 
@@ -216,7 +223,9 @@ def _stock_memory(path: Path) -> float:
     return float(process.memory_info().rss - before) / len(engines)
 
 
-def _timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> tuple[Any, float]:
+def _timed(
+    work: Callable[[], Any], clock: Callable[[], float] = time.process_time
+) -> tuple[Any, float]:
     started = clock()
     result = work()
     return result, clock() - started
@@ -256,14 +265,18 @@ def _table(medians: dict[str, EngineCost], memory: dict[str, float], title: str)
     table.add_section()
     table.add_row("KB a game", "", f"{memory['native game'] / 1e3:,.0f}", "")
     table.add_row(
-        "KB an episode", f"{memory['textworld environment'] / 1e3:,.0f}", f"{memory['native episode'] / 1e3:,.1f}", ""
+        "KB an episode",
+        f"{memory['textworld environment'] / 1e3:,.0f}",
+        f"{memory['native episode'] / 1e3:,.1f}",
+        "",
     )
     return table
 
 
 def _plain(costs: Any) -> Any:
     return {
-        name: [asdict(row) for row in rows] if isinstance(rows, list) else asdict(rows) for name, rows in costs.items()
+        name: [asdict(row) for row in rows] if isinstance(rows, list) else asdict(rows)
+        for name, rows in costs.items()
     }
 
 

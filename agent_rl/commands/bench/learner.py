@@ -125,19 +125,27 @@ def bench_learner(
             "shared_prefixes": shared,
             "dtype": dtype,
         }
-        json_file.write_text(json.dumps({**described, "peak_flops": peak, "ways": numbers}, indent=2) + "\n")
+        json_file.write_text(
+            json.dumps({**described, "peak_flops": peak, "ways": numbers}, indent=2) + "\n"
+        )
 
 
-def _learner(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
+def _learner(
+    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> Step:
     learner = Learner(model, settings, total_steps=1)
     return lambda: learner.update(samples)
 
 
-def _unshared(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
+def _unshared(
+    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> Step:
     return _learner(model, samples, settings.model_copy(update={"share_prefixes": False}))
 
 
-def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
+def _bare(
+    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> Step:
     device = _prepared(model)
     tokens = sum(len(s.token_ids) - 1 for s in samples)
     length = round(sum((len(s.token_ids) - 1) ** 2 for s in samples) / tokens)
@@ -152,8 +160,12 @@ def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: L
         while left > 0:
             count = min(rows, -(-left // length))
             left -= count * length
-            ids_BT = torch.randint(int(model.config.vocab_size), (count, length), generator=generator).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            ids_BT = torch.randint(
+                int(model.config.vocab_size), (count, length), generator=generator
+            ).to(device)
+            with torch.autocast(
+                device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"
+            ):
                 hidden_BTH = decoder(input_ids=ids_BT, use_cache=False).last_hidden_state
             agents = round(share * ids_BT.numel())
             logits_NV = head(hidden_BTH.flatten(0, 1)[:agents].to(head.weight.dtype))
@@ -164,7 +176,9 @@ def _bare(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: L
     return step
 
 
-def _padded(model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings) -> Step:
+def _padded(
+    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> Step:
     device = _prepared(model)
     optimizer = AdamW(model.parameters(), lr=settings.learning_rate)
     longest = max(len(s.token_ids) for s in samples)
@@ -174,12 +188,18 @@ def _padded(model: PreTrainedModel, samples: Sequence[TrainingSample], settings:
         for begin in range(0, len(samples), rows):
             chunk = samples[begin : begin + rows]
             ids_BT = _pad([torch.tensor(s.token_ids) for s in chunk]).to(device)
-            real_BT = _pad([torch.ones(len(s.token_ids), dtype=torch.long) for s in chunk]).to(device)
+            real_BT = _pad([torch.ones(len(s.token_ids), dtype=torch.long) for s in chunk]).to(
+                device
+            )
             mask_BT = _pad([torch.tensor(s.action_mask) for s in chunk])[:, 1:].to(device)
             old_BT = _pad([torch.tensor(s.behavior_logprobs) for s in chunk])[:, 1:].to(device)
             advantage_B = torch.tensor([s.advantages[0] for s in chunk], device=device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-                logits_BTV = model(input_ids=ids_BT, attention_mask=real_BT, use_cache=False).logits[:, :-1]
+            with torch.autocast(
+                device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"
+            ):
+                logits_BTV = model(
+                    input_ids=ids_BT, attention_mask=real_BT, use_cache=False
+                ).logits[:, :-1]
             new_BT = logits_BTV.float().log_softmax(-1).gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
             x_BT = new_BT - old_BT
             c_BT = torch.where(advantage_B[:, None] > 0, x_BT.clamp(max=0.4), x_BT.clamp(min=-0.4))
@@ -216,7 +236,10 @@ def _pad(rows: list[Tensor]) -> Tensor:
 
 
 def _seconds(
-    ways: Sequence[str], model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
+    ways: Sequence[str],
+    model: PreTrainedModel,
+    samples: Sequence[TrainingSample],
+    settings: LearnerSettings,
 ) -> dict[str, float]:
     """Each way's median; they take turns, so that a machine's slow minute meets all of them."""
     taken: dict[str, list[float]] = {way: [] for way in ways}
@@ -233,13 +256,17 @@ def _seconds(
     return {way: statistics.median(values) for way, values in taken.items()}
 
 
-def _peak_memory(way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings) -> int:
+def _peak_memory(
+    way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> int:
     """Bytes at most, the model's own included, in a process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure_memory, way, source, samples, settings).result()
 
 
-def _measure_memory(way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings) -> int:
+def _measure_memory(
+    way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings
+) -> int:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     step = WAYS[way](load_policy(source)[0], samples, settings)
     step()
@@ -249,7 +276,9 @@ def _measure_memory(way: str, source: str, samples: Sequence[TrainingSample], se
 def _operations(model: PreTrainedModel, tokens: int, agents: int) -> float:
     """Of one step: two for each weight of a matrix, forwards once and backwards twice."""
     decoder, head = decoder_and_head(model)
-    weights = sum(module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear))
+    weights = sum(
+        module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear)
+    )
     return 6.0 * (weights * tokens + head.weight.numel() * agents)
 
 
@@ -257,12 +286,18 @@ def _small_policy(data: str, folder: Path) -> str:
     from agent_rl.commands.stages.stages import init
 
     config = Config.model_validate(
-        {"run_folder": str(folder), "model": _SMALL, "env": {"id": "alfworld", "options": {"data": data}}}
+        {
+            "run_folder": str(folder),
+            "model": _SMALL,
+            "env": {"id": "alfworld", "options": {"data": data}},
+        }
     )
     return str(init(config))
 
 
-def _samples(data: str, tokenizer: PreTrainedTokenizerBase, episodes: int, generations: int) -> list[TrainingSample]:
+def _samples(
+    data: str, tokenizer: PreTrainedTokenizerBase, episodes: int, generations: int
+) -> list[TrainingSample]:
     """The expert's episodes, with other mistakes in each of a task's `generations`.
 
     Advantages and old log-probs are drawn: what they are costs no time.
@@ -276,12 +311,16 @@ def _samples(data: str, tokenizer: PreTrainedTokenizerBase, episodes: int, gener
         tasks = spread(env.tasks("train"), -(-episodes // generations), 0)
         for task, seed in list(product(tasks, range(generations)))[:episodes]:
             player = make_player("expert", env, task, seed)
-            played = asyncio.run(run_scripted_episode(env, task, player, renderer, settings, noise=0.1, seed=seed))
+            played = asyncio.run(
+                run_scripted_episode(env, task, player, renderer, settings, noise=0.1, seed=seed)
+            )
             samples.append(
                 TrainingSample(
                     token_ids=played.token_ids,
                     action_mask=played.action_mask,
-                    behavior_logprobs=tuple(-3.0 * rng.random() if bit else 0.0 for bit in played.action_mask),
+                    behavior_logprobs=tuple(
+                        -3.0 * rng.random() if bit else 0.0 for bit in played.action_mask
+                    ),
                     advantages=(rng.choice([-1.0, 1.0]),) * len(played.turns),
                 )
             )

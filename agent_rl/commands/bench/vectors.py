@@ -57,7 +57,10 @@ class Case(BaseModel):
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
         shape = [len(row) for row in self.logp_new]
-        lengths = {"logp_old": [len(row) for row in self.logp_old], "mask": [len(row) for row in self.mask]}
+        lengths = {
+            "logp_old": [len(row) for row in self.logp_old],
+            "mask": [len(row) for row in self.mask],
+        }
         for name, numbers in {"closed": self.closed, **self.others}.items():
             lengths[f"{name}.grad"] = [len(row) for row in numbers.grad]
         for name, found in lengths.items():
@@ -75,7 +78,11 @@ class Case(BaseModel):
     @property
     def others(self) -> dict[str, Numbers]:
         """What the implementations gave, as far as it is known."""
-        given = {"verl": self.verl, "trl": self.trl, "official": self.official or self.official_literal_asym}
+        given = {
+            "verl": self.verl,
+            "trl": self.trl,
+            "official": self.official or self.official_literal_asym,
+        }
         return {name: numbers for name, numbers in given.items() if numbers is not None}
 
 
@@ -110,19 +117,26 @@ DEPARTURES: dict[str, tuple[Departure, ...]] = {
         ),
     ),
     "trl": (
-        Departure(reason="TRL: each row without agent tokens adds -advantage / rows to the loss", empty_rows="a term"),
         Departure(
-            reason="TRL: 0 x infinity = NaN at a masked token that its advantage's clip lets through", mask_times=True
+            reason="TRL: each row without agent tokens adds -advantage / rows to the loss",
+            empty_rows="a term",
+        ),
+        Departure(
+            reason="TRL: 0 x infinity = NaN at a masked token that its advantage's clip lets through",
+            mask_times=True,
         ),
         Departure(reason="TRL: advantage 0 x infinite weight = NaN", zero_times=True),
     ),
     "official": (
         Departure(reason="authors' code: its bounds are float32 numbers", bounds="float32"),
         Departure(
-            reason="authors' code: a row without agent tokens is 0 / 0 = NaN", bounds="float32", empty_rows="nan"
+            reason="authors' code: a row without agent tokens is 0 / 0 = NaN",
+            bounds="float32",
+            empty_rows="nan",
         ),
         Departure(
-            reason="authors' code: with two bounds, it clips at the lower one on both sides", bounds="lower twice"
+            reason="authors' code: with two bounds, it clips at the lower one on both sides",
+            bounds="lower twice",
         ),
     ),
 }
@@ -168,7 +182,9 @@ def bench_vectors(path: Path, *, json_file: Path | None) -> None:
         say(line)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps([asdict(comparison) for comparison in comparisons], indent=2) + "\n")
+        json_file.write_text(
+            json.dumps([asdict(comparison) for comparison in comparisons], indent=2) + "\n"
+        )
         say(f"written to {json_file}")
 
 
@@ -187,8 +203,12 @@ def read_vectors(path: Path) -> list[Case]:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             where = "".join(f"{part}." for part in first["loc"])[:-1] or "the whole"
-            raise ConfigError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{way_out}") from error
-        raise ConfigError(f"{path}: not a whole JSON file ({error}); fetch it again{way_out}") from error
+            raise ConfigError(
+                f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{way_out}"
+            ) from error
+        raise ConfigError(
+            f"{path}: not a whole JSON file ({error}); fetch it again{way_out}"
+        ) from error
     if not cases:
         raise ConfigError(f"{path}: holds no case{way_out}")
     return cases
@@ -201,13 +221,23 @@ def compared(case: Case) -> Comparison:
     for name, numbers in case.others.items():
         theirs = _outcome(numbers)
         distance = _distance(mine, theirs)
-        others[name] = distance if _same(mine, theirs) else replace(distance, reason=_reason(case, name, theirs))
-    counted = [case.trl_metrics[f"clip_ratio/{side}_mean"] for side in ("low", "high")] if case.trl_metrics else []
+        others[name] = (
+            distance
+            if _same(mine, theirs)
+            else replace(distance, reason=_reason(case, name, theirs))
+        )
+    counted = (
+        [case.trl_metrics[f"clip_ratio/{side}_mean"] for side in ("low", "high")]
+        if case.trl_metrics
+        else []
+    )
     return Comparison(
         case=case.name,
         closed=_distance(mine, _outcome(case.closed)),
         others=others,
-        clip_fraction=max((abs(a - b) for a, b in zip(counted, mine.clip_fractions, strict=False)), default=None),
+        clip_fraction=max(
+            (abs(a - b) for a, b in zip(counted, mine.clip_fractions, strict=False)), default=None
+        ),
     )
 
 
@@ -219,14 +249,25 @@ def ours(case: Case) -> Outcome:
         logp_new=new[mask],
         logp_old=old[mask],
         advantage=advantage[row_N],
-        share=shares("sequence", row_N, units=len(mask), tokens=max(len(row_N), 1), episodes=len(mask), length=1),
+        share=shares(
+            "sequence",
+            row_N,
+            units=len(mask),
+            tokens=max(len(row_N), 1),
+            episodes=len(mask),
+            length=1,
+        ),
         turn=row_N,
         episode=row_N,
         log_weight=torch.zeros_like(old[mask]),
     )
-    loss, clipped = policy_loss(replace(PRESETS["gmpo"], epsilon=case.eps_low, epsilon_high=case.eps_high), tokens)
+    loss, clipped = policy_loss(
+        replace(PRESETS["gmpo"], epsilon=case.eps_low, epsilon_high=case.eps_high), tokens
+    )
     (grad,) = torch.autograd.grad(loss, new)
-    fractions = tuple(float(side.double().mean()) if len(row_N) else 0.0 for side in (clipped.low, clipped.high))
+    fractions = tuple(
+        float(side.double().mean()) if len(row_N) else 0.0 for side in (clipped.low, clipped.high)
+    )
     return Outcome(loss=loss.item(), grad=grad, clip_fractions=fractions)
 
 
@@ -245,7 +286,9 @@ def reckoned(case: Case, how: Departure) -> Outcome:
         c_BT = torch.where(advantage[:, None] == 0, 0.0, c_BT)
     c_BT = c_BT * mask if how.mask_times else torch.where(mask, c_BT, 0.0)
     counts_B = mask.sum(1)
-    weight_B = (c_BT.sum(1) / (counts_B if how.empty_rows == "nan" else counts_B.clamp(min=1))).exp()
+    weight_B = (
+        c_BT.sum(1) / (counts_B if how.empty_rows == "nan" else counts_B.clamp(min=1))
+    ).exp()
     term_B = -advantage * weight_B
     if how.empty_rows == "nothing":
         term_B = torch.where(counts_B > 0, term_B, 0.0)
@@ -271,7 +314,9 @@ def summary(comparisons: Sequence[Comparison]) -> list[str]:
         )
     counted = [c.clip_fraction for c in comparisons if c.clip_fraction is not None]
     if counted:
-        lines.append(f"clip fractions: at most {_number(_largest(counted))} from TRL's, which are in float32")
+        lines.append(
+            f"clip fractions: at most {_number(_largest(counted))} from TRL's, which are in float32"
+        )
     return lines
 
 
@@ -290,7 +335,13 @@ def _table(comparisons: Sequence[Comparison], title: str) -> Table:
         letters[UNKNOWN] = "?"
     names = [name for name in DEPARTURES if any(name in c.others for c in comparisons)]
     caption = "\n".join(f"{letter}  {reason}" for reason, letter in letters.items())
-    table = Table(title=escape(title), title_justify="left", caption=caption or None, caption_justify="left", box=None)
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption=caption or None,
+        caption_justify="left",
+        box=None,
+    )
     table.add_column("case", no_wrap=True)
     for name in ("formula,\nloss", "formula,\ngradient"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -301,7 +352,9 @@ def _table(comparisons: Sequence[Comparison], title: str) -> Table:
         for name in names:
             found = comparison.others.get(name)
             mark = letters.get(found.reason, " ") if found is not None else ""
-            cells.append("" if found is None else f"{_number(_largest([found.loss, found.grad]))} {mark}")
+            cells.append(
+                "" if found is None else f"{_number(_largest([found.loss, found.grad]))} {mark}"
+            )
         closed = comparison.closed
         table.add_row(comparison.case, _number(closed.loss), _number(closed.grad), *cells)
     return table
@@ -310,7 +363,12 @@ def _table(comparisons: Sequence[Comparison], title: str) -> Table:
 def _tensors(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The new log-probs, which take a gradient, the old ones, the mask and the advantages."""
     new, old = (torch.tensor(rows, dtype=torch.float64) for rows in (case.logp_new, case.logp_old))
-    return new.requires_grad_(), old, torch.tensor(case.mask), torch.tensor(case.advantage, dtype=torch.float64)
+    return (
+        new.requires_grad_(),
+        old,
+        torch.tensor(case.mask),
+        torch.tensor(case.advantage, dtype=torch.float64),
+    )
 
 
 def _outcome(numbers: Numbers) -> Outcome:

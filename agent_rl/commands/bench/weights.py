@@ -104,11 +104,18 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     panels = figure.subplots(2, 2, sharex=True)
     for row, advantage in enumerate(_SIGNS):
         sign = ">" if advantage > 0 else "<"
-        for column, (which, title) in enumerate({"outlier": "the outlier", "ordinary": "an ordinary token"}.items()):
+        for column, (which, title) in enumerate(
+            {"outlier": "the outlier", "ordinary": "an ordinary token"}.items()
+        ):
             panel = panels[row][column]
             for one in curves:
                 if one.advantage == advantage:
-                    panel.plot(one.log_ratio, getattr(one, which), label=one.objective.upper(), **styles[one.objective])
+                    panel.plot(
+                        one.log_ratio,
+                        getattr(one, which),
+                        label=one.objective.upper(),
+                        **styles[one.objective],
+                    )
             panel.set_title(f"{title}, advantage {sign} 0", fontsize=11)
             panel.grid(color="#dddddd", linewidth=0.6)
             panel.set_xlim(-REACH, REACH)

@@ -9,27 +9,41 @@ from agent_rl.config import ConfigError
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders, copies of them, sweeps' folders")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="run folders, copies of them, sweeps' folders"),
+    ],
     to: Annotated[
-        Path | None, typer.Option(help="the folder to write; else the sweep's, or comparison/ beside the first run")
+        Path | None,
+        typer.Option(
+            help="the folder to write; else the sweep's, or comparison/ beside the first run"
+        ),
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="compare on this split; may be given again; else all that all runs have")
+        list[str] | None,
+        typer.Option(help="compare on this split; may be given again; else all that all runs have"),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=GLOB", help="names the variant whose runs' folders fit the glob"),
+        typer.Option(
+            metavar="NAME=GLOB", help="names the variant whose runs' folders fit the glob"
+        ),
     ] = None,
     reference: Annotated[
-        list[str] | None, typer.Option(help="a published row beside ours, for example grpo-1.5b; may be given again")
+        list[str] | None,
+        typer.Option(help="a published row beside ours, for example grpo-1.5b; may be given again"),
     ] = None,
-    against: Annotated[str | None, typer.Option(help="test each variant against this one; else every two")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="test each variant against this one; else every two")
+    ] = None,
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="no paired tests; for runs over different games")
     ] = False,
     keep: Annotated[
         Path | None,
-        typer.Option(help="copy the runs' configs, metrics and evaluations there: the comparison's sources"),
+        typer.Option(
+            help="copy the runs' configs, metrics and evaluations there: the comparison's sources"
+        ),
     ] = None,
 ) -> None:
     """Compare runs: learning curves, success per family, paired tests on the same games, the mechanism.

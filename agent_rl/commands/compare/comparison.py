@@ -30,7 +30,9 @@ MECHANISM: Mapping[str, Callable[[Line], float]] = {
     "log_ratio_rms": lambda line: line["learner/log_ratio_rms"],
     "clip_fraction_low": lambda line: line["learner/clip_fraction_low"],
     "clip_fraction_high": lambda line: line["learner/clip_fraction_high"],
-    "clip_fraction": lambda line: line["learner/clip_fraction_low"] + line["learner/clip_fraction_high"],
+    "clip_fraction": lambda line: (
+        line["learner/clip_fraction_low"] + line["learner/clip_fraction_high"]
+    ),
     "grad_norm": lambda line: line["learner/grad_norm"],
     "entropy": lambda line: line["learner/entropy"],
     "mismatch_abs_mean": lambda line: line["learner/mismatch_abs_mean"],
@@ -145,7 +147,9 @@ def compare(
         splits=chosen,
         variants=[_variant(label, runs, chosen, keys) for label, runs in variants.items()],
         starts={
-            label: {split: scores({0: games}) for split in chosen if (games := start.splits.get(split))}
+            label: {
+                split: scores({0: games}) for split in chosen if (games := start.splits.get(split))
+            }
             for label, start in found.starts.items()
         },
         tests=tests,
@@ -176,7 +180,9 @@ def _score(by_seed: Mapping[int, Games]) -> FamilyScore:
         games=len(ids),
         episodes=episodes,
         success=success,
-        interval=wilson_interval(round(success * len(ids)), len(ids)) if each_once else bootstrap_by_game(outcomes),
+        interval=wilson_interval(round(success * len(ids)), len(ids))
+        if each_once
+        else bootstrap_by_game(outcomes),
         over_seeds=spread({seed: _mean_success(games) for seed, games in by_seed.items()}),
     )
 
@@ -200,17 +206,27 @@ def _splits(runs: Sequence[Run], named: Sequence[str]) -> tuple[list[str], list[
                     f"--split {split}: not in {final.name}, the final evaluation of {name}, which has: {there}; choose "
                     "another, or evaluate the run on it"
                 )
-    every = list(dict.fromkeys(split for _, final in finals for split, games in final.splits.items() if games))
+    every = list(
+        dict.fromkeys(
+            split for _, final in finals for split, games in final.splits.items() if games
+        )
+    )
     common = [split for split in every if all(final.splits.get(split) for _, final in finals)]
     chosen = list(dict.fromkeys(named)) or common
     left_out = [split for split in every if split not in common and not named]
-    return chosen, [f"split {split}: only some of the final evaluations have it; left out" for split in left_out]
+    return chosen, [
+        f"split {split}: only some of the final evaluations have it; left out" for split in left_out
+    ]
 
 
-def _variant(label: str, runs: Sequence[Run], splits: Sequence[str], keys: Sequence[str]) -> Variant:
+def _variant(
+    label: str, runs: Sequence[Run], splits: Sequence[str], keys: Sequence[str]
+) -> Variant:
     values = flat_values(runs[0].config)
     objective = runs[0].config.learner.chosen_objective
-    bounds = f" -{objective.epsilon:g}, +{objective.epsilon_high:g}" if objective.clip != "none" else ""
+    bounds = (
+        f" -{objective.epsilon:g}, +{objective.epsilon_high:g}" if objective.clip != "none" else ""
+    )
     return Variant(
         label=label,
         differs={key: values.get(key) for key in keys},
@@ -240,7 +256,9 @@ def _summary(run: Run) -> RunSummary:
         evaluation=run.final.name if run.final else None,
         evaluated_after=run.evaluated_after,
         seconds=sum(line["time/seconds"] for line in run.metrics),
-        tokens=round(sum(line["time/tokens_per_second"] * line["time/seconds"] for line in run.metrics)),
+        tokens=round(
+            sum(line["time/tokens_per_second"] * line["time/seconds"] for line in run.metrics)
+        ),
     )
 
 
@@ -266,7 +284,9 @@ def _held_out(runs: Sequence[Run], split: str) -> Curve:
 
 
 def _phases(runs: Sequence[Run], value: Callable[[Line], float]) -> Phases:
-    found: dict[str, dict[int, float]] = {name: {} for name in ("whole", "first", "last", "change", "deviation")}
+    found: dict[str, dict[int, float]] = {
+        name: {} for name in ("whole", "first", "last", "change", "deviation")
+    }
     for run in runs:
         values = [value(line) for line in run.metrics]
         quarter = max(1, len(values) // 4)

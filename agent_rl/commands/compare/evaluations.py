@@ -54,7 +54,9 @@ class Evaluation:
         return self.path.name
 
 
-def evaluations_of(run: Path, inner: Path, config: Config, steps: int, notes: list[str]) -> dict[int, Evaluation]:
+def evaluations_of(
+    run: Path, inner: Path, config: Config, steps: int, notes: list[str]
+) -> dict[int, Evaluation]:
     """A run's evaluations by rollout step, 0 being its warm start; `inner` is the folder of its training.
 
     Of several of one step and split one counts: `final.json`; else one with the config's own temperature and limits of
@@ -75,7 +77,11 @@ def evaluations_of(run: Path, inner: Path, config: Config, steps: int, notes: li
     if final.is_file():
         read = read_evaluation(final)
         by_step.setdefault(steps if read.step is None else read.step, []).append(read)
-    return {step: _merged(step, several, config, notes) for step, several in sorted(by_step.items()) if step <= steps}
+    return {
+        step: _merged(step, several, config, notes)
+        for step, several in sorted(by_step.items())
+        if step <= steps
+    }
 
 
 def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
@@ -101,7 +107,9 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}; no evaluation of this version; evaluate again") from error
+        raise ConfigError(
+            f"{path}: {where}: {first['msg']}; no evaluation of this version; evaluate again"
+        ) from error
     if step is None:
         named = _IN_TRAINING.fullmatch(path.name)
         step = int(named["step"]) if named else report.setting.get("rollout_step")
@@ -120,7 +128,9 @@ class _Report(BaseModel):
     splits: dict[str, _Split]
 
 
-def _merged(step: int, several: Sequence[Evaluation], config: Config, notes: list[str]) -> Evaluation:
+def _merged(
+    step: int, several: Sequence[Evaluation], config: Config, notes: list[str]
+) -> Evaluation:
     """One evaluation of a step, from the one that counts on each split."""
     counts: dict[str, Evaluation] = {}
     for split in dict.fromkeys(chain.from_iterable(one.splits for one in several)):
@@ -141,13 +151,21 @@ def _merged(step: int, several: Sequence[Evaluation], config: Config, notes: lis
             if not _IN_TRAINING.fullmatch(one.name) and one.splits[split] != best.splits[split]
         ]
         if others:
-            notes.append(f"{best.path}: on {split} this evaluation of its policy counts; not: {', '.join(others)}")
+            notes.append(
+                f"{best.path}: on {split} this evaluation of its policy counts; not: {', '.join(others)}"
+            )
         if (differs := _differs(best, config)) and best not in list(counts.values())[:-1]:
             notes.append(f"{best.path}: not played as the run's config says: {differs}")
-    files = list(dict.fromkeys(one.path for one in sorted(counts.values(), key=lambda one: one.name != FINAL)))
+    files = list(
+        dict.fromkeys(
+            one.path for one in sorted(counts.values(), key=lambda one: one.name != FINAL)
+        )
+    )
     first = next(one for one in several if one.path == files[0])
     splits = {split: one.splits[split] for split, one in counts.items()}
-    return Evaluation(path=files[0], step=step, setting=first.setting, splits=splits, others=tuple(files[1:]))
+    return Evaluation(
+        path=files[0], step=step, setting=first.setting, splits=splits, others=tuple(files[1:])
+    )
 
 
 def _differs(evaluation: Evaluation, config: Config) -> str:
@@ -158,14 +176,20 @@ def _differs(evaluation: Evaluation, config: Config) -> str:
         "max_action_tokens": config.episode.max_action_tokens,
     }
     told = evaluation.setting
-    return ", ".join(f"{key} {told[key]} and not {own[key]}" for key in own if key in told and told[key] != own[key])
+    return ", ".join(
+        f"{key} {told[key]} and not {own[key]}"
+        for key in own
+        if key in told and told[key] != own[key]
+    )
 
 
 def _by_id(path: Path, split: str, games: Sequence[Game]) -> dict[str, Game]:
     found: dict[str, Game] = {}
     for game in games:
         if game.id in found:
-            raise ConfigError(f"{path}: splits.{split}: game {game.id!r} is there twice; evaluate again")
+            raise ConfigError(
+                f"{path}: splits.{split}: game {game.id!r} is there twice; evaluate again"
+            )
         if game.success:
             found[game.id] = game
     return found

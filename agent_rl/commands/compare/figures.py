@@ -26,12 +26,19 @@ def draw_curves(comparison: Comparison, path: Path) -> None:
     training = {variant.label: variant.training for variant in comparison.variants}
     panels = [(f"success in training, % (mean of {WINDOW} steps)", training)]
     for split in comparison.splits:
-        panels.append((f"held-out success, {split}, %", {v.label: v.held_out[split] for v in comparison.variants}))
+        panels.append(
+            (
+                f"held-out success, {split}, %",
+                {v.label: v.held_out[split] for v in comparison.variants},
+            )
+        )
     figure, axes = _figure(rows=1, columns=len(panels), width=5.4, height=4.4)
     for (title, curves), panel in zip(panels, axes, strict=True):
         _draw(panel, title, curves, scale=100.0, points=curves is not training)
         panel.set_ylim(bottom=max(0.0, panel.get_ylim()[0]), top=min(100.0, panel.get_ylim()[1]))
-        panel.set_xlim(0, 1.03 * max(run.steps for variant in comparison.variants for run in variant.runs))
+        panel.set_xlim(
+            0, 1.03 * max(run.steps for variant in comparison.variants for run in variant.runs)
+        )
         panel.set_xlabel("rollout step")
     _finish(figure, axes, path)
 
@@ -56,7 +63,9 @@ def _figure(*, rows: int, columns: int, width: float, height: float) -> tuple[An
     return figure, [panel for row in axes for panel in row]
 
 
-def _draw(panel: Any, title: str, curves: Mapping[str, Curve], *, scale: float, points: bool = False) -> None:
+def _draw(
+    panel: Any, title: str, curves: Mapping[str, Curve], *, scale: float, points: bool = False
+) -> None:
     """A thick line with its band per variant, and a thin line per seed; `points` marks each value."""
     for number, (label, curve) in enumerate(curves.items()):
         colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number % len(_DASHES)]
@@ -64,12 +73,30 @@ def _draw(panel: Any, title: str, curves: Mapping[str, Curve], *, scale: float, 
         if len(curve.seeds) > 1:
             for values in curve.seeds.values():
                 ys = [scale * value for value in values.values()]
-                panel.plot(list(values), ys, color=colour, linewidth=0.7, alpha=0.45, marker=marker, markersize=2.0)
-            low, high = [scale * value for value in curve.low], [scale * value for value in curve.high]
+                panel.plot(
+                    list(values),
+                    ys,
+                    color=colour,
+                    linewidth=0.7,
+                    alpha=0.45,
+                    marker=marker,
+                    markersize=2.0,
+                )
+            low, high = (
+                [scale * value for value in curve.low],
+                [scale * value for value in curve.high],
+            )
             panel.fill_between(curve.steps, low, high, color=colour, alpha=0.13, linewidth=0)
         centre = [scale * value for value in curve.centre]
         panel.plot(
-            curve.steps, centre, color=colour, linestyle=dash, linewidth=2.2, label=label, marker=marker, markersize=4.0
+            curve.steps,
+            centre,
+            color=colour,
+            linestyle=dash,
+            linewidth=2.2,
+            label=label,
+            marker=marker,
+            markersize=4.0,
         )
     panel.set_title(title, fontsize=10.5)
     panel.grid(color="#dddddd", linewidth=0.6)
@@ -91,7 +118,14 @@ def _finish(figure: Any, axes: Sequence[Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9.5, frameon=False)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(4, len(labels)),
+        fontsize=9.5,
+        frameon=False,
+    )
     FigureCanvasAgg(figure)
     # Without the version of the library in it, the file is the same wherever the picture is.
     figure.savefig(path, dpi=110, format="png", metadata={"Software": None})

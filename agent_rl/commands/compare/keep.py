@@ -21,13 +21,18 @@ def keep(folder: Path, found: Found) -> int:
             f"--keep {folder}: these are runs of several folders, which one copy could not tell apart; keep them one "
             "by one (agent-rl compare SWEEP --keep FOLDER), and compare the copies"
         )
-    copies = {folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run)) for run in found.runs}
+    copies = {
+        folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run))
+        for run in found.runs
+    }
     for label, evaluation in found.starts.items():
         source = evaluation.path.parents[1]
         copies[folder / label] = (source, _small_files(source) | {evaluation.path})
     for copy in copies:
         if copy.exists():
-            raise ConfigError(f"--keep {folder}: {copy} exists already; name another folder, or delete it first")
+            raise ConfigError(
+                f"--keep {folder}: {copy} exists already; name another folder, or delete it first"
+            )
     size = 0
     for copy, (source, files) in copies.items():
         for file in sorted(files):
@@ -41,7 +46,12 @@ def keep(folder: Path, found: Found) -> int:
 def _small_files(run: Path) -> set[Path]:
     """What `agent_rl.commands.compare.runs` reads beside evaluations, and how long each attempt of a sweep took."""
     inner = run / "train" if (run / "train").is_dir() else run
-    files = {inner / "config.yaml", inner / "metrics.jsonl", run / "config.yaml", run / "attempts.jsonl"}
+    files = {
+        inner / "config.yaml",
+        inner / "metrics.jsonl",
+        run / "config.yaml",
+        run / "attempts.jsonl",
+    }
     return {file for file in files if file.is_file()}
 
 

@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 
 from agent_rl.commands.compare.evaluations import Game
 from agent_rl.config import ConfigError
-from agent_rl.evaluation.statistics import holm, mcnemar, paired_bootstrap, paired_permutation, welch
+from agent_rl.evaluation.statistics import (
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_permutation,
+    welch,
+)
 
 Games = Mapping[str, Game]
 """The games of an evaluation by id."""
@@ -99,7 +105,8 @@ def _test(a: str, of_a: Mapping[int, Games], b: str, of_b: Mapping[int, Games]) 
         a=a,
         b=b,
         games=len(ids),
-        difference=statistics.fmean(map(statistics.fmean, left)) - statistics.fmean(map(statistics.fmean, right)),
+        difference=statistics.fmean(map(statistics.fmean, left))
+        - statistics.fmean(map(statistics.fmean, right)),
         interval=paired_bootstrap(left, right),
         p=p,
         p_holm=p,
@@ -109,7 +116,10 @@ def _test(a: str, of_a: Mapping[int, Games], b: str, of_b: Mapping[int, Games]) 
 
 
 def _over_seeds(of_a: Mapping[int, Games], of_b: Mapping[int, Games]) -> OverSeeds | None:
-    left, right = ([statistics.fmean(g.mean for g in games.values()) for games in of.values()] for of in (of_a, of_b))
+    left, right = (
+        [statistics.fmean(g.mean for g in games.values()) for games in of.values()]
+        for of in (of_a, of_b)
+    )
     found = welch(left, right)
     if found is None:
         return None
@@ -127,7 +137,11 @@ def _seed_test(seed: int, of_a: Games, of_b: Games) -> SeedTest:
 
 def _same_games(split: str, variants: Mapping[str, Mapping[int, Games]]) -> None:
     """Raise where any evaluation is of other games than the first."""
-    each = [(label, seed, set(games)) for label, seeds in variants.items() for seed, games in seeds.items()]
+    each = [
+        (label, seed, set(games))
+        for label, seeds in variants.items()
+        for seed, games in seeds.items()
+    ]
     for label, seed, games in each[1:]:
         first_label, first_seed, first = each[0]
         if differ := sorted(first ^ games):

@@ -29,7 +29,9 @@ class Published:
     def cell(self, split: str, family: str | None) -> str:
         """What stands in a table: of a family, or of all games where it is None; empty where nothing was published."""
         if family is not None:
-            numbers = dict(zip(FAMILIES, self.families, strict=False)) if split == "valid_seen" else {}
+            numbers = (
+                dict(zip(FAMILIES, self.families, strict=False)) if split == "valid_seen" else {}
+            )
             return f"{numbers[family]:.1f}" if family in numbers else ""
         span = {"valid_seen": self.seen, "valid_unseen": self.unseen}.get(split)
         if span is None:
@@ -76,7 +78,9 @@ PUBLISHED = (
         unseen=(90.2, 90.2),
         source="arXiv 2602.22817",
     ),
-    Published(name="g2po-1.5b", model=_SMALL, method="G2PO", seen=(95.0, 95.0), source="arXiv 2606.22995"),
+    Published(
+        name="g2po-1.5b", model=_SMALL, method="G2PO", seen=(95.0, 95.0), source="arXiv 2606.22995"
+    ),
     Published(
         name="3spo-1.5b",
         model=_SMALL,
@@ -104,10 +108,20 @@ PUBLISHED = (
         source=_GIGPO + _UNSEEN,
     ),
     Published(
-        name="hgpo-7b", model=_LARGE, method="HGPO", seen=(95.4, 95.4), unseen=(92.1, 92.1), source="arXiv 2602.22817"
+        name="hgpo-7b",
+        model=_LARGE,
+        method="HGPO",
+        seen=(95.4, 95.4),
+        unseen=(92.1, 92.1),
+        source="arXiv 2602.22817",
     ),
     Published(
-        name="3spo-7b", model=_LARGE, method="3SPO", seen=(96.8, 96.8), unseen=(95.9, 95.9), source="arXiv 2606.09961"
+        name="3spo-7b",
+        model=_LARGE,
+        method="3SPO",
+        seen=(96.8, 96.8),
+        unseen=(95.9, 95.9),
+        source="arXiv 2606.09961",
     ),
 )
 
@@ -119,7 +133,9 @@ def published(names: Sequence[str], env: str) -> list[Published]:
         ConfigError: there is no such row, or the runs are not of ALFWorld.
     """
     if names and env != "alfworld":
-        raise ConfigError(f"--reference {names[0]}: the published rows are ALFWorld's, and these runs are of {env}")
+        raise ConfigError(
+            f"--reference {names[0]}: the published rows are ALFWorld's, and these runs are of {env}"
+        )
     known = {row.name: row for row in PUBLISHED}
     for name in names:
         if name not in known:

@@ -77,7 +77,11 @@ def compare_folders(
 
 def as_json(comparison: Comparison, references: Sequence[Published]) -> str:
     """All numbers, to six digits: what differs beyond them is the order of sums."""
-    values = {"version": VERSION, **asdict(comparison), "references": [asdict(row) for row in references]}
+    values = {
+        "version": VERSION,
+        **asdict(comparison),
+        "references": [asdict(row) for row in references],
+    }
     return json.dumps(_rounded(values), allow_nan=False) + "\n"
 
 
@@ -102,7 +106,11 @@ def markdown(comparison: Comparison, references: Sequence[Published]) -> str:
         if grid.rows:
             parts += [f"## {grid.title}", grid.markdown()]
     parts += ["## Learning curves", "![learning curves](curves.png)", _on_curves()]
-    parts += ["## The mechanism over training", "![the mechanism](mechanism.png)", _on_mechanism(comparison)]
+    parts += [
+        "## The mechanism over training",
+        "![the mechanism](mechanism.png)",
+        _on_mechanism(comparison),
+    ]
     parts += ["## How the numbers are made", _on_numbers(comparison)]
     if references:
         parts += ["## Published rows", _on_references(references)]

@@ -107,8 +107,12 @@ def find_runs(paths: Sequence[Path]) -> Found:
         if is_run(path):
             runs.append(read_run(path, notes))
             continue
-        children = sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
-        found = [read_run(child, notes) for child in children if is_run(child) and _has_begun(child)]
+        children = (
+            sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+        )
+        found = [
+            read_run(child, notes) for child in children if is_run(child) and _has_begun(child)
+        ]
         if not found:
             raise ConfigError(_nothing_there(path))
         start = path / "start" / "evaluations" / FINAL
@@ -120,7 +124,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
         notes += [
             f"{child}: no rollout step yet; left out"
             for child in children
-            if child.name != "start" and (is_run(child) or (child / "config.yaml").is_file()) and not _has_begun(child)
+            if child.name != "start"
+            and (is_run(child) or (child / "config.yaml").is_file())
+            and not _has_begun(child)
         ]
     return Found(runs=tuple(_with_own_names(runs)), starts=starts, notes=tuple(notes))
 
@@ -139,10 +145,14 @@ def read_run(path: Path, notes: list[str]) -> Run:
     inner = path / "train" if (path / "train").is_dir() else path
     metrics = _read_metrics(inner / "metrics.jsonl", notes)
     if not metrics:
-        raise ConfigError(f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out")
+        raise ConfigError(
+            f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out"
+        )
     config = _read_config(inner / "config.yaml")
     evaluations = evaluations_of(path, inner, config, len(metrics), notes)
-    return Run(path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=evaluations)
+    return Run(
+        path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=evaluations
+    )
 
 
 def flat_values(config: Config) -> dict[str, Any]:
@@ -214,7 +224,11 @@ def _has_begun(path: Path) -> bool:
 
 def _nothing_there(path: Path) -> str:
     if not path.is_dir():
-        near = sorted(str(p) for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        near = (
+            sorted(str(p) for p in path.parent.iterdir() if p.is_dir())
+            if path.parent.is_dir()
+            else []
+        )
         return f"{path}: no such folder" + (f"; there are: {', '.join(near)}" if near else "")
     return (
         f"{path}: no run: there is no train/metrics.jsonl (nor metrics.jsonl) in it or in a folder of it; name a "

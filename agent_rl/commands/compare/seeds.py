@@ -55,10 +55,17 @@ def curve(by_seed: Mapping[int, Mapping[int, float]]) -> Curve:
         intervals = bootstrap_iqm_curve(rows)
         low, high = [one.low for one in intervals], [one.high for one in intervals]
     return Curve(
-        steps=steps, centre=[interquartile_mean(column) for column in columns], low=low, high=high, seeds=having
+        steps=steps,
+        centre=[interquartile_mean(column) for column in columns],
+        low=low,
+        high=high,
+        seeds=having,
     )
 
 
 def smoothed(values: Sequence[float]) -> dict[int, float]:
     """By rollout step, from 1: the mean over a step and those before it, `WINDOW` in all (fewer at the beginning)."""
-    return {step: statistics.fmean(values[max(0, step - WINDOW) : step]) for step in range(1, len(values) + 1)}
+    return {
+        step: statistics.fmean(values[max(0, step - WINDOW) : step])
+        for step in range(1, len(values) + 1)
+    }

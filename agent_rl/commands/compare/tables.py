@@ -8,7 +8,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from agent_rl.commands.compare.comparison import OVERALL, RECENT, Comparison, FamilyScore, RunSummary, Variant
+from agent_rl.commands.compare.comparison import (
+    OVERALL,
+    RECENT,
+    Comparison,
+    FamilyScore,
+    RunSummary,
+    Variant,
+)
 from agent_rl.commands.compare.published import Published
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL, Spread
 from agent_rl.evaluation.report import FINAL
@@ -40,15 +47,25 @@ class Grid:
     def markdown(self) -> str:
         rule = ["---" if i < self.left else "---:" for i in range(len(self.heads))]
         lines = [self.heads, rule, *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
 
     def table(self) -> Table:
         title = escape(self.title)
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+        )
         shown = [i for i in range(len(self.heads)) if i not in self.page_only]
         for i in shown:
             justify: Literal["left", "right"] = "left" if i < self.left else "right"
-            table.add_column(escape(self.heads[i]), justify=justify, no_wrap=i == 0, overflow="fold")
+            table.add_column(
+                escape(self.heads[i]), justify=justify, no_wrap=i == 0, overflow="fold"
+            )
         for row in self.rows:
             table.add_row(*(escape(row[i]) for i in shown))
         return table
@@ -56,7 +73,15 @@ class Grid:
 
 def runs_table(comparison: Comparison) -> Grid:
     """A line per run: how far it went, its last evaluation, time and tokens."""
-    heads = ("run", "variant", "rollout steps", "evaluated", f"success, last {RECENT} steps %", "minutes", "tokens")
+    heads = (
+        "run",
+        "variant",
+        "rollout steps",
+        "evaluated",
+        f"success, last {RECENT} steps %",
+        "minutes",
+        "tokens",
+    )
     rows = [
         (
             run.name,
@@ -140,7 +165,11 @@ def seed_pairs_table(comparison: Comparison, split: str) -> Grid:
         for one in test.seeds
     ]
     heads = ("pair", "seed", "points", "won by the first only", "by the second only", "McNemar's p")
-    return Grid(title=f"Paired seed by seed, {split}", heads=(*heads, f"p, Holm over {len(rows)}"), rows=rows)
+    return Grid(
+        title=f"Paired seed by seed, {split}",
+        heads=(*heads, f"p, Holm over {len(rows)}"),
+        rows=rows,
+    )
 
 
 def mechanism_table(comparison: Comparison) -> Grid:
@@ -162,8 +191,19 @@ def mechanism_table(comparison: Comparison) -> Grid:
                     _number(found.deviation.centre),
                 )
             )
-    heads = ("metric", "variant", "whole run", "over seeds", "first quarter", "last quarter", "change", "over seeds")
-    return Grid(title="The mechanism", heads=(*heads, "deviation"), rows=rows, left=2, page_only=(3, 7))
+    heads = (
+        "metric",
+        "variant",
+        "whole run",
+        "over seeds",
+        "first quarter",
+        "last quarter",
+        "change",
+        "over seeds",
+    )
+    return Grid(
+        title="The mechanism", heads=(*heads, "deviation"), rows=rows, left=2, page_only=(3, 7)
+    )
 
 
 def percent(value: float) -> str:
@@ -184,7 +224,11 @@ def p_value(p: float) -> str:
 
 def _marked(variant: Variant) -> str:
     """The label, with a word where not all of its runs are finished."""
-    return variant.label if all(run.is_finished for run in variant.runs) else f"{variant.label} (unfinished)"
+    return (
+        variant.label
+        if all(run.is_finished for run in variant.runs)
+        else f"{variant.label} (unfinished)"
+    )
 
 
 def _steps(run: RunSummary) -> str:

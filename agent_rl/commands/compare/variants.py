@@ -27,7 +27,9 @@ def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Ru
     """
     variants: list[list[Run]] = []
     for run in runs:
-        same = next((variant for variant in variants if _setting(variant[0]) == _setting(run)), None)
+        same = next(
+            (variant for variant in variants if _setting(variant[0]) == _setting(run)), None
+        )
         if same is None:
             variants.append([run])
             continue
@@ -43,14 +45,21 @@ def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Ru
         names[_fitting(variants, label, glob)] = label
     if len(set(names)) < len(names):
         raise ConfigError(f"--label: two variants have one name: {', '.join(names)}; give others")
-    return {name: sorted(runs, key=lambda run: run.config.seed) for name, runs in zip(names, variants, strict=True)}
+    return {
+        name: sorted(runs, key=lambda run: run.config.seed)
+        for name, runs in zip(names, variants, strict=True)
+    }
 
 
 def differing(variants: Iterable[Sequence[Run]]) -> list[str]:
     """The dotted keys in which variants differ; the objective first."""
     settings = [_setting(runs[0]) for runs in variants]
     keys = {key for setting in settings for key in setting}
-    found = [key for key in sorted(keys) if len({json.dumps(setting.get(key)) for setting in settings}) > 1]
+    found = [
+        key
+        for key in sorted(keys)
+        if len({json.dumps(setting.get(key)) for setting in settings}) > 1
+    ]
     return sorted(found, key=lambda key: key != "learner.objective")
 
 
@@ -76,12 +85,21 @@ def _names(variants: Sequence[Sequence[Run]]) -> list[str]:
     """What differs, in short: the objective's name, and other keys with their values where they are set."""
     keys = differing(variants)
     last = [key.rpartition(".")[2] for key in keys]
-    short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    short = {
+        key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)
+    }
     names = []
     for runs in variants:
         setting = _setting(runs[0])
-        parts = [f"{short[key]}={_text(setting.get(key))}" for key in keys if setting.get(key) is not None]
-        names.append(", ".join(part.removeprefix("objective=") for part in parts) or setting["learner.objective"])
+        parts = [
+            f"{short[key]}={_text(setting.get(key))}"
+            for key in keys
+            if setting.get(key) is not None
+        ]
+        names.append(
+            ", ".join(part.removeprefix("objective=") for part in parts)
+            or setting["learner.objective"]
+        )
     return names
 
 
@@ -91,14 +109,18 @@ def _text(value: Any) -> str:
 
 def _fitting(variants: Sequence[Sequence[Run]], label: str, glob: str) -> int:
     """The number of the variant whose runs' names fit the glob."""
-    found = {i for i, runs in enumerate(variants) for run in runs if fnmatch.fnmatchcase(run.name, glob)}
+    found = {
+        i for i, runs in enumerate(variants) for run in runs if fnmatch.fnmatchcase(run.name, glob)
+    }
     if len(found) == 1:
         return found.pop()
     if not found:
         names = ", ".join(run.name for runs in variants for run in runs)
         raise ConfigError(f"--label {label}={glob}: fits no run; there are: {names}")
     keys = ", ".join(differing([variants[i] for i in sorted(found)]))
-    raise ConfigError(f"--label {label}={glob}: fits runs whose configs differ, in {keys}: they are no seeds of one")
+    raise ConfigError(
+        f"--label {label}={glob}: fits runs whose configs differ, in {keys}: they are no seeds of one"
+    )
 
 
 def _notes_on_runs(label: str, runs: Sequence[Run]) -> list[str]:
@@ -110,9 +132,13 @@ def _notes_on_runs(label: str, runs: Sequence[Run]) -> list[str]:
         if run.final is None:
             notes.append(f"{run.name}: no evaluation")
         elif run.evaluated_after != run.steps:
-            notes.append(f"{run.name}: last evaluated after rollout step {run.evaluated_after} of {run.steps}")
+            notes.append(
+                f"{run.name}: last evaluated after rollout step {run.evaluated_after} of {run.steps}"
+            )
     values = [flat_values(run.config) for run in runs]
-    if keys := [key for key in HOW_NOT_WHAT if len({json.dumps(value.get(key)) for value in values}) > 1]:
+    if keys := [
+        key for key in HOW_NOT_WHAT if len({json.dumps(value.get(key)) for value in values}) > 1
+    ]:
         notes.append(
             f"{label}: its seeds differ in {', '.join(keys)}: this changes their time, and otherwise no more than the "
             "order of sums"

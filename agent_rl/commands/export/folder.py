@@ -17,7 +17,9 @@ from agent_rl.policy.loading import load_policy, save_policy
 DTYPES = ("bfloat16", "float16", "float32")
 
 
-def export(config: Config, source: str, *, to: Path | None = None, dtype: str = "bfloat16", hub: str = "") -> Path:
+def export(
+    config: Config, source: str, *, to: Path | None = None, dtype: str = "bfloat16", hub: str = ""
+) -> Path:
     """Write the policy at `source` as a Hugging Face folder with a model card, and upload it where `hub` says so.
 
     The folder holds weights (safetensors, in `dtype`), config, tokenizer, `README.md`, and the config of the run that
@@ -39,13 +41,17 @@ def export(config: Config, source: str, *, to: Path | None = None, dtype: str = 
     if hub:
         _check_name(hub)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: exists already and is not empty; delete it, or name another folder with --to")
+        raise ConfigError(
+            f"{folder}: exists already and is not empty; delete it, or name another folder with --to"
+        )
     origin = Origin.of(source, config)
     model, tokenizer = load_policy(source, getattr(torch, dtype))
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
     try:
         save_policy(model, tokenizer, unfinished)
-        (unfinished / "README.md").write_text(model_card(origin, model, folder=folder, hub=hub, dtype=dtype))
+        (unfinished / "README.md").write_text(
+            model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
+        )
         (unfinished / CONFIG_COPY).write_text(origin.config_text)
         os.replace(unfinished, folder)
     finally:
@@ -64,7 +70,9 @@ def push(folder: Path, hub: str) -> None:
     """
     later = f"the export is in {folder}; upload it later with `hf upload {hub} {folder}`"
     if get_token() is None:
-        raise ConfigError(f"--push-to-hub {hub}: no token; log in with `hf auth login` or set HF_TOKEN; {later}")
+        raise ConfigError(
+            f"--push-to-hub {hub}: no token; log in with `hf auth login` or set HF_TOKEN; {later}"
+        )
     api = HfApi()
     try:
         api.create_repo(hub, private=True, exist_ok=True)
@@ -76,7 +84,9 @@ def push(folder: Path, hub: str) -> None:
             f"token write there? {later}"
         ) from error
     except (HTTPError, OSError) as error:
-        raise ConfigError(f"--push-to-hub {hub}: the hub cannot be reached ({_first_line(error)}); {later}") from error
+        raise ConfigError(
+            f"--push-to-hub {hub}: the hub cannot be reached ({_first_line(error)}); {later}"
+        ) from error
     say(f"uploaded to {api.endpoint}/{hub}")
 
 
@@ -84,7 +94,9 @@ def _check_name(hub: str) -> None:
     try:
         validate_repo_id(hub)
     except HFValidationError as error:
-        raise ConfigError(f"--push-to-hub {hub}: is no name of a repository ({error}); write owner/name") from error
+        raise ConfigError(
+            f"--push-to-hub {hub}: is no name of a repository ({error}); write owner/name"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,14 @@ from transformers import PreTrainedModel
 
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.evaluation.report import FINAL, EvaluationReport, checkpoint_step, in_file, read_report, report_of
+from agent_rl.evaluation.report import (
+    FINAL,
+    EvaluationReport,
+    checkpoint_step,
+    in_file,
+    read_report,
+    report_of,
+)
 from agent_rl.evaluation.tables import ALL, interval_text, markdown_table
 from agent_rl.runs.checkpoint import latest_checkpoint
 
@@ -31,7 +38,11 @@ _SECTIONS = {
     _TRAIN: ("model", "prompt", "episode", "sft", "learner", "train"),
     _OTHER: ("prompt", "episode"),
 }
-_STAGES = {"init": "Before training", "sft": "After the warm start", "gmpo": "After the reinforcement"}
+_STAGES = {
+    "init": "Before training",
+    "sft": "After the warm start",
+    "gmpo": "After the reinforcement",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +90,9 @@ class Origin:
         return loaded
 
 
-def model_card(origin: Origin, model: PreTrainedModel, *, folder: Path, hub: str, dtype: str) -> str:
+def model_card(
+    origin: Origin, model: PreTrainedModel, *, folder: Path, hub: str, dtype: str
+) -> str:
     """The card as Markdown, with the front matter that the hub reads.
 
     Args:
@@ -98,7 +111,9 @@ def model_card(origin: Origin, model: PreTrainedModel, *, folder: Path, hub: str
     if origin.run is None or not (origin.run / _SFT / "model").is_dir():
         sections = tuple(name for name in sections if name != _SFT)
     return _TEMPLATE.render(
-        title=f"{origin.run.name}: an agent for {environment.get('id')}" if origin.run else Path(origin.source).name,
+        title=f"{origin.run.name}: an agent for {environment.get('id')}"
+        if origin.run
+        else Path(origin.source).name,
         what=_WHAT[origin.kind],
         step=int(origin.checkpoint.rpartition("-")[2]) if origin.checkpoint else None,
         base=base,
@@ -130,9 +145,18 @@ def _sizes(model: PreTrainedModel, dtype: str) -> list[tuple[str, Any]]:
         "intermediate size": "intermediate_size",
         "context, tokens": "max_position_embeddings",
     }
-    found = [(what, getattr(config, key)) for what, key in named.items() if getattr(config, key, None) is not None]
+    found = [
+        (what, getattr(config, key))
+        for what, key in named.items()
+        if getattr(config, key, None) is not None
+    ]
     parameters = sum(p.numel() for p in model.parameters())
-    return [("architecture", type(model).__name__), ("parameters", f"{parameters:,}"), ("dtype", dtype), *found]
+    return [
+        ("architecture", type(model).__name__),
+        ("parameters", f"{parameters:,}"),
+        ("dtype", dtype),
+        *found,
+    ]
 
 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -208,12 +232,17 @@ def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:
         scores = [*part.families.items(), (f"**{ALL}**", part.overall)]
         yield {
             "title": f"{when}, on `{split}` at temperature {report.setting.get('temperature')}",
-            "rows": [(name, s.n, f"{100 * s.success:.1f}", interval_text(s.interval)) for name, s in scores],
+            "rows": [
+                (name, s.n, f"{100 * s.success:.1f}", interval_text(s.interval))
+                for name, s in scores
+            ],
             "failures": ", ".join(f"{count} {reason}" for reason, count in part.failures.items()),
         }
 
 
-_environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+_environment = Environment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+)
 _environment.filters["python"] = repr
 _environment.globals["table"] = markdown_table
 _TEMPLATE = _environment.from_string("""\

@@ -5,16 +5,24 @@ from typing import Annotated
 
 import typer
 
-games = typer.Typer(no_args_is_help=True, help="ALFWorld games: get them, look at them, verify the engine.")
+games = typer.Typer(
+    no_args_is_help=True, help="ALFWorld games: get them, look at them, verify the engine."
+)
 
-Data = Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, '$ALFWORLD_DATA', or generated")]
+Data = Annotated[
+    str, typer.Argument(help="a folder in ALFWorld's layout, '$ALFWORLD_DATA', or generated")
+]
 Split = Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")]
 
 
 @games.command()
 def generate(
-    folder: Annotated[Path, typer.Argument(help="a new folder; point env.options.data or $ALFWORLD_DATA at it")],
-    settings: Annotated[list[str] | None, typer.Argument(help="key=value, for example train=500")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="a new folder; point env.options.data or $ALFWORLD_DATA at it")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="key=value, for example train=500")
+    ] = None,
 ) -> None:
     """Write ALFWorld games: solvable, of all six families, from what the alfworld package ships."""
     from agent_rl.commands.games import data as game_commands
@@ -23,7 +31,9 @@ def generate(
 
 
 @games.command()
-def download(folder: Annotated[Path, typer.Argument(help="where the data goes; point $ALFWORLD_DATA at it")]) -> None:
+def download(
+    folder: Annotated[Path, typer.Argument(help="where the data goes; point $ALFWORLD_DATA at it")],
+) -> None:
     """Fetch the published games with alfworld's own downloader (2 GB), and look for faults."""
     from agent_rl.commands.games import data as game_commands
 
@@ -32,7 +42,9 @@ def download(folder: Annotated[Path, typer.Argument(help="where the data goes; p
 
 
 @games.command()
-def doctor(data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'")]) -> None:
+def doctor(
+    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'")],
+) -> None:
     """Say what is wrong with a data folder: counts, versions, broken files; exit status 1 where something is."""
     from agent_rl.commands.games import data as game_commands
 
@@ -60,14 +72,28 @@ def info(data: Data) -> None:
 def verify(
     data: Data,
     split: Split = "valid_seen",
-    games: Annotated[int, typer.Option(min=0, help="how many games, the families in equal shares; 0 takes all")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="commands in a walk; each game is walked through three times")] = 30,
+    games: Annotated[
+        int, typer.Option(min=0, help="how many games, the families in equal shares; 0 takes all")
+    ] = 0,
+    turns: Annotated[
+        int, typer.Option(min=1, help="commands in a walk; each game is walked through three times")
+    ] = 30,
     seed: int = 0,
-    processes: Annotated[int, typer.Option(min=0, help="processes to use; 0 takes one per core")] = 0,
+    processes: Annotated[
+        int, typer.Option(min=0, help="processes to use; 0 takes one per core")
+    ] = 0,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
     """Compare the native engine with the stock one, command by command; exit status 1 where they differ."""
     from agent_rl.commands.games.verify import verify
 
-    if not verify(data, split=split, games=games, turns=turns, seed=seed, processes=processes, report_file=json):
+    if not verify(
+        data,
+        split=split,
+        games=games,
+        turns=turns,
+        seed=seed,
+        processes=processes,
+        report_file=json,
+    ):
         raise typer.Exit(1)

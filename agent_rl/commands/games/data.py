@@ -40,7 +40,9 @@ def download(folder: Path) -> bool:
     # The package would make a folder in the home directory unless it is told of another.
     environment = {**os.environ, "ALFWORLD_DATA": str(folder.absolute())}
     done = subprocess.run(
-        [sys.executable, str(script), "--data-dir", str(folder)], env=environment, stderr=subprocess.PIPE
+        [sys.executable, str(script), "--data-dir", str(folder)],
+        env=environment,
+        stderr=subprocess.PIPE,
     )
     if done.returncode:
         reason = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
@@ -62,8 +64,12 @@ def doctor(data: str) -> bool:
     with progress("games", total) as advance:
         diagnosis = examine(folder, advance)
     if not diagnosis.counts:
-        raise ConfigError(f"{folder}: holds none of the folders {', '.join(SPLITS)}; point to the one that does")
-    table = Table(title=f"playable games in {folder}, beside the published number", title_justify="left")
+        raise ConfigError(
+            f"{folder}: holds none of the folders {', '.join(SPLITS)}; point to the one that does"
+        )
+    table = Table(
+        title=f"playable games in {folder}, beside the published number", title_justify="left"
+    )
     table.add_column("family", no_wrap=True)
     for split in SPLITS:
         table.add_column(split, justify="right")
@@ -71,14 +77,18 @@ def doctor(data: str) -> bool:
         table.add_row(family, *(_beside(diagnosis, split, family, row) for split in SPLITS))
     table.add_section()
     totals = (
-        f"{diagnosis.counts[s].total()} of {sum(OFFICIAL_COUNTS[s])}" if s in diagnosis.counts else "not here"
+        f"{diagnosis.counts[s].total()} of {sum(OFFICIAL_COUNTS[s])}"
+        if s in diagnosis.counts
+        else "not here"
         for s in SPLITS
     )
     table.add_row("all", *totals, style="bold")
     console.print(table)
     for split in diagnosis.counts:
         if diagnosis.differs_from_official(split):
-            say(f"{split}: not the published games, or not all of them; results on it compare with nobody else's")
+            say(
+                f"{split}: not the published games, or not all of them; results on it compare with nobody else's"
+            )
     for complaint, games in diagnosis.complaints.items():
         say(f"{complaint}: {len(games)} games; {WAYS_OUT[complaint]}")
         for game, reason in list(games.items())[:_SHOWN]:
@@ -91,7 +101,11 @@ def doctor(data: str) -> bool:
 
 
 def _beside(diagnosis: Diagnosis, split: str, family: str, row: int) -> str:
-    return f"{diagnosis.counts[split][family]} of {OFFICIAL_COUNTS[split][row]}" if split in diagnosis.counts else "-"
+    return (
+        f"{diagnosis.counts[split][family]} of {OFFICIAL_COUNTS[split][row]}"
+        if split in diagnosis.counts
+        else "-"
+    )
 
 
 def list_games(data: str, split: str) -> None:
@@ -117,7 +131,11 @@ def show_counts(data: str) -> None:
     for split in SPLITS:
         table.add_column(split, justify="right")
     for family in FAMILIES:
-        table.add_row(family, *(str(counts[split][family]) if split in counts else "-" for split in SPLITS))
+        table.add_row(
+            family, *(str(counts[split][family]) if split in counts else "-" for split in SPLITS)
+        )
     table.add_section()
-    table.add_row("all", *(str(counts[s].total()) if s in counts else "-" for s in SPLITS), style="bold")
+    table.add_row(
+        "all", *(str(counts[s].total()) if s in counts else "-" for s in SPLITS), style="bold"
+    )
     console.print(table)

@@ -58,7 +58,14 @@ class VerificationReport:
 
 
 def verify(
-    data: str, *, split: str, games: int, turns: int, seed: int, processes: int, report_file: Path | None = None
+    data: str,
+    *,
+    split: str,
+    games: int,
+    turns: int,
+    seed: int,
+    processes: int,
+    report_file: Path | None = None,
 ) -> bool:
     """Compare the engines on `games` games of a split (0: all), print a table; whether they agree everywhere.
 
@@ -69,9 +76,15 @@ def verify(
     tasks = spread(env.tasks(split), games, seed)
     folder = env.folder
     report = _compare_all(
-        tasks, lambda task: game_path(folder, split, task.id), turns=turns, seed=seed, count=processes
+        tasks,
+        lambda task: game_path(folder, split, task.id),
+        turns=turns,
+        seed=seed,
+        count=processes,
     )
-    title = f"native against textworld, {split} of {data}: up to {turns} commands a walk, seed {seed}"
+    title = (
+        f"native against textworld, {split} of {data}: up to {turns} commands a walk, seed {seed}"
+    )
     console.print(_table(report, title))
     for game, reason in list(report.refused.items())[:3]:
         say(f"not compared: {game}: {reason}")
@@ -95,7 +108,9 @@ def _compare_all(
     )
     try:
         with progress("games", len(tasks)) as advance:
-            waiting = {pool.submit(_compare, path_of(task), task.id, turns, seed): task for task in tasks}
+            waiting = {
+                pool.submit(_compare, path_of(task), task.id, turns, seed): task for task in tasks
+            }
             for done in as_completed(waiting):
                 task = waiting[done]
                 try:
@@ -103,7 +118,9 @@ def _compare_all(
                 except Exception as error:
                     # Whatever stopped it: the comparison of the other games is not to be lost with it.
                     report.refused[task.id] = f"{type(error).__name__}: {error}"
-                advance(f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches")
+                advance(
+                    f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches"
+                )
     finally:
         pool.shutdown(cancel_futures=True)
     report.families = dict(sorted(report.families.items()))
@@ -130,12 +147,16 @@ def _table(report: VerificationReport, title: str) -> Table:
         if name == "all":
             table.add_section()
         numbers = (tally.games, tally.transitions, tally.wins, len(tally.mismatches))
-        table.add_row(name, *(f"{number:,}" for number in numbers), style="bold" if name == "all" else None)
+        table.add_row(
+            name, *(f"{number:,}" for number in numbers), style="bold" if name == "all" else None
+        )
     return table
 
 
 def _show(mismatch: Mismatch) -> None:
-    say(f"the first mismatch, in full: {mismatch.part} of game {mismatch.game}, walk {mismatch.walk}, after")
+    say(
+        f"the first mismatch, in full: {mismatch.part} of game {mismatch.game}, walk {mismatch.walk}, after"
+    )
     for number, command in enumerate(mismatch.commands, start=1):
         say(f"{number:>4} {command!r}")
     say(f"native:\n{mismatch.native}")

@@ -50,12 +50,17 @@ def play(
     """
     _check_policy(policy)
     config, from_file = config_to_play(what, settings)
-    limits: dict[str, Any] = {"timeout_seconds": math.inf, "max_turns": turns or config.episode.max_turns}
+    limits: dict[str, Any] = {
+        "timeout_seconds": math.inf,
+        "max_turns": turns or config.episode.max_turns,
+    }
     config = config.model_copy(update={"episode": config.episode.model_copy(update=limits)})
     seed = random.randrange(2**31) if seed is None else seed
     options = {**config.env.options, "expert": True} if policy == "expert" else config.env.options
     env = make_env(config.env.id, **options)
-    task = choose_task(env, split or (config.evaluation.split[0] if from_file else env.splits[0]), task_id, seed)
+    task = choose_task(
+        env, split or (config.evaluation.split[0] if from_file else env.splits[0]), task_id, seed
+    )
     about = ", ".join(word for word in (task.split, task.family, task.scene) if word)
     say(f"task {task.id}   ({about})")
     if policy == HUMAN:
@@ -66,7 +71,9 @@ def play(
         trajectory = _play_checkpoint(config, env, task, policy, seed)
     env.close()
     show_ending(trajectory)
-    path = save or Path("runs", "play", f"{_file_name(task.env_id)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+    path = save or Path(
+        "runs", "play", f"{_file_name(task.env_id)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    )
     write_trajectories(path, [trajectory], append=True)
     say(f"saved in {path}")
     return trajectory
@@ -78,7 +85,9 @@ def config_to_play(what: str, settings: list[str]) -> tuple[Config, bool]:
     if what.endswith((".yaml", ".yml")):
         return load_config(what, settings), True
     env = {"id": what, "options": read_options(settings)}
-    return Config.model_validate({"run_folder": "runs/play", "env": env, "episode": {"max_turns": TURNS}}), False
+    return Config.model_validate(
+        {"run_folder": "runs/play", "env": env, "episode": {"max_turns": TURNS}}
+    ), False
 
 
 def choose_task(env: TextEnv, split: str, task_id: str | None, seed: int) -> Task:
@@ -91,9 +100,17 @@ def choose_task(env: TextEnv, split: str, task_id: str | None, seed: int) -> Tas
     if task_id is None:
         return random.Random(seed).choice(list(tasks.values()))
     if task_id not in tasks:
-        near = [known for known in tasks if task_id in known][:3] or difflib.get_close_matches(task_id, tasks)
-        hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"the first is {next(iter(tasks))!r}"
-        raise ConfigError(f"--task {task_id!r}: not among the {len(tasks)} tasks of split {split!r}; {hint}")
+        near = [known for known in tasks if task_id in known][:3] or difflib.get_close_matches(
+            task_id, tasks
+        )
+        hint = (
+            f"did you mean {', '.join(map(repr, near))}?"
+            if near
+            else f"the first is {next(iter(tasks))!r}"
+        )
+        raise ConfigError(
+            f"--task {task_id!r}: not among the {len(tasks)} tasks of split {split!r}; {hint}"
+        )
     return tasks[task_id]
 
 
@@ -113,7 +130,9 @@ class ShownEnv(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return self._env.tasks(split)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         answer = self._env.reset(seed=seed, options=options)
         if not reset_fault(answer):
             self._show(*answer)
@@ -143,14 +162,20 @@ class ShownEnv(TextEnv):
         self._admissible = info.get("admissible_commands")
 
 
-def _play_scripted(config: Config, env: TextEnv, task: Task, player: PlayerName, seed: int) -> Trajectory:
+def _play_scripted(
+    config: Config, env: TextEnv, task: Task, player: PlayerName, seed: int
+) -> Trajectory:
     shown = ShownEnv(env)
     return asyncio.run(
-        run_scripted_episode(shown, task, make_player(player, shown, task, seed), byte_renderer(), config.episode)
+        run_scripted_episode(
+            shown, task, make_player(player, shown, task, seed), byte_renderer(), config.episode
+        )
     )
 
 
-def _play_checkpoint(config: Config, env: TextEnv, task: Task, source: str, seed: int) -> Trajectory:
+def _play_checkpoint(
+    config: Config, env: TextEnv, task: Task, source: str, seed: int
+) -> Trajectory:
     """In this process, without Ray: the engine is a plain class."""
     with console.status("starting vLLM"), held_stderr():
         policy, renderer = _serve(config, source)
@@ -179,7 +204,9 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
 
     publisher = Publisher(*load_policy(source), config.serving.dtype)
     try:
-        return ServedPolicy(publisher.folder, config.serving), load_renderer(publisher.folder, config.prompt)
+        return ServedPolicy(publisher.folder, config.serving), load_renderer(
+            publisher.folder, config.prompt
+        )
     finally:
         publisher.close()
 

@@ -104,7 +104,10 @@ class Game:
     def _copy(self) -> Recorder | None:
         try:
             env = self.record.env.clone()
-        except (NotImplementedError, TypeError):  # the latter is what deepcopy says of an open file or a lock
+        except (
+            NotImplementedError,
+            TypeError,
+        ):  # the latter is what deepcopy says of an open file or a lock
             return None
         return replace(self.record, env=env, turns=list(self.record.turns))
 
@@ -116,7 +119,9 @@ def ask(game: Game) -> str:
         EpisodeOver: the person left.
     """
     while True:
-        text = _read_line(f"{len(game.record.turns) + 1:>3} (return {_return(game):+.2f}) > ", game.commands)
+        text = _read_line(
+            f"{len(game.record.turns) + 1:>3} (return {_return(game):+.2f}) > ", game.commands
+        )
         if text is None or (text == QUIT and not game.offers(QUIT)):
             raise EpisodeOver(StopReason.QUIT)
         if not text or (text == COMMANDS and not game.offers(COMMANDS)):

@@ -47,5 +47,10 @@ def evaluate_player(
                 pool().collect_scripted(tasks, player=player, seed=seed, on_episode=ended)
 
         return run_evaluation(
-            config, subject, tasks, play, again=again, outputs=Outputs(json=json, markdown=markdown, latex=latex)
+            config,
+            subject,
+            tasks,
+            play,
+            again=again,
+            outputs=Outputs(json=json, markdown=markdown, latex=latex),
         )

@@ -27,7 +27,9 @@ STAGES = {"init": "before training", "sft": "after the warm start", "gmpo": "aft
 def run_demo(config: Config) -> None:
     """Run all stages into `config.run_folder` and write `demo.json` there; an earlier demo's folder is kept aside."""
     if config.model.lora is not None:
-        raise ConfigError("model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead")
+        raise ConfigError(
+            "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead"
+        )
     folder = Path(config.run_folder)
     if folder.exists():
         aside = _set_aside(folder)
@@ -55,7 +57,9 @@ def run_demo(config: Config) -> None:
             session.publish()
         look("sft")
         with _timed(seconds, "gmpo", f"Reinforcement with {config.learner.objective.upper()}"):
-            loop = TrainingLoop(config, session, folder / "train", reference=stages.reference_policy(config))
+            loop = TrainingLoop(
+                config, session, folder / "train", reference=stages.reference_policy(config)
+            )
             try:
                 loop.train()
             finally:
@@ -88,11 +92,14 @@ def comparison(reports: Mapping[str, EvaluationReport]) -> Table:
     splits = [next(iter(report.splits.values())) for report in reports.values()]
     for family in splits[-1].families:
         scores = [split.families[family] for split in splits]
-        table.add_row(family, str(scores[-1].n), *(f"{100 * score.success:.1f}" for score in scores))
+        table.add_row(
+            family, str(scores[-1].n), *(f"{100 * score.success:.1f}" for score in scores)
+        )
     table.add_section()
     overall = [split.overall for split in splits]
     cells = [
-        f"{100 * score.success:.1f} ({100 * score.interval[0]:.0f}-{100 * score.interval[1]:.0f})" for score in overall
+        f"{100 * score.success:.1f} ({100 * score.interval[0]:.0f}-{100 * score.interval[1]:.0f})"
+        for score in overall
     ]
     table.add_row("all (95 % interval)", str(overall[-1].n), *cells, style="bold")
     return table

@@ -18,7 +18,13 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, progress, say
-from agent_rl.evaluation.playing import Outputs, Subject, run_evaluation, set_aside_after, tasks_by_split
+from agent_rl.evaluation.playing import (
+    Outputs,
+    Subject,
+    run_evaluation,
+    set_aside_after,
+    tasks_by_split,
+)
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.tables import policy_name
 from agent_rl.policy.fingerprint import fingerprint
@@ -106,7 +112,9 @@ def corpus(config: Config) -> list[str]:
     env = make_env(config.env.id, **config.env.options)
     tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
     settings = config.episode.model_copy(update={"max_turns": _CORPUS_TURNS})
-    texts = [f" {word}{number}" for word in env.words() for number in ("", *_NUMBERS)] * _WORD_WEIGHT
+    texts = [
+        f" {word}{number}" for word in env.words() for number in ("", *_NUMBERS)
+    ] * _WORD_WEIGHT
     player = RandomPlayer(env, config.seed)
     failures = []
     with progress("reading the environment", len(tasks)) as advance:
@@ -129,7 +137,9 @@ def corpus(config: Config) -> list[str]:
             f"env.id {config.env.id!r}: it failed in all {len(tasks)} tasks that were tried: {failures[0]}"
         )
     if failures:
-        say(f"the environment failed in {len(failures)} of {len(tasks)} tasks, which are left out: {failures[0]}")
+        say(
+            f"the environment failed in {len(failures)} of {len(tasks)} tasks, which are left out: {failures[0]}"
+        )
     return texts
 
 
@@ -144,7 +154,9 @@ class ReadEnv(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return self._env.tasks(split)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         answer = self._env.reset(seed=seed, options=options)
         self._answers.append(answer)
         return answer
@@ -185,7 +197,9 @@ def sft_in(config: Config, session: Session, run: RunFolder) -> Path:
     return partial.rename(run.path / "model")
 
 
-def train(config: Config, *, resume: bool = False, then: Callable[[Session, str], None] | None = None) -> Path:
+def train(
+    config: Config, *, resume: bool = False, then: Callable[[Session, str], None] | None = None
+) -> Path:
     """The reinforcement run, fresh or resumed; returns its newest checkpoint.
 
     `then` gets the session, whose engine serves the trained policy, and the path of that policy; it is left to it to
@@ -196,7 +210,9 @@ def train(config: Config, *, resume: bool = False, then: Callable[[Session, str]
     source = checkpoint / "model" if checkpoint else starting_policy(config, trained=False)
     say(f"training {source} with {config.learner.objective}")
     with Session(config, source, train=True, resume=resume) as session:
-        loop = TrainingLoop(config, session, folder, checkpoint=checkpoint, reference=reference_policy(config))
+        loop = TrainingLoop(
+            config, session, folder, checkpoint=checkpoint, reference=reference_policy(config)
+        )
         try:
             set_aside_after(folder.parent, loop.step)
             loop.train(evaluate_last=then is None)
@@ -252,5 +268,10 @@ def evaluate(
             session().play_once(tasks, label, seed, on_episode)
 
         return run_evaluation(
-            config, subject, tasks, play, again=again, outputs=Outputs(json=json, markdown=markdown, latex=latex)
+            config,
+            subject,
+            tasks,
+            play,
+            again=again,
+            outputs=Outputs(json=json, markdown=markdown, latex=latex),
         )

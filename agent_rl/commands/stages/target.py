@@ -33,7 +33,11 @@ class Target:
 
 
 def find_target(
-    what: str, overrides: Sequence[str] = (), *, model: str | None = None, config_file: Path | None = None
+    what: str,
+    overrides: Sequence[str] = (),
+    *,
+    model: str | None = None,
+    config_file: Path | None = None,
 ) -> Target:
     """Find out what `what` names: a config (then `model` may name another policy), a run's folder, a checkpoint or
     model, a hub name, `expert` or `random`.
@@ -45,13 +49,19 @@ def find_target(
     """
     if Path(what).suffix in (".yaml", ".yml"):
         if config_file:
-            raise ConfigError(f"--config {config_file}: {what} is a config already; name one of the two")
+            raise ConfigError(
+                f"--config {config_file}: {what} is a config already; name one of the two"
+            )
         config, player = load_config(what, [*overrides]), player_named(model)
         return Target(config=config, model=None if player else model, player=player)
     if model is not None:
-        raise ConfigError(f"--model {model}: goes with a config, and {what} is none; leave one of the two out")
+        raise ConfigError(
+            f"--model {model}: goes with a config, and {what} is none; leave one of the two out"
+        )
     if player := player_named(what):
-        config = load_config(config_file, [*overrides]) if config_file else _default_config(overrides)
+        config = (
+            load_config(config_file, [*overrides]) if config_file else _default_config(overrides)
+        )
         return Target(config=config, player=player)
     path = Path(what).expanduser()
     if not path.exists():
@@ -75,7 +85,9 @@ def _policy_at(path: Path) -> str | None:
             return str(folder)
     if _run_around(path):
         return None
-    raise ConfigError(f"{path}: holds no model (config.json) and is no run's folder ({', '.join(_STAGES)})")
+    raise ConfigError(
+        f"{path}: holds no model (config.json) and is no run's folder ({', '.join(_STAGES)})"
+    )
 
 
 def _run_around(path: Path) -> Path | None:
@@ -96,7 +108,9 @@ def _needed(config_file: Path | None, what: str) -> Path:
     if config_file is not None:
         return config_file
     if Path(what).expanduser().exists():
-        raise ConfigError(f"{what}: there is no run's config beside it or above it; name one with --config FILE")
+        raise ConfigError(
+            f"{what}: there is no run's config beside it or above it; name one with --config FILE"
+        )
     near = difflib.get_close_matches(what, PLAYERS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(

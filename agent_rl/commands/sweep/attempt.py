@@ -68,7 +68,9 @@ def attempt(job: Job, standing: Standing, command: Command, lock: int) -> Attemp
     stopped = False
     log = job.folder / LOG
     with log.open("ab") as output:
-        output.write(f"--- {started}: {standing.stage}, after rollout step {standing.step}\n".encode())
+        output.write(
+            f"--- {started}: {standing.stage}, after rollout step {standing.step}\n".encode()
+        )
         output.flush()
         begin = output.tell()
         process = subprocess.Popen(
@@ -176,7 +178,9 @@ def _show(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:
     with log.open("rb") as file:
         file.seek(begin)
         while True:
-            running = process.poll() is None  # asked first: what it wrote last is read after its end
+            running = (
+                process.poll() is None
+            )  # asked first: what it wrote last is read after its end
             sys.stdout.write(decoder.decode(file.read()))
             sys.stdout.flush()
             if not running:

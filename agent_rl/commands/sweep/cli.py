@@ -7,9 +7,12 @@ import typer
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(help="YAML config with a section sweep, or with --objectives")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML config with a section sweep, or with --objectives")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key.path=value of all runs, for example train.rollout_steps=50")
+        list[str] | None,
+        typer.Argument(help="key.path=value of all runs, for example train.rollout_steps=50"),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="in the place of sweep.variants: gmpo,grpo,gspo,dr_grpo")

@@ -78,7 +78,11 @@ class Standing:
 
 
 def read_sweep(
-    path: str | Path, overrides: Sequence[str] = (), *, objectives: str | None = None, seeds: str | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    objectives: str | None = None,
+    seeds: str | None = None,
 ) -> Sweep:
     """Read a config and resolve it for the start and for each run.
 
@@ -96,7 +100,9 @@ def read_sweep(
         )
     folder = Path(base.run_folder)
     common = [*overrides, "sweep=null"]
-    start = Job(name=START, config=load_config(path, [*common, _put("run_folder", str(folder / START))]))
+    start = Job(
+        name=START, config=load_config(path, [*common, _put("run_folder", str(folder / START))])
+    )
     if not base.model.path:
         common.append(_put("model.path", str(folder / WARM_START)))
     runs = []
@@ -104,7 +110,9 @@ def read_sweep(
         for variant, values in settings.variants.items():
             name = f"{variant}-s{seed}"
             own = [_put("run_folder", str(folder / name)), _put("seed", seed)]
-            runs.append(Job(name=name, variant=variant, config=_resolve(path, common, variant, values, own)))
+            runs.append(
+                Job(name=name, variant=variant, config=_resolve(path, common, variant, values, own))
+            )
     _refuse_twins(path, runs)
     return Sweep(folder=folder, start=start, runs=tuple(runs))
 
@@ -134,7 +142,11 @@ def start_standing(sweep: Sweep) -> Standing:
     start = sweep.start
     made = bool(start.config.model.path) or (sweep.folder / WARM_START).is_dir()
     if not made:
-        trained = [run.folder for run in sweep.runs if last_checkpoint(run.folder / "train") or is_report(run.report)]
+        trained = [
+            run.folder
+            for run in sweep.runs
+            if last_checkpoint(run.folder / "train") or is_report(run.report)
+        ]
         if trained:
             raise ConfigError(
                 f"{sweep.folder / WARM_START}: the policy that {trained[0]} was trained from is gone; put it back, or "
@@ -149,8 +161,15 @@ def start_standing(sweep: Sweep) -> Standing:
 
 def last_checkpoint(train: Path) -> int:
     """The rollout step of the newest checkpoint in a `train/` folder, 0 for none. They appear whole or not at all."""
-    found = [path for path in (train / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return max((int(path.name.removeprefix("step-")) for path in found if (path / "state.json").is_file()), default=0)
+    found = [
+        path
+        for path in (train / "checkpoints").glob("step-*")
+        if re.fullmatch(r"step-\d+", path.name)
+    ]
+    return max(
+        (int(path.name.removeprefix("step-")) for path in found if (path / "state.json").is_file()),
+        default=0,
+    )
 
 
 def report_in(folder: Path) -> Path:
@@ -176,12 +195,18 @@ def _chosen(objectives: str | None, seeds: str | None) -> list[str]:
         try:
             chosen.append(_put("sweep.seeds", [int(seed) for seed in seeds.split(",")]))
         except ValueError as error:
-            raise ConfigError(f"--seeds {seeds}: write numbers with commas between, such as 0,1,2") from error
+            raise ConfigError(
+                f"--seeds {seeds}: write numbers with commas between, such as 0,1,2"
+            ) from error
     return chosen
 
 
 def _resolve(
-    path: str | Path, common: Sequence[str], variant: str, values: Mapping[str, Any], own: Sequence[str]
+    path: str | Path,
+    common: Sequence[str],
+    variant: str,
+    values: Mapping[str, Any],
+    own: Sequence[str],
 ) -> Config:
     """The config of one run; an error names the variant."""
     where = f"{path}: sweep.variants.{variant}"
@@ -190,11 +215,17 @@ def _resolve(
         if section in _OF_THE_SWEEP:
             raise ConfigError(f"{where}: {key}: the sweep sets it; remove it here")
         if not dot:
-            raise ConfigError(f"{where}: {key}: write the whole key with dots, as in learner.objective: gmpo")
+            raise ConfigError(
+                f"{where}: {key}: write the whole key with dots, as in learner.objective: gmpo"
+            )
         if section in _OF_ALL_RUNS and not (section == "model" and rest.startswith("lora")):
-            raise ConfigError(f"{where}: {key}: {_OF_ALL_RUNS[section]}; set it above, outside of the variants")
+            raise ConfigError(
+                f"{where}: {key}: {_OF_ALL_RUNS[section]}; set it above, outside of the variants"
+            )
     try:
-        return load_config(path, [*common, *(_put(key, value) for key, value in values.items()), *own])
+        return load_config(
+            path, [*common, *(_put(key, value) for key, value in values.items()), *own]
+        )
     except ConfigError as error:
         raise ConfigError(str(error).replace(f"{path}: ", f"{where}: ")) from error
 
@@ -227,7 +258,11 @@ def _refuse_changes(job: Job, *, evaluated: bool) -> None:
         of_evaluation = key.startswith("evaluation.")
         if of_evaluation and not evaluated:
             continue
-        again = f"delete {job.report} to evaluate it anew" if of_evaluation else f"delete {job.folder} to make it anew"
+        again = (
+            f"delete {job.report} to evaluate it anew"
+            if of_evaluation
+            else f"delete {job.folder} to make it anew"
+        )
         raise ConfigError(
             f"{job.config_file}: {key}: {job.name} was made with {was!r}, and the config now says {now!r}; set it "
             f"back, or name another run_folder=..., or {again}"

@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument("--owner", type=int, required=True)
     asked = parser.parse_args()
     end_with(asked.owner)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the sweep with it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell may have started the sweep with it ignored
     try:
         config = load_config(asked.config)
         if asked.stage == "evaluate":

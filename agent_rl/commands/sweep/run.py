@@ -78,12 +78,16 @@ def run_sweep(
                 return 1
             failed, compared = _make_runs(runs, command, lambda: comparison(sweep), lock)
         except KeyboardInterrupt:
-            say(f"stopped; what there is, is in {sweep.folder}, and the same command goes on from there")
+            say(
+                f"stopped; what there is, is in {sweep.folder}, and the same command goes on from there"
+            )
             return STOPPED
     for run in failed:
         say(f"{run.name} failed: {_why_failed(run)}")
     if failed:
-        say(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again, and leaves the others alone")
+        say(
+            f"{len(failed)} of {len(runs)} runs failed; the same command tries them again, and leaves the others alone"
+        )
     return 0 if compared and not failed else 1
 
 
@@ -110,7 +114,9 @@ def show_plan(plan: Plan) -> None:
         say(estimate)
 
 
-def _make_runs(runs: Plan, command: Command, comparison: Callable[[], list[str]], lock: int) -> tuple[list[Job], bool]:
+def _make_runs(
+    runs: Plan, command: Command, comparison: Callable[[], list[str]], lock: int
+) -> tuple[list[Job], bool]:
     """Go through the runs; returns those that failed, and whether the last comparison could be made."""
     failed: list[Job] = []
     left = list(runs)

@@ -58,7 +58,11 @@ def cache_file() -> Path:
 
 def _recall(key: str) -> Problem | None:
     try:
-        row = _database(cache_file()).execute("SELECT problem FROM problems WHERE key = ?", (key,)).fetchone()
+        row = (
+            _database(cache_file())
+            .execute("SELECT problem FROM problems WHERE key = ?", (key,))
+            .fetchone()
+        )
         return None if row is None else Problem.from_json(_unsealed(row[0]))
     except (sqlite3.OperationalError, OSError) as error:
         _do_without(str(error))
@@ -93,7 +97,9 @@ def _unsealed(sealed: bytes) -> str:
 def _do_without(reason: str) -> None:
     """Say once that the cache cannot be used: that costs time and nothing else."""
     logging.getLogger(__name__).warning(
-        "%s: %s; games are parsed anew each time. AGENT_RL_CACHE names another folder", cache_file(), reason
+        "%s: %s; games are parsed anew each time. AGENT_RL_CACHE names another folder",
+        cache_file(),
+        reason,
     )
 
 
@@ -108,9 +114,13 @@ def _make_anew(error: Exception) -> None:
 @cache
 def _database(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(
+        path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+    )
     # A cache may lose its last entries when the machine dies; to wait for the disk would cost more than parsing.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("CREATE TABLE IF NOT EXISTS problems (key TEXT PRIMARY KEY, problem BLOB) WITHOUT ROWID")
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS problems (key TEXT PRIMARY KEY, problem BLOB) WITHOUT ROWID"
+    )
     return database

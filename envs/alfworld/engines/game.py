@@ -83,7 +83,9 @@ def build_game(problem: Problem) -> Game:
     at: dict[str, list[Receptacle]] = defaultdict(list)
     for receptacle in receptacles.values():
         at[receptacle.location].append(receptacle)
-    contents: dict[Receptacle, list[Thing]] = {receptacle: [] for receptacle in receptacles.values()}
+    contents: dict[Receptacle, list[Thing]] = {
+        receptacle: [] for receptacle in receptacles.values()
+    }
     for thing, place in facts["inreceptacle"]:
         contents[receptacles[place]].append(things[thing])
     ((_, start),) = facts["atlocation"]
@@ -95,7 +97,11 @@ def build_game(problem: Problem) -> Game:
         receptacles={receptacle.name: receptacle for receptacle in receptacles.values()},
         at={location: tuple(here) for location, here in at.items()},
         ways=_ways(receptacles.values(), (start, *at)),
-        targets=tuple(receptacle for receptacle in receptacles.values() if receptacle.type == problem.goal.target),
+        targets=tuple(
+            receptacle
+            for receptacle in receptacles.values()
+            if receptacle.type == problem.goal.target
+        ),
         start=start,
         contents={receptacle: tuple(inside) for receptacle, inside in contents.items()},
         spots=frozenset((things[thing], location) for thing, location in facts["objectatlocation"]),
@@ -119,14 +125,18 @@ def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[
             toggleable=i in marked["toggleable"],
             sliceable=i in marked["sliceable"],
             knife=types.get(i) in _KNIVES,
-            abilities=frozenset(verb for ability, verb in ABILITIES.items() if i in marked[ability]),
+            abilities=frozenset(
+                verb for ability, verb in ABILITIES.items() if i in marked[ability]
+            ),
             holds=tuple(inside[i]) if i in inside else None,
         )
         for rank, i in enumerate(ids)
     }
 
 
-def _receptacles(facts: Facts, names: Mapping[str, str], tools: Mapping[str, str]) -> dict[str, Receptacle]:
+def _receptacles(
+    facts: Facts, names: Mapping[str, str], tools: Mapping[str, str]
+) -> dict[str, Receptacle]:
     types = _pairs(facts["receptacletype"])
     openable = {place for (place,) in facts["openable"]}
     accepted: dict[str, set[str]] = defaultdict(set)
@@ -151,7 +161,12 @@ def _pairs(rows: Iterable[Sequence[str]]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def _ways(receptacles: Iterable[Receptacle], locations: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _ways(
+    receptacles: Iterable[Receptacle], locations: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
     """The commands that lead away from each location."""
     commands = {f"go to {receptacle.name}": receptacle.location for receptacle in receptacles}
-    return {here: tuple(command for command, there in commands.items() if there != here) for here in locations}
+    return {
+        here: tuple(command for command, there in commands.items() if there != here)
+        for here in locations
+    }

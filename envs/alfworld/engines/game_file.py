@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DOMAINS = {
-    "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9": ("sinktype", "sinkbasintype"),
+    "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9": (
+        "sinktype",
+        "sinkbasintype",
+    ),
     "f1473041ed01da514de1f87adfd7ef0804862361f83ccf63c75e43633b0eb280": ("sinkbasintype",),
 }
 """The receptacles that clean, by the digest of a PDDL domain: that of the published games, and the one that alfworld
@@ -62,9 +65,15 @@ _LIT = (
 _GOALS = {
     "pick_and_place_simple": _PLACED.format(f"(inreceptacle ?o ?r) {_TYPES}"),
     LOOK: _LIT,
-    "pick_clean_then_place_in_recep": _PLACED.format(f"(cleanable ?o) {_TYPES} (isclean ?o) (inreceptacle ?o ?r)"),
-    "pick_heat_then_place_in_recep": _PLACED.format(f"(heatable ?o) {_TYPES} (ishot ?o) (inreceptacle ?o ?r)"),
-    "pick_cool_then_place_in_recep": _PLACED.format(f"(coolable ?o) {_TYPES} (iscool ?o) (inreceptacle ?o ?r)"),
+    "pick_clean_then_place_in_recep": _PLACED.format(
+        f"(cleanable ?o) {_TYPES} (isclean ?o) (inreceptacle ?o ?r)"
+    ),
+    "pick_heat_then_place_in_recep": _PLACED.format(
+        f"(heatable ?o) {_TYPES} (ishot ?o) (inreceptacle ?o ?r)"
+    ),
+    "pick_cool_then_place_in_recep": _PLACED.format(
+        f"(coolable ?o) {_TYPES} (iscool ?o) (inreceptacle ?o ?r)"
+    ),
     TWO: _TWO,
 }
 """The goal of each family; X is the type of the thing, Y that of the receptacle or the lamp."""
@@ -129,7 +138,9 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     """
     cleaners = DOMAINS.get(_digest(data["pddl_domain"]))
     if cleaners is None:
-        raise UnknownToNativeEngine("its pddl_domain is none of those that alfworld 0.4 or the published games have")
+        raise UnknownToNativeEngine(
+            "its pddl_domain is none of those that alfworld 0.4 or the published games have"
+        )
     sentence = _TASK.search(data["grammar"])
     if sentence is None or _digest(data["grammar"].replace(sentence[1], "", 1)) not in GRAMMARS:
         raise UnknownToNativeEngine(
@@ -137,7 +148,9 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
         )
     problem = _PROBLEM.fullmatch(data["pddl_problem"].lower())
     if problem is None:
-        raise UnknownToNativeEngine("its pddl_problem does not consist of objects, facts and a goal alone")
+        raise UnknownToNativeEngine(
+            "its pddl_problem does not consist of objects, facts and a goal alone"
+        )
     facts = _read_facts(problem["init"])
     used = _check_facts(facts, _read_declared(problem["objects"]))
     return Problem(
@@ -176,7 +189,9 @@ def _read_facts(text: str) -> Facts:
         bracket, _, words = fact.partition("(")
         predicate, *names = words.split() or [""]
         if bracket.strip() or not names:
-            raise UnknownToNativeEngine(f"{fact.strip()!r} among the facts: not of the form (predicate name ...)")
+            raise UnknownToNativeEngine(
+                f"{fact.strip()!r} among the facts: not of the form (predicate name ...)"
+            )
         facts[predicate].add(tuple(names))
     if rest.strip():
         raise UnknownToNativeEngine(f"{rest.strip()!r} after the facts")
@@ -189,13 +204,23 @@ def _check_facts(facts: Facts, declared: Mapping[str, set[str]]) -> dict[str, se
     for predicate, rows in facts.items():
         signature = SIGNATURES.get(predicate)
         if signature is None:
-            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(rows[0])}): unknown predicate")
+            raise UnknownToNativeEngine(
+                f"the fact ({predicate} {' '.join(rows[0])}): unknown predicate"
+            )
         columns = [set(names) for names in zip(*rows, strict=False)]
-        undeclared = [names - declared[kind] for kind, names in zip(signature, columns, strict=False)]
+        undeclared = [
+            names - declared[kind] for kind, names in zip(signature, columns, strict=False)
+        ]
         if any(undeclared) or {len(row) for row in rows} != {len(signature)}:
-            row = next(r for r in rows if len(r) != len(signature) or any(map(set.__contains__, undeclared, r)))
+            row = next(
+                r
+                for r in rows
+                if len(r) != len(signature) or any(map(set.__contains__, undeclared, r))
+            )
             kinds = " and ".join(signature)
-            raise UnknownToNativeEngine(f"the fact ({predicate} {' '.join(row)}): it should be about {kinds}")
+            raise UnknownToNativeEngine(
+                f"the fact ({predicate} {' '.join(row)}): it should be about {kinds}"
+            )
         for kind, names in zip(signature, columns, strict=True):
             used[kind] |= names
     for predicate in ("atlocation", "receptacleatlocation", "receptacletype", "objecttype"):
@@ -208,7 +233,9 @@ def _check_facts(facts: Facts, declared: Mapping[str, set[str]]) -> dict[str, se
         raise UnknownToNativeEngine(f"the agent {min(used['agent'])}: it should be {AGENT}")
     nowhere = used["receptacle"] - {row[0] for row in facts.get("receptacleatlocation", [])}
     if nowhere:
-        raise UnknownToNativeEngine(f"the receptacle {min(nowhere)}: it has no fact receptacleatlocation")
+        raise UnknownToNativeEngine(
+            f"the receptacle {min(nowhere)}: it has no fact receptacleatlocation"
+        )
     for name in used["object"] | used["receptacle"]:
         if "_bar_" not in name:
             raise UnknownToNativeEngine(f"the name {name}: it has no coordinates")
@@ -224,5 +251,13 @@ def _read_goal(text: str) -> Goal:
             for part, word in zip(shape, words, strict=True)
         ):
             verb = next((verb for verb in VERBS if f"pick_{verb}_" in family), "")
-            return Goal(family=family, thing=bound["X"], target=bound["Y"], verb=verb, count=2 if family == TWO else 1)
-    raise UnknownToNativeEngine(f"the goal {' '.join(words)}: it has not the form of any of the six families")
+            return Goal(
+                family=family,
+                thing=bound["X"],
+                target=bound["Y"],
+                verb=verb,
+                count=2 if family == TWO else 1,
+            )
+    raise UnknownToNativeEngine(
+        f"the goal {' '.join(words)}: it has not the form of any of the six families"
+    )

@@ -38,7 +38,18 @@ _HELP = """Available commands:
 class State:
     """One episode of a game. Each part of it is a value that is replaced and never changed: a copy shares them all."""
 
-    __slots__ = ("at", "changed", "contents", "game", "held", "left", "lit", "opened", "sliced", "spots")
+    __slots__ = (
+        "at",
+        "changed",
+        "contents",
+        "game",
+        "held",
+        "left",
+        "lit",
+        "opened",
+        "sliced",
+        "spots",
+    )
 
     def __init__(self, game: Game) -> None:
         self.game = game
@@ -47,7 +58,11 @@ class State:
         self.contents = game.contents
         self.spots = game.spots
         self.opened: frozenset[Receptacle] = frozenset()
-        self.changed: dict[str, frozenset[Thing]] = {"clean": frozenset(), "heat": frozenset(), "cool": game.cool}
+        self.changed: dict[str, frozenset[Thing]] = {
+            "clean": frozenset(),
+            "heat": frozenset(),
+            "cool": game.cool,
+        }
         self.sliced: frozenset[Thing] = frozenset()
         self.lit: frozenset[Thing] = frozenset()
         self.left: frozenset[tuple[Thing, Receptacle]] = frozenset()
@@ -71,13 +86,19 @@ class State:
     def intro(self) -> str:
         """What the player reads at the start."""
         around = _listed(self.game.receptacles.values())
-        in_the_room = f"You are in the middle of a room. Looking quickly around you, you see {around}."
+        in_the_room = (
+            f"You are in the middle of a room. Looking quickly around you, you see {around}."
+        )
         seen = look.apply(self) if self.here else in_the_room
         return f"-= Welcome to TextWorld, ALFRED! =-\n\n{seen}\n\n{self.game.sentence}"
 
     def admissible_commands(self) -> list[str]:
         """What may be done now, sorted."""
-        possible = {rule.command(*parts) for rule, parts in self._within_reach() if rule.allows(self, *parts)}
+        possible = {
+            rule.command(*parts)
+            for rule, parts in self._within_reach()
+            if rule.allows(self, *parts)
+        }
         return sorted(possible.union(self.game.ways[self.at]))
 
     def _within_reach(self) -> Iterator[tuple["Rule", tuple[Any, ...]]]:
@@ -104,10 +125,16 @@ class State:
         """What is true of the predicates in `EXPERT_FACTS`, as the stock engine puts it, sorted."""
         held = [] if self.held is None else [f"holds {AGENT} {self.held.name}"]
         inside = [
-            f"inreceptacle {thing.name} {place.name}" for place, things in self.contents.items() for thing in things
+            f"inreceptacle {thing.name} {place.name}"
+            for place, things in self.contents.items()
+            for thing in things
         ]
         names = {"clean": "isclean", "heat": "ishot", "cool": "iscool"}
-        changed = [f"{names[verb]} {thing.name}" for verb, things in self.changed.items() for thing in things]
+        changed = [
+            f"{names[verb]} {thing.name}"
+            for verb, things in self.changed.items()
+            for thing in things
+        ]
         return tuple(sorted((*held, *inside, *changed)))
 
     @property
@@ -124,10 +151,15 @@ class State:
         goal = self.game.goal
         if goal.lamp:
             in_light = any(
-                thing.type == goal.target and thing in self.lit for place in self.here for thing in self.contents[place]
+                thing.type == goal.target and thing in self.lit
+                for place in self.here
+                for thing in self.contents[place]
             )
             return in_light and self.held is not None and self.held.type == goal.thing
-        return any(sum(map(self._is_as_asked, self.contents[place])) >= goal.count for place in self.game.targets)
+        return any(
+            sum(map(self._is_as_asked, self.contents[place])) >= goal.count
+            for place in self.game.targets
+        )
 
     def _is_as_asked(self, thing: Thing) -> bool:
         goal = self.game.goal
@@ -158,7 +190,9 @@ class Rule:
             return None
         parts = []
         for kind, name in zip(self.kinds, match.groups(), strict=True):
-            named: Mapping[str, Thing | Receptacle] = game.things if kind == "thing" else game.receptacles
+            named: Mapping[str, Thing | Receptacle] = (
+                game.things if kind == "thing" else game.receptacles
+            )
             if name not in named:
                 return None
             parts.append(named[name])
@@ -189,7 +223,11 @@ def help_(state: State) -> str:
 
 @_rule("inventory", lambda state: True)
 def inventory(state: State) -> str:
-    return "You are not carrying anything." if state.held is None else f"You are carrying: a {state.held.name}."
+    return (
+        "You are not carrying anything."
+        if state.held is None
+        else f"You are carrying: a {state.held.name}."
+    )
 
 
 @_rule("look", lambda state: True)
@@ -217,14 +255,18 @@ def go_to(state: State, place: Receptacle) -> str:
 
 @_rule(
     "open {receptacle}",
-    lambda state, place: place.openable and state.at == place.location and place not in state.opened,
+    lambda state, place: (
+        place.openable and state.at == place.location and place not in state.opened
+    ),
 )
 def open_(state: State, place: Receptacle) -> str:
     state.opened |= {place}
     return f"You open the {place.name}. {_described(state, place)}"
 
 
-@_rule("close {receptacle}", lambda state, place: place.location == state.at and place in state.opened)
+@_rule(
+    "close {receptacle}", lambda state, place: place.location == state.at and place in state.opened
+)
 def close(state: State, place: Receptacle) -> str:
     state.opened -= {place}
     return f"You close the {place.name}."
@@ -233,12 +275,18 @@ def close(state: State, place: Receptacle) -> str:
 @_rule(
     "take {thing} from {receptacle}",
     lambda state, thing, place: (
-        thing.pickupable and state.held is None and state.accessible(place) and thing in state.contents[place]
+        thing.pickupable
+        and state.held is None
+        and state.accessible(place)
+        and thing in state.contents[place]
     ),
 )
 def take(state: State, thing: Thing, place: Receptacle) -> str:
     state.held = thing
-    state.contents = {**state.contents, place: tuple(other for other in state.contents[place] if other is not thing)}
+    state.contents = {
+        **state.contents,
+        place: tuple(other for other in state.contents[place] if other is not thing),
+    }
     state.spots -= {(thing, state.at)}
     state.left |= {(thing, place)}
     return f"You pick up the {thing.name} from the {place.name}."
@@ -246,7 +294,9 @@ def take(state: State, thing: Thing, place: Receptacle) -> str:
 
 @_rule(
     "move {thing} to {receptacle}",
-    lambda state, thing, place: state.held is thing and state.accessible(place) and thing.type in place.accepts,
+    lambda state, thing, place: (
+        state.held is thing and state.accessible(place) and thing.type in place.accepts
+    ),
 )
 def move(state: State, thing: Thing, place: Receptacle) -> str:
     state.held = None
@@ -287,7 +337,9 @@ def cool(state: State, thing: Thing, place: Receptacle) -> str:
 
 @_rule(
     "use {thing}",
-    lambda state, thing: thing.toggleable and any(thing in state.contents[place] for place in state.here),
+    lambda state, thing: (
+        thing.toggleable and any(thing in state.contents[place] for place in state.here)
+    ),
 )
 def use(state: State, thing: Thing) -> str:
     state.lit |= {thing}
@@ -324,7 +376,9 @@ def examine_thing(state: State, thing: Thing) -> str:
         return f"This is a {'cold' if warmth == 'cool' and not cut else warmth}{cut} {thing.name}."
     if thing in state.lit:
         return f"This {thing.name} is on."
-    return f"This is a sliced {thing.name}." if cut else f"There's nothing special about {thing.name}."
+    return (
+        f"This is a sliced {thing.name}." if cut else f"There's nothing special about {thing.name}."
+    )
 
 
 _ALWAYS: tuple[tuple[Rule, tuple[Any, ...]], ...] = ((help_, ()), (inventory, ()), (look, ()))

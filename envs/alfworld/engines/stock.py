@@ -86,7 +86,9 @@ def _start(path: Path, *, facts: bool) -> Any:
     import textworld
 
     infos = textworld.EnvInfos(won=True, admissible_commands=True, facts=facts)
-    return textworld.start(str(path), infos, wrappers=[alfred.AlfredDemangler(shuffle=False), alfred.AlfredInfos])
+    return textworld.start(
+        str(path), infos, wrappers=[alfred.AlfredDemangler(shuffle=False), alfred.AlfredInfos]
+    )
 
 
 @cache
@@ -113,6 +115,8 @@ def _translator_kept_in(path: Path) -> Iterator[None]:
         raise
     except (SystemExit, Exception) as error:
         # Each of the engine's four parsers has its own exceptions for text that it cannot read.
-        raise broken_game(path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise broken_game(
+            path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
     finally:
         sys.argv, sys.stdout = argv, stdout

@@ -44,7 +44,11 @@ def count_places(games: Iterable[Game]) -> dict[str, tuple[str, ...]]:
     commands: Counter[tuple[str, str]] = Counter()
     for game in games:
         holds = [
-            (kind_of(place.name), _COMMANDS[place.openable], {kind_of(thing.name) for thing in things})
+            (
+                kind_of(place.name),
+                _COMMANDS[place.openable],
+                {kind_of(thing.name) for thing in things},
+            )
             for place, things in game.contents.items()
         ]
         present = set().union(*(kinds for _, _, kinds in holds))
@@ -52,7 +56,9 @@ def count_places(games: Iterable[Game]) -> dict[str, tuple[str, ...]]:
             finds.update((thing, place) for thing in kinds)
             commands.update({(thing, place): needed for thing in present})
     found: dict[str, list[str]] = {}
-    for thing, place in sorted(finds, key=lambda pair: (pair[0], -finds[pair] / commands[pair], pair[1])):
+    for thing, place in sorted(
+        finds, key=lambda pair: (pair[0], -finds[pair] / commands[pair], pair[1])
+    ):
         found.setdefault(thing, []).append(place)
     return {thing: tuple(places) for thing, places in found.items()}
 
@@ -72,7 +78,10 @@ def main(arguments: Sequence[str]) -> None:
     try:
         folder = resolve_data_folder(arguments[0])
         games = index_games(folder, "train")
-        print(written(count_places(load_game(game_path(folder, "train", game.id)) for game in games)), end="")
+        print(
+            written(count_places(load_game(game_path(folder, "train", game.id)) for game in games)),
+            end="",
+        )
     except ValueError as error:
         sys.exit(str(error))
 

@@ -33,7 +33,9 @@ class HandcodedExpert:
             "parent_target": "" if look else place,
             "toggle_target": place if look else "",
         }
-        self._policy = _package.HandCodedTWAgent().get_task_policy(params)(params, max_steps=_POLICY_STEPS)
+        self._policy = _package.HandCodedTWAgent().get_task_policy(params)(
+            params, max_steps=_POLICY_STEPS
+        )
         self._policy.get_facts = lambda state: state["facts"]
         self._random_state = random.Random(f"{seed}:{game_id}").getstate()
         self._advice: str | None = None
@@ -54,12 +56,21 @@ class HandcodedExpert:
 
     def _think(self, frame: Frame, command: str) -> str | None:
         verb, _, rest = command.partition(" ")
-        state = {"feedback": frame.text, "facts": list(frame.facts), "admissible_commands": list(frame.commands)}
+        state = {
+            "feedback": frame.text,
+            "facts": list(frame.facts),
+            "admissible_commands": list(frame.commands),
+        }
         advice: str | None
         with self._own_random():
             try:
                 advice = self._policy.act(state, f"put {rest}" if verb == "move" else command)
-            except (_package.HandCodedAgentFailed, _package.HandCodedAgentTimeout, IndexError, KeyError):
+            except (
+                _package.HandCodedAgentFailed,
+                _package.HandCodedAgentTimeout,
+                IndexError,
+                KeyError,
+            ):
                 # The last two: the package's policy met a room unlike those it was written for.
                 advice = None
             if advice not in frame.commands or advice == command:

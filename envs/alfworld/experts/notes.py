@@ -118,7 +118,9 @@ class Notes:
             self.shut.add(place)
         elif taken := _TAKEN.match(text):
             self.held, self.origin = taken.groups()
-            self.contents[self.origin] = [other for other in self.contents.get(self.origin, ()) if other != self.held]
+            self.contents[self.origin] = [
+                other for other in self.contents.get(self.origin, ()) if other != self.held
+            ]
         elif moved := _MOVED.match(text):
             self.held = None
             self.contents[moved[2]] = [*self.contents.get(moved[2], ()), moved[1]]
@@ -133,7 +135,9 @@ class Notes:
         """Nothing happens where one goes to a place that is here already, or puts a thing where such are not put."""
         if (gone := _GO.fullmatch(command)) and gone[1] in self.places:
             self.here.add(gone[1])
-        elif (moved := _MOVE.fullmatch(command)) and moved[1] == self.held and self.is_open(moved[2]):
+        elif (
+            (moved := _MOVE.fullmatch(command)) and moved[1] == self.held and self.is_open(moved[2])
+        ):
             self.refused.add((moved[1], kind_of(moved[2])))
 
     def is_open(self, place: str) -> bool:
@@ -143,6 +147,9 @@ class Notes:
     def seen(self, kind: str) -> list[tuple[str, str]]:
         """The things of this kind that are known, each with its place: first those that are here, then as seen."""
         found = [
-            (thing, place) for place, things in self.contents.items() for thing in things if kind_of(thing) == kind
+            (thing, place)
+            for place, things in self.contents.items()
+            for thing in things
+            if kind_of(thing) == kind
         ]
         return sorted(found, key=lambda pair: pair[1] not in self.here)

@@ -54,7 +54,9 @@ class Searcher:
             return self._fetch(errand)
         if kind_of(held) != errand.thing:
             places = [notes.origin, *self._usual_places(kind_of(held))]
-            return self._put(held, [place for place in places if (held, kind_of(place)) not in notes.refused])
+            return self._put(
+                held, [place for place in places if (held, kind_of(place)) not in notes.refused]
+            )
         if errand.lamp:
             return self._light(errand.lamp)
         if errand.verb and held not in notes.changed[errand.verb]:
@@ -97,7 +99,9 @@ class Searcher:
         """Where the things belong: first where most of them are already, as far as is known."""
 
         def missing(place: str) -> int:
-            return -sum(kind_of(thing) == errand.thing for thing in self._notes.contents.get(place, ()))
+            return -sum(
+                kind_of(thing) == errand.thing for thing in self._notes.contents.get(place, ())
+            )
 
         return sorted(self._of_kind(errand.place), key=missing)
 

@@ -22,7 +22,13 @@ def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
     if family == "look_at_obj_in_light":
         if LAMP not in layout.object_types or not present & set(LAMP_PLACES):
             return {}
-        return {LAMP: [kind for kind in layout.object_types if any(kind in holds[place] for place in present)]}
+        return {
+            LAMP: [
+                kind
+                for kind in layout.object_types
+                if any(kind in holds[place] for place in present)
+            ]
+        }
     verb, tool = TOOLS.get(family, ("", ""))
     if tool and tool not in present:
         return {}
@@ -32,7 +38,9 @@ def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
         kinds = [
             kind
             for kind in layout.object_types
-            if kind in able and kind in holds[target] and any(kind in holds[p] for p in present - {target})
+            if kind in able
+            and kind in holds[target]
+            and any(kind in holds[p] for p in present - {target})
         ]
         if kinds:
             found[target] = kinds
@@ -55,7 +63,9 @@ def draw_game(
     choices = goals_in(layout, family)
     target = rng.choice(list(choices))
     kind = rng.choice(choices[target])
-    room = _draw_room(layout, family, target, kind, rng, size=rng.randint(*receptacles), copies=copies)
+    room = _draw_room(
+        layout, family, target, kind, rng, size=rng.randint(*receptacles), copies=copies
+    )
     if room is None:
         return None
     things = _draw_things(layout, room, family, target, kind, rng, count=rng.randint(*objects))
@@ -73,7 +83,14 @@ def draw_game(
 
 
 def _draw_room(
-    layout: Layout, family: str, target: str, kind: str, rng: random.Random, *, size: int, copies: int
+    layout: Layout,
+    family: str,
+    target: str,
+    kind: str,
+    rng: random.Random,
+    *,
+    size: int,
+    copies: int,
 ) -> list[Receptacle] | None:
     """`size` receptacles, each at a place of its own: what the task needs, where the object can be, and others."""
     holds = constants().VAL_RECEPTACLE_OBJECTS
@@ -88,7 +105,9 @@ def _draw_room(
         counts = Counter(receptacle.type for receptacle in room)
         taken = {receptacle.location for receptacle in room}
         free = [
-            r for r in layout.receptacles if r.type in kinds and r.location not in taken and counts[r.type] < copies
+            r
+            for r in layout.receptacles
+            if r.type in kinds and r.location not in taken and counts[r.type] < copies
         ]
         if free:
             room.append(rng.choice(free))
@@ -103,7 +122,14 @@ def _draw_room(
 
 
 def _draw_things(
-    layout: Layout, room: list[Receptacle], family: str, target: str, kind: str, rng: random.Random, *, count: int
+    layout: Layout,
+    room: list[Receptacle],
+    family: str,
+    target: str,
+    kind: str,
+    rng: random.Random,
+    *,
+    count: int,
 ) -> list[DrawnThing] | None:
     """`count` things: one or two of the task's type (two or three where two are asked for), the lamp, and others."""
     holds = constants().VAL_RECEPTACLE_OBJECTS

@@ -48,12 +48,17 @@ class DrawnGame:
     def sentence(self) -> str:
         """The task as the player reads it."""
         target = self.target.lower()
-        return self.template.format(obj=self.object_type.lower(), recep=target, toggle=target, mrecep="")
+        return self.template.format(
+            obj=self.object_type.lower(), recep=target, toggle=target, mrecep=""
+        )
 
     @property
     def names(self) -> dict[str, str]:
         """Names as the player reads them (`drawer 2`), by id."""
-        ids = [*(receptacle.id for receptacle in self.receptacles), *(thing.id for thing in self.things)]
+        ids = [
+            *(receptacle.id for receptacle in self.receptacles),
+            *(thing.id for thing in self.things),
+        ]
         names = player_names(i.lower() for i in ids)
         return {i: names[i.lower()] for i in ids}
 
@@ -85,7 +90,10 @@ class DrawnGame:
         wanted = [thing for thing in self.things if thing.type == self.object_type]
         for thing in wanted[: 2 if self.family == "pick_two_obj_and_place" else 1]:
             name = names[thing.id]
-            commands += [*visit(by_id[thing.place], inside=True), f"take {name} from {names[thing.place]}"]
+            commands += [
+                *visit(by_id[thing.place], inside=True),
+                f"take {name} from {names[thing.place]}",
+            ]
             if self.family == "look_at_obj_in_light":
                 lamp = next(thing for thing in self.things if thing.type == self.target)
                 return [*commands, *visit(by_id[lamp.place], inside=False), f"use {names[lamp.id]}"]
@@ -112,17 +120,24 @@ class DrawnGame:
 def write_problem(game: DrawnGame, name: str) -> str:
     """The PDDL problem, with no fact or type that the game can do without: the engine's time grows with each."""
     spots = [receptacle.location for receptacle in game.receptacles]
-    start = next(spot for spot in (mangle(f"loc|0|0|{turn}|60") for turn in range(4)) if spot not in spots)
+    start = next(
+        spot for spot in (mangle(f"loc|0|0|{turn}|60") for turn in range(4)) if spot not in spots
+    )
     declared = {
         "agent": ["agent1"],
         "otype": [f"{kind}Type" for kind in sorted({thing.type for thing in game.things})],
-        "rtype": [f"{kind}Type" for kind in sorted({receptacle.type for receptacle in game.receptacles})],
+        "rtype": [
+            f"{kind}Type" for kind in sorted({receptacle.type for receptacle in game.receptacles})
+        ],
         "object": [thing.id for thing in game.things],
         "receptacle": [receptacle.id for receptacle in game.receptacles],
         "location": [*spots, start],
     }
     lines = [f"    {' '.join(names)} - {kind}" for kind, names in declared.items()]
-    facts = [f"    ({fact})" for fact in (f"atLocation agent1 {start}", *_receptacle_facts(game), *_thing_facts(game))]
+    facts = [
+        f"    ({fact})"
+        for fact in (f"atLocation agent1 {start}", *_receptacle_facts(game), *_thing_facts(game))
+    ]
     head = f"(define (problem plan_{name})\n(:domain alfred)\n(:objects"
     return "\n".join([head, *lines, ")", "(:init", *facts, ")", _goal(game)])
 
@@ -144,7 +159,11 @@ def _thing_facts(game: DrawnGame) -> Iterator[str]:
     """An ability is left out where no receptacle makes use of it; nothing is sliceable, since no family slices."""
     present = {receptacle.type for receptacle in game.receptacles}
     able = constants().VAL_ACTION_OBJECTS
-    used = {ability: able[ability.capitalize()] for ability, tool in _ABILITY_TOOLS.items() if tool in present}
+    used = {
+        ability: able[ability.capitalize()]
+        for ability, tool in _ABILITY_TOOLS.items()
+        if tool in present
+    }
     for thing in game.things:
         yield f"objectType {thing.id} {thing.type}Type"
         yield f"inReceptacle {thing.id} {thing.place}"
@@ -159,7 +178,9 @@ def _thing_facts(game: DrawnGame) -> Iterator[str]:
 def _goal(game: DrawnGame) -> str:
     """The goal of the library; `#` stands there for PDDL's `-`. It closes the problem's own bracket too."""
     pddl: str = goals().gdict[game.family]["pddl"]
-    filled = pddl.replace("#", "-").format(obj=game.object_type, recep=game.target, toggle=game.target)
+    filled = pddl.replace("#", "-").format(
+        obj=game.object_type, recep=game.target, toggle=game.target
+    )
     return re.sub(r"\s*\n\s*", "\n", filled).strip() + "\n"
 
 

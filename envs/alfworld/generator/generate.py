@@ -49,15 +49,21 @@ class GeneratorSettings:
         for key in (*SPLITS, "seed", "copies"):
             value, least = getattr(self, key), int(key == "copies")
             if not _is_int(value) or value < least:
-                raise ValueError(f"games.{key}: {value!r} is not a whole number of at least {least}")
+                raise ValueError(
+                    f"games.{key}: {value!r} is not a whole number of at least {least}"
+                )
         for key, least in (("receptacles", 3), ("objects", 3)):
             object.__setattr__(self, key, _checked_range(key, getattr(self, key), least))
         families = self.families
         if isinstance(families, str) or not isinstance(families, list | tuple) or not families:
-            raise ValueError(f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}")
+            raise ValueError(
+                f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}"
+            )
         for family in families:
             if family not in FAMILIES:
-                raise ValueError(f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}")
+                raise ValueError(
+                    f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}"
+                )
         object.__setattr__(self, "families", tuple(families))
         allowed = scenes_of("train")
         for scene in self.scenes:
@@ -87,7 +93,9 @@ class GeneratorSettings:
     def layouts(self, split: str) -> Iterator[Layout]:
         """The floor plans of a split, with what these settings allow in them."""
         scenes = self.scenes or scenes_of(split) if split != "valid_unseen" else scenes_of(split)
-        return (load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes)
+        return (
+            load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes
+        )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
@@ -99,7 +107,9 @@ class GeneratorSettings:
         return cls(**values)
 
 
-def generate_games(folder: Path, settings: GeneratorSettings, progress: Progress | None = None) -> dict[str, int]:
+def generate_games(
+    folder: Path, settings: GeneratorSettings, progress: Progress | None = None
+) -> dict[str, int]:
     """Write games into `folder`, laid out as ALFWorld's data; returns the games per split.
 
     The same settings give the same bytes. No two games, of whatever splits, look the same to a player. `folder`
@@ -140,7 +150,9 @@ def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, DrawnGa
     seen: set[tuple[str, ...]] = set()
     for split in SPLITS:
         layouts = list(settings.layouts(split))
-        usable = {f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families}
+        usable = {
+            f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families
+        }
         for index in range(getattr(settings, split)):
             family = settings.families[index % len(settings.families)]
             rng = random.Random(f"alfworld-games:{settings.seed}:{split}:{index}")
@@ -172,9 +184,13 @@ def _types_there_are(key: str) -> set[str]:
 
 
 def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
-    whole = isinstance(value, list | tuple) and len(value) == 2 and all(_is_int(end) for end in value)
+    whole = (
+        isinstance(value, list | tuple) and len(value) == 2 and all(_is_int(end) for end in value)
+    )
     if not whole or not least <= value[0] <= value[1]:
-        raise ValueError(f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most")
+        raise ValueError(
+            f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most"
+        )
     return value[0], value[1]
 
 

@@ -34,7 +34,9 @@ class Counts(NumberEnv):
 def run(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent_rl.cli", "envs", *arguments]
     environment = {"PYTHONPATH": f"{ROOT}:{path}", "COLUMNS": "160"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
 
 
 def test_the_list() -> None:
@@ -77,7 +79,10 @@ def test_an_environment_that_cannot_be_made_fails_its_check(tmp_path: Path) -> N
         (("taxi", "vlid=3"), "env.options: taxi has no option 'vlid'; did you mean 'valid'?"),
         (("taxi", "valid"), "'valid': write key=value"),
         (("taxi", "train=-1"), "env.options: train: -1 is not a whole number"),
-        (("alfworld", "games=3", "games.train=4"), "'games.train=4': 'games' is a value, not a section"),
+        (
+            ("alfworld", "games=3", "games.train=4"),
+            "'games.train=4': 'games' is a value, not a section",
+        ),
     ],
 )
 def test_bad_input(arguments: tuple[str, ...], message: str) -> None:

@@ -23,7 +23,12 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
 def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
     path = write(tmp_path, "run_folder: r\ntrain: {num_generations: 4}")
     config = load_config(
-        path, ["train.num_generations=6", "learner.learning_rate=1e-4", "env.options.data=$ALFWORLD_DATA"]
+        path,
+        [
+            "train.num_generations=6",
+            "learner.learning_rate=1e-4",
+            "env.options.data=$ALFWORLD_DATA",
+        ],
     )
     assert config.train.num_generations == 6
     assert config.learner.learning_rate == 1e-4
@@ -38,7 +43,10 @@ def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
             "train.num_generation: unknown key; did you mean 'num_generations'?",
         ),
         ("run_folder: r\ntrian: {}", "trian: unknown key; did you mean 'train'?"),
-        ("run_folder: r\ntrain: {num_generations: 1}", "train.num_generations: 1: a group needs at least 2 episodes"),
+        (
+            "run_folder: r\ntrain: {num_generations: 1}",
+            "train.num_generations: 1: a group needs at least 2 episodes",
+        ),
         ("run_folder: r\ntrain: {num_generations: many}", "train.num_generations: 'many': "),
         ("seed: 1", "run_folder: missing"),
         ("- a\n- b", "a config is a mapping of sections, this is list"),

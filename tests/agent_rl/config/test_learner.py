@@ -16,16 +16,32 @@ def learner(**values: Any) -> LearnerSettings:
 @pytest.mark.parametrize(
     ("values", "key", "way_out"),
     [
-        ({"objective": "rloo", "epsilon": 0.2}, "epsilon: 0.2 has no effect with objective: rloo", "remove it, or set"),
-        ({"clip": "none", "epsilon_high": 0.3}, "epsilon_high: 0.3 has no effect", "clip none.*remove it, or set clip"),
+        (
+            {"objective": "rloo", "epsilon": 0.2},
+            "epsilon: 0.2 has no effect with objective: rloo",
+            "remove it, or set",
+        ),
+        (
+            {"clip": "none", "epsilon_high": 0.3},
+            "epsilon_high: 0.3 has no effect",
+            "clip none.*remove it, or set clip",
+        ),
         (
             {"objective": "cispo", "aggregation": "turn"},
             "clip: weight goes with aggregation: token",
             "aggregation turn",
         ),
         ({"clip": "weight"}, "clip: weight goes with aggregation: token", "aggregation episode"),
-        ({"objective": "grpo", "epsilon": 1.5}, "epsilon: 1.5 leaves no lower bound", "use at most 1"),
-        ({"objective": "cispo", "epsilon": 1.5}, "epsilon: 1.5 leaves no lower bound", "use at most 1"),
+        (
+            {"objective": "grpo", "epsilon": 1.5},
+            "epsilon: 1.5 leaves no lower bound",
+            "use at most 1",
+        ),
+        (
+            {"objective": "cispo", "epsilon": 1.5},
+            "epsilon: 1.5 leaves no lower bound",
+            "use at most 1",
+        ),
         ({"clip": "ratio", "epsilon": 1.5}, "epsilon: 1.5 leaves no lower bound", "use at most 1"),
         (
             {"objective": "grpo", "normalisation_length": 9},
@@ -37,13 +53,21 @@ def learner(**values: Any) -> LearnerSettings:
             "normalisation_length: 9 has no effect with normalisation: token",
             "remove it, or use constant",
         ),
-        ({"step_discount": 0.9}, "step_discount: 0.9 has no effect with advantage: group_std", "use step_groups"),
+        (
+            {"step_discount": 0.9},
+            "step_discount: 0.9 has no effect with advantage: group_std",
+            "use step_groups",
+        ),
         (
             {"objective": "rloo", "step_advantage_weight": 0.0},
             "step_advantage_weight: 0.0 has no effect with advantage: leave_one_out",
             "remove it, or use step_groups",
         ),
-        ({"advantage": "step_groups"}, "advantage: step_groups .* aggregation: episode", "aggregation: turn or token"),
+        (
+            {"advantage": "step_groups"},
+            "advantage: step_groups .* aggregation: episode",
+            "aggregation: turn or token",
+        ),
         (
             {"objective": "gspo", "advantage": "step_groups"},
             "advantage: step_groups .* aggregation: sequence",
@@ -59,7 +83,11 @@ def learner(**values: Any) -> LearnerSettings:
             "importance_cap: 2.0 has no effect with old_logprobs: sampler",
             "remove it, or use old_logprobs: learner",
         ),
-        ({"old_logprobs": "sampler", "importance_cap": 0.0}, "importance_cap: 0.0 has no effect", "remove it, or use"),
+        (
+            {"old_logprobs": "sampler", "importance_cap": 0.0},
+            "importance_cap: 0.0 has no effect",
+            "remove it, or use",
+        ),
         (
             {"old_logprobs": "sampler", "importance_mask": 2.0},
             "importance_mask: 2.0 has no effect",
@@ -75,14 +103,28 @@ def learner(**values: Any) -> LearnerSettings:
             "importance_cap: 0.0 has no effect",
             "importance: none; remove",
         ),
-        ({"importance": "none", "importance_mask": 2.0}, "importance_mask: 2.0 has no effect", "none; remove it"),
-        ({"importance_cap": 5.0, "importance_mask": 2.0}, "importance_cap: 5.0 has no effect", "importance_mask: 2.0"),
+        (
+            {"importance": "none", "importance_mask": 2.0},
+            "importance_mask: 2.0 has no effect",
+            "none; remove it",
+        ),
+        (
+            {"importance_cap": 5.0, "importance_mask": 2.0},
+            "importance_cap: 5.0 has no effect",
+            "importance_mask: 2.0",
+        ),
         ({"importance_cap": 0.5}, "importance_cap: 0.5 would shrink", "use 0 .* or at least 1"),
-        ({"importance_mask": 1.0}, "importance_mask: 1.0 would leave everything out", "use 0 .* or more than 1"),
+        (
+            {"importance_mask": 1.0},
+            "importance_mask: 1.0 would leave everything out",
+            "use 0 .* or more than 1",
+        ),
         ({"betas": (0.9, 1.0)}, r"betas: \[0.9, 1.0\]", r"must lie in \[0, 1\)"),
     ],
 )
-def test_what_has_no_effect_is_an_error_that_names_the_way_out(values: dict[str, Any], key: str, way_out: str) -> None:
+def test_what_has_no_effect_is_an_error_that_names_the_way_out(
+    values: dict[str, Any], key: str, way_out: str
+) -> None:
     with pytest.raises(ValidationError, match=f"(?s){key}.*{way_out}"):
         learner(**values)
 
@@ -96,7 +138,12 @@ def test_what_has_no_effect_is_an_error_that_names_the_way_out(values: dict[str,
         {"objective": "grpo", "epsilon": 0.2, "epsilon_high": 1.5},
         {"clip": "weight", "aggregation": "token"},
         {"normalisation": "constant", "normalisation_length": 9},
-        {"objective": "grpo", "advantage": "step_groups", "step_discount": 0.9, "step_advantage_weight": 0.0},
+        {
+            "objective": "grpo",
+            "advantage": "step_groups",
+            "step_discount": 0.9,
+            "step_advantage_weight": 0.0,
+        },
         {"aggregation": "turn", "advantage": "step_groups"},
         {"importance": "sequence", "importance_cap": 0.0, "importance_mask": 2.0},
         {"importance_cap": 1.0, "importance_mask": 2.0},
@@ -139,8 +186,12 @@ def test_the_presets_are_as_published(
 
 
 def test_a_part_replaces_the_presets() -> None:
-    chosen = learner(aggregation="turn", normalisation="token", advantage="group_mean").chosen_objective
-    expected = replace(PRESETS["gmpo"], aggregation="turn", normalisation="token", advantage="group_mean")
+    chosen = learner(
+        aggregation="turn", normalisation="token", advantage="group_mean"
+    ).chosen_objective
+    expected = replace(
+        PRESETS["gmpo"], aggregation="turn", normalisation="token", advantage="group_mean"
+    )
     assert chosen == expected
 
 
@@ -176,12 +227,17 @@ def test_the_bounds_that_are_chosen(values: dict[str, Any], expected: tuple[floa
         ({"importance": "geometric"}, Importance(level="geometric", cap=2.0)),
         ({"importance_cap": 0.0}, Importance(level="token")),
         ({"importance_cap": 3.0}, Importance(level="token", cap=3.0)),
-        ({"importance": "sequence", "importance_mask": 5.0}, Importance(level="sequence", cap=2.0, mask=5.0)),
+        (
+            {"importance": "sequence", "importance_mask": 5.0},
+            Importance(level="sequence", cap=2.0, mask=5.0),
+        ),
         ({"importance": "none"}, Importance()),
         ({"old_logprobs": "sampler"}, Importance()),
     ],
 )
-def test_how_the_samplers_mismatch_is_corrected(values: dict[str, Any], expected: Importance) -> None:
+def test_how_the_samplers_mismatch_is_corrected(
+    values: dict[str, Any], expected: Importance
+) -> None:
     assert learner(**values).chosen_importance == expected
 
 

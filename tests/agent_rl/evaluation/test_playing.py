@@ -30,7 +30,12 @@ from rollouts.workers.pool import OnEpisode
 
 GAMES = 6
 SUBJECT = Subject(
-    model="runs/m/sft/model", name="sft", identity="abc", weights="w", temperature=0.5, details={"dtype": "float32"}
+    model="runs/m/sft/model",
+    name="sft",
+    identity="abc",
+    weights="w",
+    temperature=0.5,
+    details={"dtype": "float32"},
 )
 
 
@@ -53,9 +58,15 @@ class Chance:
             if self.played == self.stop_after:
                 raise KeyboardInterrupt
             player = RandomPlayer(self.env, derive_seed(seed, task.split, task.id))
-            episode = asyncio.run(run_scripted_episode(self.env, task, player, byte_renderer(), config(Path()).episode))
+            episode = asyncio.run(
+                run_scripted_episode(
+                    self.env, task, player, byte_renderer(), config(Path()).episode
+                )
+            )
             if task.id in self.failing:
-                episode = replace(episode, stop_reason=StopReason.ENV_ERROR, success=False, error="it broke")
+                episode = replace(
+                    episode, stop_reason=StopReason.ENV_ERROR, success=False, error="it broke"
+                )
             self.played += 1
             on_episode(episode)
 
@@ -71,7 +82,9 @@ def config(folder: Path, **evaluation: Any) -> Config:
     )
 
 
-def run(settings: Config, play: Chance, subject: Subject = SUBJECT, **options: Any) -> EvaluationReport:
+def run(
+    settings: Config, play: Chance, subject: Subject = SUBJECT, **options: Any
+) -> EvaluationReport:
     return run_evaluation(settings, subject, tasks_by_split(settings, play.env), play, **options)
 
 
@@ -84,10 +97,14 @@ def ids(path: Path) -> list[str]:
     return [episode.task.id for episode in load_trajectories(path)]
 
 
-def test_a_broken_off_evaluation_plays_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_off_evaluation_plays_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = Chance()
     expected = run(config(tmp_path / "whole", repeats=2), whole)
-    assert 0 < expected.overall.successes < 2 * GAMES, "the games are too easy or too hard to tell repeats apart"
+    assert 0 < expected.overall.successes < 2 * GAMES, (
+        "the games are too easy or too hard to tell repeats apart"
+    )
     assert [seed for _, seed in whole.calls] == [0, repeat_seed(0, 1)]
     assert load_trajectories(folder_of(tmp_path / "whole") / "repeat-1.jsonl") != load_trajectories(
         folder_of(tmp_path / "whole") / "repeat-2.jsonl"
@@ -120,7 +137,11 @@ def test_a_whole_evaluation_plays_nothing_and_more_repeats_go_on(tmp_path: Path)
     assert [seed for _, seed in more.calls] == [repeat_seed(0, 1), repeat_seed(0, 2)]
     assert report.overall.per_repeat[0] == first.overall.per_repeat[0]
     assert report.setting == {**first.setting, "repeats": 3}
-    assert (report.setting["weights"], report.setting["dtype"], report.setting["max_turns"]) == ("w", "float32", 10)
+    assert (report.setting["weights"], report.setting["dtype"], report.setting["max_turns"]) == (
+        "w",
+        "float32",
+        10,
+    )
     assert run(config(tmp_path), again) == first, "the repeats that are there are not all asked for"
 
 
@@ -129,7 +150,9 @@ def test_seeds_of_repeats_differ_and_the_first_is_the_configs() -> None:
     assert len({repeat_seed(seed, repeat) for seed in range(5) for repeat in range(5)}) == 25
 
 
-def test_an_episode_that_says_nothing_is_played_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_episode_that_says_nothing_is_played_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     game = tasks_by_split(config(tmp_path), make_env("guess-the-number"))["valid"][2].id
     report = run(config(tmp_path), Chance(failing=(game,)))
     part = report.splits["valid"]
@@ -137,7 +160,10 @@ def test_an_episode_that_says_nothing_is_played_again(tmp_path: Path, capsys: py
     shown = capsys.readouterr().out
     path = folder_of(tmp_path) / "repeat-1.jsonl"
     assert "not scored, as they say nothing about the policy: 1 env_error\n" in shown
-    assert f"the first that is not scored: it broke\nsee `error` in {path}; the same command plays them again" in shown
+    assert (
+        f"the first that is not scored: it broke\nsee `error` in {path}; the same command plays them again"
+        in shown
+    )
     assert len(ids(path)) == GAMES
     mended = Chance()
     report = run(config(tmp_path), mended)
@@ -146,7 +172,9 @@ def test_an_episode_that_says_nothing_is_played_again(tmp_path: Path, capsys: py
     assert "not scored" not in capsys.readouterr().out
 
 
-def test_a_torn_last_line_is_played_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_last_line_is_played_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = run(config(tmp_path), Chance())
     path = folder_of(tmp_path) / "repeat-1.jsonl"
     last = ids(path)[-1]
@@ -176,14 +204,22 @@ def test_other_damage_is_named_and_nothing_is_played(tmp_path: Path) -> None:
         assert play.calls == []
         assert path.read_text(errors="surrogateescape") == content
 
-    refused("".join([lines[0], lines[1][:40] + "\n", *lines[2:]]), f"^{path}:2: not a whole line of JSON")
+    refused(
+        "".join([lines[0], lines[1][:40] + "\n", *lines[2:]]),
+        f"^{path}:2: not a whole line of JSON",
+    )
     refused("".join([*lines[:3], '{"task": 3}\n']), f"^{path}:4: not an episode")
-    refused("".join([*lines, lines[2]]), f"^{path}:{GAMES + 1}: an episode of '.*', which is no game .* or is there")
+    refused(
+        "".join([*lines, lines[2]]),
+        f"^{path}:{GAMES + 1}: an episode of '.*', which is no game .* or is there",
+    )
     refused(lines[0].replace("valid-0", "other-0") + lines[1], f"^{path}:1: an episode of 'other-0")
     refused("\udcff" + lines[0], f"^{path}: damaged .*utf-8")
     path.write_text("".join(lines))
     (folder / "setting.json").unlink()
-    with pytest.raises(ConfigError, match=r"setting.json: missing or damaged .* --again, which keeps"):
+    with pytest.raises(
+        ConfigError, match=r"setting.json: missing or damaged .* --again, which keeps"
+    ):
         run(config(tmp_path), Chance())
 
 
@@ -191,8 +227,12 @@ def test_a_folder_of_another_setting_is_refused(tmp_path: Path) -> None:
     run(config(tmp_path), Chance())
     path = folder_of(tmp_path) / "setting.json"
     setting = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in setting.items() if key != "temperature"}))
-    with pytest.raises(ConfigError, match=f"^{path}: temperature: the episodes there are of None, and"):
+    path.write_text(
+        json.dumps({key: value for key, value in setting.items() if key != "temperature"})
+    )
+    with pytest.raises(
+        ConfigError, match=f"^{path}: temperature: the episodes there are of None, and"
+    ):
         run(config(tmp_path), Chance())
     path.write_text(json.dumps({**setting, "seed": 5}))
     what = f"^{path}: seed: the episodes there are of 5, and this evaluation is of 0; move {path.parent} away"
@@ -216,7 +256,10 @@ def test_a_folder_of_another_setting_is_refused(tmp_path: Path) -> None:
 def test_what_the_numbers_depend_on_has_a_folder_of_its_own(
     change: dict[str, Any], subject: dict[str, Any], tmp_path: Path
 ) -> None:
-    before, after = config(tmp_path), Config.model_validate({**config(tmp_path).model_dump(), **change})
+    before, after = (
+        config(tmp_path),
+        Config.model_validate({**config(tmp_path).model_dump(), **change}),
+    )
     run(before, Chance())
     play = Chance()
     run(after, play, replace(SUBJECT, **subject))
@@ -243,9 +286,13 @@ def test_again_keeps_what_there_was(tmp_path: Path) -> None:
         play = Chance()
         run(config(tmp_path), play, again=True)
         assert len(play.calls) == 1
-        names = sorted(entry.name for entry in (tmp_path / "evaluations").iterdir() if entry.is_dir())
+        names = sorted(
+            entry.name for entry in (tmp_path / "evaluations").iterdir() if entry.is_dir()
+        )
         assert names == [names[0], *(f"{names[0]}-before-{n + 1}" for n in range(number))]
-        assert all(len(ids(tmp_path / "evaluations" / name / "repeat-1.jsonl")) == GAMES for name in names)
+        assert all(
+            len(ids(tmp_path / "evaluations" / name / "repeat-1.jsonl")) == GAMES for name in names
+        )
 
 
 def test_two_do_not_play_the_same_at_a_time(tmp_path: Path) -> None:
@@ -253,7 +300,9 @@ def test_two_do_not_play_the_same_at_a_time(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     with opened(folder, json.loads((folder / "setting.json").read_text())):
         for again in (False, True):
-            with pytest.raises(ConfigError, match=f"^{folder}: another process is playing this evaluation; wait"):
+            with pytest.raises(
+                ConfigError, match=f"^{folder}: another process is playing this evaluation; wait"
+            ):
                 run(config(tmp_path), Chance(), again=again)
     run(config(tmp_path), Chance())
 
@@ -277,7 +326,11 @@ def test_a_repeat_whose_seeds_hang_together_is_played_whole(tmp_path: Path) -> N
 def test_two_splits_have_folders_of_their_own_and_one_report(tmp_path: Path) -> None:
     run(config(tmp_path), Chance())
     play = Chance()
-    outputs = Outputs(json=tmp_path / "a" / "r.json", markdown=tmp_path / "b" / "r.md", latex=tmp_path / "c" / "r.tex")
+    outputs = Outputs(
+        json=tmp_path / "a" / "r.json",
+        markdown=tmp_path / "b" / "r.md",
+        latex=tmp_path / "c" / "r.tex",
+    )
     report = run(config(tmp_path, split="valid,train"), play, outputs=outputs)
     ((played, seed),) = play.calls
     assert (len(played), seed) == (GAMES, 0)
@@ -294,10 +347,13 @@ def test_two_splits_have_folders_of_their_own_and_one_report(tmp_path: Path) -> 
 def test_a_split_that_is_not_there_names_those_that_are() -> None:
     env = make_env("guess-the-number", train=0, valid=3)
     with pytest.raises(
-        ConfigError, match=r"^split 'test': environment 'guess-the-number' has no such split; there are: train, valid$"
+        ConfigError,
+        match=r"^split 'test': environment 'guess-the-number' has no such split; there are: train, valid$",
     ):
         tasks_by_split(config(Path(), split="valid,test"), env)
-    with pytest.raises(ConfigError, match=r"^split 'train': .* has no task; .*; splits with tasks: valid$"):
+    with pytest.raises(
+        ConfigError, match=r"^split 'train': .* has no task; .*; splits with tasks: valid$"
+    ):
         tasks_by_split(config(Path(), split="train"), env)
     env = make_env("guess-the-number", train=0, valid=0)
     with pytest.raises(ConfigError, match=r"no other split has tasks$"):
@@ -347,7 +403,11 @@ def test_reports_on_checkpoints_that_are_made_anew_are_set_aside(
         (folder / f"step-{step:06d}-v-aa.json").write_text(of_checkpoint("step-000100", step))
     (folder / "step-000040-v-aa.json.before-1").write_text("")
     set_aside_after(run, 20)
-    after = ["step-000020-v-aa.json", "step-000040-v-aa.json.before-1", "step-000040-v-aa.json.before-2"]
+    after = [
+        "step-000020-v-aa.json",
+        "step-000040-v-aa.json.before-1",
+        "step-000040-v-aa.json.before-2",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*stay, *after])
     assert "rollout step 40 will be made anew" in capsys.readouterr().out
     set_aside_after(run, 0)
@@ -365,5 +425,8 @@ def test_so_are_those_of_the_training_and_the_final_one(tmp_path: Path) -> None:
     set_aside_after(tmp_path, 24)
     assert final.is_file(), "a run that is made longer keeps it"
     set_aside_after(tmp_path, 8)
-    assert [path.name for path in sorted(training.iterdir())] == ["step-000008.json", "step-000016.json.before-1"]
+    assert [path.name for path in sorted(training.iterdir())] == [
+        "step-000008.json",
+        "step-000016.json.before-1",
+    ]
     assert [path.name for path in final.parent.iterdir()] == ["final.json.before-1"]

@@ -20,11 +20,20 @@ WON, LOST, BROKEN = StopReason.SUCCESS, StopReason.MAX_TURNS, StopReason.ENV_ERR
 
 
 def episode(
-    game: str, reason: StopReason, turns: int = 2, *, invalid: int = 0, split: str = "s", version: int = 0
+    game: str,
+    reason: StopReason,
+    turns: int = 2,
+    *,
+    invalid: int = 0,
+    split: str = "s",
+    version: int = 0,
 ) -> Trajectory:
     """An episode of the family before the game's number (`pick1`). A turn has 1 token of prompt and 2 of the agent."""
     completion = Completion(
-        token_ids=(3, 2), logprobs=(-0.5, -0.5), finish_reason=FinishReason.STOP, policy_version=version
+        token_ids=(3, 2),
+        logprobs=(-0.5, -0.5),
+        finish_reason=FinishReason.STOP,
+        policy_version=version,
     )
     played = tuple(
         Turn(
@@ -88,7 +97,11 @@ def test_a_game_counts_by_the_mean_over_its_repeats() -> None:
     assert (score.n, score.repeats, score.successes) == (2, 3, 3)
     assert score.success == pytest.approx(7 / 12)
     assert score.interval == bootstrap_by_game([[1, 0, 1], [0, 1]])
-    assert [(one.n, one.successes, one.success) for one in score.per_repeat] == [(2, 1, 0.5), (1, 0, 0.0), (2, 2, 1.0)]
+    assert [(one.n, one.successes, one.success) for one in score.per_repeat] == [
+        (2, 1, 0.5),
+        (1, 0, 0.0),
+        (2, 2, 1.0),
+    ]
     assert [one.interval for one in score.per_repeat] == [
         wilson_interval(1, 2),
         wilson_interval(0, 1),
@@ -113,9 +126,14 @@ def test_the_order_in_which_episodes_end_changes_nothing() -> None:
         ]
         for _ in range(2)
     ]
-    shuffled = [random.Random(seed).sample(of_repeat, len(of_repeat)) for seed, of_repeat in enumerate(played)]
+    shuffled = [
+        random.Random(seed).sample(of_repeat, len(of_repeat))
+        for seed, of_repeat in enumerate(played)
+    ]
     assert [t.task.id for t in shuffled[0]] != games
-    assert json.dumps(summarize({"s": shuffled}, {}).record()) == json.dumps(summarize({"s": played}, {}).record())
+    assert json.dumps(summarize({"s": shuffled}, {}).record()) == json.dumps(
+        summarize({"s": played}, {}).record()
+    )
 
 
 def test_players_have_no_tokens() -> None:
@@ -125,7 +143,12 @@ def test_players_have_no_tokens() -> None:
 
 def test_nothing_could_be_scored() -> None:
     score = summarize({"s": [[episode("pick1", BROKEN)], [episode("pick1", BROKEN)]]}, {}).overall
-    assert (score.n, score.success, score.interval, score.turns_to_success) == (0, 0.0, (0.0, 1.0), None)
+    assert (score.n, score.success, score.interval, score.turns_to_success) == (
+        0,
+        0.0,
+        (0.0, 1.0),
+        None,
+    )
     assert (score.mean_turns, score.invalid_action_rate) == (0.0, 0.0)
 
 
@@ -133,7 +156,9 @@ def two_splits(*names: str) -> EvaluationReport:
     """3 of 4 on the first, all pick; 1 of 4 on the second, of which two are heat."""
     first = [episode(f"pick{n}", WON if n < 3 else LOST, split=names[0]) for n in range(4)]
     second = [episode(game, LOST, split=names[1]) for game in ("pick1", "heat1", "heat2")]
-    return summarize({names[0]: [first], names[1]: [[*second, episode("pick2", WON, split=names[1])]]}, {})
+    return summarize(
+        {names[0]: [first], names[1]: [[*second, episode("pick2", WON, split=names[1])]]}, {}
+    )
 
 
 def test_the_gap_is_the_first_split_minus_the_second() -> None:
@@ -175,7 +200,12 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "deep" / "r.json").read_text())
     assert set(record) == {"version", "setting", "splits", "gap"}
     assert record["version"] == 2
-    assert record["splits"]["a"]["games"][0] == {"id": "pick0", "family": "pick", "success": [True], "turns": [2]}
+    assert record["splits"]["a"]["games"][0] == {
+        "id": "pick0",
+        "family": "pick",
+        "success": [True],
+        "turns": [2],
+    }
     assert set(record["splits"]["a"]["overall"]) == {
         "n",
         "repeats",
@@ -207,7 +237,10 @@ def of_the_next_version(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_interval, r"is no evaluation report \(splits\.a\.overall\.interval: Field required\); evaluate again"),
+        (
+            without_interval,
+            r"is no evaluation report \(splits\.a\.overall\.interval: Field required\); evaluate again",
+        ),
         (of_the_first_version, "is a report of version 1, and this is version 2; evaluate again"),
         (of_the_next_version, "is a report of version 3, and this is version 2; evaluate again"),
         (dict.clear, "is no evaluation report; evaluate again"),
@@ -228,7 +261,11 @@ def test_another_version_and_damage_are_named(
 def test_a_torn_report_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text('{"version": 2, "splits')
-    with pytest.raises(ConfigError, match=rf"^{path}: is no evaluation report \(.*\); evaluate again"):
+    with pytest.raises(
+        ConfigError, match=rf"^{path}: is no evaluation report \(.*\); evaluate again"
+    ):
         read_report(path)
-    with pytest.raises(ConfigError, match=r"nothing.json: is no evaluation report \(.*No such file"):
+    with pytest.raises(
+        ConfigError, match=r"nothing.json: is no evaluation report \(.*No such file"
+    ):
         read_report(tmp_path / "nothing.json")

@@ -21,15 +21,49 @@ from agent_rl.evaluation.statistics import (
 )
 
 # 12 games with one to three repeats; the games' means are 1, 0, 1/2, 2/3, ...
-GAMES = [[1], [0], [1, 0], [1, 1, 0], [0, 0, 1], [1, 1], [0, 0], [1], [1, 0], [0], [1, 1, 1], [0, 1]]
-OTHERS = [[0], [0], [1, 1], [0, 1, 0], [0, 0, 0], [1, 1], [0, 1], [0], [0, 0], [1], [1, 0, 1], [0, 0]]
+GAMES = [
+    [1],
+    [0],
+    [1, 0],
+    [1, 1, 0],
+    [0, 0, 1],
+    [1, 1],
+    [0, 0],
+    [1],
+    [1, 0],
+    [0],
+    [1, 1, 1],
+    [0, 1],
+]
+OTHERS = [
+    [0],
+    [0],
+    [1, 1],
+    [0, 1, 0],
+    [0, 0, 0],
+    [1, 1],
+    [0, 1],
+    [0],
+    [0, 0],
+    [1],
+    [1, 0, 1],
+    [0, 0],
+]
 MEANS = np.array([1, 0, 1 / 2, 2 / 3, 1 / 3, 1, 0, 1, 1 / 2, 0, 1, 1 / 2])
 
 
-def reference(data: tuple[np.ndarray, ...], statistic: object, **more: object) -> tuple[float, float]:
+def reference(
+    data: tuple[np.ndarray, ...], statistic: object, **more: object
+) -> tuple[float, float]:
     """scipy's own percentile bootstrap, called with another seed and other resamples than the product's."""
     result = stats.bootstrap(
-        data, statistic, n_resamples=40_000, batch=1_000, method="percentile", rng=np.random.default_rng(77), **more
+        data,
+        statistic,
+        n_resamples=40_000,
+        batch=1_000,
+        method="percentile",
+        rng=np.random.default_rng(77),
+        **more,
     )
     return result.confidence_interval.low, result.confidence_interval.high
 
@@ -117,7 +151,9 @@ def test_bootstrap_of_too_little() -> None:
 
 def test_gap_against_scipy() -> None:
     other = MEANS[:7] / 2
-    want = reference((MEANS, other), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis), vectorized=True)
+    want = reference(
+        (MEANS, other), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis), vectorized=True
+    )
     assert bootstrap_gap(GAMES, [[float(m)] for m in other]) == pytest.approx(want, abs=0.01)
 
 
@@ -130,7 +166,9 @@ def test_gap_resamples_each_side_by_itself() -> None:
 
 
 def test_gap_has_the_sign_of_the_first() -> None:
-    low, high = bootstrap_gap([[1], [1], [1], [1], [1], [1], [1], [0]], [[0], [0], [0], [0], [0], [0], [0], [1]])
+    low, high = bootstrap_gap(
+        [[1], [1], [1], [1], [1], [1], [1], [0]], [[0], [0], [0], [0], [0], [0], [0], [1]]
+    )
     assert 0 < low < 0.75 < high
 
 
@@ -153,7 +191,9 @@ def test_paired_by_hand() -> None:
 
 def test_paired_against_scipy() -> None:
     right = np.array([np.mean(game) for game in OTHERS])
-    want = reference((MEANS, right), lambda x, y, axis: (x - y).mean(axis=axis), paired=True, vectorized=True)
+    want = reference(
+        (MEANS, right), lambda x, y, axis: (x - y).mean(axis=axis), paired=True, vectorized=True
+    )
     assert paired_bootstrap(GAMES, OTHERS) == pytest.approx(want, abs=0.01)
 
 
@@ -220,10 +260,14 @@ def test_welch_by_hand() -> None:
     interval, p = found
     error, freedom = math.sqrt(5 / 3), 50 / 17
     assert p == pytest.approx(2 * stats.t.sf(3 / error, freedom))
-    assert (interval.low, interval.high) == pytest.approx((-3 - 3.219 * error, -3 + 3.219 * error), abs=2e-3)
+    assert (interval.low, interval.high) == pytest.approx(
+        (-3 - 3.219 * error, -3 + 3.219 * error), abs=2e-3
+    )
 
 
-@pytest.mark.parametrize(("a", "b"), [([1.0], [1.0, 2.0]), ([], [1.0, 2.0]), ([0.5, 0.5 + 1e-16], [0.7, 0.7 - 2e-16])])
+@pytest.mark.parametrize(
+    ("a", "b"), [([1.0], [1.0, 2.0]), ([], [1.0, 2.0]), ([0.5, 0.5 + 1e-16], [0.7, 0.7 - 2e-16])]
+)
 def test_welch_of_too_little(a: list[float], b: list[float]) -> None:
     assert welch(a, b) is None
     assert welch(b, a) is None
@@ -261,10 +305,14 @@ def test_bootstrap_iqm_by_hand() -> None:
 
 def test_bootstrap_iqm_against_scipy() -> None:
     values = [0.1, 0.4, 0.45, 0.5, 0.55, 0.6, 0.62, 3.0]
-    want = reference((np.array(values),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), vectorized=True)
+    want = reference(
+        (np.array(values),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), vectorized=True
+    )
     got = bootstrap_iqm(values)
     assert got == pytest.approx(want, abs=0.02)
-    assert got[1] < 1.9  # the mean's would be over it: one seed in eight cannot pull the middle half far
+    assert (
+        got[1] < 1.9
+    )  # the mean's would be over it: one seed in eight cannot pull the middle half far
 
 
 def test_bootstrap_iqm_of_one_seed() -> None:

@@ -14,14 +14,27 @@ from agent_rl.evaluation.report import (
     Score,
     SplitReport,
 )
-from agent_rl.evaluation.tables import latex, markdown, markdown_table, policy_name, repeats_line, show, split_table
+from agent_rl.evaluation.tables import (
+    latex,
+    markdown,
+    markdown_table,
+    policy_name,
+    repeats_line,
+    show,
+    split_table,
+)
 
 CLEAN, HEAT = "pick_clean_then_place_in_recep", "pick_heat_then_place_in_recep"
 
 
-def score(n: int, *repeats: int, won_in: float | None = 7.25, tokens: float | None = 1234.6) -> Score:
+def score(
+    n: int, *repeats: int, won_in: float | None = 7.25, tokens: float | None = 1234.6
+) -> Score:
     """`repeats` are the wins of each; the interval is 0.1 to 1."""
-    per_repeat = [RepeatScore(n=n, successes=k, success=k / n if n else 0.0, interval=(0.1, 1.0)) for k in repeats]
+    per_repeat = [
+        RepeatScore(n=n, successes=k, success=k / n if n else 0.0, interval=(0.1, 1.0))
+        for k in repeats
+    ]
     return Score(
         n=n,
         repeats=len(repeats),
@@ -48,13 +61,23 @@ def part(**families: Score) -> SplitReport:
 
 
 def report(env: str = "alfworld", *, gap: bool = True) -> EvaluationReport:
-    setting = {"model": "runs/a_b/train/checkpoints/step-000050/model", "temperature": 0.4, "seed": 0, "repeats": 3}
+    setting = {
+        "model": "runs/a_b/train/checkpoints/step-000050/model",
+        "temperature": 0.4,
+        "seed": 0,
+        "repeats": 3,
+    }
     seen = part(**{CLEAN: score(100, 90), HEAT: score(0, 0, won_in=None, tokens=None)})
     difference = Difference(difference=0.021, interval=(-0.0504, 0.0912))
     return EvaluationReport(
         setting={**setting, "env": env, "weights": None},
-        splits={"valid_seen": seen, **({"valid_unseen": part(**{CLEAN: score(10, 9)})} if gap else {})},
-        gap=Gap(splits=("valid_seen", "valid_unseen"), overall=difference, families={CLEAN: difference})
+        splits={
+            "valid_seen": seen,
+            **({"valid_unseen": part(**{CLEAN: score(10, 9)})} if gap else {}),
+        },
+        gap=Gap(
+            splits=("valid_seen", "valid_unseen"), overall=difference, families={CLEAN: difference}
+        )
         if gap
         else None,
     )
@@ -77,7 +100,12 @@ def test_repeats_and_gap_stand_below(capsys: pytest.CaptureFixture[str]) -> None
     show(report(), "mine")
     shown = capsys.readouterr().out
     assert "mine on valid_seen, T = 0.4" in shown
-    assert shown.count("repeats: 83.6 86.4 88.6\nnot scored, as they say nothing about the policy: 2 env_error\n") == 2
+    assert (
+        shown.count(
+            "repeats: 83.6 86.4 88.6\nnot scored, as they say nothing about the policy: 2 env_error\n"
+        )
+        == 2
+    )
     assert "valid_seen - valid_unseen, in points" in shown
     assert shown.splitlines()[-1].split() == ["all", "+2.1", "-5.0", "to", "+9.1"]
     assert repeats_line(part()) == "repeats: 83.6 86.4 88.6"
@@ -88,7 +116,9 @@ def test_repeats_and_gap_stand_below(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_markdown_to_the_letter() -> None:
-    head = "| family | n | success % | 95 % interval | turns | turns to success | invalid % | tokens |"
+    head = (
+        "| family | n | success % | 95 % interval | turns | turns to success | invalid % | tokens |"
+    )
     rule = "| --- | --- | --- | --- | --- | --- | --- | --- |"
     assert (
         markdown(report(), "Mine")
@@ -132,7 +162,9 @@ Not scored, as they say nothing about the policy: 2 env_error.
 
 def test_latex_has_the_fields_columns() -> None:
     comment, row, *rest = latex(report(), "step_50 & more").splitlines()
-    assert comment.startswith("% valid_seen, model runs/a_b/train/checkpoints/step-000050/model, temperature 0.4, ")
+    assert comment.startswith(
+        "% valid_seen, model runs/a_b/train/checkpoints/step-000050/model, temperature 0.4, "
+    )
     assert comment.endswith(": name & Pick & Look & Clean & Heat & Cool & Pick2 & All")
     cell, overall = "$90.0_{[10.0, 100.0]}$", "$86.2_{[10.0, 100.0]}$"
     assert row == rf"step\_50 \& more & -- & -- & {cell} & -- & -- & -- & {overall} \\"

@@ -42,7 +42,12 @@ TOKENIZER = train_tokenizer(["a room with a drawer"], 260)
 def llama(kv_heads: int = 2) -> LlamaForCausalLM:
     """Always the same weights, in float64, large enough for attention to look somewhere."""
     settings = ModelSettings(
-        hidden_size=64, layers=2, heads=2, kv_heads=kv_heads, intermediate_size=24, context_length=32
+        hidden_size=64,
+        layers=2,
+        heads=2,
+        kv_heads=kv_heads,
+        intermediate_size=24,
+        context_length=32,
     )
     model = init_model(settings, TOKENIZER, seed=1).double()
     with torch.no_grad():
@@ -69,7 +74,11 @@ def mistral(sliding_window: int) -> MistralForCausalLM:
 
 
 def packed(
-    model: Any, samples: list[list[int]], *, share: bool = True, branches: tuple[Branch, ...] | None = None
+    model: Any,
+    samples: list[list[int]],
+    *,
+    share: bool = True,
+    branches: tuple[Branch, ...] | None = None,
 ) -> Tensor:
     """The decoder's last hidden states of a pack, [T, H]: those of each sample, one sample after the other."""
     tree = PrefixTree.of([tuple(sample) for sample in samples], share=share)
@@ -88,13 +97,21 @@ def packed(
 
 def alone(model: Any, samples: list[list[int]]) -> Tensor:
     """The same, each sample through transformers' own attention."""
-    return torch.cat([model.model(input_ids=torch.tensor([sample])).last_hidden_state[0] for sample in samples])
+    return torch.cat(
+        [model.model(input_ids=torch.tensor([sample])).last_hidden_state[0] for sample in samples]
+    )
 
 
 def gradients(model: torch.nn.Module, states: Tensor) -> list[Tensor]:
     """Of a loss that no two positions and features have the same part in."""
-    loss = (states * torch.arange(states.numel(), dtype=states.dtype).reshape(states.shape).sin()).sum()
-    return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True))
+    loss = (
+        states * torch.arange(states.numel(), dtype=states.dtype).reshape(states.shape).sin()
+    ).sum()
+    return list(
+        torch.autograd.grad(
+            loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True
+        )
+    )
 
 
 def test_the_forked_samples_share_what_they_begin_with() -> None:
@@ -108,7 +125,9 @@ def test_the_forked_samples_share_what_they_begin_with() -> None:
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("samples", [SAMPLES, FORKED], ids=["apart", "forked"])
 @pytest.mark.parametrize("kv_heads", [2, 1])
-def test_a_pack_is_its_samples_one_by_one(kv_heads: int, samples: list[list[int]], share: bool) -> None:
+def test_a_pack_is_its_samples_one_by_one(
+    kv_heads: int, samples: list[list[int]], share: bool
+) -> None:
     model, packing = llama(kv_heads), llama(kv_heads)
     use_packed_attention(packing)
     expected, got = alone(model, samples), packed(packing, samples, share=share)
@@ -142,7 +161,9 @@ def moved_by(model: Any, samples: list[list[int]], others: list[list[int]]) -> l
 def test_a_samples_tokens_reach_no_other_sample(changed: int) -> None:
     model = llama()
     use_packed_attention(model)
-    others = [[(token + 1) % 13 for token in s] if i == changed else s for i, s in enumerate(SAMPLES)]
+    others = [
+        [(token + 1) % 13 for token in s] if i == changed else s for i, s in enumerate(SAMPLES)
+    ]
     for i, moved in enumerate(moved_by(model, SAMPLES, others)):
         assert all((value > 1e-3) if i == changed else (value == 0.0) for value in moved), i
 
@@ -189,7 +210,9 @@ def test_samples_as_long_as_the_sliding_window_are_taken_and_longer_ones_refused
     use_packed_attention(packing)
     samples = [[1, 2, 3, 4], [5, 6], [7, 8, 9, 1]]
     torch.testing.assert_close(packed(packing, samples), alone(model, samples), rtol=0, atol=1e-10)
-    with pytest.raises(ValueError, match=r"a sample has 5 tokens, .* reaches back only 4 .*shorten the episodes"):
+    with pytest.raises(
+        ValueError, match=r"a sample has 5 tokens, .* reaches back only 4 .*shorten the episodes"
+    ):
         packed(packing, [[6, 2], [1, 2, 3, 4, 5]])
 
 
@@ -229,7 +252,9 @@ THREE = (Branch(begin=0, end=3),)
 
 def attend(**options: Any) -> Tensor:
     q, k, v = (torch.ones(1, 2, 3, 4) for _ in range(3))
-    out, _ = packed_attention(torch.nn.Identity(), q, k, v, None, **{"branches": ONE_AND_TWO, **options})
+    out, _ = packed_attention(
+        torch.nn.Identity(), q, k, v, None, **{"branches": ONE_AND_TWO, **options}
+    )
     return out
 
 
@@ -238,7 +263,12 @@ def test_what_a_pack_cannot_have_is_refused() -> None:
     with pytest.raises(AssertionError, match="dropout"):
         attend(dropout=0.1)
     with pytest.raises(AssertionError, match="mask"):
-        packed_attention(torch.nn.Identity(), *(torch.ones(1, 2, 3, 4),) * 3, torch.ones(1, 1, 3, 3), branches=THREE)
+        packed_attention(
+            torch.nn.Identity(),
+            *(torch.ones(1, 2, 3, 4),) * 3,
+            torch.ones(1, 1, 3, 3),
+            branches=THREE,
+        )
     two = torch.ones(2, 2, 3, 4)
     with pytest.raises(AssertionError):
         packed_attention(torch.nn.Identity(), two, two, two, None, branches=THREE)
@@ -272,5 +302,7 @@ def test_a_model_with_capped_scores_is_refused() -> None:
 
 def test_a_model_whose_attention_cannot_be_exchanged_is_refused() -> None:
     model = BloomForCausalLM(BloomConfig(vocab_size=32, hidden_size=16, n_layer=1, n_head=2))
-    with pytest.raises(ValueError, match=r"model BloomForCausalLM: .*cannot be packed; use a model of another"):
+    with pytest.raises(
+        ValueError, match=r"model BloomForCausalLM: .*cannot be packed; use a model of another"
+    ):
         use_packed_attention(model)

@@ -22,7 +22,15 @@ from agent_rl.learner.batch import (
 )
 from agent_rl.learner.prefix_tree import PrefixTree
 from envs import Task
-from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory, TrajectoryGroup, Turn
+from rollouts.types import (
+    Completion,
+    FinishReason,
+    ParsedAction,
+    StopReason,
+    Trajectory,
+    TrajectoryGroup,
+    Turn,
+)
 
 TASK = Task(env_id="toy", split="train", family="toy", id="0")
 
@@ -48,12 +56,16 @@ TWO_TURNS = TrainingSample(
     behavior_logprobs=(0.0, 0.0, 0.0, -0.1, -0.2, 0.0, 0.0, -0.3, -0.4, -0.5),
     advantages=(0.5, -0.25),
 )
-SILENT = TrainingSample(token_ids=(1, 2), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=())
+SILENT = TrainingSample(
+    token_ids=(1, 2), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=()
+)
 
 
 def trajectory(rewards: list[float], stop_reason: StopReason) -> Trajectory:
     """A turn of two tokens for each reward; they all see the same room."""
-    completion = Completion(token_ids=(21, 2), logprobs=(-0.1, -0.2), finish_reason=FinishReason.STOP, policy_version=0)
+    completion = Completion(
+        token_ids=(21, 2), logprobs=(-0.1, -0.2), finish_reason=FinishReason.STOP, policy_version=0
+    )
     turns = tuple(
         Turn(
             observation="a room",
@@ -65,7 +77,9 @@ def trajectory(rewards: list[float], stop_reason: StopReason) -> Trajectory:
         )
         for reward in rewards
     )
-    return Trajectory(task=TASK, turns=turns, stop_reason=stop_reason, success=stop_reason is StopReason.SUCCESS)
+    return Trajectory(
+        task=TASK, turns=turns, stop_reason=stop_reason, success=stop_reason is StopReason.SUCCESS
+    )
 
 
 def test_turns_are_the_runs_of_the_mask() -> None:
@@ -75,7 +89,8 @@ def test_turns_are_the_runs_of_the_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("advantages", "expected"), [((0.0, 0.0), False), ((0.0, -1e-9), True), ((1.0, -1.0), True), ((0.0, -0.0), False)]
+    ("advantages", "expected"),
+    [((0.0, 0.0), False), ((0.0, -1e-9), True), ((1.0, -1.0), True), ((0.0, -0.0), False)],
 )
 def test_a_sample_has_a_gradient_where_some_turn_has_an_advantage(
     advantages: tuple[float, ...], expected: bool
@@ -93,7 +108,11 @@ def test_a_sample_has_a_gradient_where_some_turn_has_an_advantage(
         {"token_ids": (1,), "action_mask": (False,), "behavior_logprobs": (0.0,), "advantages": ()},
         {"advantages": ()},
         {"advantages": (1.0, 1.0)},
-        {"action_mask": (False, True, False, True), "token_ids": (1, 2, 3, 4), "behavior_logprobs": (0.0,) * 4},
+        {
+            "action_mask": (False, True, False, True),
+            "token_ids": (1, 2, 3, 4),
+            "behavior_logprobs": (0.0,) * 4,
+        },
     ],
 )
 def test_a_sample_is_checked_when_it_is_made(wrong: dict[str, Any]) -> None:
@@ -131,9 +150,15 @@ def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
 def test_a_group_is_compared_as_it_is_told() -> None:
     group = TrajectoryGroup(
         task=TASK,
-        trajectories=(trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS), trajectory([0.0], StopReason.MAX_TURNS)),
+        trajectories=(
+            trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS),
+            trajectory([0.0], StopReason.MAX_TURNS),
+        ),
     )
-    assert [s.advantages for s in samples_from_group(group, "leave_one_out")] == [(1.0, 1.0, 1.0), (-1.0,)]
+    assert [s.advantages for s in samples_from_group(group, "leave_one_out")] == [
+        (1.0, 1.0, 1.0),
+        (-1.0,),
+    ]
     # Rows 1, 1, 1, 0: mean 3/4, std 1/2.
     weighted = samples_from_group(group, "step_weighted")
     assert [s.advantages[0] for s in weighted] == pytest.approx([0.5, -1.5], abs=1e-5)
@@ -144,7 +169,10 @@ def test_step_groups_add_the_turns_advantages_to_the_episodes() -> None:
     # 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
     group = TrajectoryGroup(
         task=TASK,
-        trajectories=(trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS), trajectory([0.0], StopReason.MAX_TURNS)),
+        trajectories=(
+            trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS),
+            trajectory([0.0], StopReason.MAX_TURNS),
+        ),
     )
     samples = samples_from_group(group, "step_groups", step_discount=0.5, step_advantage_weight=2.0)
     std = math.sqrt(140 / 768)
@@ -164,7 +192,9 @@ def test_the_batch_packs_and_shifts_by_one() -> None:
     assert batch.sample_N.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert batch.turn_N.tolist() == [0, 0, 1, 1, 1, 2, 2]
     assert batch.episode_N.tolist() == [0, 0, 0, 0, 0, 1, 1]
-    assert batch.behavior_logprobs_N.tolist() == pytest.approx([-0.1, -0.2, -0.3, -0.4, -0.5, 0.0, 0.0])
+    assert batch.behavior_logprobs_N.tolist() == pytest.approx(
+        [-0.1, -0.2, -0.3, -0.4, -0.5, 0.0, 0.0]
+    )
     assert batch.advantage_N.tolist() == [0.5, 0.5, -0.25, -0.25, -0.25, -1.0, -1.0]
 
 
@@ -175,7 +205,12 @@ BRIEF = TrainingSample(
     behavior_logprobs=(0.0, 0.0, 0.0, -0.6, -0.7),
     advantages=(2.0,),
 )
-OTHER = replace(BRIEF, token_ids=(1, 17, 4, 22, 2), behavior_logprobs=(0.0, 0.0, 0.0, -0.8, -0.9), advantages=(3.0,))
+OTHER = replace(
+    BRIEF,
+    token_ids=(1, 17, 4, 22, 2),
+    behavior_logprobs=(0.0, 0.0, 0.0, -0.8, -0.9),
+    advantages=(3.0,),
+)
 
 
 def test_what_samples_begin_with_alike_stands_in_the_batch_once() -> None:
@@ -199,7 +234,9 @@ def test_what_samples_begin_with_alike_stands_in_the_batch_once() -> None:
     assert batch.turn_N.tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3]
     assert batch.episode_N.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2]
     assert batch.advantage_N.tolist() == [0.5, 0.5, -0.25, -0.25, -0.25, 3.0, 3.0, 2.0, 2.0]
-    assert batch.behavior_logprobs_N.tolist() == pytest.approx([-0.1, -0.2, -0.3, -0.4, -0.5, -0.8, -0.9, -0.6, -0.7])
+    assert batch.behavior_logprobs_N.tolist() == pytest.approx(
+        [-0.1, -0.2, -0.3, -0.4, -0.5, -0.8, -0.9, -0.6, -0.7]
+    )
 
 
 def test_a_batch_that_shares_nothing_has_its_samples_one_after_the_other() -> None:
@@ -228,7 +265,13 @@ def test_a_target_stands_behind_the_position_that_predicts_it(share_prefixes: bo
 
 
 def test_parts_of_an_episode_share_its_number() -> None:
-    samples = [sample(1), sample(1, episode=7), sample(1), sample(2, episode=7), sample(1, episode=0)]
+    samples = [
+        sample(1),
+        sample(1, episode=7),
+        sample(1),
+        sample(2, episode=7),
+        sample(1, episode=0),
+    ]
     batch = Batch.from_samples(samples)
     assert batch.episode_N.tolist() == [0, 1, 2, 1, 1, 3]
     assert batch.turn_N.tolist() == [0, 1, 2, 3, 3, 4]
@@ -245,7 +288,8 @@ def test_a_sample_without_agent_tokens_takes_positions_only() -> None:
 @pytest.mark.parametrize("garbage", [math.inf, -math.inf, math.nan])
 def test_what_stands_at_an_observation_does_not_reach_the_batch(garbage: float) -> None:
     logprobs = tuple(
-        x if bit else garbage for x, bit in zip(TWO_TURNS.behavior_logprobs, TWO_TURNS.action_mask, strict=True)
+        x if bit else garbage
+        for x, bit in zip(TWO_TURNS.behavior_logprobs, TWO_TURNS.action_mask, strict=True)
     )
     clean = Batch.from_samples([TWO_TURNS])
     batch = Batch.from_samples([replace(TWO_TURNS, behavior_logprobs=logprobs)])
@@ -291,14 +335,21 @@ def test_micro_batches_keep_to_the_token_budget_and_use_every_sample_once() -> N
     assert micro_batches(samples, max_tokens=31) == [[[7, 6, 5]], [[4]], [[3]], [[2, 1, 0]]]
     assert micro_batches(samples, max_tokens=81) == [[[7, 6, 5, 4, 3, 2, 1, 0]]]
     # 81 positions for three ranks are 27 each, though a micro-batch may hold more.
-    assert micro_batches(samples, max_tokens=81, shares=3) == [[[7, 6]], [[5, 4]], [[3]], [[2, 1, 0]]]
+    assert micro_batches(samples, max_tokens=81, shares=3) == [
+        [[7, 6]],
+        [[5, 4]],
+        [[3]],
+        [[2, 1, 0]],
+    ]
 
 
 def test_a_shared_token_counts_once_in_the_budget() -> None:
     # Each is the beginning of the next longer one.
     lengths = [9, 2, 5, 30, 5, 8, 2, 20]
     samples = [sample(n) for n in lengths]
-    assert micro_batches(samples, max_tokens=20) == [[[1, 6, 2, 4, 5, 0, 7]], [[3]]], "the longest of them takes 20"
+    assert micro_batches(samples, max_tokens=20) == [[[1, 6, 2, 4, 5, 0, 7]], [[3]]], (
+        "the longest of them takes 20"
+    )
     assert micro_batches(samples, max_tokens=30) == [[[1, 6, 2, 4, 5, 0, 7, 3]]]
     # Two ranks share 30 positions, not 81.
     assert micro_batches(samples, max_tokens=30, shares=2) == [[[1, 6, 2, 4, 5, 0]], [[7]], [[3]]]
@@ -309,12 +360,16 @@ def test_a_shared_token_counts_once_in_the_budget() -> None:
 def test_groups_meet_in_a_micro_batch() -> None:
     # Three groups of four: 6 tokens alike and 2 of each one's own, so 6 + 4 * 2 positions, in an order that mixes them.
     def member(group: int, number: int) -> TrainingSample:
-        return replace(sample(8), token_ids=(*range(100 * group, 100 * group + 6), 50 + number, 60 + number, 0))
+        return replace(
+            sample(8), token_ids=(*range(100 * group, 100 * group + 6), 50 + number, 60 + number, 0)
+        )
 
     order = [(group, number) for number in range(4) for group in (2, 0, 1)]
     samples = [member(group, number) for group, number in order]
     together = micro_batches(samples, max_tokens=14)
-    assert [[order[i] for i in one] for (one,) in together] == [[(g, n) for n in range(4)] for g in range(3)]
+    assert [[order[i] for i in one] for (one,) in together] == [
+        [(g, n) for n in range(4)] for g in range(3)
+    ]
     # With 13 there is no room for the fourth, and behind that, none for the 8 of the next group's first.
     cut = micro_batches(samples, max_tokens=13)
     assert [[order[i] for i in one] for (one,) in cut] == [
@@ -326,7 +381,10 @@ def test_groups_meet_in_a_micro_batch() -> None:
 def test_an_episode_of_many_parts_is_one_block() -> None:
     lengths = [6, 3, 7, 2, 9]
     episodes = [1, 1, 1, -1, 2]
-    samples = [sample(n, first=100 * i, episode=e) for i, (n, e) in enumerate(zip(lengths, episodes, strict=True))]
+    samples = [
+        sample(n, first=100 * i, episode=e)
+        for i, (n, e) in enumerate(zip(lengths, episodes, strict=True))
+    ]
     # 16 positions of episode 1 in micro-batches of 10; the others share a block, as 9 + 2 is more than 10, or do not.
     assert micro_batches(samples, max_tokens=10) == [[[2, 1], [0]], [[3]], [[4]]]
     assert micro_batches(samples, max_tokens=11) == [[[2, 1], [0]], [[3, 4]]]
@@ -343,7 +401,9 @@ def test_the_parts_of_an_episode_share_what_they_begin_with() -> None:
 
 # Inputs of two tokens begin alike often. An episode is one sample or up to three.
 EPISODES = st.lists(
-    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=10), min_size=1, max_size=3), min_size=1, max_size=8
+    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=10), min_size=1, max_size=3),
+    min_size=1,
+    max_size=8,
 )
 
 
@@ -359,7 +419,9 @@ def test_any_micro_batches_keep_to_the_budget_and_their_episodes_together(
     episodes: list[list[list[int]]], max_tokens: int, shares: int, share_prefixes: bool, seed: int
 ) -> None:
     samples = [
-        replace(sample(len(inputs)), token_ids=(*inputs, 9), episode=number if len(parts) > 1 else -1)
+        replace(
+            sample(len(inputs)), token_ids=(*inputs, 9), episode=number if len(parts) > 1 else -1
+        )
         for number, parts in enumerate(episodes)
         for inputs in parts
     ]
@@ -381,7 +443,9 @@ def test_any_micro_batches_keep_to_the_budget_and_their_episodes_together(
             assert len(of_block) == 1, "only an episode needs several"
             assert size(inside) > max_tokens
         if len(of_block) > 1:
-            assert size(inside) <= part, "with more than one episode, a block is no more than a rank's part"
+            assert size(inside) <= part, (
+                "with more than one episode, a block is no more than a rank's part"
+            )
 
 
 def whole_groups(sizes: Sequence[int]) -> list[list[list[int]]]:
@@ -420,9 +484,15 @@ def test_the_generator_orders_the_groups_and_the_episodes_in_them() -> None:
     assert all(run[k] != sorted(run[k]) for run in runs for k in range(4))
 
 
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6), steps=st.integers(1, 8), seed=st.integers(0, 100))
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6),
+    steps=st.integers(1, 8),
+    seed=st.integers(0, 100),
+)
 @settings(deadline=None)
-def test_any_minibatches_are_of_one_size_and_cut_few_groups(sizes: list[int], steps: int, seed: int) -> None:
+def test_any_minibatches_are_of_one_size_and_cut_few_groups(
+    sizes: list[int], steps: int, seed: int
+) -> None:
     groups = whole_groups(sizes)
     got = minibatches(groups, steps, random.Random(seed))
     assert sorted(i for step in got for i in step) == list(range(sum(sizes)))

@@ -32,7 +32,9 @@ def learner_of(model: PreTrainedModel, **settings: Any) -> Learner:
     return Learner(model, LearnerSettings.model_validate(values), total_steps=100)
 
 
-def plain_logprobs(model: LlamaForCausalLM, sample: TrainingSample, temperature: float = 1.0) -> Tensor:
+def plain_logprobs(
+    model: LlamaForCausalLM, sample: TrainingSample, temperature: float = 1.0
+) -> Tensor:
     """Log-probs of a sample's targets, [T], from the whole logits of an unpadded forward pass."""
     ids = torch.tensor([sample.token_ids])
     before = model.config._attn_implementation
@@ -46,24 +48,32 @@ def weights_of(model: LlamaForCausalLM) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def gradient_of_one_step(monkeypatch: pytest.MonkeyPatch, learner: Learner, train: Callable[[], Any]) -> Tensor:
+def gradient_of_one_step(
+    monkeypatch: pytest.MonkeyPatch, learner: Learner, train: Callable[[], Any]
+) -> Tensor:
     """The gradient that the optimizer is given."""
     seen: list[Tensor] = []
     monkeypatch.setattr(
         learner._optimizer,
         "step",
-        lambda: seen.append(torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])),
+        lambda: seen.append(
+            torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])
+        ),
     )
     train()
     (gradient,) = seen
     return gradient
 
 
-def test_logprobs_are_those_of_plain_full_logits(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_logprobs_are_those_of_plain_full_logits(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     model, samples = tiny_model(), random_samples(5)
     learner = Learner(model, LearnerSettings(device="cpu"), total_steps=1, temperature=0.7)
     expected = [plain_logprobs(model, s, 0.7)[torch.tensor(s.action_mask[1:])] for s in samples]
-    torch.testing.assert_close(learner.logprobs(samples), torch.cat(expected).detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        learner.logprobs(samples), torch.cat(expected).detach(), rtol=0, atol=1e-12
+    )
 
 
 SPLITS = [
@@ -79,7 +89,9 @@ SPLITS = [
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize("settings", SPLITS, ids=lambda settings: "-".join(map(str, settings.values())))
+@pytest.mark.parametrize(
+    "settings", SPLITS, ids=lambda settings: "-".join(map(str, settings.values()))
+)
 def test_the_gradient_does_not_depend_on_micro_batches(
     settings: dict[str, Any],
     parts: int,
@@ -91,11 +103,17 @@ def test_the_gradient_does_not_depend_on_micro_batches(
 
     def run(micro_batch_tokens: int) -> tuple[Tensor, dict[str, float]]:
         learner = learner_of(
-            tiny_model(), old_logprobs="sampler", optimizer_steps=1, micro_batch_tokens=micro_batch_tokens, **settings
+            tiny_model(),
+            old_logprobs="sampler",
+            optimizer_steps=1,
+            micro_batch_tokens=micro_batch_tokens,
+            **settings,
         )
         metrics: dict[str, float] = {}
         samples = random_samples(9, parts=parts)
-        gradient = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.update(samples)))
+        gradient = gradient_of_one_step(
+            monkeypatch, learner, lambda: metrics.update(learner.update(samples))
+        )
         return gradient, metrics
 
     whole, whole_metrics = run(10_000)
@@ -177,13 +195,21 @@ WAYS: list[dict[str, Any]] = [
 def test_shared_prefixes_change_nothing_but_the_work(
     objective: str, way: dict[str, Any], tiny_model: MakeModel
 ) -> None:
-    values = {"objective": objective, "optimizer_steps": 2, "learning_rate": 1e-3, "micro_batch_tokens": 10_000, **way}
+    values = {
+        "objective": objective,
+        "optimizer_steps": 2,
+        "learning_rate": 1e-3,
+        "micro_batch_tokens": 10_000,
+        **way,
+    }
     if objective in ("rloo", "reinforce"):
         values.pop("epsilon", None)  # they clip nothing
 
     def run(share_prefixes: bool) -> tuple[dict[str, float], Tensor]:
         model = tiny_model()
-        settings = LearnerSettings.model_validate({"device": "cpu", "share_prefixes": share_prefixes, **values})
+        settings = LearnerSettings.model_validate(
+            {"device": "cpu", "share_prefixes": share_prefixes, **values}
+        )
         reference = tiny_model() if settings.beta else None
         learner = Learner(model, settings, total_steps=100, reference=reference)
         metrics = learner.update(grouped_samples())
@@ -199,8 +225,12 @@ def test_shared_prefixes_change_nothing_but_the_work(
     assert (got["shared_prefixes"] > 0.1) is (values["micro_batch_tokens"] > 1)
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if not {"beta", "epsilon"} & set(way)], ids=str)
-def test_shared_prefixes_change_no_supervised_step(way: dict[str, Any], tiny_model: MakeModel) -> None:
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if not {"beta", "epsilon"} & set(way)], ids=str
+)
+def test_shared_prefixes_change_no_supervised_step(
+    way: dict[str, Any], tiny_model: MakeModel
+) -> None:
     def run(share_prefixes: bool) -> tuple[dict[str, float], Tensor]:
         model = tiny_model()
         learner = learner_of(model, share_prefixes=share_prefixes, **{"learning_rate": 1e-3, **way})
@@ -214,14 +244,18 @@ def test_shared_prefixes_change_no_supervised_step(way: dict[str, Any], tiny_mod
 
 
 @pytest.mark.parametrize(("share_prefixes", "passes"), [(True, 3), (False, 9)])
-def test_no_pass_takes_more_than_the_budget(share_prefixes: bool, passes: int, tiny_model: MakeModel) -> None:
+def test_no_pass_takes_more_than_the_budget(
+    share_prefixes: bool, passes: int, tiny_model: MakeModel
+) -> None:
     """In the passes for old log-probs, in those of the optimizer steps, and in supervised steps."""
     model, sizes = tiny_model(), []
     model.model.register_forward_pre_hook(
         lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     # A group takes 19 positions. Not shared it takes three passes: 7 and 11, 12, and 11, perhaps with the next one's 7.
-    learner = learner_of(model, share_prefixes=share_prefixes, optimizer_steps=3, micro_batch_tokens=19)
+    learner = learner_of(
+        model, share_prefixes=share_prefixes, optimizer_steps=3, micro_batch_tokens=19
+    )
     learner.update(grouped_samples())
     assert len(sizes) == 2 * passes
     learner.supervised_step(grouped_samples())
@@ -259,7 +293,9 @@ def pair(second: int) -> list[TrainingSample]:
 def test_the_share_of_shared_prefixes_by_hand(
     values: dict[str, Any], second: int, expected: float, tiny_model: MakeModel
 ) -> None:
-    assert learner_of(tiny_model(), **values).update(pair(second))["shared_prefixes"] == pytest.approx(expected)
+    assert learner_of(tiny_model(), **values).update(pair(second))[
+        "shared_prefixes"
+    ] == pytest.approx(expected)
 
 
 def test_nothing_is_shared_where_nothing_goes_through_the_model(tiny_model: MakeModel) -> None:
@@ -269,7 +305,10 @@ def test_nothing_is_shared_where_nothing_goes_through_the_model(tiny_model: Make
 
 @pytest.mark.parametrize("objective", ["gmpo", "grpo"])
 def test_the_step_is_the_objective_on_all_samples(
-    objective: str, tiny_model: MakeModel, random_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
+    objective: str,
+    tiny_model: MakeModel,
+    random_samples: MakeSamples,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against the objective on full logits and unpadded rows, samples of advantage 0 in the divisor."""
     samples, model = random_samples(6), tiny_model()
@@ -289,35 +328,51 @@ def test_the_step_is_the_objective_on_all_samples(
             log_weight=zeros.double(),
         )
         total = total + policy_loss(rule, tokens)[0]
-    expected = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(model.parameters()))])
-    learner = learner_of(tiny_model(), objective=objective, old_logprobs="sampler", optimizer_steps=1)
+    expected = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(total, list(model.parameters()))]
+    )
+    learner = learner_of(
+        tiny_model(), objective=objective, old_logprobs="sampler", optimizer_steps=1
+    )
     metrics: dict[str, float] = {}
-    got = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.update(samples)))
+    got = gradient_of_one_step(
+        monkeypatch, learner, lambda: metrics.update(learner.update(samples))
+    )
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     assert metrics["loss"] == pytest.approx(total.item(), abs=1e-10)
     assert metrics["trained_tokens"] == sum(s.agent_tokens for s in samples if s.has_gradient)
 
 
-def test_on_policy_gmpo_and_grpo_take_the_same_step(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_on_policy_gmpo_and_grpo_take_the_same_step(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     models = [tiny_model(), tiny_model()]
     for model, objective in zip(models, ("gmpo", "grpo"), strict=True):
-        metrics = learner_of(model, objective=objective, optimizer_steps=1, importance="none").update(random_samples(6))
+        metrics = learner_of(
+            model, objective=objective, optimizer_steps=1, importance="none"
+        ).update(random_samples(6))
         assert metrics["log_ratio_abs_max"] == 0.0
         assert metrics["ratio_mean"] == 1.0
         assert metrics["mismatch_abs_max"] > 0.0
     torch.testing.assert_close(weights_of(models[0]), weights_of(models[1]), rtol=0, atol=1e-12)
 
 
-def test_old_logprobs_stay_those_before_the_first_step(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_old_logprobs_stay_those_before_the_first_step(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     """The learner's own old log-probs, handed in as the sampler's, give the same run."""
     samples, first, second = random_samples(8), tiny_model(), tiny_model()
-    own = learner_of(first, old_logprobs="learner", importance="none", optimizer_steps=3).update(samples)
+    own = learner_of(first, old_logprobs="learner", importance="none", optimizer_steps=3).update(
+        samples
+    )
     handed = [
         dataclasses.replace(
             s,
             behavior_logprobs=tuple(
                 x if bit else 0.0
-                for x, bit in zip([0.0, *plain_logprobs(second, s).tolist()], s.action_mask, strict=True)
+                for x, bit in zip(
+                    [0.0, *plain_logprobs(second, s).tolist()], s.action_mask, strict=True
+                )
             ),
         )
         for s in samples
@@ -329,7 +384,9 @@ def test_old_logprobs_stay_those_before_the_first_step(tiny_model: MakeModel, ra
     torch.testing.assert_close(weights_of(first), weights_of(second), rtol=0, atol=1e-9)
 
 
-def test_an_update_moves_probability_to_what_was_better(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_an_update_moves_probability_to_what_was_better(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     model, samples = tiny_model(), [s for s in random_samples(8) if s.has_gradient]
     learner = learner_of(model, optimizer_steps=2)
 
@@ -348,7 +405,9 @@ def test_without_any_advantage_nothing_moves_but_the_schedule(
     model = tiny_model()
     learner = learner_of(model, weight_decay=0.1, optimizer_steps=2, schedule="linear")
     before = weights_of(model)
-    metrics = learner.update([dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(4)])
+    metrics = learner.update(
+        [dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(4)]
+    )
     assert torch.equal(weights_of(model), before)
     assert (metrics["optimizer_steps"], metrics["loss"]) == (0.0, 0.0)
     assert learner.learning_rate == pytest.approx(0.98e-2)
@@ -373,7 +432,9 @@ def test_the_supervised_gradient_is_a_mean_over_tokens_under_any_split(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_supervised_steps_learn_the_samples(dtype: str, tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_supervised_steps_learn_the_samples(
+    dtype: str, tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     learner = learner_of(tiny_model(dtype=torch.float32), dtype=dtype)
     losses = [learner.supervised_step(random_samples(4))["loss"] for _ in range(30)]
     assert losses[-1] < 0.3 * losses[0]
@@ -386,7 +447,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move(
     i = samples[0].action_mask.index(True)
     broken = list(samples[0].behavior_logprobs)
     broken[i] = -math.inf
-    samples[0] = dataclasses.replace(samples[0], behavior_logprobs=tuple(broken), advantages=(-1.0,) * samples[0].turns)
+    samples[0] = dataclasses.replace(
+        samples[0], behavior_logprobs=tuple(broken), advantages=(-1.0,) * samples[0].turns
+    )
     before = weights_of(model)
     with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
         learner_of(model, old_logprobs="sampler", optimizer_steps=1).update(samples)
@@ -398,18 +461,27 @@ def test_the_batch_whose_loss_is_not_finite_is_kept(
 ) -> None:
     sample = random_samples(1)[0]
     infinite = tuple(-math.inf if bit else 0.0 for bit in sample.action_mask)
-    sample = dataclasses.replace(sample, behavior_logprobs=infinite, advantages=(-1.0,) * sample.turns)
+    sample = dataclasses.replace(
+        sample, behavior_logprobs=infinite, advantages=(-1.0,) * sample.turns
+    )
     settings = LearnerSettings(device="cpu", old_logprobs="sampler", optimizer_steps=1)
     learner = Learner(tiny_model(), settings, total_steps=1, evidence=tmp_path)
-    with pytest.raises(FloatingPointError, match=r"the batch is in .*optimizer-step-000001-rank-0.pt"):
+    with pytest.raises(
+        FloatingPointError, match=r"the batch is in .*optimizer-step-000001-rank-0.pt"
+    ):
         learner.update([sample])
     kept = torch.load(tmp_path / "optimizer-step-000001-rank-0.pt", weights_only=True)
     assert kept["input_ids_T"].tolist() == list(sample.token_ids[:-1])
     assert kept["branches"] == [(0, len(sample.token_ids) - 1, ())]
 
 
-def test_beta_pulls_the_policy_to_its_reference(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
-    model, samples = tiny_model(), [dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(6)]
+def test_beta_pulls_the_policy_to_its_reference(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
+    model, samples = (
+        tiny_model(),
+        [dataclasses.replace(s, advantages=(0.0,) * s.turns) for s in random_samples(6)],
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -420,7 +492,9 @@ def test_beta_pulls_the_policy_to_its_reference(tiny_model: MakeModel, random_sa
     assert divergences[-1] < 0.5 * divergences[0]
 
 
-def test_an_adapter_is_compared_with_the_policy_without_it(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_an_adapter_is_compared_with_the_policy_without_it(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     base = tiny_model()
     before = weights_of(base)
     model = with_lora(base, LoraSettings(rank=2, alpha=4), source="base")
@@ -428,7 +502,9 @@ def test_an_adapter_is_compared_with_the_policy_without_it(tiny_model: MakeModel
     divergences = [learner.update(random_samples(6))["kl_reference"] for _ in range(3)]
     assert divergences[0] == pytest.approx(0.0, abs=1e-12)
     assert divergences[2] > 1e-6
-    plain = torch.cat([p.detach().flatten() for name, p in model.named_parameters() if "lora_" not in name])
+    plain = torch.cat(
+        [p.detach().flatten() for name, p in model.named_parameters() if "lora_" not in name]
+    )
     assert torch.equal(plain.sort().values, before.sort().values), "the base's weights do not move"
 
 
@@ -448,7 +524,9 @@ def test_the_gradient_is_clipped(
 ) -> None:
     learner = learner_of(tiny_model(), max_grad_norm=0.01)
     metrics: dict[str, float] = {}
-    got = gradient_of_one_step(monkeypatch, learner, lambda: metrics.update(learner.supervised_step(random_samples(3))))
+    got = gradient_of_one_step(
+        monkeypatch, learner, lambda: metrics.update(learner.supervised_step(random_samples(3)))
+    )
     assert metrics["grad_norm"] > 0.1
     assert float(got.norm()) == pytest.approx(0.01, rel=1e-3)
 
@@ -460,4 +538,6 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 
     assert factors() == [0.5, 1, 1, 1, 1, 1, 1]
     assert factors(schedule="linear") == [0.5, 1, 1, 0.75, 0.5, 0.25, 0]
-    assert factors(schedule="cosine") == pytest.approx([0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
+    assert factors(schedule="cosine") == pytest.approx(
+        [0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]
+    )

@@ -66,10 +66,14 @@ COUNTS = StepCounts(tokens=4, episodes=2, turns=2)
         ("geometric", 1.5, [math.exp(0.1), math.exp(0.1), 1.5, 1.5]),
     ],
 )
-def test_each_level_of_importance_by_hand(importance: str, cap: float | None, weights: list[float]) -> None:
+def test_each_level_of_importance_by_hand(
+    importance: str, cap: float | None, weights: list[float]
+) -> None:
     """On policy the gradient of a GRPO token is -A share weight, and GMPO's weight is their geometric mean."""
     grpo = policy(rule(objective="grpo", importance=importance, importance_cap=cap), TOKENS, COUNTS)
-    assert grpo.grad.tolist() == pytest.approx([-weights[0] / 4, -weights[1] / 4, weights[2] / 4, weights[3] / 4])
+    assert grpo.grad.tolist() == pytest.approx(
+        [-weights[0] / 4, -weights[1] / 4, weights[2] / 4, weights[3] / 4]
+    )
     gmpo = policy(rule(importance=importance, importance_cap=cap), TOKENS, COUNTS)
     first, second = math.sqrt(weights[0] * weights[1]), math.sqrt(weights[2] * weights[3])
     assert gmpo.grad.tolist() == pytest.approx([-first / 4, -first / 4, second / 4, second / 4])
@@ -79,8 +83,12 @@ def test_each_level_of_importance_by_hand(importance: str, cap: float | None, we
 
 def test_the_samplers_own_log_probs_are_corrected_by_nothing() -> None:
     tokens = replace(TOKENS, old=TOKENS.sampler)
-    got = policy(rule(objective="reinforce", old_logprobs="sampler", normalisation_length=1), tokens, COUNTS)
-    assert got.loss == pytest.approx((-math.exp(0.3) - math.exp(-0.1) + math.exp(0.9) + math.exp(0.2)) / 2)
+    got = policy(
+        rule(objective="reinforce", old_logprobs="sampler", normalisation_length=1), tokens, COUNTS
+    )
+    assert got.loss == pytest.approx(
+        (-math.exp(0.3) - math.exp(-0.1) + math.exp(0.9) + math.exp(0.2)) / 2
+    )
 
 
 @pytest.mark.parametrize("objective", ["gmpo", "grpo", "gspo", "cispo", "dapo", "rloo"])
@@ -97,7 +105,9 @@ def test_the_samplers_own_log_probs_are_corrected_by_nothing() -> None:
 def test_what_is_left_out_has_no_gradient_and_no_share(
     objective: str, importance: str, mask: float, left_out: list[bool]
 ) -> None:
-    got = policy(rule(objective=objective, importance=importance, importance_mask=mask), TOKENS, COUNTS)
+    got = policy(
+        rule(objective=objective, importance=importance, importance_mask=mask), TOKENS, COUNTS
+    )
     assert got.record.left_out.tolist() == left_out
     assert [bool(value) for value in got.grad == 0.0] == left_out
     assert [bool(value) for value in got.share == 0.0] == left_out
@@ -108,7 +118,9 @@ def test_what_is_left_out_has_no_gradient_and_no_share(
 def test_an_episode_that_is_left_out_changes_nothing_for_the_others() -> None:
     for objective in ("gmpo", "grpo", "dapo", "dr_grpo"):
         whole = policy(rule(objective=objective, importance="sequence"), TOKENS, COUNTS)
-        masked = policy(rule(objective=objective, importance="sequence", importance_mask=2.0), TOKENS, COUNTS)
+        masked = policy(
+            rule(objective=objective, importance="sequence", importance_mask=2.0), TOKENS, COUNTS
+        )
         assert masked.grad.tolist() == [*whole.grad[:2].tolist(), 0.0, 0.0]
 
 
@@ -151,9 +163,13 @@ def test_the_record_keeps_what_the_tokens_say() -> None:
         ({"aggregation": "turn", "normalisation": "constant"}, [1 / 10 / 3] * 4),
     ],
 )
-def test_the_divisors_are_those_of_the_whole_step(values: dict[str, Any], expected: list[float]) -> None:
+def test_the_divisors_are_those_of_the_whole_step(
+    values: dict[str, Any], expected: list[float]
+) -> None:
     tokens = replace(TOKENS, turn=torch.tensor([0, 0, 1, 2]))
-    got = policy(rule(importance="none", **values), tokens, StepCounts(tokens=8, episodes=3, turns=6))
+    got = policy(
+        rule(importance="none", **values), tokens, StepCounts(tokens=8, episodes=3, turns=6)
+    )
     assert got.share.tolist() == pytest.approx(expected)
 
 
@@ -191,7 +207,9 @@ def sample(turns: list[int], advantages: tuple[float, ...], episode: int = -1) -
 
 
 def test_only_what_has_agent_tokens_is_counted() -> None:
-    silent = TrainingSample(token_ids=(1, 2), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=())
+    silent = TrainingSample(
+        token_ids=(1, 2), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=()
+    )
     samples = [
         sample([2, 1], (1.0, 0.0)),
         silent,
@@ -217,7 +235,11 @@ def scored(samples: list[TrainingSample], seed: int) -> ScoredTokens:
     )
 
 
-PARTS = [sample([2, 1], (-1.5, -1.5), 3), sample([3], (-1.5,), 3), sample([1, 2, 1], (-1.5,) * 3, 3)]
+PARTS = [
+    sample([2, 1], (-1.5, -1.5), 3),
+    sample([3], (-1.5,), 3),
+    sample([1, 2, 1], (-1.5,) * 3, 3),
+]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +258,9 @@ PARTS = [sample([2, 1], (-1.5, -1.5), 3), sample([3], (-1.5,), 3), sample([1, 2,
     ],
 )
 @pytest.mark.parametrize("cut", [[[0], [1], [2]], [[0, 1], [2]], [[2], [0, 1]]])
-def test_an_episode_whose_parts_are_scored_apart_is_the_episode(values: dict[str, Any], cut: list[list[int]]) -> None:
+def test_an_episode_whose_parts_are_scored_apart_is_the_episode(
+    values: dict[str, Any], cut: list[list[int]]
+) -> None:
     counts = StepCounts(tokens=20, episodes=3, turns=9)
     chosen = rule(**values)
     order = [i for pack in cut for i in pack]
@@ -250,10 +274,14 @@ def test_an_episode_whose_parts_are_scored_apart_is_the_episode(values: dict[str
     torch.testing.assert_close(got.grad, expected.grad, rtol=0, atol=1e-12)
     torch.testing.assert_close(got.share, expected.share, rtol=0, atol=1e-12)
     for field in fields(TokenRecord):
-        torch.testing.assert_close(getattr(got.record, field.name), getattr(expected.record, field.name))
+        torch.testing.assert_close(
+            getattr(got.record, field.name), getattr(expected.record, field.name)
+        )
 
 
-@pytest.mark.parametrize("values", [{}, {"aggregation": "turn"}, {"objective": "gspo", "epsilon": 0.5}])
+@pytest.mark.parametrize(
+    "values", [{}, {"aggregation": "turn"}, {"objective": "gspo", "epsilon": 0.5}]
+)
 def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
     """What the test above rests on: where the unit is larger than the part, the parts' losses do not add up."""
     counts = StepCounts(tokens=20, episodes=3, turns=9)
@@ -264,7 +292,8 @@ def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
 
 def test_joined_parts_are_one_episode_whatever_their_numbers_were() -> None:
     parts = [
-        replace(scored([part], seed=1), episode=torch.full((part.agent_tokens,), k)) for k, part in enumerate(PARTS)
+        replace(scored([part], seed=1), episode=torch.full((part.agent_tokens,), k))
+        for k, part in enumerate(PARTS)
     ]
     joined = ScoredTokens.of_one_episode(parts)
     assert joined.episode.tolist() == [0] * 10

@@ -20,7 +20,9 @@ def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
         "turns": [1] * count,
         **columns,
     }
-    return TokenRecord(log_ratio=torch.tensor(log_ratio), **{name: torch.tensor(v) for name, v in values.items()})
+    return TokenRecord(
+        log_ratio=torch.tensor(log_ratio), **{name: torch.tensor(v) for name, v in values.items()}
+    )
 
 
 def test_ratios_by_hand() -> None:
@@ -36,7 +38,9 @@ def test_quantiles_by_hand() -> None:
     # Of 101 ratios 1.00, 1.01, ..., 2.00, in any order.
     ratios = [1 + (37 * i % 101) / 100 for i in range(101)]
     got = update_metrics([], [record([math.log(ratio) for ratio in ratios])])
-    assert [got["ratio_p01"], got["ratio_p50"], got["ratio_p99"]] == pytest.approx([1.01, 1.5, 1.99])
+    assert [got["ratio_p01"], got["ratio_p50"], got["ratio_p99"]] == pytest.approx(
+        [1.01, 1.5, 1.99]
+    )
     one = update_metrics([], [record([0.0])])
     assert [one["ratio_p01"], one["ratio_p50"], one["ratio_p99"]] == [1.0, 1.0, 1.0]
 
@@ -47,7 +51,9 @@ def test_the_mismatch_by_hand() -> None:
     assert got["mismatch_abs_mean"] == pytest.approx(math.log(4.0 * 8.0 * 1.5) / 4)
     assert got["mismatch_abs_max"] == pytest.approx(math.log(8.0))
     assert got["mismatch_share"] == 0.5, "beyond 2 or below 1/2"
-    assert got["mismatch_kl"] == pytest.approx((4 + 1 + 1 / 8 + 1.5 - math.log(4.0 * 1.5 / 8.0)) / 4 - 1)
+    assert got["mismatch_kl"] == pytest.approx(
+        (4 + 1 + 1 / 8 + 1.5 - math.log(4.0 * 1.5 / 8.0)) / 4 - 1
+    )
     assert got["kl_old"] == 0.0
 
 
@@ -62,7 +68,11 @@ def test_shares_and_means_by_hand() -> None:
     )
     got = update_metrics([], [tokens])
     assert (got["entropy"], got["kl_reference"]) == (2.5, 0.5)
-    assert (got["clip_fraction_low"], got["clip_fraction_high"], got["left_out_share"]) == (0.25, 0.5, 0.25)
+    assert (got["clip_fraction_low"], got["clip_fraction_high"], got["left_out_share"]) == (
+        0.25,
+        0.5,
+        0.25,
+    )
     assert got["trained_tokens"] == 4.0
 
 
@@ -84,14 +94,21 @@ def test_tokens_are_looked_at_by_the_turns_of_their_episode() -> None:
 
 
 def test_tokens_weigh_the_same_in_whatever_record_they_come() -> None:
-    one, three = record([0.1], turns=[12]), record([0.2, -0.3, 0.9], clipped_high=[False, False, True])
-    whole = record([0.1, 0.2, -0.3, 0.9], turns=[12, 1, 1, 1], clipped_high=[False, False, False, True])
+    one, three = (
+        record([0.1], turns=[12]),
+        record([0.2, -0.3, 0.9], clipped_high=[False, False, True]),
+    )
+    whole = record(
+        [0.1, 0.2, -0.3, 0.9], turns=[12, 1, 1, 1], clipped_high=[False, False, False, True]
+    )
     assert update_metrics([], [one, three]) == pytest.approx(update_metrics([], [whole]))
     assert update_metrics([], [three, one]) == pytest.approx(update_metrics([], [whole]))
 
 
 def test_losses_and_norms_are_means_over_the_optimizer_steps() -> None:
-    got = update_metrics([{"loss": 1.0, "grad_norm": 4.0}, {"loss": -2.0, "grad_norm": 2.0}], [record([0.0])])
+    got = update_metrics(
+        [{"loss": 1.0, "grad_norm": 4.0}, {"loss": -2.0, "grad_norm": 2.0}], [record([0.0])]
+    )
     assert (got["loss"], got["grad_norm"]) == (-0.5, 3.0)
 
 

@@ -20,7 +20,12 @@ MakeSamples = Callable[..., list[TrainingSample]]
 
 
 def settings(**more: object) -> LearnerSettings:
-    values = {"device": "cpu", "learning_rate": 1e-3, "muon_learning_rate": 1e-2, "max_grad_norm": 1e9}
+    values = {
+        "device": "cpu",
+        "learning_rate": 1e-3,
+        "muon_learning_rate": 1e-2,
+        "max_grad_norm": 1e9,
+    }
     return LearnerSettings.model_validate({**values, **more})
 
 
@@ -63,7 +68,9 @@ def test_the_schedule_scales_both_rates(tiny_model: MakeModel, random_samples: M
         assert (adamw["lr"], muon["lr"]) == pytest.approx((1e-3 * factor, 1e-2 * factor))
 
 
-def test_it_goes_on_where_it_was_saved(tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path) -> None:
+def test_it_goes_on_where_it_was_saved(
+    tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path
+) -> None:
     samples = random_samples(4)
     through, stopped, resumed = tiny_model(), tiny_model(), tiny_model()
     whole = Learner(through, settings(), total_steps=10)
@@ -81,8 +88,13 @@ def test_it_goes_on_where_it_was_saved(tiny_model: MakeModel, random_samples: Ma
 
 
 def test_it_needs_whole_matrices() -> None:
-    with pytest.raises(ValidationError, match=r"muon_learning_rate: 0.01 needs whole matrices, which ranks: 2 share"):
+    with pytest.raises(
+        ValidationError,
+        match=r"muon_learning_rate: 0.01 needs whole matrices, which ranks: 2 share",
+    ):
         settings(ranks=2)
     sections = {"run_folder": "r", "sft": {"muon_learning_rate": 0.01}, "learner": {"ranks": 2}}
-    with pytest.raises(ValidationError, match=r"sft.muon_learning_rate: 0.01 needs .* learner.ranks: 2"):
+    with pytest.raises(
+        ValidationError, match=r"sft.muon_learning_rate: 0.01 needs .* learner.ranks: 2"
+    ):
         Config.model_validate(sections)

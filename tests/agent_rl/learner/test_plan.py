@@ -9,7 +9,9 @@ from agent_rl.learner.plan import StepPlan, plan_update
 BUDGET = 20
 
 
-def sample(positions: int, advantage: float = 1.0, episode: int = -1, *, first: int = 0) -> TrainingSample:
+def sample(
+    positions: int, advantage: float = 1.0, episode: int = -1, *, first: int = 0
+) -> TrainingSample:
     """One turn of `positions` agent tokens behind `first`; two with the same `first` begin alike."""
     return TrainingSample(
         token_ids=tuple(range(first, first + positions + 1)),
@@ -22,7 +24,11 @@ def sample(positions: int, advantage: float = 1.0, episode: int = -1, *, first: 
 
 def silent(episode: int = -1) -> TrainingSample:
     return TrainingSample(
-        token_ids=(0, 1), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=(), episode=episode
+        token_ids=(0, 1),
+        action_mask=(False, False),
+        behavior_logprobs=(0.0, 0.0),
+        advantages=(),
+        episode=episode,
     )
 
 
@@ -75,16 +81,25 @@ SHARED_OR_NOT = pytest.mark.parametrize("share_prefixes", [True, False])
 @SHARED_OR_NOT
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("everything", [True, False])
-def test_every_needed_sample_is_taken_once(seed: int, ranks: int, everything: bool, share_prefixes: bool) -> None:
+def test_every_needed_sample_is_taken_once(
+    seed: int, ranks: int, everything: bool, share_prefixes: bool
+) -> None:
     samples = random_samples(seed)
     steps = plan(
-        samples, ranks=ranks, optimizer_steps=3, everything=everything, share_prefixes=share_prefixes, seed=seed
+        samples,
+        ranks=ranks,
+        optimizer_steps=3,
+        everything=everything,
+        share_prefixes=share_prefixes,
+        seed=seed,
     )
     assert sorted(i for indices, _ in steps for i in indices) == list(range(len(samples)))
     taken = Counter(i for _, step in steps for rank in range(ranks) for i in step.samples_of(rank))
     expected = {i for i, one in enumerate(samples) if one.agent_tokens}
     if not everything:
-        whole = [parts for parts in episodes_of(samples) if any(samples[i].has_gradient for i in parts)]
+        whole = [
+            parts for parts in episodes_of(samples) if any(samples[i].has_gradient for i in parts)
+        ]
         expected &= {i for parts in whole for i in parts}
     assert taken == dict.fromkeys(expected, 1)
     for indices, step in steps:
@@ -95,11 +110,17 @@ def test_every_needed_sample_is_taken_once(seed: int, ranks: int, everything: bo
 @SHARED_OR_NOT
 def test_the_budget_is_kept_but_for_single_samples(seed: int, share_prefixes: bool) -> None:
     samples = random_samples(seed)
-    for _, step in plan(samples, ranks=2, optimizer_steps=2, everything=True, share_prefixes=share_prefixes):
+    for _, step in plan(
+        samples, ranks=2, optimizer_steps=2, everything=True, share_prefixes=share_prefixes
+    ):
         for blocks in step.blocks:
             for pack in [pack for block in blocks for pack in block]:
                 # What goes through the model: a position is a beginning of a sample, which counts once.
-                positions = [samples[i].inputs[:end] for i in pack for end in range(1, len(samples[i].inputs) + 1)]
+                positions = [
+                    samples[i].inputs[:end]
+                    for i in pack
+                    for end in range(1, len(samples[i].inputs) + 1)
+                ]
                 size = len(set(positions)) if share_prefixes else len(positions)
                 assert len(pack) == 1 or size <= BUDGET
                 assert pack
@@ -107,9 +128,18 @@ def test_the_budget_is_kept_but_for_single_samples(seed: int, share_prefixes: bo
 
 @RANDOM
 @SHARED_OR_NOT
-def test_an_episodes_parts_are_in_one_block_of_one_rank_and_step(seed: int, share_prefixes: bool) -> None:
+def test_an_episodes_parts_are_in_one_block_of_one_rank_and_step(
+    seed: int, share_prefixes: bool
+) -> None:
     samples = random_samples(seed)
-    steps = plan(samples, ranks=3, optimizer_steps=3, everything=True, share_prefixes=share_prefixes, seed=seed)
+    steps = plan(
+        samples,
+        ranks=3,
+        optimizer_steps=3,
+        everything=True,
+        share_prefixes=share_prefixes,
+        seed=seed,
+    )
     home = {
         i: (number, rank, at)
         for number, (_, step) in enumerate(steps)
@@ -124,7 +154,9 @@ def test_an_episodes_parts_are_in_one_block_of_one_rank_and_step(seed: int, shar
         assert len({step_of[i] for i in parts}) == 1
     for _, step in steps:
         for block in [block for blocks in step.blocks for block in blocks if len(block) > 1]:
-            assert len({samples[i].episode for pack in block for i in pack}) == 1, "only an episode needs several"
+            assert len({samples[i].episode for pack in block for i in pack}) == 1, (
+                "only an episode needs several"
+            )
             assert samples[block[0][0]].episode >= 0
 
 
@@ -139,7 +171,9 @@ def test_an_episode_without_advantage_is_left_out_as_a_whole() -> None:
     ]
     ((indices, step),) = plan(samples)
     assert sorted(indices) == [0, 1, 2, 3, 4, 5], "the divisors count them all"
-    assert sorted(step.samples_of(0)) == [1, 4, 5], "a part without advantage stays with its episode"
+    assert sorted(step.samples_of(0)) == [1, 4, 5], (
+        "a part without advantage stays with its episode"
+    )
     ((_, step),) = plan(samples, everything=True)
     assert sorted(step.samples_of(0)) == [0, 1, 2, 3, 4, 5]
 
@@ -197,27 +231,42 @@ def test_the_ranks_get_about_as_much() -> None:
 def test_the_ranks_get_about_as_much_of_what_goes_through_the_model() -> None:
     """Ten groups of six: what their episodes have alike is no work for the rank that has them together."""
     rng = random.Random(0)
-    samples = [sample(rng.randint(BUDGET // 2, BUDGET), first=100 * group) for group in range(10) for _ in range(6)]
+    samples = [
+        sample(rng.randint(BUDGET // 2, BUDGET), first=100 * group)
+        for group in range(10)
+        for _ in range(6)
+    ]
     step = StepPlan.of(samples, range(60), max_tokens=BUDGET, ranks=4)
     packs = [[pack for block in blocks for pack in block] for blocks in step.blocks]
     assert sum(map(len, packs)) == 10, "a group's longest episode is all of it"
-    loads = [sum(max(len(samples[i].inputs) for i in pack) for pack in of_rank) for of_rank in packs]
+    loads = [
+        sum(max(len(samples[i].inputs) for i in pack) for pack in of_rank) for of_rank in packs
+    ]
     assert max(loads) - min(loads) <= BUDGET
 
 
 def test_a_rank_with_shared_prefixes_has_less_to_do() -> None:
     # Four of 6 that are the same, and three of 10, 9 and 8: the first four are 24 positions or 6.
-    samples = [*(sample(6) for _ in range(4)), *(sample(10 - i, first=100 * (i + 1)) for i in range(3))]
+    samples = [
+        *(sample(6) for _ in range(4)),
+        *(sample(10 - i, first=100 * (i + 1)) for i in range(3)),
+    ]
     shared = StepPlan.of(samples, range(7), max_tokens=10, ranks=2)
-    assert shared.blocks == [[[[4]], [[0, 1, 2, 3]]], [[[5]], [[6]]]], "10; 9; 8 to the second; 6 to the first"
+    assert shared.blocks == [[[[4]], [[0, 1, 2, 3]]], [[[5]], [[6]]]], (
+        "10; 9; 8 to the second; 6 to the first"
+    )
     apart = StepPlan.of(samples, range(7), max_tokens=10, ranks=2, share_prefixes=False)
-    assert apart.blocks == [[[[4]], [[0]], [[1]], [[3]]], [[[5]], [[6]], [[2]]]], "10 against 9 and 8; 6, 6; 6; 6"
+    assert apart.blocks == [[[[4]], [[0]], [[1]], [[3]]], [[[5]], [[6]], [[2]]]], (
+        "10 against 9 and 8; 6, 6; 6; 6"
+    )
 
 
 def test_optimizer_steps_keep_groups_together() -> None:
     samples = [sample(3 + i % 3, first=100 * (i % 4)) for i in range(24)]
     steps = plan(samples, optimizer_steps=4)
-    assert sorted(sorted(indices) for indices, _ in steps) == [[*range(group, 24, 4)] for group in range(4)]
+    assert sorted(sorted(indices) for indices, _ in steps) == [
+        [*range(group, 24, 4)] for group in range(4)
+    ]
     assert all(step.passes == 1 for _, step in steps), "3, 4 and 5 positions, twice each, are 5"
 
 
@@ -230,4 +279,6 @@ def test_the_shuffle_is_the_generators_and_does_not_depend_on_the_ranks() -> Non
     samples = [sample(3) for _ in range(9)]
     alone, shared = (plan(samples, ranks=ranks, optimizer_steps=3, seed=1) for ranks in (1, 4))
     assert [indices for indices, _ in alone] == [indices for indices, _ in shared]
-    assert [indices for indices, _ in alone] != [i for i, _ in plan(samples, optimizer_steps=3, seed=2)]
+    assert [indices for indices, _ in alone] != [
+        i for i, _ in plan(samples, optimizer_steps=3, seed=2)
+    ]

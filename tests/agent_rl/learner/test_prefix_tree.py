@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from agent_rl.learner.prefix_tree import Branch, PrefixTree, Tokens, shared_length
 
 # Few tokens, so that sequences often begin alike, are one another's beginnings, or are the same.
-SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), min_size=1, max_size=10)
+SEQUENCES = st.lists(
+    st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), min_size=1, max_size=10
+)
 
 
 def prefixes_of(sequence: Tokens) -> set[Tokens]:
@@ -40,7 +42,9 @@ def test_equal_sequences_stand_there_once() -> None:
     assert tree.size == 2
 
 
-def test_sequences_with_nothing_in_common_stand_one_after_the_other_in_lexicographic_order() -> None:
+def test_sequences_with_nothing_in_common_stand_one_after_the_other_in_lexicographic_order() -> (
+    None
+):
     tree = PrefixTree.of([(7, 1, 2), (5, 1)])
     assert tree.branches == (Branch(begin=0, end=2), Branch(begin=2, end=5))
     assert [tree.positions(i) for i in range(2)] == [[2, 3, 4], [0, 1]]
@@ -82,8 +86,18 @@ def test_a_branch_of_a_branch_has_both_before_it() -> None:
         Branch(begin=7, end=8, before=((0, 1), (3, 5))),
     )
     assert [branch.depth for branch in tree.branches] == [0, 1, 4, 3]
-    assert tree.paths == (((0, 3),), ((0, 1), (3, 6)), ((0, 1), (3, 5), (7, 8)), ((0, 1), (3, 6), (6, 7)))
-    assert [tree.positions(i) for i in range(4)] == [[0, 1, 2], [0, 3, 4, 5], [0, 3, 4, 7], [0, 3, 4, 5, 6]]
+    assert tree.paths == (
+        ((0, 3),),
+        ((0, 1), (3, 6)),
+        ((0, 1), (3, 5), (7, 8)),
+        ((0, 1), (3, 6), (6, 7)),
+    )
+    assert [tree.positions(i) for i in range(4)] == [
+        [0, 1, 2],
+        [0, 3, 4, 5],
+        [0, 3, 4, 7],
+        [0, 3, 4, 5, 6],
+    ]
 
 
 def test_not_to_share_leaves_the_sequences_as_they_are() -> None:
@@ -102,17 +116,23 @@ def test_no_sequences_are_no_pack(share: bool) -> None:
 
 @given(sequences=SEQUENCES, share=st.booleans())
 @settings(deadline=None)
-def test_each_sequence_is_read_back_from_its_positions(sequences: list[Tokens], share: bool) -> None:
+def test_each_sequence_is_read_back_from_its_positions(
+    sequences: list[Tokens], share: bool
+) -> None:
     tree = PrefixTree.of(sequences, share=share)
     pack = pack_of(sequences, tree)
-    assert [tuple(pack[position] for position in tree.positions(i)) for i in range(len(sequences))] == sequences
+    assert [
+        tuple(pack[position] for position in tree.positions(i)) for i in range(len(sequences))
+    ] == sequences
     distinct = set().union(*map(prefixes_of, sequences))
     assert tree.size == (len(distinct) if share else sum(map(len, sequences)))
 
 
 @given(sequences=SEQUENCES, share=st.booleans())
 @settings(deadline=None)
-def test_branches_follow_one_another_and_know_what_leads_to_them(sequences: list[Tokens], share: bool) -> None:
+def test_branches_follow_one_another_and_know_what_leads_to_them(
+    sequences: list[Tokens], share: bool
+) -> None:
     tree = PrefixTree.of(sequences, share=share)
     pack = pack_of(sequences, tree)
     assert tree.branches[0].begin == 0
@@ -125,7 +145,9 @@ def test_branches_follow_one_another_and_know_what_leads_to_them(sequences: list
         positions = [position for begin, end in branch.path for position in range(begin, end)]
         assert len(before) == branch.depth
         assert positions == [*before, *range(branch.begin, branch.end)]
-        assert all(one < following for one, following in pairwise(positions)), "what leads to it lies before it"
+        assert all(one < following for one, following in pairwise(positions)), (
+            "what leads to it lies before it"
+        )
         assert tuple(pack[position] for position in positions) in known
     # A position's token has the depth in its branch that it has in every sequence it belongs to.
     depths = {
@@ -134,12 +156,16 @@ def test_branches_follow_one_another_and_know_what_leads_to_them(sequences: list
         for position in range(branch.begin, branch.end)
     }
     for i in range(len(sequences)):
-        assert [depths[position] for position in tree.positions(i)] == list(range(len(sequences[i])))
+        assert [depths[position] for position in tree.positions(i)] == list(
+            range(len(sequences[i]))
+        )
 
 
 @given(sequences=SEQUENCES, seed=st.integers(0, 100))
 @settings(deadline=None)
-def test_the_layout_does_not_depend_on_the_order_of_the_sequences(sequences: list[Tokens], seed: int) -> None:
+def test_the_layout_does_not_depend_on_the_order_of_the_sequences(
+    sequences: list[Tokens], seed: int
+) -> None:
     order = list(range(len(sequences)))
     random.Random(seed).shuffle(order)
     tree, shuffled = PrefixTree.of(sequences), PrefixTree.of([sequences[i] for i in order])
@@ -165,7 +191,11 @@ def test_the_shared_length_by_hand(one: Tokens, other: Tokens, expected: int) ->
     assert shared_length(one, other) == shared_length(other, one) == expected
 
 
-@given(begin=st.lists(st.integers(0, 2)), one=st.lists(st.integers(0, 2)), other=st.lists(st.integers(0, 2)))
+@given(
+    begin=st.lists(st.integers(0, 2)),
+    one=st.lists(st.integers(0, 2)),
+    other=st.lists(st.integers(0, 2)),
+)
 @settings(deadline=None)
 def test_the_shared_length_is_that_of_the_longest_common_beginning(
     begin: list[int], one: list[int], other: list[int]

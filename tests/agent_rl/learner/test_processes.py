@@ -21,7 +21,13 @@ MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
 OpenTwo = Callable[[LlamaForCausalLM, LearnerSettings], Learning]
 # What depends on the machine, or on how the samples are split.
-NOT_COMPARED = {"seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib", "shared_prefixes"}
+NOT_COMPARED = {
+    "seconds",
+    "tokens_per_second",
+    "model_flop_utilisation",
+    "peak_memory_gib",
+    "shared_prefixes",
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,9 @@ def pairs() -> list[TrainingSample]:
     return samples
 
 
-@pytest.mark.parametrize("values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str
+)
 def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
     values: dict[str, Any], tiny_model: MakeModel, open_two: OpenTwo
 ) -> None:
@@ -99,19 +107,32 @@ def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
             case = f"{count} micro-batches, {ranks} ranks"
             plan = StepPlan.of(samples, range(16), max_tokens=max_tokens, ranks=ranks)
             # Two ranks have one each at least.
-            assert [plan.passes_of(rank) for rank in range(ranks)] == [max(count // ranks, 1)] * ranks, case
+            assert [plan.passes_of(rank) for rank in range(ranks)] == [
+                max(count // ranks, 1)
+            ] * ranks, case
             model = tiny_model()
-            settings = settings_of(ranks, max_tokens, optimizer_steps=1, old_logprobs="sampler", **values)
-            learner = open_learner(model, settings, total_steps=10) if ranks == 1 else open_two(model, settings)
+            settings = settings_of(
+                ranks, max_tokens, optimizer_steps=1, old_logprobs="sampler", **values
+            )
+            learner = (
+                open_learner(model, settings, total_steps=10)
+                if ranks == 1
+                else open_two(model, settings)
+            )
             metrics = learner.update(samples)
             weights = weights_of(model)
             if whole is None:
                 whole = metrics, weights
                 assert metrics["grad_norm"] > 1e-2
                 assert float((weights - weights_of(tiny_model())).abs().max()) > 5e-4
-            assert metrics["shared_prefixes"] == pytest.approx(0.25 if max_tokens >= 15 else 0.0), case
+            assert metrics["shared_prefixes"] == pytest.approx(0.25 if max_tokens >= 15 else 0.0), (
+                case
+            )
             for name in set(metrics) - NOT_COMPARED:
-                assert metrics[name] == pytest.approx(whole[0][name], rel=0, abs=1e-10), (name, case)
+                assert metrics[name] == pytest.approx(whole[0][name], rel=0, abs=1e-10), (
+                    name,
+                    case,
+                )
             assert float((weights - whole[1]).abs().max()) < 1e-10, case
 
 
@@ -127,7 +148,9 @@ def test_what_is_shared_is_counted_in_all_ranks(tiny_model: MakeModel, open_two:
         for ids in ((1, 5, 6, 7, 8), (1, 5, 6, 9, 8), (2, 3, 4, 5, 6, 7, 8))
     ]
     settings = settings_of(2, 100, optimizer_steps=1, old_logprobs="sampler")
-    assert open_two(tiny_model(), settings).update(samples)["shared_prefixes"] == pytest.approx(3 / 14)
+    assert open_two(tiny_model(), settings).update(samples)["shared_prefixes"] == pytest.approx(
+        3 / 14
+    )
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -143,7 +166,9 @@ def test_two_ranks_learn_what_one_does(
         for name in set(expected) - NOT_COMPARED:
             assert got[name] == pytest.approx(expected[name], abs=1e-9), name
         torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=0, atol=1e-10)
-    assert one.supervised_step(samples)["loss"] == pytest.approx(two.supervised_step(samples)["loss"], abs=1e-10)
+    assert one.supervised_step(samples)["loss"] == pytest.approx(
+        two.supervised_step(samples)["loss"], abs=1e-10
+    )
     two.fetch_weights()
     torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=0, atol=1e-10)
 
@@ -165,7 +190,9 @@ def test_a_learner_of_two_ranks_goes_on_in_one(
     torch.testing.assert_close(weights_of(resumed), weights_of(shared), rtol=0, atol=1e-10)
 
 
-def test_an_error_in_one_rank_ends_the_call(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_an_error_in_one_rank_ends_the_call(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     samples = [
         TrainingSample(
             token_ids=s.token_ids,
@@ -175,7 +202,9 @@ def test_an_error_in_one_rank_ends_the_call(tiny_model: MakeModel, random_sample
         )
         for s in random_samples(1)
     ]
-    two = open_learner(tiny_model(), settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler"), total_steps=10)
+    two = open_learner(
+        tiny_model(), settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler"), total_steps=10
+    )
     try:
         with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
             two.update(samples)

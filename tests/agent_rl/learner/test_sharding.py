@@ -15,7 +15,14 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agent_rl.learner.sharding import ShardedRanks, full_state_dict, join, listen, load_sharded, save_sharded
+from agent_rl.learner.sharding import (
+    ShardedRanks,
+    full_state_dict,
+    join,
+    listen,
+    load_sharded,
+    save_sharded,
+)
 from tests.builders.paths import ROOT
 
 CPU = torch.device("cpu")
@@ -36,8 +43,12 @@ class Scorer(nn.Module):
         self.model = model
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        hidden_TH = self.model.model(input_ids=ids_T[None], use_cache=False).last_hidden_state[0, :-1]
-        logprobs_TV = torch.log_softmax(nn.functional.linear(hidden_TH, self.model.lm_head.weight), -1)
+        hidden_TH = self.model.model(input_ids=ids_T[None], use_cache=False).last_hidden_state[
+            0, :-1
+        ]
+        logprobs_TV = torch.log_softmax(
+            nn.functional.linear(hidden_TH, self.model.lm_head.weight), -1
+        )
         return logprobs_TV.gather(-1, ids_T[1:, None]).sum(-1)
 
 
@@ -94,7 +105,10 @@ class Trainee:
 
     def gradients(self) -> Named:
         named = {name: p.grad for name, p in self.scorer.named_parameters() if p.grad is not None}
-        return {name: g.full_tensor() if isinstance(g, DTensor) else g.clone() for name, g in named.items()}
+        return {
+            name: g.full_tensor() if isinstance(g, DTensor) else g.clone()
+            for name, g in named.items()
+        }
 
     def weights(self) -> Named:
         return full_state_dict(self.model)
@@ -127,7 +141,10 @@ def on_both() -> Iterator[OnBoth]:
     """Calls a function of this module in two ranks, which live as long as the module's tests; returns both results."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = zip(*(context.Pipe() for _ in range(2)), strict=True)
-    processes = [context.Process(target=serve_rank, args=(rank, theirs[rank]), daemon=True) for rank in range(2)]
+    processes = [
+        context.Process(target=serve_rank, args=(rank, theirs[rank]), daemon=True)
+        for rank in range(2)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))  # where the new processes find this module
         for process in processes:
@@ -164,7 +181,9 @@ def serve_rank(rank: int, pipe: Connection) -> None:
             result = function(ranks, *arguments)
         except Exception as error:
             result = error
-        pipe.send_bytes(pickle.dumps(result))  # plain pickle: a pipe's own hands tensors over in shared memory
+        pipe.send_bytes(
+            pickle.dumps(result)
+        )  # plain pickle: a pipe's own hands tensors over in shared memory
     ranks.leave()
 
 
@@ -176,7 +195,9 @@ def gradients_of(ranks: ShardedRanks | None, count: int, tied: bool) -> tuple[Na
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_gradients_and_their_norm_are_those_of_one_process(on_both: OnBoth, count: int, tied: bool) -> None:
+def test_gradients_and_their_norm_are_those_of_one_process(
+    on_both: OnBoth, count: int, tied: bool
+) -> None:
     gradients, norm, clipped = gradients_of(None, count, tied)
     assert norm > 10 * MOST
     for of_rank in on_both(gradients_of, count, tied):
@@ -195,12 +216,16 @@ def test_gradients_are_sums_in_float32_too(on_both: OnBoth) -> None:
     expected = gradients_in_float32(None)
     for of_rank in on_both(gradients_in_float32):
         for name, gradient in of_rank.items():
-            assert float((gradient - expected[name]).norm()) < 1e-5 * float(expected[name].norm()), name
+            assert float((gradient - expected[name]).norm()) < 1e-5 * float(
+                expected[name].norm()
+            ), name
 
 
 def norm_with_a_bad_gradient(ranks: ShardedRanks) -> float:
     trainee = Trainee(ranks)
-    (trainee.scorer(micro_batches_of(1)[0]).sum() * (float("nan") if ranks.rank else 1.0)).backward()
+    (
+        trainee.scorer(micro_batches_of(1)[0]).sum() * (float("nan") if ranks.rank else 1.0)
+    ).backward()
     return trainee.clip()
 
 
@@ -218,7 +243,9 @@ def weights_after_steps(ranks: ShardedRanks | None, tied: bool) -> tuple[Named, 
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_steps_of_adamw_are_those_of_one_process_and_rank_0_gathers_the_weights(on_both: OnBoth, tied: bool) -> None:
+def test_steps_of_adamw_are_those_of_one_process_and_rank_0_gathers_the_weights(
+    on_both: OnBoth, tied: bool
+) -> None:
     expected, _ = weights_after_steps(None, tied)
     (first, shared), (second, _) = on_both(weights_after_steps, tied)
     assert list(first) == list(LlamaForCausalLM.state_dict(Trainee(None, tied=tied).model))
@@ -234,7 +261,9 @@ def logprobs_around_a_change(ranks: ShardedRanks | None) -> tuple[Tensor, Tensor
     trainee.backward(micro_batches_of(2))
     with torch.no_grad():
         before = trainee.scorer(ids_T)
-        sharded = all(p is q for p, q in zip(trainee.scorer.parameters(), trainee.parameters, strict=True))
+        sharded = all(
+            p is q for p, q in zip(trainee.scorer.parameters(), trainee.parameters, strict=True)
+        )
         trainee.optimizer.step()
         return before, trainee.scorer(ids_T), sharded
 
@@ -256,13 +285,17 @@ def test_gather_returns_every_value_in_the_order_of_the_ranks(on_both: OnBoth) -
     assert on_both(gathered) == [[{"rank": 0}, {"rank": 1}]] * 2
 
 
-def saved(ranks: ShardedRanks | None, folder: Path, steps: tuple[int, ...], tied: bool = False) -> None:
+def saved(
+    ranks: ShardedRanks | None, folder: Path, steps: tuple[int, ...], tied: bool = False
+) -> None:
     trainee = Trainee(ranks, tied=tied)
     trainee.steps(*steps)
     save_sharded(folder, trainee.model, trainee.optimizer)
 
 
-def weights_of_resumed(ranks: ShardedRanks | None, folder: Path, steps: tuple[int, ...], tied: bool) -> Named:
+def weights_of_resumed(
+    ranks: ShardedRanks | None, folder: Path, steps: tuple[int, ...], tied: bool
+) -> Named:
     trainee = Trainee(ranks, tied=tied, seed=1)
     trainee.steps(9)  # the optimizer has state of its own, which must go
     load_sharded(folder, trainee.model, trainee.optimizer)
@@ -282,12 +315,16 @@ def test_a_run_goes_on_from_its_checkpoint_in_any_number_of_ranks(
     uninterrupted = Trainee(None, tied=tied)
     uninterrupted.steps(*before, *after)
     run(saves, saved, folder, before, tied)
-    assert {path.suffix for path in folder.iterdir()} == {".safetensors"}, "these alone run no code when they are read"
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors"}, (
+        "these alone run no code when they are read"
+    )
     assert len(list(folder.iterdir())) == saves
     assert_same(run(loads, weights_of_resumed, folder, after, tied), uninterrupted.weights())
 
 
-def test_the_optimizer_keeps_its_settings_and_its_step_count(on_both: OnBoth, tmp_path: Path) -> None:
+def test_the_optimizer_keeps_its_settings_and_its_step_count(
+    on_both: OnBoth, tmp_path: Path
+) -> None:
     on_both(saved, tmp_path / "checkpoint", (1, 2))
     trainee = Trainee(None, seed=1)
     trainee.optimizer.param_groups[0]["lr"] = 0.125

@@ -6,12 +6,21 @@ import torch
 from agent_rl.objective.advantages import episode_advantages, step_group_advantages
 from agent_rl.objective.presets import AdvantageName
 
-NAMES: tuple[AdvantageName, ...] = ("group_std", "group_mean", "leave_one_out", "step_weighted", "step_groups")
+NAMES: tuple[AdvantageName, ...] = (
+    "group_std",
+    "group_mean",
+    "leave_one_out",
+    "step_weighted",
+    "step_groups",
+)
 EVERY = pytest.mark.parametrize("name", NAMES)
 
 
 def advantages(
-    name: AdvantageName, returns: Sequence[float], trains: Sequence[bool] | None = None, turns: Sequence[int] = ()
+    name: AdvantageName,
+    returns: Sequence[float],
+    trains: Sequence[bool] | None = None,
+    turns: Sequence[int] = (),
 ) -> list[float]:
     """All train and have one turn, unless something else is said."""
     trains_G = torch.tensor([True] * len(returns) if trains is None else trains)
@@ -54,7 +63,9 @@ def test_step_weighted_is_group_std_of_a_row_for_each_turn() -> None:
 
 
 @EVERY
-def test_a_member_that_does_not_train_is_neither_in_the_mean_nor_trained(name: AdvantageName) -> None:
+def test_a_member_that_does_not_train_is_neither_in_the_mean_nor_trained(
+    name: AdvantageName,
+) -> None:
     got = advantages(name, [2.0, 1000.0, 0.0], [True, False, True], turns=[1, 50, 1])
     scale = {"group_mean": 1.0, "leave_one_out": 2.0}.get(name, 1 / (2**0.5 + 1e-6))
     assert got == pytest.approx([scale, 0.0, -scale], abs=1e-12)
@@ -62,14 +73,18 @@ def test_a_member_that_does_not_train_is_neither_in_the_mean_nor_trained(name: A
 
 @EVERY
 @pytest.mark.parametrize("trains", [[False, False], [True, False]])
-def test_a_group_with_nothing_to_compare_gives_zeros(name: AdvantageName, trains: list[bool]) -> None:
+def test_a_group_with_nothing_to_compare_gives_zeros(
+    name: AdvantageName, trains: list[bool]
+) -> None:
     assert advantages(name, [3.0, 1.0], trains) == [0.0, 0.0]
 
 
 @EVERY
 def test_equal_returns_give_exactly_zero_in_spite_of_rounding(name: AdvantageName) -> None:
     returns = torch.full((7,), 0.1)
-    assert float((returns - returns.mean()).abs().max()) > 0, "rounding must be there for this test to mean anything"
+    assert float((returns - returns.mean()).abs().max()) > 0, (
+        "rounding must be there for this test to mean anything"
+    )
     got = episode_advantages(name, returns, torch.ones(7, dtype=torch.bool), [1, 2, 3, 4, 5, 6, 7])
     assert got.tolist() == [0.0] * 7
 
@@ -98,7 +113,10 @@ def test_turns_that_began_in_the_same_state_are_compared() -> None:
     # Both episodes pass the hall. From there: 0 + 0.5 * 8 = 4 in the first, 2 in the second, which began with 1.
     # mean 3, std sqrt(2): +-1 / (sqrt(2) + 1e-6). All other states are passed once.
     got = step_group_advantages(
-        [["hall", "cellar"], ["garden", "hall"]], [[0.0, 8.0], [1.0, 2.0]], [True, True], discount=0.5
+        [["hall", "cellar"], ["garden", "hall"]],
+        [[0.0, 8.0], [1.0, 2.0]],
+        [True, True],
+        discount=0.5,
     )
     one = 1 / (2**0.5 + 1e-6)
     assert got[0] == pytest.approx([one, 0.0])
@@ -107,7 +125,9 @@ def test_turns_that_began_in_the_same_state_are_compared() -> None:
 
 def test_a_state_that_an_episode_passes_twice_counts_twice() -> None:
     # Returns from the hall: 0 + 0 + 4 = 4, 4, and 1 in the other episode: mean 3, std sqrt(3), in the order of turns.
-    got = step_group_advantages([["hall", "hall", "end"], ["hall"]], [[0.0, 0.0, 4.0], [1.0]], [True, True], discount=1)
+    got = step_group_advantages(
+        [["hall", "hall", "end"], ["hall"]], [[0.0, 0.0, 4.0], [1.0]], [True, True], discount=1
+    )
     std = 3**0.5 + 1e-6
     assert got[0] == pytest.approx([1 / std, 1 / std, 0.0])
     assert got[1] == pytest.approx([-2 / std])
@@ -118,13 +138,22 @@ def test_an_episode_that_does_not_train_is_in_no_state_group() -> None:
     got = step_group_advantages(states, rewards, [True, True, False], discount=0.9)
     one = 1 / (2**0.5 + 1e-6)
     assert [row[0] for row in got] == pytest.approx([-one, one, 0.0])
-    assert step_group_advantages(states, rewards, [True, False, False], discount=0.9) == [[0.0], [0.0], [0.0]]
+    assert step_group_advantages(states, rewards, [True, False, False], discount=0.9) == [
+        [0.0],
+        [0.0],
+        [0.0],
+    ]
 
 
 def test_equal_returns_from_a_state_give_exactly_zero() -> None:
-    got = step_group_advantages([["hall", "x"], ["hall", "x"]], [[0.1, 0.2], [0.1, 0.2]], [True, True], discount=0.95)
+    got = step_group_advantages(
+        [["hall", "x"], ["hall", "x"]], [[0.1, 0.2], [0.1, 0.2]], [True, True], discount=0.95
+    )
     assert got == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_an_episode_without_turns_has_no_step_advantages() -> None:
-    assert step_group_advantages([[], ["hall"]], [[], [1.0]], [True, True], discount=0.95) == [[], [0.0]]
+    assert step_group_advantages([[], ["hall"]], [[], [1.0]], [True, True], discount=0.95) == [
+        [],
+        [0.0],
+    ]

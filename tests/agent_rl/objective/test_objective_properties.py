@@ -21,7 +21,9 @@ FAMILY: dict[str, Objective] = {
     "dapo_by_turn": replace(PRESETS["dapo"], aggregation="turn"),
     "gspo_wide": replace(PRESETS["gspo"], epsilon=0.2, epsilon_high=0.3),
 }
-EVERY = pytest.mark.parametrize("objective", [pytest.param(value, id=name) for name, value in FAMILY.items()])
+EVERY = pytest.mark.parametrize(
+    "objective", [pytest.param(value, id=name) for name, value in FAMILY.items()]
+)
 LENGTH = 7
 
 
@@ -59,14 +61,18 @@ class Outcome:
 
     def of_episodes(self, values_N: Tensor) -> list[Tensor]:
         """Values of the tokens, episode by episode."""
-        return [values_N[self.tokens.episode == i] for i in range(int(self.tokens.episode.max()) + 1)]
+        return [
+            values_N[self.tokens.episode == i] for i in range(int(self.tokens.episode.max()) + 1)
+        ]
 
 
 def tensor(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def run(objective: Objective, episodes: Sequence[Episode], *, step: Sequence[Episode] | None = None) -> Outcome:
+def run(
+    objective: Objective, episodes: Sequence[Episode], *, step: Sequence[Episode] | None = None
+) -> Outcome:
     """The objective on `episodes`, which are some or all of an optimizer step's; old log-probs are -1."""
     step = episodes if step is None else step
     turns = [(number, turn) for number, episode in enumerate(episodes) for turn in episode.turns]
@@ -111,12 +117,19 @@ def published(objective: Objective, tokens: AgentTokens) -> Tensor:
         A, share, weight = tokens.advantage[at][0], tokens.share[at], tokens.log_weight[at].exp()
         ratio = (tokens.logp_new[at] - tokens.logp_old[at]).exp()
         if objective.clip == "weight":
-            total = total - (share * ratio.clamp(low, high).detach() * weight * A * tokens.logp_new[at]).sum()
+            total = (
+                total
+                - (share * ratio.clamp(low, high).detach() * weight * A * tokens.logp_new[at]).sum()
+            )
             continue
         if objective.aggregation == "sequence":
             ratio = ratio.prod() ** (1 / len(ratio))
         # The ratio that the minimum of the two terms leaves.
-        ratio = torch.minimum(ratio * A, ratio.clamp(low, high) * A) / A if A != 0 else torch.ones_like(ratio)
+        ratio = (
+            torch.minimum(ratio * A, ratio.clamp(low, high) * A) / A
+            if A != 0
+            else torch.ones_like(ratio)
+        )
         if objective.aggregation in ("turn", "episode"):
             ratio, weight = ratio.prod() ** (1 / len(ratio)), weight.prod() ** (1 / len(weight))
         if objective.aggregation == "sequence":
@@ -141,7 +154,9 @@ def test_it_is_the_published_formula(objective: Objective, episodes: list[Episod
 @EVERY
 @examples(20)
 @given(data=st.data(), episodes=EPISODES)
-def test_any_split_of_the_episodes_adds_up(objective: Objective, data: st.DataObject, episodes: list[Episode]) -> None:
+def test_any_split_of_the_episodes_adds_up(
+    objective: Objective, data: st.DataObject, episodes: list[Episode]
+) -> None:
     groups = data.draw(st.lists(st.integers(0, 2), min_size=len(episodes), max_size=len(episodes)))
     whole = run(objective, episodes)
     loss, grads = 0.0, dict[int, Tensor]()
@@ -171,7 +186,9 @@ def test_the_order_of_the_episodes_does_not_matter(
 @EVERY
 @examples(15)
 @given(episodes=EPISODES)
-def test_exactly_what_is_clipped_has_no_gradient(objective: Objective, episodes: list[Episode]) -> None:
+def test_exactly_what_is_clipped_has_no_gradient(
+    objective: Objective, episodes: list[Episode]
+) -> None:
     got = run(objective, episodes)
     low, high, A = got.clipped.low, got.clipped.high, got.tokens.advantage
     assert torch.equal(low | high, (got.grad == 0.0) & (A != 0.0))
@@ -189,7 +206,9 @@ def test_the_loss_is_proportional_to_the_advantages(
     objective: Objective, episodes: list[Episode], factor: float
 ) -> None:
     got = run(objective, episodes)
-    scaled = run(objective, [replace(episode, advantage=factor * episode.advantage) for episode in episodes])
+    scaled = run(
+        objective, [replace(episode, advantage=factor * episode.advantage) for episode in episodes]
+    )
     assert scaled.loss == pytest.approx(factor * got.loss, abs=1e-10)
     torch.testing.assert_close(scaled.grad, factor * got.grad, rtol=0, atol=1e-10)
 
@@ -220,7 +239,10 @@ def test_gmpos_gradient_is_the_closed_form(name: str, episodes: list[Episode]) -
     units = (got.tokens.turn if objective.aggregation == "turn" else got.tokens.episode).tolist()
     for i, (unit, A) in enumerate(zip(units, got.tokens.advantage.tolist(), strict=True)):
         members = [k for k, other in enumerate(units) if other == unit]
-        clipped = [min(value, objective.epsilon_high) if A > 0 else max(value, -objective.epsilon) for value in x]
+        clipped = [
+            min(value, objective.epsilon_high) if A > 0 else max(value, -objective.epsilon)
+            for value in x
+        ]
         logs = [clipped[k] + float(got.tokens.log_weight[k]) for k in members]
         weight = math.exp(sum(logs) / len(logs))
         expected = -A * weight * float(got.tokens.share[i]) if clipped[i] == x[i] else 0.0

@@ -31,7 +31,9 @@ CASES = [
     for case in json.loads(path.read_text())["cases"]
 ]
 GMPO, GRPO, GSPO, CISPO = (PRESETS[name] for name in ("gmpo", "grpo", "gspo", "cispo"))
-EVERY = pytest.mark.parametrize("objective", [pytest.param(value, id=name) for name, value in PRESETS.items()])
+EVERY = pytest.mark.parametrize(
+    "objective", [pytest.param(value, id=name) for name, value in PRESETS.items()]
+)
 LENGTH = 10
 
 
@@ -66,7 +68,12 @@ def run(
     unit = turn if objective.aggregation == "turn" else episode
     logp_new = tensor([value - 1.0 for row in x for value in row]).requires_grad_()
     share = shares(
-        objective.normalisation, unit, units=len(set(unit.tolist())), tokens=len(unit), episodes=len(x), length=LENGTH
+        objective.normalisation,
+        unit,
+        units=len(set(unit.tolist())),
+        tokens=len(unit),
+        episodes=len(x),
+        length=LENGTH,
     )
     loss, clipped = policy_loss(
         objective,
@@ -171,13 +178,25 @@ BY_HAND: list[tuple[ObjectiveName, list[list[float]], float, list[float]]] = [
         [-2 * 1.1 / 5, -2 * 5.0 / 5, 0.5 / 5, 5.0 / 5, 1.0 / 5],
     ),
     # Nothing is clipped; 10 tokens and 2 episodes.
-    ("rloo", RATIOS, (-2 * 7.1 + 7.5) / 20, [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20]),
-    ("reinforce", RATIOS, (-2 * 7.1 + 7.5) / 20, [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20]),
+    (
+        "rloo",
+        RATIOS,
+        (-2 * 7.1 + 7.5) / 20,
+        [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20],
+    ),
+    (
+        "reinforce",
+        RATIOS,
+        (-2 * 7.1 + 7.5) / 20,
+        [-2 * 1.1 / 20, -2 * 6.0 / 20, 0.5 / 20, 6.0 / 20, 1.0 / 20],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "x", "loss", "grad"), BY_HAND, ids=[case[0] for case in BY_HAND])
-def test_a_preset_by_hand(name: ObjectiveName, x: list[list[float]], loss: float, grad: list[float]) -> None:
+def test_a_preset_by_hand(
+    name: ObjectiveName, x: list[list[float]], loss: float, grad: list[float]
+) -> None:
     got = run(PRESETS[name], x, [2.0, -1.0])
     assert got.loss == pytest.approx(loss, abs=1e-12)
     assert got.grad.tolist() == pytest.approx(grad, abs=1e-12)
@@ -197,7 +216,9 @@ def test_every_preset_is_checked_by_hand() -> None:
         ("reinforce", [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]),
     ],
 )
-def test_what_was_clipped_is_said_for_each_side(name: ObjectiveName, low: list[int], high: list[int]) -> None:
+def test_what_was_clipped_is_said_for_each_side(
+    name: ObjectiveName, low: list[int], high: list[int]
+) -> None:
     got = run(PRESETS[name], [[0.1, 0.9], [-0.9, 0.2, 0.5]], [2.0, -1.0])
     assert got.clipped.low.tolist() == low
     assert got.clipped.high.tolist() == high
@@ -207,7 +228,9 @@ def test_a_sequence_is_clipped_on_the_side_that_its_advantage_leaves_open_only()
     # Means 0.03 and -0.01 again, but with the advantages' signs exchanged: nothing is cut off.
     got = run(GSPO, [[0.02, 0.04], [-0.03, 0.01]], [-1.0, 1.0])
     assert got.loss == pytest.approx((math.exp(0.03) - math.exp(-0.01)) / 2)
-    torch.testing.assert_close(got.grad, tensor([math.exp(0.03) / 4] * 2 + [-math.exp(-0.01) / 4] * 2))
+    torch.testing.assert_close(
+        got.grad, tensor([math.exp(0.03) / 4] * 2 + [-math.exp(-0.01) / 4] * 2)
+    )
 
 
 @EVERY
@@ -224,7 +247,9 @@ def test_an_episode_with_advantage_zero_contributes_exactly_nothing(
 
 
 @pytest.mark.parametrize("objective", [GMPO, GRPO, GSPO], ids=["gmpo", "grpo", "gspo"])
-def test_a_clipped_ratio_beyond_floating_point_leaves_a_clean_gradient(objective: Objective) -> None:
+def test_a_clipped_ratio_beyond_floating_point_leaves_a_clean_gradient(
+    objective: Objective,
+) -> None:
     got = run(objective, [[1000.0, 0.1]], [1.0])
     assert math.isfinite(got.loss)
     assert got.grad[0] == 0.0
@@ -261,7 +286,9 @@ def test_on_policy_the_gradient_is_that_of_grpo() -> None:
 
 def test_turn_aggregation_is_episode_aggregation_with_turns_for_episodes() -> None:
     first, second = [0.1, 0.9], [-0.2, 0.3, -0.6]
-    by_turn = run(replace(GMPO, aggregation="turn"), [first + second], [1.0], turns=[[0, 0, 1, 1, 1]])
+    by_turn = run(
+        replace(GMPO, aggregation="turn"), [first + second], [1.0], turns=[[0, 0, 1, 1, 1]]
+    )
     rows = run(GMPO, [first, second], [1.0, 1.0])
     assert by_turn.loss == pytest.approx(rows.loss)
     torch.testing.assert_close(by_turn.grad, rows.grad)
@@ -292,7 +319,9 @@ def test_each_turn_may_have_an_advantage_of_its_own() -> None:
         ("constant", [1 / 10 / 3] * 5),
     ],
 )
-def test_the_shares_are_those_of_the_whole_optimizer_step(normalisation: Normalisation, expected: list[float]) -> None:
+def test_the_shares_are_those_of_the_whole_optimizer_step(
+    normalisation: Normalisation, expected: list[float]
+) -> None:
     unit = torch.tensor([0, 0, 2, 2, 2])
     got = shares(normalisation, unit, units=4, tokens=8, episodes=3, length=10)
     assert got.tolist() == pytest.approx(expected)
@@ -300,7 +329,9 @@ def test_the_shares_are_those_of_the_whole_optimizer_step(normalisation: Normali
 
 def test_an_optimizer_step_without_agent_tokens_has_no_shares() -> None:
     with pytest.raises(AssertionError):
-        shares("token", torch.tensor([], dtype=torch.long), units=0, tokens=0, episodes=0, length=10)
+        shares(
+            "token", torch.tensor([], dtype=torch.long), units=0, tokens=0, episodes=0, length=10
+        )
 
 
 @pytest.mark.parametrize(
@@ -320,7 +351,9 @@ def test_importance_weights_are_capped_above_only_and_carry_no_gradient(
 ) -> None:
     old = tensor([0.0, -3.0, -1.1, 0.0]).requires_grad_()
     sampler = tensor([-0.5, 0.0, -2.0, -0.2])
-    weights, kept = importance_weights(Importance(level=level, cap=cap), old, sampler, torch.tensor([0, 0, 1, 1]))
+    weights, kept = importance_weights(
+        Importance(level=level, cap=cap), old, sampler, torch.tensor([0, 0, 1, 1])
+    )
     assert weights.tolist() == pytest.approx(expected)
     assert kept.all()
     assert not weights.requires_grad
@@ -340,15 +373,21 @@ def test_weights_beyond_the_mask_or_below_its_inverse_are_not_kept(
     level: ImportanceName, mask: float, expected: list[bool]
 ) -> None:
     old, sampler = tensor([0.0, -3.0, -1.1, 0.0]), tensor([-0.5, 0.0, -2.0, -0.2])
-    _, kept = importance_weights(Importance(level=level, mask=mask), old, sampler, torch.tensor([0, 0, 1, 1]))
+    _, kept = importance_weights(
+        Importance(level=level, mask=mask), old, sampler, torch.tensor([0, 0, 1, 1])
+    )
     assert kept.tolist() == expected
 
 
 @pytest.mark.parametrize("level", ["none", "token", "sequence", "geometric"])
 @pytest.mark.parametrize("mask", [0.0, 2.0])
-def test_a_log_prob_that_is_not_a_number_is_not_left_out_in_silence(level: ImportanceName, mask: float) -> None:
+def test_a_log_prob_that_is_not_a_number_is_not_left_out_in_silence(
+    level: ImportanceName, mask: float
+) -> None:
     importance = Importance(level=level, cap=2.0, mask=mask)
-    weights, kept = importance_weights(importance, tensor([0.0]), tensor([math.nan]), torch.tensor([0]))
+    weights, kept = importance_weights(
+        importance, tensor([0.0]), tensor([math.nan]), torch.tensor([0])
+    )
     assert kept.tolist() == [True]
     assert level == "none" or math.isnan(weights.item())
 
@@ -383,7 +422,11 @@ def test_cispo_weighs_beyond_its_clip() -> None:
 
 @pytest.mark.parametrize(
     ("logp", "reference", "expected"),
-    [(-1.0, -1.0, 0.0), (-1.0, math.log(2.0) - 1.0, 1.0 - math.log(2.0)), (0.0, -0.5, math.exp(-0.5) - 0.5)],
+    [
+        (-1.0, -1.0, 0.0),
+        (-1.0, math.log(2.0) - 1.0, 1.0 - math.log(2.0)),
+        (0.0, -0.5, math.exp(-0.5) - 0.5),
+    ],
 )
 def test_k3_by_hand(logp: float, reference: float, expected: float) -> None:
     assert kl_k3(tensor([logp]), tensor([reference])).tolist() == pytest.approx([expected])

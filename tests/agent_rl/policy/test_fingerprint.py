@@ -58,7 +58,10 @@ def test_shards_count_all(policy: Path, tmp_path: Path) -> None:
     shutil.copytree(policy, tmp_path / "sharded")
     (tmp_path / "sharded" / "model.safetensors").unlink()
     for number in (1, 2):
-        save_file({"w": torch.tensor([float(number)])}, tmp_path / "sharded" / f"model-{number}-of-2.safetensors")
+        save_file(
+            {"w": torch.tensor([float(number)])},
+            tmp_path / "sharded" / f"model-{number}-of-2.safetensors",
+        )
     before = fingerprint(str(tmp_path / "sharded")).weights
     save_file({"w": torch.tensor([3.0])}, tmp_path / "sharded" / "model-2-of-2.safetensors")
     assert fingerprint(str(tmp_path / "sharded")).weights != before

@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from agent_rl.config.learner import ModelSettings, TokensWithin
-from agent_rl.policy.loading import init_model, load_policy, save_for_serving, save_policy, train_tokenizer
+from agent_rl.policy.loading import (
+    init_model,
+    load_policy,
+    save_for_serving,
+    save_policy,
+    train_tokenizer,
+)
 
 TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
 
@@ -28,14 +34,20 @@ def test_the_tokenizer_is_lossless(text: str, within: TokensWithin) -> None:
 def test_the_tokenizer_learns_words_and_has_its_special_tokens() -> None:
     tokenizer = train_tokenizer(TEXTS, 400)
     assert tokenizer.tokenize("You see a drawer 1") == ["You", "Ġsee", "Ġa", "Ġdrawer", "Ġ1"]
-    assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == ("<|pad|>", "<|bos|>", "<|end|>")
+    assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == (
+        "<|pad|>",
+        "<|bos|>",
+        "<|end|>",
+    )
     assert tokenizer.encode("go<|end|>", add_special_tokens=False)[-1] == tokenizer.eos_token_id
     with pytest.raises(ValueError, match="vocab_size 258 is below 259"):
         train_tokenizer(TEXTS, 258)
 
 
 def test_a_name_with_its_number_may_be_one_token() -> None:
-    tokenizer = train_tokenizer(["You see a drawer 12, and a mug 3. On it, a mug."] * 2, 400, "names")
+    tokenizer = train_tokenizer(
+        ["You see a drawer 12, and a mug 3. On it, a mug."] * 2, 400, "names"
+    )
     tokens = tokenizer.tokenize("You see a drawer 12, and a mug 3. On it")
     assert tokens == ["You", "Ġsee", "Ġa", "ĠdrawerĠ12", ",Ġand", "Ġa", "ĠmugĠ3", ".ĠOn", "Ġit"]
     # With a number that the corpus does not have, and across the end of a line, it is cut.
@@ -45,7 +57,9 @@ def test_a_name_with_its_number_may_be_one_token() -> None:
 
 def test_tied_embeddings_are_one_matrix_here_and_two_for_serving(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
-    model = init_model(ModelSettings(hidden_size=64, heads=2, layers=1, context_length=64, tied=True), tokenizer)
+    model = init_model(
+        ModelSettings(hidden_size=64, heads=2, layers=1, context_length=64, tied=True), tokenizer
+    )
     assert model.lm_head.weight is model.model.embed_tokens.weight
     save_policy(model, tokenizer, tmp_path / "policy")
     loaded, _ = load_policy(str(tmp_path / "policy"))
@@ -59,10 +73,14 @@ def test_tied_embeddings_are_one_matrix_here_and_two_for_serving(tmp_path: Path)
 
 def test_a_new_policy_survives_its_folder(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
-    settings = ModelSettings(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=24, context_length=64)
+    settings = ModelSettings(
+        hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=24, context_length=64
+    )
     model = init_model(settings, tokenizer, seed=3)
     assert torch.equal(model.lm_head.weight, init_model(settings, tokenizer, seed=3).lm_head.weight)
-    assert not torch.equal(model.lm_head.weight, init_model(settings, tokenizer, seed=4).lm_head.weight)
+    assert not torch.equal(
+        model.lm_head.weight, init_model(settings, tokenizer, seed=4).lm_head.weight
+    )
     save_policy(model, tokenizer, tmp_path)
     loaded, loaded_tokenizer = load_policy(str(tmp_path), torch.float32)
     assert (loaded.config.vocab_size, loaded.config.max_position_embeddings) == (len(tokenizer), 64)
@@ -107,7 +125,9 @@ def test_the_serving_copy_has_a_head_of_its_own(
     assert torch.equal(weights["lm_head.weight"], weights["model.embed_tokens.weight"]) is tied
 
 
-def test_a_later_copy_replaces_the_weights_only(tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM]) -> None:
+def test_a_later_copy_replaces_the_weights_only(
+    tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM]
+) -> None:
     model = tiny_model(tied=True, dtype=torch.float32)
     save_for_serving(model, tmp_path, "float32")
     written = (tmp_path / "config.json").stat().st_mtime_ns

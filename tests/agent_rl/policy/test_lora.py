@@ -30,7 +30,9 @@ MakeModel = Callable[..., LlamaForCausalLM]
 
 
 def new_base(seed: int = 0) -> LlamaForCausalLM:
-    sizes = ModelSettings(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=48, context_length=64)
+    sizes = ModelSettings(
+        hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=48, context_length=64
+    )
     return init_model(sizes, TOKENIZER, seed=seed)
 
 
@@ -93,7 +95,9 @@ def test_without_the_adapter_it_is_the_base(base_folder: Path) -> None:
     assert torch.equal(logits(model), before)
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
     with (
-        pytest.raises(ValueError, match=r"LlamaForCausalLM: has no adapter to switch off; set model\.lora"),
+        pytest.raises(
+            ValueError, match=r"LlamaForCausalLM: has no adapter to switch off; set model\.lora"
+        ),
         adapter_off(base),
     ):
         pass
@@ -118,7 +122,9 @@ def test_the_decoder_and_the_head(tied: bool, tiny_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_what_is_served_is_the_merged_model(tied: bool, tmp_path: Path, tiny_model: MakeModel) -> None:
+def test_what_is_served_is_the_merged_model(
+    tied: bool, tmp_path: Path, tiny_model: MakeModel
+) -> None:
     plain = tiny_model(tied=tied, dtype=torch.float32)
     names = set(plain.state_dict())
     model = with_lora(plain, SETTINGS, source="tiny")
@@ -131,9 +137,13 @@ def test_what_is_served_is_the_merged_model(tied: bool, tmp_path: Path, tiny_mod
                     parameter.add_(0.05)
             before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             save_for_serving(model, tmp_path, "float32")
-            assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+            assert all(
+                torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items()
+            )
             served = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-            torch.testing.assert_close(served(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                served(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5
+            )
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["tie_word_embeddings"] is False
@@ -142,7 +152,9 @@ def test_what_is_served_is_the_merged_model(tied: bool, tmp_path: Path, tiny_mod
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_saved_policy_is_an_ordinary_one(tied: bool, tmp_path: Path, tiny_model: MakeModel) -> None:
+def test_a_saved_policy_is_an_ordinary_one(
+    tied: bool, tmp_path: Path, tiny_model: MakeModel
+) -> None:
     tiny = tiny_model(tied=tied, dtype=torch.float32)
     tiny.save_pretrained(tmp_path / "base")
     TOKENIZER.save_pretrained(tmp_path / "base")
@@ -154,7 +166,9 @@ def test_a_saved_policy_is_an_ordinary_one(tied: bool, tmp_path: Path, tiny_mode
     assert tokenizer.encode("a drawer") == TOKENIZER.encode("a drawer")
     ids = IDS % 32
     with torch.no_grad():
-        torch.testing.assert_close(merged(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            merged(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5
+        )
     assert {path.name for path in (tmp_path / "policy" / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -162,11 +176,15 @@ def test_a_saved_policy_is_an_ordinary_one(tied: bool, tmp_path: Path, tiny_mode
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "v_proj")])
-def test_a_resumed_adapter_is_the_very_same(targets: Any, base_folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_adapter_is_the_very_same(
+    targets: Any, base_folder: Path, tmp_path: Path
+) -> None:
     settings = LoraSettings(rank=3, alpha=5, target_modules=targets)
     model = adapted(base_folder, settings)
     save_policy(model, TOKENIZER, tmp_path / "step" / "model")
-    resumed, tokenizer = load_to_train(str(tmp_path / "step" / "model"), settings, resume=True, seed=7)
+    resumed, tokenizer = load_to_train(
+        str(tmp_path / "step" / "model"), settings, resume=True, seed=7
+    )
     assert len(tokenizer) == len(TOKENIZER)
     assert resumed.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
@@ -181,7 +199,9 @@ def test_other_tools_read_the_adapter(base_folder: Path, tmp_path: Path) -> None
 
     model = adapted(base_folder)
     save_policy(model, TOKENIZER, tmp_path / "policy")
-    read = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "policy" / "adapter", dtype=torch.float32)
+    read = AutoPeftModelForCausalLM.from_pretrained(
+        tmp_path / "policy" / "adapter", dtype=torch.float32
+    )
     assert torch.equal(logits(read), logits(model))
 
 
@@ -194,7 +214,9 @@ def test_a_run_folder_may_be_moved(tmp_path: Path) -> None:
     assert torch.equal(logits(resumed), logits(model))
 
 
-def test_a_new_run_puts_a_new_adapter_on_the_merged_weights(base_folder: Path, tmp_path: Path) -> None:
+def test_a_new_run_puts_a_new_adapter_on_the_merged_weights(
+    base_folder: Path, tmp_path: Path
+) -> None:
     save_policy(adapted(base_folder), TOKENIZER, tmp_path / "policy")
     merged, _ = load_policy(str(tmp_path / "policy"))
     model, _ = load_to_train(str(tmp_path / "policy"), SETTINGS)
@@ -213,15 +235,24 @@ def test_what_cannot_be_resumed(base_folder: Path, tmp_path: Path) -> None:
             load_to_train(str(source), lora, resume=True)
         return str(error.value)
 
-    assert refused(None) == f"model.lora: is not set, but {policy} was trained with an adapter; set it as it was"
+    assert (
+        refused(None)
+        == f"model.lora: is not set, but {policy} was trained with an adapter; set it as it was"
+    )
     assert "was trained without an adapter; remove it" in refused(SETTINGS, base_folder)
-    assert f"model.lora.rank: 4 differs from the 2 of the adapter in {policy}/adapter" in refused(LoraSettings(rank=4))
+    assert f"model.lora.rank: 4 differs from the 2 of the adapter in {policy}/adapter" in refused(
+        LoraSettings(rank=4)
+    )
     assert "model.lora.alpha: 32 differs from the 6" in refused(LoraSettings(rank=2))
     narrower = LoraSettings(rank=2, alpha=6, target_modules=("q_proj",))
-    assert "model.lora.target_modules: q_proj are not the layers of the adapter" in refused(narrower)
+    assert "model.lora.target_modules: q_proj are not the layers of the adapter" in refused(
+        narrower
+    )
     shutil.rmtree(base_folder)
     save_policy(new_base(seed=1), TOKENIZER, base_folder)
-    assert f"the model in {base_folder} is not the one that this adapter was trained on" in refused(SETTINGS)
+    assert f"the model in {base_folder} is not the one that this adapter was trained on" in refused(
+        SETTINGS
+    )
     shutil.rmtree(base_folder)
     assert f"cannot be loaded: model {base_folder}: no such file or folder" in refused(SETTINGS)
     assert f"model.path={policy}" in refused(SETTINGS)
@@ -230,8 +261,14 @@ def test_what_cannot_be_resumed(base_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (("q_porj",), r"target_modules: q_porj: no adapter can be put there .*linear layers are down_proj, .*q_proj"),
-        (("q_proj", "lm_head"), r"lm_head, q_proj adapts the model's head.*name layers of the decoder"),
+        (
+            ("q_porj",),
+            r"target_modules: q_porj: no adapter can be put there .*linear layers are down_proj, .*q_proj",
+        ),
+        (
+            ("q_proj", "lm_head"),
+            r"lm_head, q_proj adapts the model's head.*name layers of the decoder",
+        ),
         (("embed_tokens",), r"embed_tokens adapts the model's input embedding"),
         (("norm",), r"norm: no adapter can be put there"),
     ],
@@ -252,9 +289,13 @@ def test_a_config_may_have_an_adapter(tmp_path: Path) -> None:
     path.write_text(f"run_folder: {tmp_path}\n")
     assert load_config(path).model.lora is None
     assert load_config(path, ["model.lora={}"]).model.lora == LoraSettings()
-    chosen = load_config(path, ["model.lora.rank=8", "model.lora.target_modules=[q_proj]"]).model.lora
+    chosen = load_config(
+        path, ["model.lora.rank=8", "model.lora.target_modules=[q_proj]"]
+    ).model.lora
     assert chosen == LoraSettings(rank=8, target_modules=("q_proj",))
     with pytest.raises(ConfigError, match=r"model\.lora\.rnak: unknown key; did you mean 'rank'"):
         load_config(path, ["model.lora.rnak=8"])
-    with pytest.raises(ConfigError, match=r"model\.lora\.target_modules: 'q_proj': write all-linear"):
+    with pytest.raises(
+        ConfigError, match=r"model\.lora\.target_modules: 'q_proj': write all-linear"
+    ):
         load_config(path, ["model.lora.target_modules=q_proj"])

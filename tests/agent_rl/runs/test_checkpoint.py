@@ -16,8 +16,12 @@ from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_ch
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
-WALL = dict.fromkeys(("seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"), 0.0)
-SETTINGS = LearnerSettings(device="cpu", learning_rate=1e-3, optimizer_steps=2, warmup_steps=3, schedule="cosine")
+WALL = dict.fromkeys(
+    ("seconds", "tokens_per_second", "model_flop_utilisation", "peak_memory_gib"), 0.0
+)
+SETTINGS = LearnerSettings(
+    device="cpu", learning_rate=1e-3, optimizer_steps=2, warmup_steps=3, schedule="cosine"
+)
 
 
 def save(run_dir: Path, step: int, learner: Learner, **options: Any) -> Path:
@@ -37,7 +41,9 @@ def learner_on(model: Any, seed: int = 0) -> Learner:
     return Learner(model, SETTINGS, total_steps=20, seed=seed)
 
 
-def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples) -> None:
+def test_a_restored_run_goes_on_bit_for_bit(
+    tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
     learner = learner_on(tiny_model(dtype=torch.float32))
     learner.update(random_samples(6, seed=1))
     path = save(tmp_path, 1, learner)
@@ -91,7 +97,9 @@ def test_a_save_that_dies_leaves_the_one_before(
     assert sorted(path.name for path in second.parent.iterdir()) == ["step-000001", "step-000002"]
 
 
-def test_a_step_saved_again_is_replaced_and_old_ones_go(tmp_path: Path, tiny_model: MakeModel) -> None:
+def test_a_step_saved_again_is_replaced_and_old_ones_go(
+    tmp_path: Path, tiny_model: MakeModel
+) -> None:
     learner = learner_on(tiny_model(dtype=torch.float32))
     for step in (1, 2, 3, 3):
         path = save(tmp_path, step, learner, keep=2)

@@ -12,7 +12,9 @@ from rollouts import Completion, FinishReason, ParsedAction, StopReason, Traject
 
 def turn(reason: FinishReason, command: str | None, *logprobs: float) -> Turn:
     ids = tuple(range(len(logprobs)))
-    completion = Completion(token_ids=ids, logprobs=logprobs, finish_reason=reason, policy_version=3)
+    completion = Completion(
+        token_ids=ids, logprobs=logprobs, finish_reason=reason, policy_version=3
+    )
     return Turn(
         observation='é "\n\u2028 \ud800',
         prompt_token_ids=(1, 2),
@@ -35,7 +37,9 @@ WON = Trajectory(
     env_seconds=1 / 3,
     policy_seconds=2.5,
 )
-LOST = replace(WON, turns=(), stop_reason=StopReason.ENV_ERROR, success=False, error="reset: OSError: no")
+LOST = replace(
+    WON, turns=(), stop_reason=StopReason.ENV_ERROR, success=False, error="reset: OSError: no"
+)
 
 
 def test_what_is_written_is_read_to_the_last_digit(tmp_path: Path) -> None:
@@ -55,13 +59,23 @@ def test_what_is_written_is_read_to_the_last_digit(tmp_path: Path) -> None:
         ('"turns"', '"trns"', "there is no 'turns'"),
         ('"env_id": "e", ', "", r"task\.env_id: Field required"),
         ('"id": "i"', '"id": 5', r"task\.id: Input should be a valid string"),
-        ('"finish_reason": "stop"', '"finish_reason": "halt"', r"turns\.1\.completion\.finish_reason: .*'length'"),
+        (
+            '"finish_reason": "stop"',
+            '"finish_reason": "halt"',
+            r"turns\.1\.completion\.finish_reason: .*'length'",
+        ),
         ('"command": "look", ', "", "there is no 'command'"),
-        ('"token_ids": [0, 1], "logprobs": [-Inf', '"token_ids": [0], "logprobs": [-Inf', "Assertion failed"),
+        (
+            '"token_ids": [0, 1], "logprobs": [-Inf',
+            '"token_ids": [0], "logprobs": [-Inf',
+            "Assertion failed",
+        ),
         ('"success": true', '"success": false', "Assertion failed"),
     ],
 )
-def test_a_line_that_is_no_episode_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_line_that_is_no_episode_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     path = tmp_path / "t.jsonl"
     write_trajectories(path, [WON, WON])
     first, second = path.read_text().splitlines()
@@ -75,7 +89,9 @@ def test_a_line_that_is_no_episode_is_named(tmp_path: Path, old: str, new: str, 
 def test_other_json_and_no_file(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text("[1]\n")
-    with pytest.raises(ConfigError, match=r"t\.jsonl:1: not an episode: a line is an object, this is list"):
+    with pytest.raises(
+        ConfigError, match=r"t\.jsonl:1: not an episode: a line is an object, this is list"
+    ):
         load_trajectories(path)
     with pytest.raises(ConfigError, match="no such file"):
         load_trajectories(tmp_path / "none.jsonl")

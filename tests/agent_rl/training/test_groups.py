@@ -6,14 +6,24 @@ from agent_rl.config import TrainSettings
 from agent_rl.training.groups import collect_groups, outcome
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
-from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, TrajectoryGroup, Turn
+from rollouts import (
+    Completion,
+    FinishReason,
+    ParsedAction,
+    StopReason,
+    Trajectory,
+    TrajectoryGroup,
+    Turn,
+)
 
 TASKS = [Task(env_id="e", split="train", family="f", id=f"{number:02d}") for number in range(40)]
 END = {True: StopReason.SUCCESS, False: StopReason.MAX_TURNS}
 
 
 def episode(task: Task, reason: StopReason) -> Trajectory:
-    completion = Completion(token_ids=(1,), logprobs=(0.0,), finish_reason=FinishReason.STOP, policy_version=0)
+    completion = Completion(
+        token_ids=(1,), logprobs=(0.0,), finish_reason=FinishReason.STOP, policy_version=0
+    )
     turn = Turn(
         observation="",
         prompt_token_ids=(0,),
@@ -22,11 +32,15 @@ def episode(task: Task, reason: StopReason) -> Trajectory:
         admissible=True,
         reward=float(reason is StopReason.SUCCESS),
     )
-    return Trajectory(task=task, turns=(turn,), stop_reason=reason, success=reason is StopReason.SUCCESS)
+    return Trajectory(
+        task=task, turns=(turn,), stop_reason=reason, success=reason is StopReason.SUCCESS
+    )
 
 
 def group(task: Task, *reasons: StopReason) -> TrajectoryGroup:
-    return TrajectoryGroup(task=task, trajectories=tuple(episode(task, reason) for reason in reasons))
+    return TrajectoryGroup(
+        task=task, trajectories=tuple(episode(task, reason) for reason in reasons)
+    )
 
 
 class World:
@@ -38,7 +52,9 @@ class World:
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
         self.already.append(already)
         ends = [(False, False), (True, True), (False, True), (False, False)]
-        return [group(task, *(END[success] for success in ends[int(task.id) % 4])) for task in tasks]
+        return [
+            group(task, *(END[success] for success in ends[int(task.id) % 4])) for task in tasks
+        ]
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -63,35 +79,52 @@ def test_without_dropping_a_step_is_one_round() -> None:
 def test_dropped_groups_are_replaced_up_to_the_bound() -> None:
     world = World()
     sampler = TaskSampler(TASKS, seed=0)
-    groups = collect_groups(sampler, world.play, settings(drop_groups=("all_succeed", "all_fail"), max_extra_groups=10))
+    groups = collect_groups(
+        sampler, world.play, settings(drop_groups=("all_succeed", "all_fail"), max_extra_groups=10)
+    )
     assert len(groups.played) == 18
     assert all(int(kept.task.id) % 4 == 2 for kept in groups.kept)
     assert 0 < len(groups.kept) < 8, "a quarter of 18 is mixed"
     counts = groups.counts()
-    assert counts["groups"] == counts["groups_all_succeed"] + counts["groups_all_fail"] + counts["groups_mixed"] == 18
+    assert (
+        counts["groups"]
+        == counts["groups_all_succeed"] + counts["groups_all_fail"] + counts["groups_mixed"]
+        == 18
+    )
     assert counts["groups_dropped"] == 18 - counts["groups_mixed"]
     assert world.already[:2] == [0, 8]
     assert sampler.state_dict()["position"] == 18, "a resumed run would play the same tasks again"
 
 
 def test_only_the_named_outcomes_are_dropped() -> None:
-    groups = collect_groups(TaskSampler(TASKS, seed=0), World().play, settings(drop_groups=("all_fail",)))
+    groups = collect_groups(
+        TaskSampler(TASKS, seed=0), World().play, settings(drop_groups=("all_fail",))
+    )
     assert {outcome(kept) for kept in groups.kept} == {"all_succeed", "mixed"}
 
 
 def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
     def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        return [group(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS) for task in tasks]
+        return [
+            group(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS)
+            for task in tasks
+        ]
 
-    groups = collect_groups(TaskSampler(TASKS[:8], seed=0), play, settings(drop_groups=("all_succeed",)))
+    groups = collect_groups(
+        TaskSampler(TASKS[:8], seed=0), play, settings(drop_groups=("all_succeed",))
+    )
     assert len(groups.played) == 8
-    assert [outcome(kept) for kept in groups.kept] == ["all_succeed"] * 7, "the broken group trains nothing"
+    assert [outcome(kept) for kept in groups.kept] == ["all_succeed"] * 7, (
+        "the broken group trains nothing"
+    )
     assert groups.counts()["groups_none_trains"] == 1
 
 
 def test_a_step_with_nothing_to_learn_from_is_taken_all_the_same() -> None:
     failing = [task for task in TASKS if int(task.id) % 4 == 0]
-    groups = collect_groups(TaskSampler(failing, seed=0), World().play, settings(drop_groups=("all_fail",)))
+    groups = collect_groups(
+        TaskSampler(failing, seed=0), World().play, settings(drop_groups=("all_fail",))
+    )
     assert len(groups.kept) == len(groups.played) == 8
 
 

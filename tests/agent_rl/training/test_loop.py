@@ -86,7 +86,9 @@ class Place:
         found = []
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
-                if entry.name.isdigit() and self.mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                if entry.name.isdigit() and self.mark.encode() in (
+                    entry / "environ"
+                ).read_bytes().split(b"\0"):
                     found.append(int(entry.name))
         return found
 
@@ -152,8 +154,12 @@ def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
     (killed.folder / "run/evaluations").mkdir()
     gone = {"setting": {"model": "run/train/checkpoints/step-000004/model"}}
-    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text(json.dumps(gone))
-    (killed.folder / "run/train/evaluations/step-000002.json").unlink()  # as if killed before it was made
+    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text(
+        json.dumps(gone)
+    )
+    (
+        killed.folder / "run/train/evaluations/step-000002.json"
+    ).unlink()  # as if killed before it was made
     return killed, before, killed.run("train", "--resume")
 
 
@@ -175,7 +181,11 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     assert checkpoints == ["step-000004", "step-000006"]
     evaluated = sorted(path.name for path in (place.folder / "run/train/evaluations").iterdir())
     assert evaluated == [f"step-{step:06d}.json" for step in (2, 4, 6)]
-    assert output.index("resumed from") < output.index("evaluation after rollout step 2") < output.index("step 3/6")
+    assert (
+        output.index("resumed from")
+        < output.index("evaluation after rollout step 2")
+        < output.index("step 3/6")
+    )
     (report,) = (place.folder / "run/evaluations").glob("*-aa.json*")
     assert report.name == "step-000004-valid_seen-t0.4-aa.json.before-1"
 
@@ -188,7 +198,10 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
     config = load_config(place.folder / "c.yaml")
     env = make_env(config.env.id, **config.env.options)
     sampler = TaskSampler(env.tasks("train"), config.seed)
-    dealt = [[task.id for task in sampler.next(1) for _ in range(GROUP_SIZE)] for _ in range(ROLLOUT_STEPS)]
+    dealt = [
+        [task.id for task in sampler.next(1) for _ in range(GROUP_SIZE)]
+        for _ in range(ROLLOUT_STEPS)
+    ]
     files = sorted((place.folder / "run/train/trajectories").iterdir())
     assert [[line["task"]["id"] for line in read_lines(path)] for path in files] == dealt
     assert len({ids[0] for ids in dealt}) == ROLLOUT_STEPS
@@ -203,7 +216,11 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
     asked = ("--repeats", "2", "--json", "report/valid.json")
     process = place.start("evaluate", *asked)
     try:
-        while not [path for path in place.folder.glob("run/evaluations/*/repeat-1.jsonl") if "\n" in path.read_text()]:
+        while not [
+            path
+            for path in place.folder.glob("run/evaluations/*/repeat-1.jsonl")
+            if "\n" in path.read_text()
+        ]:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.01)
     finally:
@@ -226,7 +243,10 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
         assert score["tokens_per_episode"] > score["agent_tokens_per_episode"] > 0
     assert sum(score["n"] for score in part["families"].values()) == 6
     (folder,) = (path for path in (place.folder / "run/evaluations").iterdir() if path.is_dir())
-    seeds = [[line["turns"][0]["token_ids"] for line in read_lines(path)] for path in sorted(folder.glob("repeat-*"))]
+    seeds = [
+        [line["turns"][0]["token_ids"] for line in read_lines(path)]
+        for path in sorted(folder.glob("repeat-*"))
+    ]
     assert seeds[0] != seeds[1], "the repeats were sampled alike"
     output = place.run("evaluate", *asked)
     assert "12 of 12 episodes are there already" in output

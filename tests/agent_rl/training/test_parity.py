@@ -47,7 +47,12 @@ def session(source: Path) -> Iterator[Session]:
             "episode": {"max_turns": 4, "max_action_tokens": 8},
             "workers": {"count": 1, "envs_per_worker": 8},
             "serving": {"kv_cache_gib": 0.25, "max_concurrent": 16, "dtype": "bfloat16"},
-            "learner": {"dtype": "bfloat16", "optimizer_steps": 2, "learning_rate": 1e-4, "threads": 1},
+            "learner": {
+                "dtype": "bfloat16",
+                "optimizer_steps": 2,
+                "learning_rate": 1e-4,
+                "threads": 1,
+            },
         }
     )
     with Session(config, source) as session:
@@ -62,7 +67,12 @@ def mean_difference(learner: Learner, groups: list[TrajectoryGroup]) -> float:
     """Mean |learner's - sampler's| log-prob over the agent's tokens, in nats."""
     samples = [sample for group in groups for sample in samples_from_group(group)]
     sampler = torch.tensor(
-        [x for s in samples for x, bit in zip(s.behavior_logprobs, s.action_mask, strict=True) if bit]
+        [
+            x
+            for s in samples
+            for x, bit in zip(s.behavior_logprobs, s.action_mask, strict=True)
+            if bit
+        ]
     )
     assert len(sampler) > 500
     return float((learner.logprobs(samples) - sampler).abs().mean())
@@ -78,7 +88,9 @@ def move_every_weight(model: torch.nn.Module) -> None:
 
 def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Session) -> None:
     model: Any = session.model
-    assert model.lm_head.weight is model.model.embed_tokens.weight, "the learner's own model stays tied"
+    assert model.lm_head.weight is model.model.embed_tokens.weight, (
+        "the learner's own model stays tied"
+    )
     learner = Learner(model, session.config.learner, total_steps=2)
     groups = play(session)
     assert mean_difference(learner, groups) < 0.05
@@ -86,14 +98,24 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Sess
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     samples = [sample for group in groups for sample in samples_from_group(group)]
     metrics = learner.update(
-        [replace(sample, advantages=((-1.0) ** i,) * sample.turns) for i, sample in enumerate(samples)]
+        [
+            replace(sample, advantages=((-1.0) ** i,) * sample.turns)
+            for i, sample in enumerate(samples)
+        ]
     )
     assert 0.0 < metrics["mismatch_abs_mean"] < 0.05
-    assert all(not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    assert all(
+        not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters()
+    )
     move_every_weight(model)
     session.publish()
     groups = play(session)
-    versions = {turn.completion.policy_version for group in groups for t in group.trajectories for turn in t.turns}
+    versions = {
+        turn.completion.policy_version
+        for group in groups
+        for t in group.trajectories
+        for turn in t.turns
+    }
     assert versions == {1}
     assert mean_difference(learner, groups) < 0.05
 

@@ -14,7 +14,10 @@ def two_turns() -> Trajectory:
             observation="o",
             prompt_token_ids=prompt,
             completion=Completion(
-                token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=FinishReason.STOP, policy_version=-1
+                token_ids=ids,
+                logprobs=(0.0,) * len(ids),
+                finish_reason=FinishReason.STOP,
+                policy_version=-1,
             ),
             action=ParsedAction(text="a", command="a"),
             admissible=True,
@@ -40,7 +43,9 @@ def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
     tasks = [Task(env_id="e", split="train", family=f"f{i % 2}", id=f"t{i}") for i in range(4)]
 
     def played(episodes: int, noise: float = 0.1) -> Counter[str]:
-        config = Config.model_validate({"run_folder": "r", "sft": {"episodes": episodes, "noise": noise}})
+        config = Config.model_validate(
+            {"run_folder": "r", "sft": {"episodes": episodes, "noise": noise}}
+        )
         return Counter(task.id for task in tasks_to_play(config, tasks))
 
     assert played(0) == played(4) == {f"t{i}": 1 for i in range(4)}

@@ -7,7 +7,13 @@ import pytest
 from envs.alfworld import data as index
 from envs.files import cache_root
 
-GAME = {"pddl_domain": "d", "grammar": "g", "pddl_problem": "p", "solvable": True, "walkthrough": []}
+GAME = {
+    "pddl_domain": "d",
+    "grammar": "g",
+    "pddl_problem": "p",
+    "solvable": True,
+    "walkthrough": [],
+}
 MUG = "pick_and_place_simple-Mug-None-Desk-301/trial_1"
 PEN = "look_at_obj_in_light-Pen-None-DeskLamp-301/trial_1"
 
@@ -43,7 +49,9 @@ def test_finds_games_in_order_with_what_they_are(data: Path) -> None:
     assert (mug.id, mug.family, mug.scene, mug.commands) == (MUG, "pick_and_place_simple", "301", 2)
 
 
-def test_the_root_may_be_the_versioned_folder_or_its_parent(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_may_be_the_versioned_folder_or_its_parent(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(data.parent))
     assert index.resolve_data_folder(str(data)) == data
     assert index.resolve_data_folder("$ALFWORLD_DATA") == data
@@ -108,7 +116,9 @@ def test_an_unknown_family_is_not_skipped_in_silence(data: Path) -> None:
 
 def test_missing_data_says_the_way_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
-    with pytest.raises(ValueError, match=r"ALFWORLD_DATA is not set; generate games \(`agent-rl games generate`\)"):
+    with pytest.raises(
+        ValueError, match=r"ALFWORLD_DATA is not set; generate games \(`agent-rl games generate`\)"
+    ):
         index.resolve_data_folder("$ALFWORLD_DATA")
     monkeypatch.setenv("ALFWORLD_DATA", "")
     with pytest.raises(ValueError, match="ALFWORLD_DATA is empty; generate"):
@@ -123,7 +133,9 @@ def test_missing_data_says_the_way_out(data: Path, monkeypatch: pytest.MonkeyPat
         index.index_games(data, "test")
 
 
-@pytest.mark.parametrize("game_id", ["../train/x", MUG + "/..", "pick_and_place_simple-Mug-None-Desk-301", "a/b"])
+@pytest.mark.parametrize(
+    "game_id", ["../train/x", MUG + "/..", "pick_and_place_simple-Mug-None-Desk-301", "a/b"]
+)
 def test_an_unknown_game_is_refused(data: Path, game_id: str) -> None:
     assert index.game_path(data, "train", MUG).is_file()
     with pytest.raises(ValueError, match="no game"):

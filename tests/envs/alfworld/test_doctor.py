@@ -13,7 +13,9 @@ from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
-    generate_games(tmp_path / "games", GeneratorSettings(train=6, valid_seen=6, valid_unseen=0, seed=2))
+    generate_games(
+        tmp_path / "games", GeneratorSettings(train=6, valid_seen=6, valid_unseen=0, seed=2)
+    )
     return tmp_path / "games" / DATA_VERSION
 
 
@@ -48,7 +50,9 @@ def test_each_fault_is_told_apart(folder: Path) -> None:
     grammar = json.loads(old.read_text())["grammar"].replace("move {o} to {r}", "put {o} in/on {r}")
     change(old, grammar=grammar)
     change(lost, walkthrough=["look"])
-    problem = json.loads(refused.read_text())["pddl_problem"].replace("(:init", "(:init (isWarm agent1)")
+    problem = json.loads(refused.read_text())["pddl_problem"].replace(
+        "(:init", "(:init (isWarm agent1)"
+    )
     change(refused, pddl_problem=problem)
     diagnosis = examine(folder)
     found = {complaint: list(games) for complaint, games in diagnosis.complaints.items()}
@@ -67,7 +71,9 @@ def test_each_fault_is_told_apart(folder: Path) -> None:
     }
     assert set(found) == set(doctor.WAYS_OUT), "a complaint without a way out"
     assert not diagnosis.healthy
-    assert diagnosis.counts["train"].total() == 1, "only the one that the native engine refuses can be played still"
+    assert diagnosis.counts["train"].total() == 1, (
+        "only the one that the native engine refuses can be played still"
+    )
 
 
 def test_games_that_are_set_aside_on_purpose_are_no_fault(folder: Path) -> None:

@@ -44,7 +44,9 @@ def expert_env(data: str) -> Iterator[AlfworldEnv]:
 
 
 def walkthrough(env: AlfworldEnv, task: Task) -> list[str]:
-    commands: list[str] = json.loads(game_path(env.folder, task.split, task.id).read_text())["walkthrough"]
+    commands: list[str] = json.loads(game_path(env.folder, task.split, task.id).read_text())[
+        "walkthrough"
+    ]
     return commands
 
 
@@ -70,13 +72,17 @@ def test_walkthroughs_win_in_every_family_and_split(env: AlfworldEnv) -> None:
     played = []
     for task in [*env.tasks("train"), *env.tasks("valid_unseen")]:
         text, info = env.reset(options={"task": task})
-        assert text.startswith("-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.")
+        assert text.startswith(
+            "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room."
+        )
         assert "Your task is to: " in text
         *first, last = walkthrough(env, task)
         for command in first:
             assert command in info["admissible_commands"]
             text, reward, terminated, truncated, info = env.step(command)
-            assert (reward, terminated, truncated, info["success"]) == (0.0, False, False, False), task
+            assert (reward, terminated, truncated, info["success"]) == (0.0, False, False, False), (
+                task
+            )
             assert env.observation_space.contains(text)
         _, reward, terminated, truncated, info = env.step(last)
         assert (reward, terminated, truncated, info["success"]) == (1.0, True, False, True), task
@@ -115,7 +121,12 @@ def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> N
             turn = 0
             while turn < 30:
                 turn += 1
-                said = [info["expert_command"]] * 8 + ["take it", " look", "", rng.choice(info["admissible_commands"])]
+                said = [info["expert_command"]] * 8 + [
+                    "take it",
+                    " look",
+                    "",
+                    rng.choice(info["admissible_commands"]),
+                ]
                 _, reward, terminated, _, info = env.step(rng.choice(said))
                 if terminated:
                     break
@@ -151,7 +162,14 @@ def test_reset_starts_again_with_or_without_loading(env: AlfworldEnv) -> None:
 
 def test_an_inadmissible_command_is_answered(env: AlfworldEnv) -> None:
     _, before = env.reset(options={"task": env.tasks("train")[0]})
-    for command in ("fly to the moon", "", "LOOK", "look\nlook", "\N{SNOWMAN}", "take desk 1 from desk 1"):
+    for command in (
+        "fly to the moon",
+        "",
+        "LOOK",
+        "look\nlook",
+        "\N{SNOWMAN}",
+        "take desk 1 from desk 1",
+    ):
         text, reward, terminated, truncated, info = env.step(command)
         assert (text, reward, terminated, truncated) == ("Nothing happens.", 0.0, False, False)
         assert info == before
@@ -176,9 +194,13 @@ def test_bad_tasks_are_refused(env: AlfworldEnv) -> None:
     with pytest.raises(ValueError, match="reset needs options"):
         env.reset()
     with pytest.raises(ValueError, match="no game 'a/b'"):
-        env.reset(options={"task": Task(env_id="alfworld", split="train", family=task.family, id="a/b")})
+        env.reset(
+            options={"task": Task(env_id="alfworld", split="train", family=task.family, id="a/b")}
+        )
     with pytest.raises(ValueError, match="of the environment 'maze'"):
-        env.reset(options={"task": Task(env_id="maze", split="train", family=task.family, id=task.id)})
+        env.reset(
+            options={"task": Task(env_id="maze", split="train", family=task.family, id=task.id)}
+        )
 
 
 def test_the_expert_wins_and_finds_back_after_others_commands(expert_env: AlfworldEnv) -> None:
@@ -191,7 +213,9 @@ def test_the_expert_wins_and_finds_back_after_others_commands(expert_env: Alfwor
 
 
 def test_the_expert_keeps_to_its_own_randomness(expert_env: AlfworldEnv) -> None:
-    task = next(task for task in expert_env.tasks("valid_seen") if task.family == "pick_two_obj_and_place")
+    task = next(
+        task for task in expert_env.tasks("valid_seen") if task.family == "pick_two_obj_and_place"
+    )
     random.seed(1)
     before = random.getstate()
     first = play(expert_env, task, noise=0.3, max_turns=15)
@@ -202,7 +226,11 @@ def test_the_expert_keeps_to_its_own_randomness(expert_env: AlfworldEnv) -> None
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
-    [("inReceptacle", "inPocket", "Undeclared predicate"), ("(:init", "(", ""), ("(objectType", "(cleanable", "")],
+    [
+        ("inReceptacle", "inPocket", "Undeclared predicate"),
+        ("(:init", "(", ""),
+        ("(objectType", "(cleanable", ""),
+    ],
 )
 def test_a_bad_problem_is_an_error_that_names_the_file(
     env: AlfworldEnv, tmp_path: Path, old: str, new: str, reason: str
@@ -249,7 +277,9 @@ assert ("textworld" in sys.modules) == ("ENGINE" == "textworld")
 """.replace("ENGINE", engine)
     surroundings = {key: value for key, value in os.environ.items() if key != "ALFWORLD_DATA"}
     surroundings |= {"HOME": str(tmp_path), "AGENT_RL_CACHE": str(tmp_path / "games")}
-    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=surroundings, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["games"]
 

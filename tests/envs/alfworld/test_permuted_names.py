@@ -33,11 +33,19 @@ def test_names_change_one_to_one_and_change_back() -> None:
     renamed = [names.text(thing) for thing in things]
     assert sorted(renamed) == sorted(things) != renamed
     assert [names.command(name) for name in renamed] == things
-    assert len({names.text(f"mug {number}").split()[0] for number in range(1, 5)} | {names.text("mug")}) == 1
+    assert (
+        len(
+            {names.text(f"mug {number}").split()[0] for number in range(1, 5)} | {names.text("mug")}
+        )
+        == 1
+    )
     assert Renaming("any", KINDS, exchange_kinds=True).text("mug 1") == names.text("mug 1"), (
         "drawn from the seed and nothing else"
     )
-    assert len({Renaming(str(seed), KINDS, exchange_kinds=True).text("mug 1") for seed in range(200)}) == 12
+    assert (
+        len({Renaming(str(seed), KINDS, exchange_kinds=True).text("mug 1") for seed in range(200)})
+        == 12
+    )
 
 
 def test_where_kinds_stay_the_numbers_change() -> None:
@@ -59,9 +67,15 @@ def test_what_is_no_thing_stays_and_numbers_above_four_stay() -> None:
 
 def test_a_frame_is_told_in_the_new_names() -> None:
     names = Renaming("any", KINDS, exchange_kinds=True)
-    frame = names.frame(Frame(text="a mug 1.", commands=["take mug 1 from shelf 1"], won=True, reward=1.0, done=True))
+    frame = names.frame(
+        Frame(
+            text="a mug 1.", commands=["take mug 1 from shelf 1"], won=True, reward=1.0, done=True
+        )
+    )
     new = names.text("mug 1")
-    assert frame == Frame(text=f"a {new}.", commands=[f"take {new} from shelf 1"], won=True, reward=1.0, done=True)
+    assert frame == Frame(
+        text=f"a {new}.", commands=[f"take {new} from shelf 1"], won=True, reward=1.0, done=True
+    )
 
 
 def test_furniture_and_lamps_keep_their_names() -> None:
@@ -84,11 +98,16 @@ def test_a_renamed_game_is_the_same_game(data: str, number: int, engine: str) ->
     own, task = (env.tasks("train")[each] for each in (0, number))
     names, rng = renaming_of(task.id, number), random.Random(0)
     assert names.text("apple 1") != "apple 1", "else there is nothing to see here"
-    (text, info), (renamed, renamed_info) = plain.reset(options={"task": own}), env.reset(options={"task": task})
+    (text, info), (renamed, renamed_info) = (
+        plain.reset(options={"task": own}),
+        env.reset(options={"task": task}),
+    )
     assert "apple" in text
     for _ in range(30):
         assert renamed == names.text(text)
-        assert renamed_info["admissible_commands"] == [names.text(each) for each in info["admissible_commands"]]
+        assert renamed_info["admissible_commands"] == [
+            names.text(each) for each in info["admissible_commands"]
+        ]
         command = rng.choice(info["admissible_commands"])
         text, *ending, info = plain.step(command)
         renamed, *renamed_ending, renamed_info = env.step(names.text(command))
@@ -102,7 +121,9 @@ def test_the_searcher_wins_renamed_games(data: str) -> None:
     env = AlfworldEnv(data=data, renamed=3, expert=True, expert_type="searcher")
     for task in env.tasks("train"):
         player = make_player("expert", env, task, seed=0)
-        episode = asyncio.run(run_scripted_episode(env, task, player, byte_renderer(), EpisodeSettings(max_turns=40)))
+        episode = asyncio.run(
+            run_scripted_episode(env, task, player, byte_renderer(), EpisodeSettings(max_turns=40))
+        )
         assert episode.success, task.id
 
 
@@ -118,7 +139,10 @@ def test_a_clone_goes_on_in_the_renamed_game(data: str) -> None:
     [
         ({"renamed": -1}, "^renamed: -1 is no whole number from 0 on"),
         ({"renamed": True}, "^renamed: True is no whole number"),
-        ({"renamed": 1, "expert": True}, "^renamed: 1, but the handcoded expert .*; set expert_type: searcher"),
+        (
+            {"renamed": 1, "expert": True},
+            "^renamed: 1, but the handcoded expert .*; set expert_type: searcher",
+        ),
     ],
 )
 def test_bad_options_are_refused(data: str, options: dict[str, Any], message: str) -> None:
@@ -131,6 +155,7 @@ def test_a_renaming_has_a_number(data: str, ending: str) -> None:
     env = AlfworldEnv(data=data, renamed=2)
     task = replace(env.tasks("train")[0], id=f"{ID}~{ending}")
     with pytest.raises(
-        ValueError, match=f"^task: '{ID}~{ending}': '{ending}' is no number of a renaming; use one of tasks"
+        ValueError,
+        match=f"^task: '{ID}~{ending}': '{ending}' is no number of a renaming; use one of tasks",
     ):
         env.reset(options={"task": task})

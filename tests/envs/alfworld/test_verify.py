@@ -34,7 +34,9 @@ def kitchen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_engines_agree_in_the_kitchen(kitchen: Path, textworld: TextworldEngine, seed: int) -> None:
+def test_the_engines_agree_in_the_kitchen(
+    kitchen: Path, textworld: TextworldEngine, seed: int
+) -> None:
     compared = compare_engines(kitchen, ID, turns=60, seed=seed, textworld=textworld)
     assert compared.mismatches == ()
     assert compared.transitions > 60
@@ -44,7 +46,9 @@ def test_the_engines_agree_in_generated_games(tmp_path: Path, textworld: Textwor
     generate_games(tmp_path, GeneratorSettings(train=6, valid_seen=0, valid_unseen=0, seed=3))
     folder = resolve_data_folder(str(tmp_path))
     compared = [
-        compare_engines(game_path(folder, "train", game.id), game.id, turns=20, seed=0, textworld=textworld)
+        compare_engines(
+            game_path(folder, "train", game.id), game.id, turns=20, seed=0, textworld=textworld
+        )
         for game in index_games(folder, "train")
     ]
     assert [c.mismatches for c in compared] == [()] * 6

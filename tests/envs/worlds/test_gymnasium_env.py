@@ -10,14 +10,17 @@ def begin(env: TextEnv) -> tuple[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "env_id", ["CliffWalking-v1", "CartPole-v1", "Blackjack-v1", "tests.builders.registered_worlds:Echo-v0"]
+    "env_id",
+    ["CliffWalking-v1", "CartPole-v1", "Blackjack-v1", "tests.builders.registered_worlds:Echo-v0"],
 )
 def test_they_keep_the_contract(env_id: str) -> None:
     check_env(lambda: make_env(env_id))
 
 
 def test_actions_are_commands_by_name() -> None:
-    env = make_env("FrozenLake-v1", commands=["left", "down", "right", "up"], kwargs={"is_slippery": False})
+    env = make_env(
+        "FrozenLake-v1", commands=["left", "down", "right", "up"], kwargs={"is_slippery": False}
+    )
     text, info = begin(env)
     assert text.endswith("\n0")
     assert info == {"success": False, "admissible_commands": ["left", "down", "right", "up"]}
@@ -25,7 +28,9 @@ def test_actions_are_commands_by_name() -> None:
     assert answers == ["1", "2", "6", "Nothing happens.", "10"]
     env.step("down")
     assert env.step("right") == ("15", 1.0, True, False, {**info, "success": True})
-    assert begin(make_env("FrozenLake-v1"))[1]["admissible_commands"] == [f"action {n}" for n in range(4)]
+    assert begin(make_env("FrozenLake-v1"))[1]["admissible_commands"] == [
+        f"action {n}" for n in range(4)
+    ]
 
 
 def test_masked_actions_do_not_reach_the_environment() -> None:
@@ -60,7 +65,11 @@ def test_an_environments_own_word_on_success_and_commands_counts(name: str) -> N
 def test_a_time_limit_is_truncation() -> None:
     env = make_env("CliffWalking-v1", kwargs={"max_episode_steps": 3})
     begin(env)
-    assert [env.step("action 0")[2:4] for _ in range(3)] == [(False, False), (False, False), (False, True)]
+    assert [env.step("action 0")[2:4] for _ in range(3)] == [
+        (False, False),
+        (False, False),
+        (False, True),
+    ]
 
 
 def test_train_and_valid_share_no_seed() -> None:
@@ -74,7 +83,9 @@ def test_train_and_valid_share_no_seed() -> None:
 
 def test_a_task_of_another_environment_is_refused() -> None:
     env, other = make_env("CliffWalking-v1"), make_env("Taxi-v4")
-    with pytest.raises(ValueError, match="is of the environment 'Taxi-v4', not of 'CliffWalking-v1'"):
+    with pytest.raises(
+        ValueError, match="is of the environment 'Taxi-v4', not of 'CliffWalking-v1'"
+    ):
         env.reset(options={"task": other.tasks("train")[0]})
     with pytest.raises(ValueError, match="reset needs options"):
         env.reset()

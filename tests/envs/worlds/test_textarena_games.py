@@ -13,7 +13,14 @@ pytest.importorskip("textarena", reason="an optional extra")
 
 
 @pytest.mark.parametrize(
-    "game", ["GuessTheNumber-v0", "2048-v0-ultra-easy", "FrozenLake-v0-random", "Blackjack-v0", "TowerOfHanoi-v0"]
+    "game",
+    [
+        "GuessTheNumber-v0",
+        "2048-v0-ultra-easy",
+        "FrozenLake-v0-random",
+        "Blackjack-v0",
+        "TowerOfHanoi-v0",
+    ],
 )
 def test_they_keep_the_contract(game: str) -> None:
     check_env(lambda: make_env("textarena", game=game))
@@ -84,7 +91,10 @@ def test_own_commands_and_rewards() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"game": "GuessNumber-v0"}, "game: 'GuessNumber-v0' is not known; did you mean 'GuessTheNumber-v0'"),
+        (
+            {"game": "GuessNumber-v0"},
+            "game: 'GuessNumber-v0' is not known; did you mean 'GuessTheNumber-v0'",
+        ),
         ({"game": "Nim-v0"}, "game: 'Nim-v0' cannot be played here: it is for several players"),
         ({"game": "PublicGoodsGame-v0"}, "game: 'PublicGoodsGame-v0' is for several players"),
         ({"commands": [1]}, "commands: .1. is not a list of texts"),
@@ -98,7 +108,10 @@ def test_what_cannot_be_played_is_named(options: dict[str, Any], message: str) -
 
 def test_a_game_that_needs_what_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
-    with pytest.raises(ValueError, match="game: 'TwentyQuestions-v0' cannot be played here: it asks a language model"):
+    with pytest.raises(
+        ValueError,
+        match="game: 'TwentyQuestions-v0' cannot be played here: it asks a language model",
+    ):
         make_env("textarena", game="TwentyQuestions-v0")
 
 
@@ -110,8 +123,12 @@ def test_words_that_are_not_here_are_named_and_nothing_is_printed() -> None:
         "try: make_env('textarena', game='Hangman-v0')\n"
         "except ValueError as error: print(error)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert shown.stdout.startswith("env.options: game: 'Hangman-v0' needs lists of words that nltk downloads; where")
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.startswith(
+        "env.options: game: 'Hangman-v0' needs lists of words that nltk downloads; where"
+    )
     assert shown.stdout.count("\n") == 1
     assert shown.stderr == ""
 
@@ -123,5 +140,9 @@ def test_without_the_package_the_extra_is_named() -> None:
         "try: make_env('textarena')\n"
         "except ValueError as error: print(error)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert shown.stdout.startswith("env.id: textarena needs the package textarena, an extra of this one: `pip install ")
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.startswith(
+        "env.id: textarena needs the package textarena, an extra of this one: `pip install "
+    )

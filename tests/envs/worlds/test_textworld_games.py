@@ -10,7 +10,9 @@ from envs import TextEnv, check_env, make_env
 from envs.worlds.textworld_games import clean
 from envs.worlds.textworld_generator import GameSettings, cached_games, generate_games
 
-pytestmark = pytest.mark.filterwarnings("ignore:Unable to find valid actions in an unsupported game")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Unable to find valid actions in an unsupported game"
+)
 
 SMALL = {"challenge": "tw-treasure_hunter", "settings": {"level": 3}, "train": 2, "valid": 1}
 
@@ -79,7 +81,10 @@ def test_commands_to_the_interpreter_do_nothing(games: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, 2_148, 2**31 - 1])
 def test_every_seed_that_is_accepted_makes_games(seed: int, tmp_path: Path) -> None:
-    generate_games(tmp_path / "data", GameSettings.from_mapping({**SMALL, "train": 1, "valid": 0, "seed": seed}))
+    generate_games(
+        tmp_path / "data",
+        GameSettings.from_mapping({**SMALL, "train": 1, "valid": 0, "seed": seed}),
+    )
     assert len(list((tmp_path / "data" / "train").glob("*.z8"))) == 1
 
 
@@ -102,7 +107,10 @@ def test_a_flat_folder_and_a_list_are_to_train_on(games: Path) -> None:
     listed = [str(path) for path in (games / "train").glob("*.z8")]
     for data in (flat, listed):
         env = make_env("textworld", data=data)
-        assert [task.id for task in env.tasks("train")] == ["tw-treasure_hunter-00000", "tw-treasure_hunter-00001"]
+        assert [task.id for task in env.tasks("train")] == [
+            "tw-treasure_hunter-00000",
+            "tw-treasure_hunter-00001",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +122,15 @@ def test_a_flat_folder_and_a_list_are_to_train_on(games: Path) -> None:
         ({"data": ["/nowhere/a.json"]}, "a .json alone has no texts"),
         ({"data": "/tmp", "games": {"train": 3}}, "games: only for data: generated"),
         ({"games": {"trian": 3}}, "games.trian: not known; did you mean 'train'"),
-        ({"games": {"challenge": "tw-simpel"}}, "games.challenge: 'tw-simpel' is not known; did you mean 'tw-simple'"),
+        (
+            {"games": {"challenge": "tw-simpel"}},
+            "games.challenge: 'tw-simpel' is not known; did you mean 'tw-simple'",
+        ),
         ({"games": {"train": 0}}, "games.train: 0 is not a whole number from 1"),
-        ({"games": {"seed": 2**31}}, "games.seed: 2147483648 is not a whole number from 0 to 2147483647"),
+        (
+            {"games": {"seed": 2**31}},
+            "games.seed: 2147483648 is not a whole number from 0 to 2147483647",
+        ),
         ({"games": {"settings": 3}}, "games.settings: 3 is not a mapping"),
     ],
 )
@@ -128,13 +142,29 @@ def test_what_cannot_be_played_is_named(options: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("challenge", "settings", "message"),
     [
-        ("tw-coin_collector", {"lvl": 3}, "games.settings.lvl: tw-coin_collector has none; did you mean 'level'"),
-        ("tw-coin_collector", {"level": 400}, "games.settings: tw-coin_collector with .* Expected level to be within"),
-        ("tw-simple", {"goal": "long"}, "games.settings.goal: 'long' is none of detailed, brief, none"),
+        (
+            "tw-coin_collector",
+            {"lvl": 3},
+            "games.settings.lvl: tw-coin_collector has none; did you mean 'level'",
+        ),
+        (
+            "tw-coin_collector",
+            {"level": 400},
+            "games.settings: tw-coin_collector with .* Expected level to be within",
+        ),
+        (
+            "tw-simple",
+            {"goal": "long"},
+            "games.settings.goal: 'long' is none of detailed, brief, none",
+        ),
     ],
 )
 def test_settings_are_checked(
-    challenge: str, settings: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    challenge: str,
+    settings: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=message):
@@ -145,7 +175,9 @@ def test_settings_are_checked(
 def test_a_game_without_its_description(games: Path, tmp_path: Path) -> None:
     game = next((games / "train").glob("*.z8"))
     shutil.copy(game, tmp_path)
-    with pytest.raises(ValueError, match=r"json: no such file; a TextWorld game is a \.z8 with its \.json"):
+    with pytest.raises(
+        ValueError, match=r"json: no such file; a TextWorld game is a \.z8 with its \.json"
+    ):
         make_env("textworld", data=str(tmp_path))
     (tmp_path / game.with_suffix(".json").name).write_text("{")
     with pytest.raises(ValueError, match="json: not the description of a TextWorld game"):
@@ -159,12 +191,17 @@ def test_a_damaged_game_is_named(games: Path, tmp_path: Path) -> None:
     damaged = {
         "cut": (story[:100_000], "cut off, or another kind of file"),
         "empty": (b"", "cut off"),
-        "flipped": (story[:5000] + bytes([story[5000] ^ 1]) + story[5001:], "its checksum is wrong"),
+        "flipped": (
+            story[:5000] + bytes([story[5000] ^ 1]) + story[5001:],
+            "its checksum is wrong",
+        ),
         "undescribed": (story, "undescribed.json: not a usable TextWorld game .KeyError"),
     }
     for name, (contents, _) in damaged.items():
         (tmp_path / f"{name}.z8").write_bytes(contents)
-        described = '{"metadata": {}}' if name == "undescribed" else game.with_suffix(".json").read_text()
+        described = (
+            '{"metadata": {}}' if name == "undescribed" else game.with_suffix(".json").read_text()
+        )
         (tmp_path / f"{name}.json").write_text(described)
     env = make_env("textworld", data=str(tmp_path))
     for task in env.tasks("train"):
@@ -176,4 +213,7 @@ def test_texts_are_cleaned() -> None:
     assert clean("\n\n  \\$$ |  $$\n\nGo!\n\n\n\n-= Attic =-\nDark. \n\n>      -= Attic =-0/1") == (
         "Go!\n\n-= Attic =-\nDark."
     )
-    assert clean("Won.\n\n  *** The End ***\n\nWould you like to RESTART, QUIT?") == "Won.\n\n*** The End ***"
+    assert (
+        clean("Won.\n\n  *** The End ***\n\nWould you like to RESTART, QUIT?")
+        == "Won.\n\n*** The End ***"
+    )

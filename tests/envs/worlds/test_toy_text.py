@@ -53,7 +53,12 @@ def test_no_lake_and_no_ride_is_held_out_and_trained_on() -> None:
     taxi = make_env("taxi")
     rides = {split: {task.id for task in taxi.tasks(split)} for split in taxi.splits}
     assert len(rides["train"] | rides["valid"]) == 300
-    assert {task.family for task in taxi.tasks("valid")} == {"to red", "to green", "to yellow", "to blue"}
+    assert {task.family for task in taxi.tasks("valid")} == {
+        "to red",
+        "to green",
+        "to yellow",
+        "to blue",
+    }
 
 
 def test_a_lake_in_words() -> None:

@@ -15,7 +15,9 @@ from rollouts.serving.dtypes import chosen_dtype, cpu_has_bfloat16
         ("model name\t: a CPU with bf16 in its name", False),
     ],
 )
-def test_a_cpu_says_whether_it_multiplies_bfloat16(line: str, expected: bool, tmp_path: Path) -> None:
+def test_a_cpu_says_whether_it_multiplies_bfloat16(
+    line: str, expected: bool, tmp_path: Path
+) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
     assert cpu_has_bfloat16(cpuinfo) is expected

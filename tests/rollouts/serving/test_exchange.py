@@ -33,7 +33,10 @@ class GatedPolicy:
         if number == 13:
             raise ValueError("unlucky")
         return Completion(
-            token_ids=(number,), logprobs=(-temperature,), finish_reason=FinishReason.STOP, policy_version=seed or 0
+            token_ids=(number,),
+            logprobs=(-temperature,),
+            finish_reason=FinishReason.STOP,
+            policy_version=seed or 0,
         )
 
 
@@ -56,7 +59,9 @@ class NearClient(PolicyClient):
         self.exchange.cancel(self.name, number)
 
     def ask(self, number: int) -> asyncio.Task[Completion]:
-        asked = self.complete((number,), max_tokens=1, temperature=0.5, stop_token_ids=(), seed=number * 10)
+        asked = self.complete(
+            (number,), max_tokens=1, temperature=0.5, stop_token_ids=(), seed=number * 10
+        )
         return asyncio.ensure_future(asked)
 
 
@@ -146,7 +151,9 @@ def test_a_lone_cancelled_request_leaves_nothing_waiting() -> None:
         asked.cancel()
         await settle()
         assert client.messages == [[1]]
-        assert len(asyncio.all_tasks()) == 1  # this one: no message waits for an answer that cannot come
+        assert (
+            len(asyncio.all_tasks()) == 1
+        )  # this one: no message waits for an answer that cannot come
 
     asyncio.run(scenario())
 

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from envs import Task
-from rollouts import EpisodeSettings, PromptSettings, ServingSettings, StopReason, Trajectory, WorkerSettings
+from rollouts import (
+    EpisodeSettings,
+    PromptSettings,
+    ServingSettings,
+    StopReason,
+    Trajectory,
+    WorkerSettings,
+)
 from rollouts.workers.pool import RolloutPool
 from tests.builders.number_env import NumberEnv
 
@@ -30,7 +37,9 @@ def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
 def play(pool: RolloutPool, tasks: Sequence[Task] = TASKS) -> dict[str, Trajectory]:
     """The expert's episodes by task; each must have been reported on the way."""
     reported: list[str] = []
-    episodes = pool.collect_scripted(tasks, player="expert", seed=0, on_episode=lambda e: reported.append(e.task.id))
+    episodes = pool.collect_scripted(
+        tasks, player="expert", seed=0, on_episode=lambda e: reported.append(e.task.id)
+    )
     assert [episode.task for episode in episodes] == list(tasks)
     assert sorted(reported) == sorted(task.id for task in tasks)
     return {episode.task.id: episode for episode in episodes}
@@ -56,7 +65,9 @@ def test_a_call_that_does_not_return_costs_one_episode() -> None:
         }
         assert sum(episode.success for episode in episodes.values()) == 8
         again = play(pool, TASKS[:3])
-        assert all(episode.success for episode in again.values()), "the replaced processes do not play"
+        assert all(episode.success for episode in again.values()), (
+            "the replaced processes do not play"
+        )
         lucky = pool.collect_scripted(TASKS, player="random", seed=0)
         assert 0 < sum(episode.success for episode in lucky) < 10
 
@@ -67,7 +78,9 @@ def test_who_shares_a_process_with_several_that_fail_is_played_to_its_end() -> N
     with make_pool(advice, workers=1) as pool:
         episodes = play(pool, [*TASKS[:5], *in_reset, *TASKS[5:]])
     failed = errors(episodes)
-    assert failed.pop("number-8").startswith("the process that held the environment died in step 'die' of task")
+    assert failed.pop("number-8").startswith(
+        "the process that held the environment died in step 'die' of task"
+    )
     assert failed == {
         "number-2": hung("step 'hang'", "number-2"),
         "number-4": "step 'crash': RuntimeError: the world broke",
@@ -75,5 +88,7 @@ def test_who_shares_a_process_with_several_that_fail_is_played_to_its_end() -> N
         "hang": hung("reset", "hang"),
         "crash": "reset: OSError: no such world",
     }
-    assert [turn.action.command for turn in episodes["number-5"].turns] == ["chat"] * 6, "printing does no harm"
+    assert [turn.action.command for turn in episodes["number-5"].turns] == ["chat"] * 6, (
+        "printing does no harm"
+    )
     assert all(episodes[f"number-{n}"].success for n in (0, 1, 3, 7, 9))

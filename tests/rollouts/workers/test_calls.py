@@ -23,7 +23,9 @@ def test_a_page_outlives_its_writer(tmp_path: Path) -> None:
     page = CallPage(tmp_path / "page")
     assert page.read() is None
     for command in ("open the door é", "x" * 5000):
-        subprocess.run([sys.executable, "-c", DYING, str(tmp_path / "page"), command], check=True, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-c", DYING, str(tmp_path / "page"), command], check=True, cwd=ROOT
+        )
         call = page.read()
         assert call is not None
         assert call.episode == 2**40

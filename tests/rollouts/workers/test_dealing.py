@@ -11,7 +11,12 @@ def test_a_group_stays_with_its_worker() -> None:
 def test_an_idle_worker_takes_from_the_longest_queue() -> None:
     schedule = Schedule([["a0", "a1"], ["b0", "b1", "b2", "b3"]], workers=3)
     assert [schedule.next(0), schedule.next(1)] == ["a0", "b0"]
-    assert [schedule.next(2), schedule.next(2), schedule.next(0), schedule.next(0)] == ["b1", "b2", "a1", "b3"]
+    assert [schedule.next(2), schedule.next(2), schedule.next(0), schedule.next(0)] == [
+        "b1",
+        "b2",
+        "a1",
+        "b3",
+    ]
     assert schedule.next(1) is None
 
 
@@ -19,7 +24,12 @@ def test_what_a_worker_could_not_do_is_its_next() -> None:
     schedule = Schedule([["a0", "a1", "a2"], ["b0"]], workers=2)
     assert [schedule.next(0), schedule.next(0), schedule.next(1)] == ["a0", "a1", "b0"]
     schedule.put_back(0, ["a0", "a1"])
-    assert [schedule.next(0), schedule.next(0), schedule.next(1), schedule.next(1)] == ["a0", "a1", "a2", None]
+    assert [schedule.next(0), schedule.next(0), schedule.next(1), schedule.next(1)] == [
+        "a0",
+        "a1",
+        "a2",
+        None,
+    ]
 
 
 def test_every_job_is_dealt_once() -> None:

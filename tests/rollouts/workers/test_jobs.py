@@ -34,7 +34,9 @@ def test_what_hung_is_over_and_the_others_are_played_again() -> None:
 
 
 def test_a_process_may_die_in_a_call() -> None:
-    over, again = settle(JOBS[:2], Call(episode=0, command=None, seconds=0.1), limit_seconds=60.0, news="killed")
+    over, again = settle(
+        JOBS[:2], Call(episode=0, command=None, seconds=0.1), limit_seconds=60.0, news="killed"
+    )
     assert [episode.error for _, episode in over] == [
         "the process that held the environment died in reset of task 'number-0': killed"
     ]

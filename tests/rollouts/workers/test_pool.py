@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from envs import Task
-from rollouts import EpisodeSettings, PromptSettings, ServingSettings, StopReason, TrajectoryGroup, WorkerSettings
+from rollouts import (
+    EpisodeSettings,
+    PromptSettings,
+    ServingSettings,
+    StopReason,
+    TrajectoryGroup,
+    WorkerSettings,
+)
 from rollouts.serving.served_policy import model_context_length
 from rollouts.workers.pool import RolloutPool
 from tests.builders.models import make_model, save_policy
@@ -84,7 +91,10 @@ def test_groups_of_episodes(served: World) -> None:
     groups = collect(served)
     assert [group.task for group in groups] == served.tasks
     episodes = [episode for group in groups for episode in group.trajectories]
-    assert {episode.stop_reason for episode in episodes} <= {StopReason.MAX_TURNS, StopReason.SUCCESS}
+    assert {episode.stop_reason for episode in episodes} <= {
+        StopReason.MAX_TURNS,
+        StopReason.SUCCESS,
+    }
     completions = [turn.completion for episode in episodes for turn in episode.turns]
     assert {completion.policy_version for completion in completions} == {0}
     assert all(x < 0.0 for completion in completions for x in completion.logprobs)
@@ -109,10 +119,16 @@ def test_a_task_that_comes_twice_is_played_by_other_chance(served: World) -> Non
     assert len({episode.token_ids for group in groups for episode in group.trajectories}) == 6
 
 
-def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(served: World) -> None:
+def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(
+    served: World,
+) -> None:
     old, new = (dict(make_model(seed).named_parameters()) for seed in range(2))
     moved = {name for name in old if not (old[name] == new[name]).all()}
-    assert {"model.embed_tokens.weight", "lm_head.weight", "model.layers.1.mlp.down_proj.weight"} <= moved
+    assert {
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.1.mlp.down_proj.weight",
+    } <= moved
     assert parity(collect(served), seed=0) < 0.05
     served.pool.sync_weights(served.folders[1], version=7)
     groups = collect(served)
@@ -125,7 +141,9 @@ def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(se
 
 def test_users_errors_arrive_as_they_were_raised(served: World) -> None:
     with pytest.raises(ValueError, match=r"^the file of task broken is cut in half$"):
-        served.pool.collect([replace(served.tasks[0], id="broken")], group_size=2, temperature=1.0, seed=0)
+        served.pool.collect(
+            [replace(served.tasks[0], id="broken")], group_size=2, temperature=1.0, seed=0
+        )
     assert len(collect(served)) == 10
 
 
@@ -139,7 +157,9 @@ def test_the_episodes_of_a_dead_worker_are_played_again(served: World) -> None:
             killed.append(served.pool._workers[0])
             ray.kill(served.pool._workers[0])
 
-    groups = served.pool.collect(served.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill)
+    groups = served.pool.collect(
+        served.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill
+    )
     assert served.pool._workers[0] is not killed[0]
     episodes = [episode for group in groups for episode in group.trajectories]
     # At most one was just in a call of its environment, and is taken for what its process died of.
@@ -151,7 +171,9 @@ def test_a_context_longer_than_the_models_is_named(world: World) -> None:
     folder = world.folders[0]
     assert model_context_length(folder, ServingSettings()) == 512
     assert model_context_length(folder, ServingSettings(context_length=100)) == 100
-    with pytest.raises(ValueError, match=rf"serving\.context_length: 513 .*512.*{re.escape(str(folder))}"):
+    with pytest.raises(
+        ValueError, match=rf"serving\.context_length: 513 .*512.*{re.escape(str(folder))}"
+    ):
         model_context_length(folder, ServingSettings(context_length=513))
     with pytest.raises(ValueError, match=r"nowhere/config\.json"):
         model_context_length(folder / "nowhere", ServingSettings())

@@ -42,7 +42,9 @@ def test_more_episodes_than_environments(plan: WorkerPlan) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan, ScriptedPolicy(RENDERER, ["guess 5"] * 50))
         await worker.start()
-        episodes = await asyncio.gather(*(worker.run(task, temperature=1.0, seed=None) for task in TASKS))
+        episodes = await asyncio.gather(
+            *(worker.run(task, temperature=1.0, seed=None) for task in TASKS)
+        )
         assert [episode.task for episode in episodes] == TASKS
         assert [episode.success for episode in episodes] == [n == 5 for n in range(10)]
         assert len(worker._free) == 2

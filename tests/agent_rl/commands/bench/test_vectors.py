@@ -77,17 +77,37 @@ MASKED_INFINITY = {"logp_old": [[-1.0, -1.0, -INF], [-1.0, -1.0, -1.0]]}
 @pytest.mark.parametrize(
     ("name", "values", "given", "reason"),
     [
-        ("trl", {}, numbers(-UP + 0.5, [-UP / 2, 0.0, 0.0]), "TRL: each row without agent tokens adds"),
+        (
+            "trl",
+            {},
+            numbers(-UP + 0.5, [-UP / 2, 0.0, 0.0]),
+            "TRL: each row without agent tokens adds",
+        ),
         ("verl", {}, numbers(-UP, [-UP / 2, 0.0, 0.0]), ""),
-        ("official", {"mask": [[1, 1, 0], [1, 1, 1]]}, None, "authors' code: its bounds are float32"),
-        ("official", {}, numbers(NAN, [-FLOAT32 / 2, 0.0, 0.0]), "authors' code: a row without agent tokens is 0 / 0"),
+        (
+            "official",
+            {"mask": [[1, 1, 0], [1, 1, 1]]},
+            None,
+            "authors' code: its bounds are float32",
+        ),
+        (
+            "official",
+            {},
+            numbers(NAN, [-FLOAT32 / 2, 0.0, 0.0]),
+            "authors' code: a row without agent tokens is 0 / 0",
+        ),
         (
             "official_literal_asym",
             {"eps_low": 0.25, "eps_high": 0.5},
             numbers(-math.exp(0.175), [-math.exp(0.175) / 2, 0.0, 0.0]),
             "authors' code: with two bounds",
         ),
-        ("verl", MASKED_INFINITY, numbers(NAN, [NAN, 0.0, NAN]), "verl: 0 x infinity = NaN at a masked token"),
+        (
+            "verl",
+            MASKED_INFINITY,
+            numbers(NAN, [NAN, 0.0, NAN]),
+            "verl: 0 x infinity = NaN at a masked token",
+        ),
         ("trl", MASKED_INFINITY, numbers(-UP, [-UP / 2, 0.0, 0.0]), ""),
         ("verl", {}, numbers(-UP, [-UP / 2, 1e-9, 0.0]), UNKNOWN),
         ("trl", {}, numbers(0.5, [0.0, 0.0, 0.0]), UNKNOWN),
@@ -97,7 +117,9 @@ def test_a_reason_is_what_reproduces_the_numbers(
     name: str, values: dict[str, Any], given: dict[str, Any] | None, reason: str
 ) -> None:
     if given is None:
-        rounded = reckoned(Case.model_validate(case_of(**values)), Departure(reason="", bounds="float32"))
+        rounded = reckoned(
+            Case.model_validate(case_of(**values)), Departure(reason="", bounds="float32")
+        )
         given = {"loss": rounded.loss, "grad": rounded.grad.tolist()}
     key = name.removesuffix("_literal_asym")
     found = compared(Case.model_validate(case_of(**values, **{name: given}))).others[key].reason
@@ -122,7 +144,9 @@ def test_the_summary_names_the_largest_differences() -> None:
     off = Numbers(loss=-UP + 0.25, grad=[[-UP / 2, 0.0, 0.125], [0.0, 0.0, 0.0]])
     cases = [
         Case.model_validate(case_of(trl=numbers(-UP + 0.5, [-UP / 2, 0.0, 0.0]))),
-        Case.model_validate(case_of(verl=numbers(7.0, [0.0] * 3))).model_copy(update={"closed": off}),
+        Case.model_validate(case_of(verl=numbers(7.0, [0.0] * 3))).model_copy(
+            update={"closed": off}
+        ),
     ]
     lines = summary([compared(case) for case in cases])
     assert lines == [
@@ -157,9 +181,15 @@ def test_the_command() -> None:
         ("[]", "the whole: Input should be a valid dictionary"),
         ('{"cases": []}', "holds no case"),
         ('{"cases": [{"name": "x"}]}', r"cases\.0\.eps_low: Field required"),
-        (json.dumps({"cases": [case_of(mask=[[1, 1, 0]])]}), r"cases\.0: mask has not the rows of logp_new"),
+        (
+            json.dumps({"cases": [case_of(mask=[[1, 1, 0]])]}),
+            r"cases\.0: mask has not the rows of logp_new",
+        ),
         (json.dumps({"cases": [case_of(advantage=[1.0])]}), "there are 1 advantages for 2 rows"),
-        (json.dumps({"cases": [case_of(trl=numbers(0.0, [0.0]))]}), r"trl\.grad has not the rows of logp_new"),
+        (
+            json.dumps({"cases": [case_of(trl=numbers(0.0, [0.0]))]}),
+            r"trl\.grad has not the rows of logp_new",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(text: str | None, message: str, tmp_path: Path) -> None:

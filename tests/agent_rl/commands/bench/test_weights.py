@@ -10,7 +10,9 @@ from agent_rl.objective.presets import PRESETS, ObjectiveName
 
 
 def weights(name: ObjectiveName, log_ratios: list[float], advantage: float) -> list[float]:
-    (row,) = token_weights(name, torch.tensor([log_ratios], dtype=torch.float64), advantage).tolist()
+    (row,) = token_weights(
+        name, torch.tensor([log_ratios], dtype=torch.float64), advantage
+    ).tolist()
     return [float(weight) for weight in row]
 
 
@@ -58,5 +60,7 @@ def test_the_picture_and_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {(one["objective"], one["advantage"]) for one in curves} == {
         (name, sign) for name in ("gmpo", "grpo", "gspo", "cispo") for sign in (1.0, -1.0)
     }
-    assert all(len(one["log_ratio"]) == len(one["outlier"]) == len(one["ordinary"]) for one in curves)
+    assert all(
+        len(one["log_ratio"]) == len(one["outlier"]) == len(one["ordinary"]) for one in curves
+    )
     assert "20.086" in capsys.readouterr().out

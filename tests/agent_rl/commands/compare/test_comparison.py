@@ -16,7 +16,8 @@ from agent_rl.evaluation.statistics import bootstrap_by_game, wilson_interval
 def games(outcomes: Mapping[str, str]) -> dict[str, Game]:
     """By id, whose first letter is the family; a 1 or a 0 per repeat."""
     return {
-        name: Game(id=name, family=name[0], success=tuple(bit == "1" for bit in of)) for name, of in outcomes.items()
+        name: Game(id=name, family=name[0], success=tuple(bit == "1" for bit in of))
+        for name, of in outcomes.items()
     }
 
 
@@ -34,8 +35,16 @@ def run(
     evaluations: Sequence[Evaluation] = (),
     **metrics: float,
 ) -> Run:
-    base = {**dict.fromkeys(NEEDED, 1.0), **{key.replace("__", "/"): value for key, value in metrics.items()}}
-    config = {"run_folder": name, "seed": seed, "learner": {"objective": objective}, "train": {"rollout_steps": 12}}
+    base = {
+        **dict.fromkeys(NEEDED, 1.0),
+        **{key.replace("__", "/"): value for key, value in metrics.items()},
+    }
+    config = {
+        "run_folder": name,
+        "seed": seed,
+        "learner": {"objective": objective},
+        "train": {"rollout_steps": 12},
+    }
     return Run(
         path=Path(name),
         name=name,
@@ -53,7 +62,10 @@ def found(*runs: Run, starts: Mapping[str, Evaluation] | None = None) -> Found:
 
 
 def test_scores_by_family_over_seeds_and_repeats() -> None:
-    by_seed = {0: games({"a1": "11", "a2": "10", "b1": "00"}), 1: games({"a1": "10", "a2": "00", "b1": "01"})}
+    by_seed = {
+        0: games({"a1": "11", "a2": "10", "b1": "00"}),
+        1: games({"a1": "10", "a2": "00", "b1": "01"}),
+    }
     result = scores(by_seed)
     assert list(result) == [OVERALL, "a", "b"]
     # a1 has 3 of 4, a2 1 of 4, b1 1 of 4.
@@ -62,7 +74,9 @@ def test_scores_by_family_over_seeds_and_repeats() -> None:
     assert (result[OVERALL].games, result[OVERALL].episodes) == (3, 12)
     assert (result["b"].games, result["b"].episodes) == (1, 4)
     assert result[OVERALL].interval == bootstrap_by_game([[1.0, 0.5], [0.5, 0.0], [0.0, 0.5]])
-    assert result[OVERALL].over_seeds.seeds == pytest.approx({0: (1 + 0.5 + 0) / 3, 1: (0.5 + 0 + 0.5) / 3})
+    assert result[OVERALL].over_seeds.seeds == pytest.approx(
+        {0: (1 + 0.5 + 0) / 3, 1: (0.5 + 0 + 0.5) / 3}
+    )
     assert result[OVERALL].over_seeds.centre == pytest.approx(5 / 12)
 
 
@@ -94,7 +108,12 @@ def test_the_end_of_training_is_its_last_ten_steps() -> None:
 
 def test_held_out_curves_have_each_evaluation() -> None:
     runs = [
-        run("g0", 0, success=[0] * 4, evaluations=[evaluation(2, s={"a": "1", "b": "0"}), evaluation(4, s={"a": "1"})]),
+        run(
+            "g0",
+            0,
+            success=[0] * 4,
+            evaluations=[evaluation(2, s={"a": "1", "b": "0"}), evaluation(4, s={"a": "1"})],
+        ),
         run("g1", 1, success=[0] * 4, evaluations=[evaluation(2, s={"a": "0", "b": "0"})]),
         run("g2", 2, success=[0] * 4),
     ]
@@ -105,7 +124,9 @@ def test_held_out_curves_have_each_evaluation() -> None:
 
 
 def test_the_final_evaluation_is_the_last_and_not_the_best() -> None:
-    one = run("g", success=[0] * 4, evaluations=[evaluation(4, s={"a": "0"}), evaluation(2, s={"a": "1"})])
+    one = run(
+        "g", success=[0] * 4, evaluations=[evaluation(4, s={"a": "0"}), evaluation(2, s={"a": "1"})]
+    )
     (variant,) = compare(found(one)).variants
     assert variant.scores["s"][OVERALL].success == 0.0
     assert (variant.runs[0].evaluation, variant.runs[0].evaluated_after) == ("step-4.json", 4)
@@ -165,7 +186,12 @@ def test_the_clip_is_that_of_the_objective() -> None:
 def test_time_and_tokens_are_sums() -> None:
     one = run("g", success=[0.5] * 3, time__seconds=4.0, time__tokens_per_second=50.0)
     (summary,) = compare(found(one)).variants[0].runs
-    assert (summary.seconds, summary.tokens, summary.steps, summary.rollout_steps) == (12.0, 600, 3, 12)
+    assert (summary.seconds, summary.tokens, summary.steps, summary.rollout_steps) == (
+        12.0,
+        600,
+        3,
+        12,
+    )
     assert not summary.is_finished
 
 
@@ -173,8 +199,14 @@ def test_time_and_tokens_are_sums() -> None:
 
 
 def pair(seen_b: Mapping[str, str], *, objective: str = "grpo") -> Found:
-    first = run("g", success=[0] * 2, evaluations=[evaluation(2, seen={"a1": "1", "a2": "1"}, other={"z": "1"})])
-    second = run("r", objective=objective, success=[0] * 2, evaluations=[evaluation(2, seen=seen_b)])
+    first = run(
+        "g",
+        success=[0] * 2,
+        evaluations=[evaluation(2, seen={"a1": "1", "a2": "1"}, other={"z": "1"})],
+    )
+    second = run(
+        "r", objective=objective, success=[0] * 2, evaluations=[evaluation(2, seen=seen_b)]
+    )
     return found(first, second)
 
 
@@ -188,10 +220,13 @@ def test_the_splits_that_all_have() -> None:
 
 def test_a_split_that_is_not_there() -> None:
     with pytest.raises(
-        ConfigError, match=r"--split other: not in step-2.json, the final evaluation of r, which has: se"
+        ConfigError,
+        match=r"--split other: not in step-2.json, the final evaluation of r, which has: se",
     ):
         compare(pair({"a1": "0", "a2": "0"}), splits=["other"])
-    with pytest.raises(ConfigError, match="--split seen: none of these runs has an evaluation; set"):
+    with pytest.raises(
+        ConfigError, match="--split seen: none of these runs has an evaluation; set"
+    ):
         compare(found(run("g")), splits=["seen"])
 
 
@@ -207,7 +242,10 @@ def test_other_games_are_refused_where_they_are_paired() -> None:
         compare(other)
     comparison = compare(other, paired=False)
     assert comparison.tests == {}
-    assert [variant.scores["seen"][OVERALL].success for variant in comparison.variants] == [1.0, 0.0]
+    assert [variant.scores["seen"][OVERALL].success for variant in comparison.variants] == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_one_variant_has_nothing_to_be_tested_against() -> None:

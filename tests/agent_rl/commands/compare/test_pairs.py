@@ -9,14 +9,18 @@ from agent_rl.evaluation.statistics import paired_bootstrap
 def games(won: str, *, prefix: str = "g") -> Games:
     """A game per word; a word has a 1 or a 0 for each repeat."""
     return {
-        f"{prefix}{i}": Game(id=f"{prefix}{i}", family="f", success=tuple(bit == "1" for bit in word))
+        f"{prefix}{i}": Game(
+            id=f"{prefix}{i}", family="f", success=tuple(bit == "1" for bit in word)
+        )
         for i, word in enumerate(won.split())
     }
 
 
 def test_two_runs_by_hand() -> None:
     # The first alone wins games 0 to 4, the second alone game 5; both win 6, none 7.
-    (test,) = paired_tests("s", {"a": {0: games("1 1 1 1 1 0 1 0")}, "b": {0: games("0 0 0 0 0 1 1 0")}})
+    (test,) = paired_tests(
+        "s", {"a": {0: games("1 1 1 1 1 0 1 0")}, "b": {0: games("0 0 0 0 0 1 1 0")}}
+    )
     (seed,) = test.seeds
     assert (seed.seed, seed.only_a, seed.only_b) == (0, 5, 1)
     assert seed.p == pytest.approx(2 * (1 + 6) / 2**6)
@@ -25,7 +29,9 @@ def test_two_runs_by_hand() -> None:
     assert test.difference == pytest.approx(4 / 8)
     assert test.p == pytest.approx(seed.p)  # with one repeat and one seed both tests are the same
     assert (test.p_holm, seed.p_holm) == (test.p, seed.p)
-    assert test.interval == paired_bootstrap([[1]] * 5 + [[0], [1], [0]], [[0]] * 5 + [[1], [1], [0]])
+    assert test.interval == paired_bootstrap(
+        [[1]] * 5 + [[0], [1], [0]], [[0]] * 5 + [[1], [1], [0]]
+    )
 
 
 def test_repeats_count_by_their_mean_and_by_their_majority() -> None:
@@ -58,7 +64,9 @@ def test_the_order_of_games_does_not_matter() -> None:
 
 
 def test_only_common_seeds_are_tested_one_by_one() -> None:
-    (test,) = paired_tests("s", {"a": {0: games("1 1"), 1: games("1 1")}, "b": {1: games("0 0"), 2: games("0 1")}})
+    (test,) = paired_tests(
+        "s", {"a": {0: games("1 1"), 1: games("1 1")}, "b": {1: games("0 0"), 2: games("0 1")}}
+    )
     assert [one.seed for one in test.seeds] == [1]
     assert test.difference == pytest.approx(1.0 - 0.25)
 
@@ -72,12 +80,16 @@ def test_over_seeds_by_hand() -> None:
     assert test.over_seeds is not None
     assert test.over_seeds.p == pytest.approx(1 / 2)
     assert test.over_seeds.p_holm == test.over_seeds.p
-    assert test.over_seeds.interval == pytest.approx((1 / 4 - 12.706 / 4, 1 / 4 + 12.706 / 4), abs=1e-3)
+    assert test.over_seeds.interval == pytest.approx(
+        (1 / 4 - 12.706 / 4, 1 / 4 + 12.706 / 4), abs=1e-3
+    )
 
 
 def test_one_seed_says_nothing_of_seeds_and_is_not_counted() -> None:
     two = {0: games("1 1 1 0"), 1: games("1 0 0 0")}
-    tests = paired_tests("s", {"a": two, "b": {0: games("0 0 0 0")}, "c": {0: games("0 0 0 0"), 1: games("1 0 0 0")}})
+    tests = paired_tests(
+        "s", {"a": two, "b": {0: games("0 0 0 0")}, "c": {0: games("0 0 0 0"), 1: games("1 0 0 0")}}
+    )
     assert [test.over_seeds is None for test in tests] == [True, False, True]
     assert tests[1].over_seeds is not None
     assert tests[1].over_seeds.p_holm == tests[1].over_seeds.p
@@ -94,7 +106,9 @@ def test_every_two_variants_with_holm() -> None:
     # 7 of 7, 2 of 2 and 5 of 5 games: p = 2 / 2^n.
     assert [test.p for test in tests] == pytest.approx([1 / 64, 1 / 2, 1 / 16])
     assert [test.p_holm for test in tests] == pytest.approx([3 / 64, 1 / 2, 2 / 16])
-    assert [one.p_holm for test in tests for one in test.seeds] == pytest.approx([3 / 64, 1 / 2, 2 / 16])
+    assert [one.p_holm for test in tests for one in test.seeds] == pytest.approx(
+        [3 / 64, 1 / 2, 2 / 16]
+    )
 
 
 def test_holm_counts_each_seed() -> None:
@@ -107,7 +121,10 @@ def test_holm_counts_each_seed() -> None:
 
 def test_against_one_variant() -> None:
     variants = {"a": {0: games("1 0")}, "b": {0: games("0 0")}, "c": {0: games("1 1")}}
-    assert [(test.a, test.b) for test in paired_tests("s", variants, "b")] == [("a", "b"), ("c", "b")]
+    assert [(test.a, test.b) for test in paired_tests("s", variants, "b")] == [
+        ("a", "b"),
+        ("c", "b"),
+    ]
 
 
 def test_variants_without_an_evaluation_are_not_tested() -> None:
@@ -119,7 +136,10 @@ def test_other_games_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         paired_tests("valid_seen", {"a": {0: games("1 0 1")}, "b": {3: others}})
     message = str(caught.value)
-    assert "split valid_seen: a (seed 0) and b (seed 3) were not evaluated on the same games" in message
+    assert (
+        "split valid_seen: a (seed 0) and b (seed 3) were not evaluated on the same games"
+        in message
+    )
     assert "1 of the first's 3 and 1 of the other's 3 are in one only, 'g2' for example" in message
     assert "--unpaired" in message
 

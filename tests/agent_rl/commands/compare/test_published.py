@@ -13,7 +13,9 @@ def test_rows_are_of_all_families_or_of_none() -> None:
     assert all(row.source for row in PUBLISHED)
 
 
-@pytest.mark.parametrize("row", [row for row in PUBLISHED if row.families], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in PUBLISHED if row.families], ids=lambda row: row.name
+)
 def test_families_are_in_the_order_of_their_names(row: object) -> None:
     # The mean over families, weighted by games, is near what was published for all: 128 games are not the 140.
     (found,) = [one for one in PUBLISHED if one is row]
@@ -34,7 +36,9 @@ def test_cells() -> None:
 
 
 def test_names_that_are_not_there() -> None:
-    with pytest.raises(ConfigError, match=r"--reference grpo-1\.5: no such row; did you mean 'grpo-1\.5b'\?"):
+    with pytest.raises(
+        ConfigError, match=r"--reference grpo-1\.5: no such row; did you mean 'grpo-1\.5b'\?"
+    ):
         published(["grpo-1.5"], "alfworld")
     with pytest.raises(ConfigError, match="no such row; there are: grpo-1"):
         published(["x"], "alfworld")
@@ -42,5 +46,7 @@ def test_names_that_are_not_there() -> None:
 
 def test_other_worlds_have_no_published_rows() -> None:
     assert published([], "taxi") == []
-    with pytest.raises(ConfigError, match="the published rows are ALFWorld's, and these runs are of taxi"):
+    with pytest.raises(
+        ConfigError, match="the published rows are ALFWorld's, and these runs are of taxi"
+    ):
         published(["grpo-1.5b"], "taxi")

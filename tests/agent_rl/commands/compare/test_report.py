@@ -20,22 +20,38 @@ from agent_rl.config import Config, ConfigError, dump_config
 FAMILY = "look_at_obj_in_light"
 
 
-def write_run(path: Path, objective: str, seed: int, *, won: str, steps: int = 8, env: str = "alfworld") -> None:
+def write_run(
+    path: Path, objective: str, seed: int, *, won: str, steps: int = 8, env: str = "alfworld"
+) -> None:
     """A run of 8 rollout steps, evaluated at the end (`won`: a 1 or a 0 for each game)."""
     (path / "train").mkdir(parents=True)
     (path / "evaluations").mkdir()
-    sections = {"learner": {"objective": objective}, "train": {"rollout_steps": 8}, "env": {"id": env}}
+    sections = {
+        "learner": {"objective": objective},
+        "train": {"rollout_steps": 8},
+        "env": {"id": env},
+    }
     config = Config.model_validate({"run_folder": str(path), "seed": seed, **sections})
     (path / "train" / "config.yaml").write_text(dump_config(config))
-    lines = [{"step": n, **dict.fromkeys(NEEDED, n / 10), "time/seconds": 60.0} for n in range(1, steps + 1)]
-    (path / "train" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [
+        {"step": n, **dict.fromkeys(NEEDED, n / 10), "time/seconds": 60.0}
+        for n in range(1, steps + 1)
+    ]
+    (path / "train" / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
     write_evaluation(path / "evaluations" / "final.json", won)
 
 
 def write_evaluation(path: Path, won: str) -> None:
-    games = [{"id": f"g{i}", "family": FAMILY, "success": [bit == "1"], "turns": [3]} for i, bit in enumerate(won)]
+    games = [
+        {"id": f"g{i}", "family": FAMILY, "success": [bit == "1"], "turns": [3]}
+        for i, bit in enumerate(won)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"version": 2, "setting": {}, "splits": {"valid_seen": {"games": games}}}))
+    path.write_text(
+        json.dumps({"version": 2, "setting": {}, "splits": {"valid_seen": {"games": games}}})
+    )
 
 
 @pytest.fixture
@@ -52,7 +68,11 @@ def sweep(tmp_path: Path) -> Path:
 def rows_of(page: str, title: str) -> list[list[str]]:
     """The cells of the table under a heading."""
     section = page.split(f"## {title}\n")[1].split("\n## ")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line][2:]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if "|" in line
+    ][2:]
 
 
 def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> None:
@@ -62,19 +82,27 @@ def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> Non
     (sweep / "gmpo-s0/attempts.jsonl").write_text("{}\n")
     compare_folders([sweep], kept=tmp_path / "kept")
     kept = tmp_path / "kept"
-    assert sorted(str(file.relative_to(kept / "gmpo-s0")) for file in kept.glob("gmpo-s0/**/*") if file.is_file()) == [
+    assert sorted(
+        str(file.relative_to(kept / "gmpo-s0"))
+        for file in kept.glob("gmpo-s0/**/*")
+        if file.is_file()
+    ) == [
         "attempts.jsonl",
         "evaluations/final.json",
         "train/config.yaml",
         "train/evaluations/step-000004.json",
         "train/metrics.jsonl",
     ]
-    assert [str(file.relative_to(kept)) for file in kept.glob("start/**/*.json")] == ["start/evaluations/final.json"]
+    assert [str(file.relative_to(kept)) for file in kept.glob("start/**/*.json")] == [
+        "start/evaluations/final.json"
+    ]
     assert compare_folders([kept]) == kept
     for name in ("comparison.md", "comparison.json"):
         assert (kept / name).read_text() == (sweep / name).read_text()
     (sweep / "comparison.md").unlink()
-    with pytest.raises(ConfigError, match=r"--keep .*kept: .*gmpo-s0 exists already; name another folder"):
+    with pytest.raises(
+        ConfigError, match=r"--keep .*kept: .*gmpo-s0 exists already; name another folder"
+    ):
         compare_folders([sweep], kept=kept)
     assert not (sweep / "comparison.md").exists()
 
@@ -82,7 +110,9 @@ def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> Non
 def test_runs_of_several_sweeps_are_not_kept_in_one_folder(sweep: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "other/rloo-s0", "rloo", 0, won="11111100")
     write_evaluation(tmp_path / "other/start/evaluations/final.json", "10000000")
-    with pytest.raises(ConfigError, match=r"--keep .*kept: these are runs of several folders, .* one by one"):
+    with pytest.raises(
+        ConfigError, match=r"--keep .*kept: these are runs of several folders, .* one by one"
+    ):
         compare_folders([sweep, tmp_path / "other"], to=tmp_path / "to", kept=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
@@ -90,7 +120,9 @@ def test_runs_of_several_sweeps_are_not_kept_in_one_folder(sweep: Path, tmp_path
 def test_the_page(sweep: Path) -> None:
     assert compare_folders([sweep], references=["grpo-1.5b"]) == sweep
     page = (sweep / "comparison.md").read_text()
-    assert page.startswith("# Comparison: gmpo, grpo\n\n- grpo-s1: unfinished: 5 of 8 rollout steps\n")
+    assert page.startswith(
+        "# Comparison: gmpo, grpo\n\n- grpo-s1: unfinished: 5 of 8 rollout steps\n"
+    )
     assert rows_of(page, "Runs")[0] == ["gmpo-s0", "gmpo", "8", "final, 8", "45.0", "8.0", "216"]
     assert rows_of(page, "Runs")[3][2:4] == ["5 of 8, unfinished", "final, 5"]
     everything, family = rows_of(page, "Success on valid_seen, % (95 % interval by game)")
@@ -112,7 +144,15 @@ def test_the_page(sweep: Path) -> None:
     assert second == ["gmpo - grpo", "1", "+87.5", "7", "0", "0.016", "0.031"]
     entropy = next(row for row in rows_of(page, "The mechanism") if row[:2] == ["entropy", "gmpo"])
     same = "range {0} to {0}"
-    assert entropy[2:] == ["0.45", same.format("0.45"), "0.15", "0.75", "+0.6", same.format("+0.6"), "0.0707"]
+    assert entropy[2:] == [
+        "0.45",
+        same.format("0.45"),
+        "0.15",
+        "0.75",
+        "+0.6",
+        same.format("+0.6"),
+        "0.0707",
+    ]
     assert "(gmpo: log -0.4, +0.4; grpo: ratio -0.2, +0.2)" in page
     assert "arXiv 2505.10978" in page
 
@@ -126,7 +166,10 @@ def test_the_numbers(sweep: Path) -> None:
     assert grpo["runs"][1]["steps"] == 5
     assert values["tests"]["valid_seen"][0]["difference"] == 0.75
     assert values["starts"]["start"]["valid_seen"]["all"]["success"] == 0.125
-    assert gmpo["held_out"]["valid_seen"]["seeds"] == {"0": {"0": 0.125, "8": 0.75}, "1": {"0": 0.125, "8": 0.875}}
+    assert gmpo["held_out"]["valid_seen"]["seeds"] == {
+        "0": {"0": 0.125, "8": 0.75},
+        "1": {"0": 0.125, "8": 0.875},
+    }
     assert values["references"][0]["name"] == "grpo-1.5b"
 
 
@@ -157,7 +200,9 @@ def test_the_pictures_are_pictures(sweep: Path) -> None:
         assert height > 400
 
 
-def test_the_curves_are_those_of_the_variants(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_curves_are_those_of_the_variants(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     drawn: list[Sequence[Any]] = []
     monkeypatch.setattr(compare_figures, "_finish", lambda figure, axes, path: drawn.append(axes))
     compare_figures.draw_curves(compare(find_runs([sweep])), tmp_path / "curves.png")
@@ -166,8 +211,17 @@ def test_the_curves_are_those_of_the_variants(sweep: Path, monkeypatch: pytest.M
     # All begin with the start, which wins one game of eight; only one of grpo's seeds came to its last step.
     assert lines["gmpo"] == [[0, 12.5], [8, 81.25]]
     assert lines["grpo"] == [[0, 12.5]]
-    thin = [line.get_xydata().tolist() for line in held_out.get_lines() if line.get_label().startswith("_")]
-    assert thin == [[[0, 12.5], [8, 75]], [[0, 12.5], [8, 87.5]], [[0, 12.5], [8, 12.5]], [[0, 12.5], [5, 0]]]
+    thin = [
+        line.get_xydata().tolist()
+        for line in held_out.get_lines()
+        if line.get_label().startswith("_")
+    ]
+    assert thin == [
+        [[0, 12.5], [8, 75]],
+        [[0, 12.5], [8, 87.5]],
+        [[0, 12.5], [8, 12.5]],
+        [[0, 12.5], [5, 0]],
+    ]
     lines = {line.get_label(): line.get_xydata().tolist() for line in training.get_lines()}
     assert lines["gmpo"][:2] == [[1, pytest.approx(10)], [2, pytest.approx(15)]]
     assert len(lines["gmpo"]) == 8
@@ -208,7 +262,17 @@ def invoke(*arguments: Any) -> Any:
 
 
 def test_the_command(sweep: Path, tmp_path: Path) -> None:
-    shown = invoke(sweep, "--to", tmp_path / "to", "--split", "valid_seen", "--label", "G=gmpo-*", "--against", "G")
+    shown = invoke(
+        sweep,
+        "--to",
+        tmp_path / "to",
+        "--split",
+        "valid_seen",
+        "--label",
+        "G=gmpo-*",
+        "--against",
+        "G",
+    )
     assert shown.exit_code == 0, shown.output
     page = (tmp_path / "to" / "comparison.md").read_text()
     assert page.startswith("# Comparison: G, grpo\n")
@@ -220,7 +284,9 @@ def test_the_command(sweep: Path, tmp_path: Path) -> None:
 def test_the_command_for_a_split_that_is_not_there(sweep: Path) -> None:
     refused = invoke(sweep, "--split", "valid_unseen")
     assert isinstance(refused.exception, ConfigError)
-    assert str(refused.exception).startswith("--split valid_unseen: not in final.json, the final evaluation of gmpo-s0")
+    assert str(refused.exception).startswith(
+        "--split valid_unseen: not in final.json, the final evaluation of gmpo-s0"
+    )
 
 
 def test_the_command_without_paired_tests(sweep: Path, tmp_path: Path) -> None:

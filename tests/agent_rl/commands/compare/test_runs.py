@@ -12,14 +12,25 @@ from agent_rl.config import Config, ConfigError, dump_config
 
 
 def write_run(
-    path: Path, *, steps: int = 3, rollout_steps: int = 3, seed: int = 0, tail: str = "", flat: bool = False
+    path: Path,
+    *,
+    steps: int = 3,
+    rollout_steps: int = 3,
+    seed: int = 0,
+    tail: str = "",
+    flat: bool = False,
 ) -> Path:
     """A run's folder with so many lines of metrics, and `tail` behind them."""
     inner = path if flat else path / "train"
     inner.mkdir(parents=True)
-    config = Config.model_validate({"run_folder": str(path), "seed": seed, "train": {"rollout_steps": rollout_steps}})
+    config = Config.model_validate(
+        {"run_folder": str(path), "seed": seed, "train": {"rollout_steps": rollout_steps}}
+    )
     (inner / "config.yaml").write_text(dump_config(config))
-    lines = [json.dumps({"step": step, **dict.fromkeys(NEEDED, step / 10)}) + "\n" for step in range(1, steps + 1)]
+    lines = [
+        json.dumps({"step": step, **dict.fromkeys(NEEDED, step / 10)}) + "\n"
+        for step in range(1, steps + 1)
+    ]
     (inner / "metrics.jsonl").write_text("".join(lines) + tail)
     return path
 
@@ -35,7 +46,10 @@ def write_evaluation(
 ) -> Path:
     """An evaluation of games by id on a split; the family is the id's first letter."""
     outcomes = {"a1": [True], "b1": [False]} if games is None else games
-    listed = [{"id": name, "family": name[0], "success": success, "turns": []} for name, success in outcomes.items()]
+    listed = [
+        {"id": name, "family": name[0], "success": success, "turns": []}
+        for name, success in outcomes.items()
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     setting["temperature"] = temperature
     report = {"version": version, "setting": setting, "splits": {split: {"games": listed}}}
@@ -77,7 +91,9 @@ def test_evaluations_made_afterwards_take_the_place_of_those_in_training(tmp_pat
     write_evaluation(path / "train/evaluations/step-000002.json")
     write_evaluation(path / "evaluations/step-000002-valid_seen-t0.4-00000002.json")
     write_evaluation(path / "evaluations/expert-valid_seen-00000003.json")
-    write_evaluation(path / "evaluations/step-000009-valid_seen-t0.4-00000004.json")  # of a step that is not there
+    write_evaluation(
+        path / "evaluations/step-000009-valid_seen-t0.4-00000004.json"
+    )  # of a step that is not there
     notes: list[str] = []
     evaluations = read_run(path, notes).evaluations
     assert {step: evaluation.name for step, evaluation in evaluations.items()} == {
@@ -93,7 +109,9 @@ def test_evaluations_made_afterwards_take_the_place_of_those_in_training(tmp_pat
 def test_of_several_evaluations_of_a_policy_the_largest_counts(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-aa.json", games={"a1": [True]})
-    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [True, True, False]})
+    write_evaluation(
+        path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [True, True, False]}
+    )
     notes: list[str] = []
     final = read_run(path, notes).final
     assert final is not None
@@ -109,7 +127,9 @@ def test_each_split_has_an_evaluation_of_its_own(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     final = write_evaluation(path / "evaluations/final.json", games={"a1": [True]})
     name = "step-000003-valid_unseen-t0.4-aa.json"
-    unseen = write_evaluation(path / "evaluations" / name, games={"b1": [False] * 9}, split="valid_unseen")
+    unseen = write_evaluation(
+        path / "evaluations" / name, games={"b1": [False] * 9}, split="valid_unseen"
+    )
     notes: list[str] = []
     run = read_run(path, notes)
     assert run.final is not None
@@ -119,7 +139,9 @@ def test_each_split_has_an_evaluation_of_its_own(tmp_path: Path) -> None:
     }
     assert (run.final.path, run.final.others, notes) == (final, (unseen,), [])
     # Another one on the split of the final evaluation does not take its place, and that is told.
-    write_evaluation(path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [False] * 9})
+    write_evaluation(
+        path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [False] * 9}
+    )
     run = read_run(path, notes)
     assert run.final is not None
     assert run.final.splits["valid_seen"]["a1"].success == (True,)
@@ -146,7 +168,9 @@ def test_an_evaluation_as_the_config_says_counts_before_a_larger_one(tmp_path: P
 
 def test_the_final_evaluation_is_of_the_checkpoint_that_it_names(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
-    final = write_evaluation(path / "evaluations/final.json", model="runs/x/train/checkpoints/step-000002/model")
+    final = write_evaluation(
+        path / "evaluations/final.json", model="runs/x/train/checkpoints/step-000002/model"
+    )
     # `agent-rl evaluate` writes each report under its own name, too.
     final.with_name("step-000002-valid_seen-t0.4-aa.json").write_bytes(final.read_bytes())
     notes: list[str] = []
@@ -183,7 +207,9 @@ def test_a_sweep_is_all_of_its_runs_and_its_start(tmp_path: Path) -> None:
     found = find_runs([sweep])
     assert [run.name for run in found.runs] == ["gmpo-s0", "gmpo-s1"]
     assert list(found.starts) == ["start"]
-    assert [(list(run.evaluations), run.final) for run in found.runs] == [([0], None)] * 2, "it is none of their own"
+    assert [(list(run.evaluations), run.final) for run in found.runs] == [([0], None)] * 2, (
+        "it is none of their own"
+    )
     assert [note.rpartition("/")[2] for note in found.notes] == [
         "gmpo-s2: no rollout step yet; left out",
         "gmpo-s3: no rollout step yet; left out",
@@ -219,7 +245,9 @@ def test_evaluations_of_steps_that_were_cut_off_do_not_count(tmp_path: Path) -> 
 
 
 def test_a_game_without_a_scored_repeat_is_not_there(tmp_path: Path) -> None:
-    evaluation = read_evaluation(write_evaluation(tmp_path / "e.json", games={"a1": [], "b1": [True]}))
+    evaluation = read_evaluation(
+        write_evaluation(tmp_path / "e.json", games={"a1": [], "b1": [True]})
+    )
     assert list(evaluation.splits["valid_seen"]) == ["b1"]
 
 
@@ -230,7 +258,9 @@ def test_the_rollout_step_of_an_evaluation(tmp_path: Path) -> None:
 
 
 def test_flat_values() -> None:
-    values = flat_values(Config.model_validate({"run_folder": "r", "env": {"options": {"games": {"train": 4}}}}))
+    values = flat_values(
+        Config.model_validate({"run_folder": "r", "env": {"options": {"games": {"train": 4}}}})
+    )
     assert values["env.options.games.train"] == 4
     assert values["train.only.families"] == []
     assert values["learner.epsilon"] is None
@@ -273,17 +303,25 @@ def test_a_torn_line_in_the_middle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tail", "said"),
     [
-        ('{"step": 5}\n', "metrics.jsonl:4: step: 5; a run has a line for each rollout step, so this should be 4"),
+        (
+            '{"step": 5}\n',
+            "metrics.jsonl:4: step: 5; a run has a line for each rollout step, so this should be 4",
+        ),
         ('{"step": 4}\n', "metrics.jsonl:4: rollout/success: None; it should be a number"),
         ("[4]\n", "metrics.jsonl:4: step: None"),
-        (json.dumps({"step": 4, **dict.fromkeys(NEEDED, float("nan"))}) + "\n", "rollout/success: nan"),
+        (
+            json.dumps({"step": 4, **dict.fromkeys(NEEDED, float("nan"))}) + "\n",
+            "rollout/success: nan",
+        ),
     ],
 )
 def test_lines_that_are_no_metrics_of_this_version(tmp_path: Path, tail: str, said: str) -> None:
     assert said in error_of(write_run(tmp_path / "run", tail=tail))
 
 
-@pytest.mark.parametrize(("config", "said"), [("run_folder: x\nsede: 0\n", "did you mean 'seed'?"), (None, "no such")])
+@pytest.mark.parametrize(
+    ("config", "said"), [("run_folder: x\nsede: 0\n", "did you mean 'seed'?"), (None, "no such")]
+)
 def test_a_config_of_another_version(tmp_path: Path, config: str | None, said: str) -> None:
     path = write_run(tmp_path / "run")
     file = path / "train" / "config.yaml"
@@ -293,7 +331,9 @@ def test_a_config_of_another_version(tmp_path: Path, config: str | None, said: s
     message = error_of(path)
     assert f"{file}: " in message
     assert said in message
-    assert "no run of this version of agent_rl: compare it with the version that wrote it" in message
+    assert (
+        "no run of this version of agent_rl: compare it with the version that wrote it" in message
+    )
 
 
 def changed(file: Path, **values: Any) -> None:
@@ -319,7 +359,9 @@ def test_a_torn_evaluation(tmp_path: Path) -> None:
 def test_an_evaluation_without_games(tmp_path: Path) -> None:
     file = write_evaluation(tmp_path / "e.json")
     changed(file, splits={"valid_seen": {"overall": {}}})
-    with pytest.raises(ConfigError, match=r"e\.json: splits\.valid_seen\.games: Field required; .* evaluate again"):
+    with pytest.raises(
+        ConfigError, match=r"e\.json: splits\.valid_seen\.games: Field required; .* evaluate again"
+    ):
         read_evaluation(file)
 
 

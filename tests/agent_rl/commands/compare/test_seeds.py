@@ -35,4 +35,6 @@ def test_seeds_without_values_are_not_in_a_curve() -> None:
 
 def test_a_running_mean_looks_back() -> None:
     # The window is 5.
-    assert smoothed([1.0, 3.0, 5.0, 7.0, 9.0, 21.0]) == pytest.approx({1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 9})
+    assert smoothed([1.0, 3.0, 5.0, 7.0, 9.0, 21.0]) == pytest.approx(
+        {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 9}
+    )

@@ -10,13 +10,22 @@ from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import Config, ConfigError
 
 
-def run(name: str, seed: int = 0, *, steps: int = 2, setting: Mapping[str, Any] | None = None, **sections: Any) -> Run:
+def run(
+    name: str,
+    seed: int = 0,
+    *,
+    steps: int = 2,
+    setting: Mapping[str, Any] | None = None,
+    **sections: Any,
+) -> Run:
     """A run of `steps` of 2 rollout steps, evaluated after its last where `setting` is given."""
     train = {"rollout_steps": 2, **sections.pop("train", {})}
     values = {"run_folder": f"runs/{name}", "seed": seed, "train": train, **sections}
     evaluations = {}
     if setting is not None:
-        evaluations[steps] = Evaluation(path=Path("final.json"), step=steps, setting=setting, splits={})
+        evaluations[steps] = Evaluation(
+            path=Path("final.json"), step=steps, setting=setting, splits={}
+        )
     return Run(
         path=Path("runs") / name,
         name=name,
@@ -33,7 +42,10 @@ GRPO: dict[str, Any] = {"learner": {"objective": "grpo"}}
 def test_runs_that_differ_in_the_seed_are_one_variant() -> None:
     runs = [run("b", 1, **GMPO), run("c", 0, **GRPO), run("a", 0, **GMPO)]
     variants = grouped(runs, {})
-    assert {label: [one.name for one in of] for label, of in variants.items()} == {"gmpo": ["a", "b"], "grpo": ["c"]}
+    assert {label: [one.name for one in of] for label, of in variants.items()} == {
+        "gmpo": ["a", "b"],
+        "grpo": ["c"],
+    }
     assert differing(variants.values()) == ["learner.objective"]
 
 
@@ -46,7 +58,9 @@ def test_how_the_work_is_shared_out_makes_no_variant() -> None:
     (of,) = grouped(runs, {}).values()
     assert len(of) == 3
     (note,) = [note for note in notes_on({"gmpo": of}) if "differ" in note]
-    assert note.startswith("gmpo: its seeds differ in workers.count, learner.threads, train.checkpoint_every")
+    assert note.startswith(
+        "gmpo: its seeds differ in workers.count, learner.threads, train.checkpoint_every"
+    )
 
 
 def test_the_keys_that_make_no_variant_exist() -> None:
@@ -63,7 +77,11 @@ def test_labels_name_what_differs() -> None:
 
 
 def test_labels_without_an_objective_that_differs() -> None:
-    runs = [run("a"), run("b", learner={"learning_rate": 0.5}), run("c", train={"temperature": 0.7})]
+    runs = [
+        run("a"),
+        run("b", learner={"learning_rate": 0.5}),
+        run("c", train={"temperature": 0.7}),
+    ]
     assert list(grouped(runs, {})) == [
         "learning_rate=1e-06, temperature=1.0",
         "learning_rate=0.5, temperature=1.0",
@@ -81,16 +99,23 @@ def test_keys_with_one_last_part_are_written_whole() -> None:
 def test_labels_that_are_given() -> None:
     runs = [run("gmpo-s0", 0), run("gmpo-s1", 1), run("lr-s0", learner={"learning_rate": 0.5})]
     assert list(grouped(runs, {"base": "gmpo-s*", "fast": "lr-s0"})) == ["base", "fast"]
-    with pytest.raises(ConfigError, match=r"--label x=z\*: fits no run; there are: gmpo-s0, gmpo-s1, lr-s0"):
+    with pytest.raises(
+        ConfigError, match=r"--label x=z\*: fits no run; there are: gmpo-s0, gmpo-s1, lr-s0"
+    ):
         grouped(runs, {"x": "z*"})
-    with pytest.raises(ConfigError, match=r"--label x=\*-s0: fits runs whose configs differ, in learner.learning_rate"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--label x=\*-s0: fits runs whose configs differ, in learner.learning_rate",
+    ):
         grouped(runs, {"x": "*-s0"})
     with pytest.raises(ConfigError, match="two variants have one name"):
         grouped(runs, {"learning_rate=0.5": "gmpo-s*"})
 
 
 def test_a_seed_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"runs/a and runs/b have the same config and the same seed 4"):
+    with pytest.raises(
+        ConfigError, match=r"runs/a and runs/b have the same config and the same seed 4"
+    ):
         grouped([run("a", 4), run("b", 4)], {})
     assert len(grouped([run("a", 4, **GMPO), run("b", 4, **GRPO)], {})) == 2
 
@@ -112,6 +137,8 @@ def test_notes_on_what_is_not_alike() -> None:
 def test_a_last_evaluation_before_the_end_is_noted() -> None:
     early = Evaluation(path=Path("step-000001.json"), step=1, setting={}, splits={})
     runs = [run(f"a{seed}", seed, setting={}) for seed in range(5)]
-    late = Run(path=Path("a5"), name="a5", config=runs[0].config, metrics=({},) * 2, evaluations={1: early})
+    late = Run(
+        path=Path("a5"), name="a5", config=runs[0].config, metrics=({},) * 2, evaluations={1: early}
+    )
     assert notes_on({"gmpo": runs}) == []
     assert notes_on({"gmpo": [*runs, late]}) == ["a5: last evaluated after rollout step 1 of 2"]

@@ -19,11 +19,19 @@ from agent_rl.commands.stages.stages import starting_policy
 from agent_rl.config import ConfigError, dump_config, load_config
 from agent_rl.config.learner import LoraSettings, ModelSettings
 from agent_rl.evaluation.report import EvaluationReport, RepeatScore, Score, SplitReport
-from agent_rl.policy.loading import init_model, load_policy, load_to_train, save_policy, train_tokenizer
+from agent_rl.policy.loading import (
+    init_model,
+    load_policy,
+    load_to_train,
+    save_policy,
+    train_tokenizer,
+)
 from agent_rl.runs import checkpoint
 
 TOKENIZER = train_tokenizer(["You see a drawer 1."], 300)
-SIZES = ModelSettings(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=48, context_length=64)
+SIZES = ModelSettings(
+    hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=48, context_length=64
+)
 IDS = torch.tensor([[5, 3, 8, 270, 30, 2]])
 CONFIG = """
 run_folder: {folder}
@@ -59,7 +67,10 @@ def run_folder(config: Path, tmp_path: Path) -> Path:
         (step_50 / name).touch()
     for step, successes in ((20, 1), (40, 3), (60, 4)):
         write(folder / "train" / "evaluations" / f"step-{step:06d}.json", report(successes))
-    write(folder / "demo.json", {"stages": {"init": report(0), "sft": report(1), "gmpo": report(2)}, "seconds": {}})
+    write(
+        folder / "demo.json",
+        {"stages": {"init": report(0), "sft": report(1), "gmpo": report(2)}, "seconds": {}},
+    )
     return folder
 
 
@@ -80,7 +91,9 @@ def report(successes: int, *splits: str) -> dict[str, Any]:
         tokens_per_episode=9.0,
         agent_tokens_per_episode=6.0,
     )
-    part = SplitReport(overall=score, families={"small": score}, games=(), stop_reasons={}, failures={"timeout": 1})
+    part = SplitReport(
+        overall=score, families={"small": score}, games=(), stop_reasons={}, failures={"timeout": 1}
+    )
     return EvaluationReport(
         setting={"temperature": 0.4}, splits=dict.fromkeys(splits or ("valid",), part), gap=None
     ).record()
@@ -114,13 +127,17 @@ def logits(model: PreTrainedModel) -> Tensor:
     return found
 
 
-def test_the_newest_policy_survives_its_export(config: Path, run_folder: Path, tmp_path: Path, agent_rl: Run) -> None:
+def test_the_newest_policy_survives_its_export(
+    config: Path, run_folder: Path, tmp_path: Path, agent_rl: Run
+) -> None:
     assert agent_rl("export", config, "--dtype", "float32") == ""
     newest = run_folder / "train" / "checkpoints" / "step-000050" / "model"
     exported, tokenizer = load_policy(str(run_folder / "export"))
     assert torch.equal(logits(exported), logits(load_policy(str(newest))[0]))
     assert tokenizer.encode("a drawer 1") == TOKENIZER.encode("a drawer 1")
-    assert (run_folder / "export" / "agent_rl.yaml").read_text() == (newest.parent / "config.yaml").read_text()
+    assert (run_folder / "export" / "agent_rl.yaml").read_text() == (
+        newest.parent / "config.yaml"
+    ).read_text()
     load_config(run_folder / "export" / "agent_rl.yaml")
     assert not [path for path in run_folder.iterdir() if "unfinished" in path.name]
 
@@ -153,14 +170,21 @@ def test_the_card_says_what_it_is(config: Path, run_folder: Path, agent_rl: Run)
         assert row in card
     for row in ("| id | guess-the-number |", "| train_split | train |", "| options.low | 1 |"):
         assert row in card
-    for row in ("| objective | gmpo |", "| rollout_steps | 60 |", "| aggregation | episode |", "| epsilon | 0.4 |"):
+    for row in (
+        "| objective | gmpo |",
+        "| rollout_steps | 60 |",
+        "| aggregation | episode |",
+        "| epsilon | 0.4 |",
+    ):
         assert row in card
     assert '| system | Say a number \\| "quickly". |' in card
     assert "Licence\n\nApache-2.0" in card
     assert "\n\n\n" not in card
 
 
-def test_the_card_has_the_results_with_their_intervals(config: Path, run_folder: Path, agent_rl: Run) -> None:
+def test_the_card_has_the_results_with_their_intervals(
+    config: Path, run_folder: Path, agent_rl: Run
+) -> None:
     assert agent_rl("export", config) == ""
     card = (run_folder / "export" / "README.md").read_text()
     table = (
@@ -183,13 +207,17 @@ def test_each_split_has_its_table(config: Path, run_folder: Path, agent_rl: Run)
     write(run_folder / "train" / "evaluations" / "step-000040.json", report(3, "seen", "unseen"))
     assert agent_rl("export", config) == ""
     card = (run_folder / "export" / "README.md").read_text()
-    assert re.findall(r"^After rollout step 40, on `(\w+)` at temperature 0.4:", card, re.MULTILINE) == [
+    assert re.findall(
+        r"^After rollout step 40, on `(\w+)` at temperature 0.4:", card, re.MULTILINE
+    ) == [
         "seen",
         "unseen",
     ]
 
 
-def test_the_final_evaluation_of_a_sweeps_run_is_the_newest(config: Path, run_folder: Path, agent_rl: Run) -> None:
+def test_the_final_evaluation_of_a_sweeps_run_is_the_newest(
+    config: Path, run_folder: Path, agent_rl: Run
+) -> None:
     final = report(4)
     for step, shown in (("000060", 40), ("000050", 50)):
         final["setting"]["model"] = f"runs/numbers/train/checkpoints/step-{step}/model"
@@ -199,7 +227,9 @@ def test_the_final_evaluation_of_a_sweeps_run_is_the_newest(config: Path, run_fo
         assert re.findall(r"^After rollout step (\d+), on", card, re.MULTILINE) == [str(shown)]
 
 
-def test_an_earlier_checkpoint_has_no_later_results(config: Path, run_folder: Path, agent_rl: Run) -> None:
+def test_an_earlier_checkpoint_has_no_later_results(
+    config: Path, run_folder: Path, agent_rl: Run
+) -> None:
     steps = run_folder / "train" / "checkpoints"
     shutil.copytree(steps / "step-000050", steps / "step-000030")
     assert agent_rl("export", config, "--model", steps / "step-000030" / "model") == ""
@@ -220,12 +250,17 @@ def test_a_table_for_every_key_that_is_set(config: Path, run_folder: Path, agent
     beside.write_text(yaml.safe_dump(values, sort_keys=False))
     assert agent_rl("export", config) == ""
     card = (run_folder / "export" / "README.md").read_text()
-    assert "| learner | value |\n| --- | --- |\n| objective | old-one |\n| clip_low | 0.4 |\n\n" in card
+    assert (
+        "| learner | value |\n| --- | --- |\n| objective | old-one |\n| clip_low | 0.4 |\n\n"
+        in card
+    )
     assert "| scope |" not in card
     assert "The objective in full" not in card
 
 
-@pytest.mark.parametrize(("model", "what"), [("init", "Random weights"), ("sft/model", "The warm start")])
+@pytest.mark.parametrize(
+    ("model", "what"), [("init", "Random weights"), ("sft/model", "The warm start")]
+)
 def test_an_earlier_stage_has_its_own_card(
     model: str, what: str, config: Path, run_folder: Path, agent_rl: Run
 ) -> None:
@@ -242,7 +277,9 @@ def test_an_earlier_stage_has_its_own_card(
 def test_a_base_model_is_named(config: Path, run_folder: Path, tmp_path: Path) -> None:
     checked = load_config(config)
     save_policy(load_policy(str(run_folder / "init"))[0], TOKENIZER, tmp_path / "else")
-    stranger = export(checked, str(tmp_path / "else"), to=tmp_path / "a").joinpath("README.md").read_text()
+    stranger = (
+        export(checked, str(tmp_path / "else"), to=tmp_path / "a").joinpath("README.md").read_text()
+    )
     assert f"The weights derive from `{tmp_path}/else`, whose licence holds for them" in stranger
     assert "license:" not in stranger
     assert "## The data" not in stranger
@@ -252,13 +289,20 @@ def test_a_base_model_is_named(config: Path, run_folder: Path, tmp_path: Path) -
     values = yaml.safe_load(beside.read_text())
     values["model"] |= {"path": "Qwen/Qwen2.5-1.5B-Instruct", "lora": {"rank": 4}}
     beside.write_text(yaml.safe_dump(values, sort_keys=False))
-    card = export(checked, str(run_folder / "sft" / "model"), to=tmp_path / "b").joinpath("README.md").read_text()
+    card = (
+        export(checked, str(run_folder / "sft" / "model"), to=tmp_path / "b")
+        .joinpath("README.md")
+        .read_text()
+    )
     assert "base_model: Qwen/Qwen2.5-1.5B-Instruct\n" in card
     assert "Base model: `Qwen/Qwen2.5-1.5B-Instruct`." in card
     assert "An adapter (LoRA) was trained, and is merged" in card
     assert "| lora.rank | 4 |" in card
     assert "Made from scratch" not in card
-    assert "| model | value |\n| --- | --- |\n| path | Qwen/Qwen2.5-1.5B-Instruct |\n| lora.rank | 4 |\n\n" in card
+    assert (
+        "| model | value |\n| --- | --- |\n| path | Qwen/Qwen2.5-1.5B-Instruct |\n| lora.rank | 4 |\n\n"
+        in card
+    )
 
 
 def test_an_adapter_is_exported_merged(config: Path, run_folder: Path, tmp_path: Path) -> None:
@@ -281,17 +325,23 @@ def test_the_cards_snippet_runs(
 ) -> None:
     if chat:
         tokenizer = train_tokenizer(["You see a drawer 1."], 300)
-        tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        tokenizer.chat_template = (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        )
         save_policy(init_model(SIZES, tokenizer), tokenizer, run_folder / "init")
     arguments = ["--model", run_folder / "init", "--to", run_folder / "shown"]
-    assert agent_rl("export", config, *arguments, f"prompt.format={'chat' if chat else 'plain'}") == ""
+    assert (
+        agent_rl("export", config, *arguments, f"prompt.format={'chat' if chat else 'plain'}") == ""
+    )
     card = (run_folder / "shown" / "README.md").read_text()
     snippet = card.partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {}
     exec(snippet, names)
     said = 'Say a number | "quickly".'
     observation = "what the environment says first, with the task in it"
-    expected = f"system: {said}\nuser: {observation}\n" if chat else f"<|bos|>{said}\n\n{observation}\n> "
+    expected = (
+        f"system: {said}\nuser: {observation}\n" if chat else f"<|bos|>{said}\n\n{observation}\n> "
+    )
     assert names["prompt"] == expected
     assert 0 < len(names["answer"]) <= 16
     assert capsys.readouterr().out
@@ -303,7 +353,10 @@ def test_what_is_refused(config: Path, run_folder: Path, tmp_path: Path, agent_r
     (taken / "thesis.tex").write_text("years of work")
     way_out = "exists already and is not empty; delete it, or name another folder with --to"
     assert agent_rl("export", config, "--to", taken) == f"error: {taken}: {way_out}"
-    assert agent_rl("export", config, "--to", taken / "thesis.tex") == f"error: {taken}/thesis.tex: {way_out}"
+    assert (
+        agent_rl("export", config, "--to", taken / "thesis.tex")
+        == f"error: {taken}/thesis.tex: {way_out}"
+    )
     assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
     message = agent_rl("export", config, "--dtype", "int4")
     assert message == "error: --dtype int4: is not one of bfloat16, float16, float32"
@@ -320,7 +373,10 @@ def test_what_is_refused(config: Path, run_folder: Path, tmp_path: Path, agent_r
     assert "delete it, and the card leaves it out" in message
     write(step_40, {"overall": {}, "families": {}})
     message = agent_rl("export", config)
-    assert f"{step_40}: is a report of version 1, and this is version 2; evaluate again; or delete it" in message
+    assert (
+        f"{step_40}: is a report of version 1, and this is version 2; evaluate again; or delete it"
+        in message
+    )
     step_40.unlink()
     demo = run_folder / "demo.json"
     write(demo, {"stages": {"init": {"overall": {}, "families": {}}}})
@@ -341,11 +397,16 @@ def test_an_upload_without_token_or_network(
     )
     card = (run_folder / "export" / "README.md").read_text()
     assert "AutoModelForCausalLM.from_pretrained('me/numbers')" in card
-    assert "hf download me/numbers --local-dir policy\nagent-rl evaluate policy/agent_rl.yaml --model policy\n" in card
+    assert (
+        "hf download me/numbers --local-dir policy\nagent-rl evaluate policy/agent_rl.yaml --model policy\n"
+        in card
+    )
 
     monkeypatch.setattr("agent_rl.commands.export.folder.get_token", lambda: "none-of-yours")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    message = agent_rl("export", config, "--push-to-hub", "me/numbers", "--to", run_folder / "second")
+    message = agent_rl(
+        "export", config, "--push-to-hub", "me/numbers", "--to", run_folder / "second"
+    )
     assert "--push-to-hub me/numbers: the hub cannot be reached (" in message
     assert f"the export is in {run_folder}/second; upload it later" in message
     load_policy(str(run_folder / "second"))

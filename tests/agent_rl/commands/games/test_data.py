@@ -17,7 +17,9 @@ Run = Callable[..., tuple[int, str]]
 def games(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
     small = {"receptacles": (3, 3), "objects": (3, 3), "copies": 1}
-    generate_games(tmp_path / "data", GeneratorSettings.from_mapping({"train": 3, "valid_unseen": 0, **small}))
+    generate_games(
+        tmp_path / "data", GeneratorSettings.from_mapping({"train": 3, "valid_unseen": 0, **small})
+    )
     return tmp_path / "data"
 
 
@@ -35,7 +37,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run_it
 
 
-def test_verify_compares_the_engines_in_processes_of_its_own(games: Path, run: Run, tmp_path: Path) -> None:
+def test_verify_compares_the_engines_in_processes_of_its_own(
+    games: Path, run: Run, tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     options = ("--split", "train", "--games", 2, "--turns", 5, "--processes", 1, "--json", report)
     status, shown = run("games", "verify", games, *options)
@@ -49,8 +53,14 @@ def test_verify_compares_the_engines_in_processes_of_its_own(games: Path, run: R
 def test_verify_fails_where_a_game_was_not_compared(games: Path, run: Run) -> None:
     path = sorted((games).rglob("train/*/*/game.tw-pddl"))[0]
     game = json.loads(path.read_text())
-    path.write_text(json.dumps({**game, "pddl_problem": game["pddl_problem"].replace("(:init", "(:init (isWarm a)")}))
-    status, shown = run("games", "verify", games, "--split", "train", "--turns", 2, "--processes", 1)
+    path.write_text(
+        json.dumps(
+            {**game, "pddl_problem": game["pddl_problem"].replace("(:init", "(:init (isWarm a)")}
+        )
+    )
+    status, shown = run(
+        "games", "verify", games, "--split", "train", "--turns", 2, "--processes", 1
+    )
     assert status == 1
     assert "not compared: " in shown
     assert "the fact (iswarm a): unknown predicate" in shown
@@ -85,9 +95,14 @@ def test_loading_is_timed_cold_and_cached(games: Path, run: Run, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(("train=[",), "'train=[': the value is not valid YAML"), (("train",), "'train': write key=value, for example")],
+    [
+        (("train=[",), "'train=[': the value is not valid YAML"),
+        (("train",), "'train': write key=value, for example"),
+    ],
 )
-def test_settings_of_games_are_checked(settings: tuple[str, ...], message: str, tmp_path: Path, run: Run) -> None:
+def test_settings_of_games_are_checked(
+    settings: tuple[str, ...], message: str, tmp_path: Path, run: Run
+) -> None:
     status, shown = run("games", "generate", tmp_path / "games", *settings)
     assert status == 2
     assert message in shown

@@ -79,12 +79,16 @@ def test_a_person_plays_by_number_and_name_and_takes_steps_back(tmp_path: Path) 
 
 @pytest.mark.parametrize("typed", ["guess 1\nquit\n", "guess 1"])
 def test_who_leaves_keeps_what_was_played(tmp_path: Path, typed: str) -> None:
-    assert "= quit, 1 turns" in run(tmp_path, NUMBER, "--task", "number-7", "--save", "kept.jsonl", typed=typed)
+    assert "= quit, 1 turns" in run(
+        tmp_path, NUMBER, "--task", "number-7", "--save", "kept.jsonl", typed=typed
+    )
     (episode,) = load_trajectories(tmp_path / "kept.jsonl")
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.QUIT, 1)
 
 
-def at_terminal(folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes | None = None) -> str:
+def at_terminal(
+    folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes | None = None
+) -> str:
     """What stands on a terminal in the end, where `typed` was typed ahead, and Ctrl-C when `interrupt_at` came up."""
     person, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -105,7 +109,9 @@ def at_terminal(folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes
             shown += part
             if interrupt_at is not None and interrupt_at in shown:
                 process.send_signal(signal.SIGINT)
-                os.write(person, b"\n")  # readline looks for signals only when it waits, which it may be about to do
+                os.write(
+                    person, b"\n"
+                )  # readline looks for signals only when it waits, which it may be about to do
                 interrupt_at = None
     assert process.wait(60) == 0, shown
     os.close(person)
@@ -118,20 +124,26 @@ def test_tab_completes_at_a_terminal(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_at_the_prompt_leaves_and_keeps_what_was_played(tmp_path: Path) -> None:
-    shown = at_terminal(tmp_path, NUMBER, "--task", "number-7", typed=b"guess 1\n", interrupt_at=b"2 (return")
+    shown = at_terminal(
+        tmp_path, NUMBER, "--task", "number-7", typed=b"guess 1\n", interrupt_at=b"2 (return"
+    )
     assert "= quit, 1 turns" in shown
     assert [turn.action.command for turn in saved(tmp_path).turns] == ["guess 1"]
 
 
 def test_a_shown_episode_waits_for_enter_until_the_input_ends(tmp_path: Path) -> None:
-    shown = at_terminal(tmp_path, NUMBER, "--policy", "expert", "--task", "number-6", typed=b"\n\x04")
+    shown = at_terminal(
+        tmp_path, NUMBER, "--policy", "expert", "--task", "number-6", typed=b"\n\x04"
+    )
     assert shown.count("(Enter)") == 2
     assert "= success, 4 turns" in shown
 
 
 def test_the_expert_is_shown_step_by_step(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
-    shown = run(tmp_path, "c.yaml", "episode.reward_scale=2", "--policy", "expert", "--task", "number-7")
+    shown = run(
+        tmp_path, "c.yaml", "episode.reward_scale=2", "--policy", "expert", "--task", "number-7"
+    )
     assert shown.splitlines()[1:6] == [
         "    Guess my number.",
         "  1 > guess 4",
@@ -153,11 +165,26 @@ def test_chance_plays_with_options_and_a_turn_limit(tmp_path: Path) -> None:
 
 def test_a_checkpoint_plays_in_this_process(tmp_path: Path) -> None:
     """A real engine, without Ray."""
-    settings = ModelSettings(vocab_size=300, hidden_size=32, layers=1, heads=1, kv_heads=1, intermediate_size=64)
-    tokenizer = train_tokenizer(["Guess my number.", "guess 1", "Nothing happens."], settings.vocab_size)
+    settings = ModelSettings(
+        vocab_size=300, hidden_size=32, layers=1, heads=1, kv_heads=1, intermediate_size=64
+    )
+    tokenizer = train_tokenizer(
+        ["Guess my number.", "guess 1", "Nothing happens."], settings.vocab_size
+    )
     save_policy(init_model(settings, tokenizer), tokenizer, tmp_path / "policy")
     (tmp_path / "c.yaml").write_text(CONFIG)
-    shown = run(tmp_path, "c.yaml", "--policy", "policy", "--turns", "2", "--seed", "3", "--task", "number-7")
+    shown = run(
+        tmp_path,
+        "c.yaml",
+        "--policy",
+        "policy",
+        "--turns",
+        "2",
+        "--seed",
+        "3",
+        "--task",
+        "number-7",
+    )
     episode = saved(tmp_path)
     assert (episode.stop_reason, len(episode.turns)) == (StopReason.MAX_TURNS, 2)
     assert all(x < 0.0 for turn in episode.turns for x in turn.completion.logprobs)
@@ -181,13 +208,21 @@ class Stairs(TextEnv):
     def tasks(self, split: str) -> list[Task]:
         return [Task(env_id="stairs", split=split, family="f", id=f"stairs-{n}") for n in range(20)]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         self.height = 0
         return "0", {"success": False}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self.height += action == "up"
-        return str(self.height), float(action == "up"), self.height == 10, False, {"success": self.height == 10}
+        return (
+            str(self.height),
+            float(action == "up"),
+            self.height == 10,
+            False,
+            {"success": self.height == 10},
+        )
 
     def clone(self) -> Self:
         if not self.copies:
@@ -214,7 +249,10 @@ def test_undo_is_the_same_with_and_without_copies(env: Stairs) -> None:
     assert [turn.action.text for turn in episode.turns] == ["up", "stay", "wait", "up"]
     assert [turn.observation for turn in episode.turns] == ["0", "1", "1", "1"]
     assert (episode.final_observation, episode.episode_return) == ("2", 2.0)
-    assert bytes(i for i in episode.token_ids if i < 256).decode() == "0\n> up\n1\n> stay\n1\n> wait\n1\n> up"
+    assert (
+        bytes(i for i in episode.token_ids if i < 256).decode()
+        == "0\n> up\n1\n> stay\n1\n> wait\n1\n> up"
+    )
 
 
 def test_a_task_is_drawn_by_seed_or_found_by_id() -> None:
@@ -222,12 +260,16 @@ def test_a_task_is_drawn_by_seed_or_found_by_id() -> None:
     assert len(drawn) > 10
     assert choose_task(Stairs(), "train", None, 3) == choose_task(Stairs(), "train", None, 3)
     assert choose_task(Stairs(), "train", "stairs-4", 0).id == "stairs-4"
-    with pytest.raises(ConfigError, match=r"'airs-1': not among the 20 .*'stairs-1', 'stairs-10', 'stairs-11'"):
+    with pytest.raises(
+        ConfigError, match=r"'airs-1': not among the 20 .*'stairs-1', 'stairs-10', 'stairs-11'"
+    ):
         choose_task(Stairs(), "train", "airs-1", 0)
 
 
 def test_options_of_an_environment_may_be_nested() -> None:
-    config, from_file = config_to_play("alfworld", ["games.train=5", "games.scenes=[3, 4]", "data=generated"])
+    config, from_file = config_to_play(
+        "alfworld", ["games.train=5", "games.scenes=[3, 4]", "data=generated"]
+    )
     assert config.env.options == {"games": {"train": 5, "scenes": [3, 4]}, "data": "generated"}
     assert not from_file
     for wrong, message in (

@@ -16,9 +16,7 @@ episode: {max_turns: 6, max_action_tokens: 1, env_timeout_seconds: 1.0}
 workers: {count: 1, envs_per_worker: 4}
 evaluation: {split: train}
 """
-CODE = (
-    "import sys; from agent_rl.cli import app; app(standalone_mode=False); print([m for m in {} if m in sys.modules])"
-)
+CODE = "import sys; from agent_rl.cli import app; app(standalone_mode=False); print([m for m in {} if m in sys.modules])"
 
 
 def evaluate(folder: Path, *arguments: str) -> str:
@@ -43,7 +41,10 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
     hang = 'env.options.advice={"3": hang}'
     shown = evaluate(tmp_path, "--model", "expert", "--json", "r.json", hang)
     assert "expert on train" in shown
-    assert "the first that is not scored: step 'hang' of task 'number-3' did not return within 1 s" in shown
+    assert (
+        "the first that is not scored: step 'hang' of task 'number-3' did not return within 1 s"
+        in shown
+    )
     assert shown.splitlines()[-1] == "['ray']", "a library for models was loaded"
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["setting"] == {
@@ -65,7 +66,9 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
     assert len(load_trajectories(folder / "repeat-1.jsonl")) == 10
 
 
-def test_chance_goes_on_with_its_own_seeds_and_a_whole_evaluation_starts_nothing(tmp_path: Path) -> None:
+def test_chance_goes_on_with_its_own_seeds_and_a_whole_evaluation_starts_nothing(
+    tmp_path: Path,
+) -> None:
     """Of three repeats the second is broken off and the third torn: in the end, all is as if it had not been."""
     arguments = ("--model", "random", "--json", "r.json", "--repeats", "3")
     assert "repeats: " in evaluate(tmp_path, *arguments)

@@ -23,12 +23,17 @@ class Shop(TextEnv):
         self._bought = 0
 
     def tasks(self, split: str) -> list[Task]:
-        return [Task(env_id="shop", split=split, family="f", id=name) for name in ("bread", "cheese", "wine")]
+        return [
+            Task(env_id="shop", split=split, family="f", id=name)
+            for name in ("bread", "cheese", "wine")
+        ]
 
     def words(self) -> list[str]:
         return ["baguette"]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         assert options is not None
         task: Task = options["task"]
         self._fault, self._bought = self._fail.get(task.id), 0
@@ -46,7 +51,10 @@ class Shop(TextEnv):
         return text, 0.0, False, False, self._info()
 
     def _info(self) -> dict[str, Any]:
-        return {"success": False, "admissible_commands": [f"buy {self._bought}", f"eat {self._bought}"]}
+        return {
+            "success": False,
+            "admissible_commands": [f"buy {self._bought}", f"eat {self._bought}"],
+        }
 
 
 class FussyShop(Shop):
@@ -60,16 +68,29 @@ class FussyShop(Shop):
 
 def config(shop: type[Shop] = Shop, seed: int = 0, **fail: str) -> Config:
     env = {"id": f"{__name__}:{shop.__name__}", "options": {"fail": fail}}
-    return Config.model_validate({"run_folder": "nowhere", "seed": seed, "env": env, "episode": {"max_turns": 2}})
+    return Config.model_validate(
+        {"run_folder": "nowhere", "seed": seed, "env": env, "episode": {"max_turns": 2}}
+    )
 
 
 def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
     texts = corpus(config())
-    assert [texts.count(f" baguette{number}") for number in ("", " 1", " 9", " 10")] == [20, 20, 20, 0]
-    assert [text for text in texts if "want" in text] == ["You want bread.", "You want cheese.", "You want wine."]
+    assert [texts.count(f" baguette{number}") for number in ("", " 1", " 9", " 10")] == [
+        20,
+        20,
+        20,
+        0,
+    ]
+    assert [text for text in texts if "want" in text] == [
+        "You want bread.",
+        "You want cheese.",
+        "You want wine.",
+    ]
     assert [texts.count(f"You have {number}.") for number in (1, 10, 11)] == [3, 3, 0]
     for kind in ("buy {}", "eat {}"):
-        assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], "one choice for each turn"
+        assert [texts.count(kind.format(number)) for number in (1, 9, 10)] == [3, 3, 0], (
+            "one choice for each turn"
+        )
 
 
 def test_every_walk_makes_mistakes_of_its_own() -> None:
@@ -92,14 +113,21 @@ def test_the_demos_policy_reads_a_refusal_in_three_tokens() -> None:
     [
         ("number", "reset returned an int as observation"),
         ("raise", "step '(buy|eat) 0': RuntimeError: closed"),
-        ("half", "step '(buy|eat) 0' returned as observation a text that cannot be written as UTF-8"),
+        (
+            "half",
+            "step '(buy|eat) 0' returned as observation a text that cannot be written as UTF-8",
+        ),
     ],
 )
-def test_a_walk_that_fails_is_left_out(fault: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_walk_that_fails_is_left_out(
+    fault: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = corpus(config(bread=fault, wine=fault))
     assert [text for text in texts if "want" in text] == ["You want cheese."]
     (line,) = capsys.readouterr().out.splitlines()
-    assert re.match(f"the environment failed in 2 of 3 tasks, which are left out: task 'bread': {error}", line)
+    assert re.match(
+        f"the environment failed in 2 of 3 tasks, which are left out: task 'bread': {error}", line
+    )
 
 
 def test_an_environment_that_always_fails_makes_no_policy() -> None:

@@ -11,7 +11,9 @@ from rollouts import Completion, FinishReason, ParsedAction, StopReason, Traject
 TURN = Turn(
     observation="o",
     prompt_token_ids=(1,),
-    completion=Completion(token_ids=(2,), logprobs=(-0.5,), finish_reason=FinishReason.STOP, policy_version=0),
+    completion=Completion(
+        token_ids=(2,), logprobs=(-0.5,), finish_reason=FinishReason.STOP, policy_version=0
+    ),
     action=ParsedAction(text="look", command="look"),
     admissible=True,
     reward=0.0,
@@ -35,11 +37,32 @@ def report(**wins: int) -> EvaluationReport:
 
 def test_a_column_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
     console.print(
-        comparison({"init": report(heat=0, pick=1), "sft": report(heat=2, pick=1), "gmpo": report(heat=4, pick=3)})
+        comparison(
+            {
+                "init": report(heat=0, pick=1),
+                "sft": report(heat=2, pick=1),
+                "gmpo": report(heat=4, pick=3),
+            }
+        )
     )
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert rows[1] == ["before", "after", "after"]
-    assert rows[4:6] == [["heat", "4", "0.0", "50.0", "100.0"], ["pick", "4", "25.0", "25.0", "75.0"]]
+    assert rows[4:6] == [
+        ["heat", "4", "0.0", "50.0", "100.0"],
+        ["pick", "4", "25.0", "25.0", "75.0"],
+    ]
     # Wilson's interval of 1, 3 and 7 of 8
-    everything = ["all", "(95", "%", "interval)", "8", "12.5", "(2-47)", "37.5", "(14-69)", "87.5", "(53-98)"]
+    everything = [
+        "all",
+        "(95",
+        "%",
+        "interval)",
+        "8",
+        "12.5",
+        "(2-47)",
+        "37.5",
+        "(14-69)",
+        "87.5",
+        "(53-98)",
+    ]
     assert rows[6] == everything

@@ -14,7 +14,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run as it lies somewhere else than where it was made, a config, an export and a model of nobody's."""
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "mine"
-    for seed, folder in enumerate(("sft", "train", "train/checkpoints/step-000010", "train/checkpoints/step-000020")):
+    for seed, folder in enumerate(
+        ("sft", "train", "train/checkpoints/step-000010", "train/checkpoints/step-000020")
+    ):
         model(run / folder / "model")
         text = dump_config(Config.model_validate({"run_folder": "/once/elsewhere", "seed": seed}))
         (run / folder / "config.yaml").write_text(text)
@@ -38,7 +40,12 @@ def model(folder: Path) -> None:
         ("c.yaml", None, "runs/c", 8),
         ("runs/mine", None, "runs/mine", 1),
         ("runs/mine/train/checkpoints", None, "runs/mine", 1),
-        ("runs/mine/train/checkpoints/step-000010", "runs/mine/train/checkpoints/step-000010/model", "runs/mine", 2),
+        (
+            "runs/mine/train/checkpoints/step-000010",
+            "runs/mine/train/checkpoints/step-000010/model",
+            "runs/mine",
+            2,
+        ),
         ("runs/mine/train/checkpoints/step-000020/model", None, "runs/mine", 3),
         ("runs/mine/sft", "runs/mine/sft/model", "runs/mine", 0),
         ("runs/mine/sft/model", "runs/mine/sft/model", "runs/mine", 0),
@@ -46,7 +53,9 @@ def model(folder: Path) -> None:
         ("export", "export", "runs/exported", 7),
     ],
 )
-def test_what_has_its_config_with_it(what: str, source: str | None, run_folder: str, seed: int, here: Path) -> None:
+def test_what_has_its_config_with_it(
+    what: str, source: str | None, run_folder: str, seed: int, here: Path
+) -> None:
     target = find_target(what)
     assert target.model == (what if what.endswith("20/model") else source)
     assert (target.config.run_folder, target.config.seed, target.player) == (run_folder, seed, None)
@@ -60,7 +69,9 @@ def test_train_is_the_run_and_not_its_model(here: Path) -> None:
     assert (target.model, target.config.run_folder) == (None, "runs/mine")
 
 
-@pytest.mark.parametrize("what", ["stray", "stray/q4.gguf", "./expert", "Qwen/Qwen2.5-1.5B-Instruct"])
+@pytest.mark.parametrize(
+    "what", ["stray", "stray/q4.gguf", "./expert", "Qwen/Qwen2.5-1.5B-Instruct"]
+)
 def test_what_has_none_needs_one(what: str, here: Path) -> None:
     model(here / "expert")
     with pytest.raises(ConfigError, match="--config FILE"):
@@ -94,10 +105,14 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
     env = target.config.env
     assert (env.id, env.options) == ("alfworld", {"data": "$ALFWORLD_DATA"})
     assert (target.config.run_folder, target.config.episode.max_turns) == ("runs/baselines", 50)
-    other = find_target("random", ["env.id=taxi", "episode.max_turns=9", "evaluation.split=a,b"]).config
+    other = find_target(
+        "random", ["env.id=taxi", "episode.max_turns=9", "evaluation.split=a,b"]
+    ).config
     assert (other.env.id, other.env.options, other.episode.max_turns) == ("taxi", {}, 9)
     assert other.evaluation.split == ("a", "b")
-    generated = find_target("random", ["env.options.data=generated", "env.options.games.train=3"]).config
+    generated = find_target(
+        "random", ["env.options.data=generated", "env.options.games.train=3"]
+    ).config
     assert generated.env.options == {"data": "generated", "games": {"train": 3}}
     assert find_target("expert", config_file=Path("c.yaml")).config.seed == 8
 
@@ -106,18 +121,48 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
     ("what", "options", "message"),
     [
         ("nowhere.yaml", {}, "nowhere.yaml: no such config file; there are: c.yaml"),
-        ("c.yaml", {"config_file": Path("c.yaml")}, "--config c.yaml: c.yaml is a config already; name one of the two"),
+        (
+            "c.yaml",
+            {"config_file": Path("c.yaml")},
+            "--config c.yaml: c.yaml is a config already; name one of the two",
+        ),
         ("stray", {"model": "export"}, "--model export: goes with a config, and stray is none"),
-        ("expret", {}, "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; where"),
-        ("runs", {}, r"runs: holds no model \(config.json\) and is no run's folder \(train, sft, init\)"),
+        (
+            "expret",
+            {},
+            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; where",
+        ),
+        (
+            "runs",
+            {},
+            r"runs: holds no model \(config.json\) and is no run's folder \(train, sft, init\)",
+        ),
         ("runs/mine/sft/config.json", {}, "sft/config.json: no such file or folder"),
-        ("stray/config.json", {}, r"stray/config.json: is no config \(.yaml\) and no model \(.gguf, or a folder\)"),
-        ("expert", {"overrides": ["evaluation.task=3"]}, "evaluation.task: unknown key; did you mean 'tasks'?"),
-        ("expert", {"overrides": ["evaluation.repeats=0"]}, "evaluation.repeats: 0: Input should be greater than"),
-        ("runs/mine", {"overrides": ["seeds=3"]}, "runs/mine/train/config.yaml: seeds: unknown key; did you mean"),
+        (
+            "stray/config.json",
+            {},
+            r"stray/config.json: is no config \(.yaml\) and no model \(.gguf, or a folder\)",
+        ),
+        (
+            "expert",
+            {"overrides": ["evaluation.task=3"]},
+            "evaluation.task: unknown key; did you mean 'tasks'?",
+        ),
+        (
+            "expert",
+            {"overrides": ["evaluation.repeats=0"]},
+            "evaluation.repeats: 0: Input should be greater than",
+        ),
+        (
+            "runs/mine",
+            {"overrides": ["seeds=3"]},
+            "runs/mine/train/config.yaml: seeds: unknown key; did you mean",
+        ),
     ],
 )
-def test_what_is_wrong_is_named(what: str, options: dict[str, object], message: str, here: Path) -> None:
+def test_what_is_wrong_is_named(
+    what: str, options: dict[str, object], message: str, here: Path
+) -> None:
     with pytest.raises(ConfigError) as raised:
         find_target(what, **options)  # type: ignore[arg-type]
     assert message.replace("\\", "") in str(raised.value)

@@ -16,9 +16,15 @@ def test_a_run_begins_with_the_weights_that_were_evaluated_as_the_start(tmp_path
     (policy / "config.json").write_text("{}")
     (policy / "model.safetensors").write_bytes(b"one")
     report.parent.mkdir(parents=True)
-    report.write_text(json.dumps({"setting": {"weights": fingerprint(str(policy)).weights}, "splits": {}}))
-    config = Config.model_validate({"run_folder": str(tmp_path / "sweep/gmpo-s0"), "model": {"path": str(policy)}})
+    report.write_text(
+        json.dumps({"setting": {"weights": fingerprint(str(policy)).weights}, "splits": {}})
+    )
+    config = Config.model_validate(
+        {"run_folder": str(tmp_path / "sweep/gmpo-s0"), "model": {"path": str(policy)}}
+    )
     refuse_another_start(config)
     (policy / "model.safetensors").write_bytes(b"another")
-    with pytest.raises(ConfigError, match=rf"model {policy}: its weights \(\w+\) are not those that were evaluated"):
+    with pytest.raises(
+        ConfigError, match=rf"model {policy}: its weights \(\w+\) are not those that were evaluated"
+    ):
         refuse_another_start(config)

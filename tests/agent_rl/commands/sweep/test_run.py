@@ -17,7 +17,15 @@ import pytest
 import yaml
 
 from agent_rl.commands.sweep.attempt import Attempt, alone_in, read_attempts
-from agent_rl.commands.sweep.plan import Job, Standing, Sweep, last_checkpoint, read_sweep, standing, start_standing
+from agent_rl.commands.sweep.plan import (
+    Job,
+    Standing,
+    Sweep,
+    last_checkpoint,
+    read_sweep,
+    standing,
+    start_standing,
+)
 from agent_rl.commands.sweep.run import comparison_command, make_plan, run_sweep, show_plan
 from agent_rl.config import ConfigError, dump_config, load_config
 from tests.builders.paths import ROOT
@@ -30,7 +38,10 @@ BASE: dict[str, Any] = {
     "train": {"rollout_steps": STEPS, "tasks_per_step": 2, "num_generations": 4},
     "sweep": {
         "seeds": [0, 4],
-        "variants": {"gmpo": {}, "fast": {"learner.objective": "grpo", "learner.learning_rate": 2e-4}},
+        "variants": {
+            "gmpo": {},
+            "fast": {"learner.objective": "grpo", "learner.learning_rate": 2e-4},
+        },
     },
 }
 REPORT = {"splits": {"valid": {"overall": {"success": 0.5, "interval": [0.4, 0.6]}}}}
@@ -38,7 +49,9 @@ REPORT = {"splits": {"valid": {"overall": {"success": 0.5, "interval": [0.4, 0.6
 
 def write_config(folder: Path, **changes: Any) -> Path:
     path = folder / "c.yaml"
-    path.write_text(yaml.safe_dump({"run_folder": str(folder / "sweep"), **BASE, **changes}, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump({"run_folder": str(folder / "sweep"), **BASE, **changes}, sort_keys=False)
+    )
     return path
 
 
@@ -56,7 +69,10 @@ def test_the_seeds_are_outside_and_every_run_starts_from_the_same_policy(tmp_pat
     assert [run.config.learner.objective for run in sweep.runs] == ["gmpo", "grpo", "gmpo", "grpo"]
     assert [run.config.learner.learning_rate for run in sweep.runs] == [1e-3, 2e-4, 1e-3, 2e-4]
     assert {run.config.model.path for run in sweep.runs} == {f"{tmp_path}/sweep/start/sft/model"}
-    assert [run.folder for run in sweep.runs[:2]] == [tmp_path / "sweep/gmpo-s0", tmp_path / "sweep/fast-s0"]
+    assert [run.folder for run in sweep.runs[:2]] == [
+        tmp_path / "sweep/gmpo-s0",
+        tmp_path / "sweep/fast-s0",
+    ]
     assert {run.config.train.tasks_per_step for run in sweep.runs} == {3}
     assert {run.config.sweep for run in sweep.runs} == {None}
     start = sweep.start.config
@@ -76,13 +92,18 @@ def test_objectives_and_seeds_of_the_command_line_replace_those_of_the_file(tmp_
         read_sweep(write_config(tmp_path), seeds="1,b")
     with pytest.raises(ConfigError, match=r"sweep\.seeds: .*write different numbers"):
         read_sweep(write_config(tmp_path), seeds="1,1")
-    with pytest.raises(ConfigError, match=r"c\.yaml: sweep\.variants\.gmp: learner\.objective: 'gmp': Input should be"):
+    with pytest.raises(
+        ConfigError,
+        match=r"c\.yaml: sweep\.variants\.gmp: learner\.objective: 'gmp': Input should be",
+    ):
         read_sweep(write_config(tmp_path), objectives="gmpo,gmp")
 
 
 def test_a_sweep_without_variants_is_refused(tmp_path: Path) -> None:
     path = write_config(tmp_path, sweep={"seeds": [0]})
-    with pytest.raises(ConfigError, match=r"sweep\.variants: there is none; .* --objectives gmpo,grpo"):
+    with pytest.raises(
+        ConfigError, match=r"sweep\.variants: there is none; .* --objectives gmpo,grpo"
+    ):
         read_sweep(path)
     assert len(read_sweep(path, objectives="gmpo").runs) == 1
 
@@ -119,10 +140,14 @@ def test_what_a_variant_may_not_set(key: str, value: Any, message: str, tmp_path
 
 def test_a_variant_may_be_an_adapter(tmp_path: Path) -> None:
     sweep = read_sweep(with_variants(tmp_path, whole={}, adapter={"model.lora": {"rank": 2}}))
-    assert [run.config.model.lora.rank if run.config.model.lora else 0 for run in sweep.runs[:2]] == [0, 2]
+    assert [
+        run.config.model.lora.rank if run.config.model.lora else 0 for run in sweep.runs[:2]
+    ] == [0, 2]
 
 
-def test_two_variants_that_are_the_same_are_refused_before_they_are_compared(tmp_path: Path) -> None:
+def test_two_variants_that_are_the_same_are_refused_before_they_are_compared(
+    tmp_path: Path,
+) -> None:
     same = {"learner.objective": "gmpo", "workers.count": 1}
     with pytest.raises(ConfigError, match=r"c\.yaml: sweep\.variants: plain and gmpo are the same"):
         read_sweep(with_variants(tmp_path, grpo={"learner.objective": "grpo"}, plain={}, gmpo=same))
@@ -136,11 +161,17 @@ def test_a_variants_name_is_a_folders(tmp_path: Path) -> None:
 # How far they are.
 
 
-def made(job: Job, *, checkpoints: tuple[int, ...] = (), report: bool = False, **changes: Any) -> Job:
+def made(
+    job: Job, *, checkpoints: tuple[int, ...] = (), report: bool = False, **changes: Any
+) -> Job:
     """Write what a job leaves behind, made with `changes` of its config."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    values = {key: {**getattr(job.config, key).model_dump(), **part} for key, part in changes.items()}
-    job.config_file.write_text(dump_config(type(job.config).model_validate({**job.config.model_dump(), **values})))
+    values = {
+        key: {**getattr(job.config, key).model_dump(), **part} for key, part in changes.items()
+    }
+    job.config_file.write_text(
+        dump_config(type(job.config).model_validate({**job.config.model_dump(), **values}))
+    )
     for step in checkpoints:
         folder = job.folder / f"train/checkpoints/step-{step:06d}"
         folder.mkdir(parents=True)
@@ -194,7 +225,10 @@ def test_a_run_without_a_checkpoint_takes_any_config(sweep: Sweep) -> None:
 
 def test_a_setting_that_was_added_is_a_change_too(sweep: Sweep) -> None:
     run = made(sweep.runs[0], checkpoints=(4,), model={"lora": {"rank": 4}})
-    with pytest.raises(ConfigError, match=r"model\.lora\.\w+: gmpo-s0 was made with .*, and the config now says None"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model\.lora\.\w+: gmpo-s0 was made with .*, and the config now says None",
+    ):
         standing(run)
 
 
@@ -207,7 +241,10 @@ def test_the_evaluation_may_change_until_it_is_there(sweep: Sweep) -> None:
     run = made(sweep.runs[0], checkpoints=(STEPS,), evaluation={"temperature": 1.0})
     assert standing(run).stage == "evaluate"
     made(run, report=True, evaluation={"temperature": 1.0})
-    with pytest.raises(ConfigError, match=rf"made with 1\.0, .* 0\.4; .* or delete {run.report} to evaluate it anew"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"made with 1\.0, .* 0\.4; .* or delete {run.report} to evaluate it anew",
+    ):
         standing(run)
 
 
@@ -229,13 +266,18 @@ def test_the_start_is_whole_or_made_anew(sweep: Sweep) -> None:
     made(sweep.start, report=True)
     assert start_standing(sweep).stage == "done"
     made(sweep.start, sft={"epochs": 9})
-    with pytest.raises(ConfigError, match=r"sft\.epochs: start was made with 9, and the config now says 4"):
+    with pytest.raises(
+        ConfigError, match=r"sft\.epochs: start was made with 9, and the config now says 4"
+    ):
         start_standing(sweep)
 
 
 def test_a_start_is_not_made_anew_under_runs_that_began_with_it(sweep: Sweep) -> None:
     made(sweep.runs[1], checkpoints=(4,))
-    with pytest.raises(ConfigError, match=rf"start/sft/model: the policy that {sweep.runs[1].folder} was trained from"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"start/sft/model: the policy that {sweep.runs[1].folder} was trained from",
+    ):
         start_standing(sweep)
 
 
@@ -308,7 +350,15 @@ def test_every_pass_over_the_variants_ends_in_a_comparison_and_nothing_is_done_t
 ) -> None:
     assert go(sweep) == (
         0,
-        ["start new", "gmpo-s0 new", "fast-s0 new", "comparison", "gmpo-s4 new", "fast-s4 new", "comparison"],
+        [
+            "start new",
+            "gmpo-s0 new",
+            "fast-s0 new",
+            "comparison",
+            "gmpo-s4 new",
+            "fast-s4 new",
+            "comparison",
+        ],
     )
     printed = capsys.readouterr().out
     assert "fast-s0 at work\n" in printed
@@ -328,14 +378,25 @@ def test_a_seed_more_makes_its_runs_only(sweep: Sweep, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [("BREAK", "error: it broke"), ("CRASH", "ended by SIGKILL; the system does that where memory")]
+    ("how", "why"),
+    [
+        ("BREAK", "error: it broke"),
+        ("CRASH", "ended by SIGKILL; the system does that where memory"),
+    ],
 )
 def test_a_failed_run_ends_alone_and_is_tried_again(
-    how: str, why: str, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: str,
+    why: str,
+    sweep: Sweep,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(how, "fast-s0")
     status, calls = go(sweep)
-    assert (status, calls[2:]) == (1, ["fast-s0 new", "comparison", "gmpo-s4 new", "fast-s4 new", "comparison"])
+    assert (status, calls[2:]) == (
+        1,
+        ["fast-s0 new", "comparison", "gmpo-s4 new", "fast-s4 new", "comparison"],
+    )
     log = sweep.runs[1].folder / "log.txt"
     before = log.read_text()
     printed = capsys.readouterr().out
@@ -355,7 +416,9 @@ def test_no_run_begins_without_its_start(sweep: Sweep, monkeypatch: pytest.Monke
 
 
 def test_a_failed_comparison_is_in_the_exit_status(sweep: Sweep) -> None:
-    assert run_sweep(sweep, command=command, comparison=lambda _: [sys.executable, "-c", "1 / 0"]) == 1
+    assert (
+        run_sweep(sweep, command=command, comparison=lambda _: [sys.executable, "-c", "1 / 0"]) == 1
+    )
     assert standing(sweep.runs[-1]).stage == "done"
 
 
@@ -365,7 +428,11 @@ def test_the_comparison_knows_the_variants_that_have_begun(sweep: Sweep) -> None
     metrics.write_text("")
     assert comparison_command(sweep)[3:] == ["compare", str(sweep.folder)]
     metrics.write_text('{"step": 1}')
-    assert comparison_command(sweep)[3:] == ["compare", str(sweep.folder), "--label=fast=fast-s[0-9]*"]
+    assert comparison_command(sweep)[3:] == [
+        "compare",
+        str(sweep.folder),
+        "--label=fast=fast-s[0-9]*",
+    ]
 
 
 def test_what_cannot_be_gone_on_with_is_set_aside(sweep: Sweep) -> None:
@@ -376,7 +443,9 @@ def test_what_cannot_be_gone_on_with_is_set_aside(sweep: Sweep) -> None:
         (run.folder / "evaluations").mkdir(exist_ok=True)
         run.report.unlink(missing_ok=True)
         assert "gmpo-s0 new" in go(sweep)[1]
-        assert (run.folder / f"train.interrupted-{number}/metrics.jsonl").read_text() == f"{number}\n"
+        assert (
+            run.folder / f"train.interrupted-{number}/metrics.jsonl"
+        ).read_text() == f"{number}\n"
         (run.folder / "train").rename(sweep.folder / f"made-{number}")
     (sweep.start.folder / "sft").rename(sweep.folder / "gone")
     for job in sweep.runs:
@@ -385,12 +454,21 @@ def test_what_cannot_be_gone_on_with_is_set_aside(sweep: Sweep) -> None:
     assert (sweep.folder / "start.interrupted-1/evaluations/final.json").is_file()
 
 
-def test_the_time_left_comes_from_the_steps_that_were_made(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_left_comes_from_the_steps_that_were_made(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
     """300 s for 6 steps, and 60 s for the last 2 of another run: 45 s a step, and 6 + 4 of them are left."""
-    for run, steps, seconds in zip(sweep.runs[:3], (STEPS, 2, 1), (300.0, 60.0, 1000.0), strict=True):
+    for run, steps, seconds in zip(
+        sweep.runs[:3], (STEPS, 2, 1), (300.0, 60.0, 1000.0), strict=True
+    ):
         made(run, checkpoints=(2,), report=run is not sweep.runs[2])
         ended = Attempt(
-            started="", stage="new", steps=steps, seconds=seconds, exit=run is sweep.runs[2], error="it broke"
+            started="",
+            stage="new",
+            steps=steps,
+            seconds=seconds,
+            exit=run is sweep.runs[2],
+            error="it broke",
         )
         (run.folder / "attempts.jsonl").write_text(json.dumps(ended.__dict__) + "\n" + '{"torn": ')
         assert read_attempts(run) == [ended]
@@ -436,7 +514,9 @@ def driver(sweep: Sweep, config: Path, *, wait: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+)
 def test_ctrl_c_stops_the_present_run_and_says_how_to_go_on(
     send: Callable[[int, int], None], number: int, sweep: Sweep, tmp_path: Path
 ) -> None:
@@ -456,11 +536,16 @@ def test_ctrl_c_stops_the_present_run_and_says_how_to_go_on(
     ]
 
 
-def test_the_run_of_a_killed_sweep_holds_the_folder_while_it_is_there(sweep: Sweep, tmp_path: Path) -> None:
+def test_the_run_of_a_killed_sweep_holds_the_folder_while_it_is_there(
+    sweep: Sweep, tmp_path: Path
+) -> None:
     process = driver(sweep, tmp_path / "c.yaml", wait="gmpo-s0")
     process.kill()
     process.communicate(timeout=60)
-    with pytest.raises(ConfigError, match="another sweep is at work"), alone_in(sweep.folder, wait_seconds=0.0):
+    with (
+        pytest.raises(ConfigError, match="another sweep is at work"),
+        alone_in(sweep.folder, wait_seconds=0.0),
+    ):
         pass
     (orphan,) = [
         one.pid
@@ -500,7 +585,10 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
         process.kill()
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, printed
-    before = {path: path.read_bytes() for path in (first / "evaluations/final.json", first / "attempts.jsonl")}
+    before = {
+        path: path.read_bytes()
+        for path in (first / "evaluations/final.json", first / "attempts.jsonl")
+    }
     metrics = (second / "train/metrics.jsonl").read_text().splitlines()
     process = real_sweep(tmp_path)
     printed, _ = process.communicate(timeout=400)
@@ -516,20 +604,42 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
     assert after[0] == metrics[0]
     assert len((tmp_path / "sweep/start/attempts.jsonl").read_text().splitlines()) == 1
     games = [
-        [game["id"] for game in json.loads((folder / "evaluations/final.json").read_text())["splits"]["valid"]["games"]]
+        [
+            game["id"]
+            for game in json.loads((folder / "evaluations/final.json").read_text())["splits"][
+                "valid"
+            ]["games"]
+        ]
         for folder in (first, second, tmp_path / "sweep/start")
     ]
     assert games[0] == games[1] == games[2]
-    for folder in (first, second):  # the last rollout step is evaluated once, and that is the final evaluation
-        assert [file.name for file in (folder / "train/evaluations").iterdir()] == ["step-000004.json"]
+    for folder in (
+        first,
+        second,
+    ):  # the last rollout step is evaluated once, and that is the final evaluation
+        assert [file.name for file in (folder / "train/evaluations").iterdir()] == [
+            "step-000004.json"
+        ]
     compared = json.loads((tmp_path / "sweep/comparison.json").read_text())
-    assert not [note for note in compared["notes"] if "this evaluation of its policy counts" in note]
+    assert not [
+        note for note in compared["notes"] if "this evaluation of its policy counts" in note
+    ]
     assert [variant["label"] for variant in compared["variants"]] == ["gmpo", "grpo"]
 
 
 def real_sweep(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent_rl.cli", "sweep", "c.yaml", "--objectives", "gmpo,grpo", "--seeds", "0"],
+        [
+            sys.executable,
+            "-m",
+            "agent_rl.cli",
+            "sweep",
+            "c.yaml",
+            "--objectives",
+            "gmpo,grpo",
+            "--seeds",
+            "0",
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,

@@ -59,7 +59,9 @@ def test_the_content_counts_and_not_the_place(tmp_path: Path, parsed: list[str])
     assert len(parsed) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense" * 1000, b"SQLite format 3\x00" + b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "damage", [b"", b"nonsense" * 1000, b"SQLite format 3\x00" + b"\xff" * 4096]
+)
 def test_a_damaged_cache_is_made_anew(
     tmp_path: Path, parsed: list[str], caplog: pytest.LogCaptureFixture, damage: bytes
 ) -> None:
@@ -70,7 +72,9 @@ def test_a_damaged_cache_is_made_anew(
     with caplog.at_level(logging.WARNING):
         load_game(path)
     assert len(parsed) == 2
-    assert ("games.sqlite: damaged" in caplog.text) == (damage != b""), "an empty file is an empty cache"
+    assert ("games.sqlite: damaged" in caplog.text) == (damage != b""), (
+        "an empty file is an empty cache"
+    )
     forget_what_is_in_memory()
     load_game(path)
     assert len(parsed) == 2, "the new cache is not used"

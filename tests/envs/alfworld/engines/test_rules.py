@@ -34,8 +34,20 @@ def test_the_first_observation_is_the_only_list_of_places(state: State) -> None:
     nothing = "You are in the middle of a room. Looking quickly around you, you see nothing."
     assert told(state, "look") == nothing
     assert told(state, "inventory") == "You are not carrying anything."
-    places = ["countertop 1", "diningtable 1", "diningtable 2", "fridge 1", "microwave 1", "sinkbasin 1"]
-    assert state.admissible_commands() == [*(f"go to {place}" for place in places), "help", "inventory", "look"]
+    places = [
+        "countertop 1",
+        "diningtable 1",
+        "diningtable 2",
+        "fridge 1",
+        "microwave 1",
+        "sinkbasin 1",
+    ]
+    assert state.admissible_commands() == [
+        *(f"go to {place}" for place in places),
+        "help",
+        "inventory",
+        "look",
+    ]
 
 
 def test_places_at_one_location_are_used_without_going(state: State) -> None:
@@ -44,31 +56,49 @@ def test_places_at_one_location_are_used_without_going(state: State) -> None:
     )
     assert "go to sinkbasin 1" not in state.admissible_commands()
     assert told(state, "examine sinkbasin 1") == "On the sinkbasin 1, you see a apple 1."
-    assert told(state, "look") == "You are facing the countertop 1, and sinkbasin 1. Next to it, you see nothing."
+    assert (
+        told(state, "look")
+        == "You are facing the countertop 1, and sinkbasin 1. Next to it, you see nothing."
+    )
 
 
 def test_a_thing_in_two_places_can_be_taken_twice(state: State) -> None:
     told(state, "go to countertop 1", "take apple 1 from countertop 1")
     assert told(state, "examine sinkbasin 1") == "On the sinkbasin 1, you see a apple 1."
     told(state, "move apple 1 to countertop 1", "take apple 1 from sinkbasin 1")
-    assert told(state, "examine countertop 1") == "On the countertop 1, you see a apple 1, a bread 1, and a knife 1."
+    assert (
+        told(state, "examine countertop 1")
+        == "On the countertop 1, you see a apple 1, a bread 1, and a knife 1."
+    )
 
 
 def test_what_moved_to_another_place_at_the_location_is_seen_next_to_it(state: State) -> None:
-    told(state, "go to countertop 1", "take knife 1 from countertop 1", "move knife 1 to sinkbasin 1")
-    assert told(state, "look") == "You are facing the countertop 1, and sinkbasin 1. Next to it, you see a knife 1."
+    told(
+        state, "go to countertop 1", "take knife 1 from countertop 1", "move knife 1 to sinkbasin 1"
+    )
+    assert (
+        told(state, "look")
+        == "You are facing the countertop 1, and sinkbasin 1. Next to it, you see a knife 1."
+    )
     told(state, "take knife 1 from sinkbasin 1", "move knife 1 to countertop 1")
-    assert told(state, "look").endswith("Next to it, you see a knife 1."), "it has left the sinkbasin by now"
+    assert told(state, "look").endswith("Next to it, you see a knife 1."), (
+        "it has left the sinkbasin by now"
+    )
 
 
 def test_closed_places_show_and_give_nothing(state: State) -> None:
     assert told(state, "go to fridge 1") == "You arrive at fridge 1. The fridge 1 is closed."
     assert state.step("take mug 1 from fridge 1") == NOTHING_HAPPENS
-    assert told(state, "open fridge 1") == "You open the fridge 1. The fridge 1 is open. In it, you see a mug 1."
+    assert (
+        told(state, "open fridge 1")
+        == "You open the fridge 1. The fridge 1 is open. In it, you see a mug 1."
+    )
     assert state.step("open fridge 1") == NOTHING_HAPPENS
     assert told(state, "take mug 1 from fridge 1") == "You pick up the mug 1 from the fridge 1."
     assert told(state, "inventory") == "You are carrying: a mug 1."
-    assert state.step("move mug 1 to fridge 1") == NOTHING_HAPPENS, "no fridge of this game can contain a mug"
+    assert state.step("move mug 1 to fridge 1") == NOTHING_HAPPENS, (
+        "no fridge of this game can contain a mug"
+    )
     assert told(state, "close fridge 1") == "You close the fridge 1."
 
 
@@ -76,19 +106,24 @@ def test_a_lamp_in_a_closed_place_can_be_used_and_never_goes_off(state: State) -
     told(state, "go to microwave 1")
     assert told(state, "use desklamp 1") == "You turn on the desklamp 1."
     assert told(state, "use desklamp 1") == "You turn on the desklamp 1."
-    assert told(state, "open microwave 1", "take desklamp 1 from microwave 1", "examine desklamp 1") == (
-        "This desklamp 1 is on."
-    )
+    assert told(
+        state, "open microwave 1", "take desklamp 1 from microwave 1", "examine desklamp 1"
+    ) == ("This desklamp 1 is on.")
     assert state.step("use desklamp 1") == NOTHING_HAPPENS
 
 
 def test_texts_for_what_was_done_to_a_thing(state: State) -> None:
     told(state, "go to countertop 1", "take knife 1 from countertop 1")
     assert told(state, "slice apple 1 with knife 1") == "You sliced the apple 1 with the knife 1."
-    assert state.step("slice bread 1 with knife 1") == NOTHING_HAPPENS, "the bread can be reached from elsewhere only"
+    assert state.step("slice bread 1 with knife 1") == NOTHING_HAPPENS, (
+        "the bread can be reached from elsewhere only"
+    )
     told(state, "move knife 1 to sinkbasin 1", "take apple 1 from countertop 1")
     assert told(state, "examine apple 1") == "This is a sliced apple 1."
-    assert told(state, "clean apple 1 with sinkbasin 1") == "You clean the apple 1 using the sinkbasin 1."
+    assert (
+        told(state, "clean apple 1 with sinkbasin 1")
+        == "You clean the apple 1 using the sinkbasin 1."
+    )
     assert told(state, "examine apple 1") == "This is a clean sliced apple 1."
     told(state, "go to microwave 1", "heat apple 1 with microwave 1")
     assert told(state, "examine apple 1") == "This is a hot and clean sliced apple 1."
@@ -127,9 +162,17 @@ def test_only_the_whole_goal_wins(state: State) -> None:
 def test_a_clone_shares_nothing_that_changes(state: State) -> None:
     told(state, "go to countertop 1", "take apple 1 from countertop 1")
     twin = state.clone()
-    told(twin, "move apple 1 to sinkbasin 1", "take knife 1 from countertop 1", "slice apple 1 with knife 1")
+    told(
+        twin,
+        "move apple 1 to sinkbasin 1",
+        "take knife 1 from countertop 1",
+        "slice apple 1 with knife 1",
+    )
     assert told(state, "inventory") == "You are carrying: a apple 1."
-    assert told(state, "examine countertop 1") == "On the countertop 1, you see a bread 1, and a knife 1."
+    assert (
+        told(state, "examine countertop 1")
+        == "On the countertop 1, you see a bread 1, and a knife 1."
+    )
     assert told(state, "examine apple 1") == "There's nothing special about apple 1."
 
 
@@ -161,13 +204,33 @@ def test_names_count_down_in_the_order_of_the_ids() -> None:
     ("key", "old", "new", "named"),
     [
         ("pddl_problem", "(isCool", "(isFrozen", r"\(isfrozen bread_bar_1\): unknown predicate"),
-        ("pddl_problem", "(openable Fridge_bar_1)", "(openable Mug_bar_1)", "should be about receptacle"),
+        (
+            "pddl_problem",
+            "(openable Fridge_bar_1)",
+            "(openable Mug_bar_1)",
+            "should be about receptacle",
+        ),
         ("pddl_problem", "(openable Fridge_bar_1)", "(openable Oven_bar_1)", "oven_bar_1"),
-        ("pddl_problem", "(isCool ?o)", "(isHot ?o)", "has not the form of any of the six families"),
-        ("pddl_problem", "(openable Fridge_bar_1)", "(not (openable Fridge_bar_1))", "not of the form"),
+        (
+            "pddl_problem",
+            "(isCool ?o)",
+            "(isHot ?o)",
+            "has not the form of any of the six families",
+        ),
+        (
+            "pddl_problem",
+            "(openable Fridge_bar_1)",
+            "(not (openable Fridge_bar_1))",
+            "not of the form",
+        ),
         ("pddl_problem", "(atLocation agent1 loc_bar_9)", "", "exactly one agent"),
         ("pddl_problem", "Mug_bar_1", "Mug", "mug: it has no coordinates"),
-        ("pddl_problem", "(receptacleAtLocation Fridge_bar_1 loc_bar_3)", "", "fridge_bar_1: it has no fact"),
+        (
+            "pddl_problem",
+            "(receptacleAtLocation Fridge_bar_1 loc_bar_3)",
+            "",
+            "fridge_bar_1: it has no fact",
+        ),
         ("pddl_problem", "agent1", "agent2", "agent2: it should be agent1"),
         ("pddl_problem", "(:init", "(:start", "does not consist of"),
         ("pddl_domain", "?ko", "?knife", "pddl_domain"),
@@ -175,7 +238,9 @@ def test_names_count_down_in_the_order_of_the_ids() -> None:
         ("grammar", "cool some apple", "cool #some# apple", "grammar is none of those"),
     ],
 )
-def test_what_it_has_no_rule_for_is_refused_by_name(key: str, old: str, new: str, named: str) -> None:
+def test_what_it_has_no_rule_for_is_refused_by_name(
+    key: str, old: str, new: str, named: str
+) -> None:
     data = kitchen()
     assert old in data[key]
     with pytest.raises(UnknownToNativeEngine, match=named):
@@ -200,9 +265,13 @@ def test_two_facts_about_one_name_are_refused() -> None:
         read_problem(kitchen(more_facts="(receptacleAtLocation Fridge_bar_1 loc_bar_4)"))
 
 
-def test_the_refusal_names_the_file_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_names_the_file_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
     path = write_kitchen(tmp_path, more_facts="(full Fridge_bar_1)")
-    with pytest.raises(ValueError, match=r"unknown predicate; set env\.options\.engine: textworld") as error:
+    with pytest.raises(
+        ValueError, match=r"unknown predicate; set env\.options\.engine: textworld"
+    ) as error:
         NativeEngine().reset(path)
     assert str(path) in str(error.value)

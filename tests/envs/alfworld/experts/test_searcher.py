@@ -42,7 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def _places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mugs are on shelves, in drawers, and then anywhere; lamps are in drawers."""
-    monkeypatch.setattr(alfworld_searcher, "PLACES", {"mug": ("shelf", "drawer"), "desklamp": ("drawer",)})
+    monkeypatch.setattr(
+        alfworld_searcher, "PLACES", {"mug": ("shelf", "drawer"), "desklamp": ("drawer",)}
+    )
 
 
 def first_text(task: str, room: str = ROOM) -> str:
@@ -66,7 +68,9 @@ def frame(text: str) -> Frame:
     return Frame(text=text, commands=(), won=False)
 
 
-def errand(thing: str, place: str = "", *, lamp: str = "", verb: str = "", two: bool = False) -> Errand:
+def errand(
+    thing: str, place: str = "", *, lamp: str = "", verb: str = "", two: bool = False
+) -> Errand:
     return Errand(thing=thing, place=place, lamp=lamp, verb=verb, two=two)
 
 
@@ -91,9 +95,14 @@ def test_every_task_sentence_is_read(task: str, asked: Errand) -> None:
     assert read_errand(first_text(task)) == asked
 
 
-@pytest.mark.parametrize("task", ["put three mug in shelf", "wash some mug and put it in shelf", "look around", ""])
+@pytest.mark.parametrize(
+    "task", ["put three mug in shelf", "wash some mug and put it in shelf", "look around", ""]
+)
 def test_what_cannot_be_read_is_refused(task: str) -> None:
-    with pytest.raises(ValueError, match=rf"cannot read the task '{task}\.'.*set env.options.expert_type: handcoded"):
+    with pytest.raises(
+        ValueError,
+        match=rf"cannot read the task '{task}\.'.*set env.options.expert_type: handcoded",
+    ):
         Searcher().start(frame(first_text(task)))
     with pytest.raises(ValueError, match="no list of places in the first text: 'You are facing"):
         Searcher().start(frame("You are facing the bed 1.\n\nYour task is to: put a mug in shelf."))
@@ -101,13 +110,24 @@ def test_what_cannot_be_read_is_refused(task: str) -> None:
 
 def test_notes_hold_what_was_read() -> None:
     notes = Notes(first_text("heat some mug and put it in shelf"))
-    assert notes.places == ("drawer 2", "drawer 1", "fridge 1", "microwave 1", "shelf 2", "shelf 1", "sinkbasin 1")
+    assert notes.places == (
+        "drawer 2",
+        "drawer 1",
+        "fridge 1",
+        "microwave 1",
+        "shelf 2",
+        "shelf 1",
+        "sinkbasin 1",
+    )
     notes.read("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed.")
     assert (notes.here, notes.shut, notes.contents) == ({"drawer 2"}, {"drawer 2"}, {})
     notes.read("go to shelf 1", NOTHING)
     notes.read("go to mug 2", NOTHING)
     assert notes.here == {"drawer 2", "shelf 1"}
-    notes.read("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see a mug 2, and a pen 1.")
+    notes.read(
+        "open drawer 2",
+        "You open the drawer 2. The drawer 2 is open. In it, you see a mug 2, and a pen 1.",
+    )
     assert (notes.shut, notes.contents) == (set(), {"drawer 2": ["mug 2", "pen 1"]})
     notes.read("examine shelf 1", "On the shelf 1, you see nothing.")
     notes.read("take mug 2 from drawer 2", "You pick up the mug 2 from the drawer 2.")
@@ -130,7 +150,9 @@ def test_notes_hold_what_was_read() -> None:
     ):
         notes.read("look", idle)
         assert (notes.held, notes.contents) == (None, {"drawer 2": ["pen 1"], "shelf 1": ["mug 2"]})
-    notes.read("go to fridge 1", "You arrive at fridge 1. The fridge 1 is open. In it, you see nothing.")
+    notes.read(
+        "go to fridge 1", "You arrive at fridge 1. The fridge 1 is open. In it, you see nothing."
+    )
     assert (notes.here, notes.contents["fridge 1"]) == ({"fridge 1"}, [])
 
 
@@ -149,16 +171,26 @@ def test_it_looks_where_such_things_are_and_in_the_order_of_the_first_text() -> 
         for place in ("drawer 2", "drawer 1", "fridge 1", "microwave 1")
     ]
     assert advice_after("put a mug in fridge", *told) == "go to sinkbasin 1"
-    told.append(("go to sinkbasin 1", "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing."))
+    told.append(
+        ("go to sinkbasin 1", "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.")
+    )
     assert advice_after("put a mug in fridge", *told) is None
 
 
 @pytest.mark.usefixtures("_places")
 def test_it_opens_what_is_closed_and_takes_what_it_sees() -> None:
-    told = [(f"go to shelf {n}", f"You arrive at shelf {n}. On the shelf {n}, you see a pen {n}.") for n in (1, 2)]
+    told = [
+        (f"go to shelf {n}", f"You arrive at shelf {n}. On the shelf {n}, you see a pen {n}.")
+        for n in (1, 2)
+    ]
     told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
     assert advice_after("put a mug in fridge", *told) == "open drawer 2"
-    told.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see a mug 3, and a mug 1."))
+    told.append(
+        (
+            "open drawer 2",
+            "You open the drawer 2. The drawer 2 is open. In it, you see a mug 3, and a mug 1.",
+        )
+    )
     assert advice_after("put a mug in fridge", *told) == "take mug 3 from drawer 2"
     # Somebody closes it, and goes away.
     told.append(("close drawer 2", "You close the drawer 2."))
@@ -169,9 +201,15 @@ def test_it_opens_what_is_closed_and_takes_what_it_sees() -> None:
 
 @pytest.mark.usefixtures("_places")
 def test_where_going_is_refused_the_place_is_here_already() -> None:
-    told = [("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see nothing."), ("go to shelf 1", NOTHING)]
+    told = [
+        ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see nothing."),
+        ("go to shelf 1", NOTHING),
+    ]
     assert advice_after("put a mug in fridge", *told) == "examine shelf 1"
-    assert advice_after("put a mug in fridge", told[0], ("  go to shelf 1\n", NOTHING)) == "examine shelf 1"
+    assert (
+        advice_after("put a mug in fridge", told[0], ("  go to shelf 1\n", NOTHING))
+        == "examine shelf 1"
+    )
     told.append(("examine shelf 1", "On the shelf 1, you see a mug 1."))
     assert advice_after("put a mug in fridge", *told) == "take mug 1 from shelf 1"
     told.append(("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1."))
@@ -199,9 +237,15 @@ def test_what_is_not_wanted_goes_back_or_wherever_it_is_taken() -> None:
         ("move pen 1 to drawer 2", NOTHING),
     ]
     assert advice_after("put a mug in fridge", *refused) == "open drawer 2"
-    refused.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing."))
+    refused.append(
+        ("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing.")
+    )
     assert advice_after("put a mug in fridge", *refused) == "move pen 1 to drawer 2"
-    closed = [*refused, ("close drawer 2", "You close the drawer 2."), ("move pen 1 to drawer 2", NOTHING)]
+    closed = [
+        *refused,
+        ("close drawer 2", "You close the drawer 2."),
+        ("move pen 1 to drawer 2", NOTHING),
+    ]
     assert advice_after("put a mug in fridge", *closed) == "open drawer 2"
     refused.append(("move pen 1 to drawer 2", "You move the pen 1 to the drawer 2."))
     assert advice_after("put a mug in fridge", *refused) == "go to shelf 2"
@@ -221,11 +265,16 @@ def test_what_was_done_to_a_thing_counts_whoever_did_it() -> None:
     assert advice_after(task, *told) == "go to drawer 2"
     heated = [*told, ("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")]
     assert advice_after(task, *heated) == "cool mug 2 with fridge 1"
-    cleaned = [*told, ("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1.")]
+    cleaned = [
+        *told,
+        ("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1."),
+    ]
     assert advice_after(task, *cleaned) == "go to drawer 2"
     told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
     assert advice_after(task, *told) == "open drawer 2"
-    told.append(("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing."))
+    told.append(
+        ("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing.")
+    )
     assert advice_after(task, *told) == "move mug 2 to drawer 2"
     other = [*told, ("move mug 2 to drawer 2", "You move the mug 2 to the drawer 2.")]
     other.append(("take mug 1 from shelf 2", "You pick up the mug 1 from the shelf 2."))
@@ -245,10 +294,15 @@ def test_two_things_come_together_in_one_place() -> None:
     assert advice_after(task, *told) == "move mug 3 to drawer 1"
     told[2] = ("go to drawer 2", "You arrive at drawer 2. On the drawer 2, you see nothing.")
     told.append(("move mug 3 to drawer 2", "You move the mug 3 to the drawer 2."))
-    assert advice_after(task, *told) == "go to shelf 2", "the one that is here stays, the other was seen on the shelf"
+    assert advice_after(task, *told) == "go to shelf 2", (
+        "the one that is here stays, the other was seen on the shelf"
+    )
     told.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."))
     assert advice_after(task, *told) == "take mug 2 from shelf 2"
-    apart = [(f"go to drawer {n}", f"You arrive at drawer {n}. On the drawer {n}, you see a mug {n}.") for n in (2, 1)]
+    apart = [
+        (f"go to drawer {n}", f"You arrive at drawer {n}. On the drawer {n}, you see a mug {n}.")
+        for n in (2, 1)
+    ]
     assert advice_after(task, *apart) == "take mug 1 from drawer 1"
     assert advice_after("put a clean mug in drawer", apart[0]) == "take mug 2 from drawer 2"
 
@@ -267,7 +321,9 @@ def test_a_lamp_that_was_seen_on_the_way_is_remembered() -> None:
         ("open drawer 2", "The drawer 2 is open. In it, you see a desklamp 2."),
         ("close", "You close the drawer 2."),
     ]
-    assert advice_after(task, found, took, *closed) == "use desklamp 2", "it works in a closed place, too"
+    assert advice_after(task, found, took, *closed) == "use desklamp 2", (
+        "it works in a closed place, too"
+    )
 
 
 @pytest.mark.usefixtures("_places")
@@ -286,7 +342,10 @@ def test_it_does_not_repeat_what_was_refused() -> None:
     told = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1.")
     assert advice_after("put a mug in fridge", told, ("take mug 1 from shelf 2", NOTHING)) is None
     # Another's mistake changes nothing.
-    assert advice_after("put a mug in fridge", told, ("take mug 9 from bed 2", NOTHING)) == "take mug 1 from shelf 2"
+    assert (
+        advice_after("put a mug in fridge", told, ("take mug 9 from bed 2", NOTHING))
+        == "take mug 1 from shelf 2"
+    )
 
 
 @pytest.mark.parametrize("engine", ["native", "textworld"])
@@ -341,7 +400,11 @@ def test_a_kitchen_with_places_that_are_near_each_other(
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(alfworld_searcher, "PLACES", {"mug": ("countertop", "fridge")})
     path = write_kitchen(tmp_path, goal=MUG_IN_SINK)
-    path.write_text(path.read_text().replace("cool some apple and put it in diningtable", "put a mug in sinkbasin"))
+    path.write_text(
+        path.read_text().replace(
+            "cool some apple and put it in diningtable", "put a mug in sinkbasin"
+        )
+    )
     env = AlfworldEnv(data=str(tmp_path), expert=True, expert_type="searcher", engine=engine)
     task = Task(env_id="alfworld", split="train", family="pick_and_place_simple", id=ID)
     _, info = env.reset(options={"task": task})
@@ -385,7 +448,10 @@ def test_the_environment_has_it_as_an_option(data: str) -> None:
     after = env.step(advice)
     env.step("look")
     assert twin.step(advice) == after
-    assert "expert_command" not in AlfworldEnv(data=data, expert_type="searcher").reset(options={"task": task})[1]
+    assert (
+        "expert_command"
+        not in AlfworldEnv(data=data, expert_type="searcher").reset(options={"task": task})[1]
+    )
     with pytest.raises(ValueError, match="expert_type: 'clever' is none of handcoded, searcher"):
         AlfworldEnv(data=data, expert_type="clever")
 
@@ -441,11 +507,20 @@ def test_places_are_counted_by_finds_per_command() -> None:
     Eggs: 2 of 2 fridges in 4 commands, 1 of 4 shelves in 4.
     """
     games = [
-        room(fridge_1="mug 1, egg 1", shelf_1="mug 3, mug 2", shelf_2="", shelf_3="", sinkbasin_1="mug 4"),
+        room(
+            fridge_1="mug 1, egg 1",
+            shelf_1="mug 3, mug 2",
+            shelf_2="",
+            shelf_3="",
+            sinkbasin_1="mug 4",
+        ),
         room(fridge_1="mug 1", shelf_1="", shelf_2="mug 2", sinkbasin_1="mug 3", sinkbasin_2=""),
         room(fridge_1="egg 1", shelf_1="egg 2", bed_1="", sinkbasin_1="", sinkbasin_2=""),
     ]
-    assert count_places(games) == {"egg": ("fridge", "shelf"), "mug": ("sinkbasin", "fridge", "shelf")}
+    assert count_places(games) == {
+        "egg": ("fridge", "shelf"),
+        "mug": ("sinkbasin", "fridge", "shelf"),
+    }
 
 
 def test_the_table_is_as_it_was_written() -> None:

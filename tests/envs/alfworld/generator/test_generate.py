@@ -11,7 +11,12 @@ import pytest
 from envs.alfworld.data import FAMILIES, GAME_FILE, SPLITS, index_games, resolve_data_folder
 from envs.alfworld.generator.draw import draw_game
 from envs.alfworld.generator.drawn_game import DrawnGame, DrawnThing
-from envs.alfworld.generator.generate import GeneratorSettings, cached_games, generate_games, scenes_of
+from envs.alfworld.generator.generate import (
+    GeneratorSettings,
+    cached_games,
+    generate_games,
+    scenes_of,
+)
 from envs.alfworld.package import SCENES, UNSEEN_SCENES, constants, load_layout
 
 SETTINGS = GeneratorSettings(train=120, valid_seen=60, valid_unseen=24)
@@ -31,26 +36,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(folder.rglob(GAME_FILE))
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def problems(folder: Path, split: str) -> list[str]:
     """The problems less their names, which hold the trial."""
-    texts = [json.loads(path.read_text())["pddl_problem"] for path in sorted((folder / split).rglob(GAME_FILE))]
+    texts = [
+        json.loads(path.read_text())["pddl_problem"]
+        for path in sorted((folder / split).rglob(GAME_FILE))
+    ]
     return [text.partition("(:domain")[2] for text in texts]
 
 
 def test_same_settings_same_bytes_other_seed_other_games(folder: Path, tmp_path: Path) -> None:
     generate_games(tmp_path / "again", SETTINGS)
     assert digests(tmp_path / "again" / "json_2.1.1") == digests(folder)
-    generate_games(tmp_path / "other", GeneratorSettings(train=120, valid_seen=60, valid_unseen=24, seed=2))
+    generate_games(
+        tmp_path / "other", GeneratorSettings(train=120, valid_seen=60, valid_unseen=24, seed=2)
+    )
     other = resolve_data_folder(str(tmp_path / "other"))
     assert not set(problems(other, "train")) & set(problems(folder, "train"))
 
 
 def test_families_are_balanced(folder: Path) -> None:
     for split, each in (("train", 20), ("valid_seen", 10), ("valid_unseen", 4)):
-        assert Counter(game.family for game in index_games(folder, split)) == dict.fromkeys(FAMILIES, each)
+        assert Counter(game.family for game in index_games(folder, split)) == dict.fromkeys(
+            FAMILIES, each
+        )
 
 
 def test_splits_are_disjoint_and_floor_plans_kept_apart(folder: Path) -> None:
@@ -124,8 +139,13 @@ def test_cached_games_are_made_once() -> None:
 
 def test_too_small_a_world_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envs.alfworld.generator.generate._DRAWS_PER_GAME", 1)
-    with pytest.raises(ValueError, match=r"games.train: found only \d+ different .* ask for fewer games or for larger"):
-        generate_games(tmp_path / "games", GeneratorSettings(train=2000, receptacles=(3, 3), objects=(3, 3)))
+    with pytest.raises(
+        ValueError,
+        match=r"games.train: found only \d+ different .* ask for fewer games or for larger",
+    ):
+        generate_games(
+            tmp_path / "games", GeneratorSettings(train=2000, receptacles=(3, 3), objects=(3, 3))
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +167,9 @@ def test_bad_settings_name_their_key(values: dict[str, Any], message: str) -> No
 
 
 def test_lists_from_a_config_file_are_taken() -> None:
-    settings = GeneratorSettings.from_mapping({"receptacles": [4, 5], "families": ["pick_two_obj_and_place"]})
+    settings = GeneratorSettings.from_mapping(
+        {"receptacles": [4, 5], "families": ["pick_two_obj_and_place"]}
+    )
     assert settings.receptacles == (4, 5)
     assert settings.families == ("pick_two_obj_and_place",)
 
@@ -179,18 +201,31 @@ def test_only_the_chosen_types_are_there(tmp_path: Path) -> None:
     generate_games(tmp_path / "games", settings)
     folder = resolve_data_folder(str(tmp_path / "games"))
     texts = problems(folder, "train")
-    assert {name for text in texts for name in re.findall(r"objectType \S+ (\w+)Type", text)} == things
-    assert {name for text in texts for name in re.findall(r"receptacleType \S+ (\w+)Type", text)} == furniture
+    assert {
+        name for text in texts for name in re.findall(r"objectType \S+ (\w+)Type", text)
+    } == things
+    assert {
+        name for text in texts for name in re.findall(r"receptacleType \S+ (\w+)Type", text)
+    } == furniture
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"scenes": (10,)}, "10 is not a floor plan to train on"),
-        ({"scenes": (3,)}, r"games.train: look_at_obj_in_light is not possible on any of its floor plans"),
+        (
+            {"scenes": (3,)},
+            r"games.train: look_at_obj_in_light is not possible on any of its floor plans",
+        ),
         ({"object_types": ("Apple",)}, r"games.train: look_at_obj_in_light is not possible"),
-        ({"object_types": ("Aple",)}, r"games.object_types: 'Aple' is not known; did you mean 'Apple'"),
-        ({"receptacle_types": ("Sink",)}, r"games.receptacle_types: 'Sink' is not known; did you mean 'SinkBasin'"),
+        (
+            {"object_types": ("Aple",)},
+            r"games.object_types: 'Aple' is not known; did you mean 'Apple'",
+        ),
+        (
+            {"receptacle_types": ("Sink",)},
+            r"games.receptacle_types: 'Sink' is not known; did you mean 'SinkBasin'",
+        ),
     ],
 )
 def test_worlds_that_cannot_serve_are_refused(values: dict[str, Any], message: str) -> None:
