@@ -33,7 +33,9 @@ Overrides = Annotated[
 
 @app.command()
 def init(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Make a small policy from scratch: a tokenizer trained on the environment's text, and random weights."""
+    """Make a small policy from scratch: a tokenizer trained on the environment's text, and random
+    weights.
+    """
     checked = load_config(config, overrides)
     from agent_rl.commands.stages import stages
 
@@ -95,7 +97,9 @@ def evaluate(
         Path | None, typer.Option(help="write a row of a LaTeX table per split to this file")
     ] = None,
 ) -> None:
-    """Success per split and family with 95 % intervals, of a policy, the expert or chance; goes on where it stopped."""
+    """Success per split and family with 95 % intervals, of a policy, the expert or chance; goes on
+    where it stopped.
+    """
     told = {"split": split, "repeats": repeats, "temperature": temperature}
     settings = [f"evaluation.{key}={value}" for key, value in told.items() if value is not None]
     target = find_target(what, [*(overrides or []), *settings], model=model, config_file=config)
@@ -126,7 +130,9 @@ def export(
         str, typer.Option(help="upload it too: owner/name; a new repository is private")
     ] = "",
 ) -> None:
-    """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings, results."""
+    """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings,
+    results.
+    """
     checked = load_config(config, overrides)
     from agent_rl.commands.export.folder import export
     from agent_rl.commands.stages import stages
@@ -181,7 +187,9 @@ def demo(config: ConfigPath, overrides: Overrides = None) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error that a user can mend is one message and exit status 2, not a traceback."""
+    """Run the command line; an error that a user can mend is one message and exit status 2, not a
+    traceback.
+    """
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     try:

@@ -1,4 +1,6 @@
-"""What a person sees on the terminal while something runs: progress bars, a row per step, episodes turn by turn."""
+"""What a person sees on the terminal while something runs: progress bars, a row per step, episodes
+turn by turn.
+"""
 
 import os
 import tempfile
@@ -30,7 +32,9 @@ Advance = Callable[[str], None]
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
-    """A progress bar over `total` pieces that leaves nothing behind; silent where the output is no terminal."""
+    """A progress bar over `total` pieces that leaves nothing behind; silent where the output is no
+    terminal.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -48,7 +52,9 @@ def progress(label: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def held_stderr() -> Iterator[None]:
-    """Keep what libraries write to the standard error to themselves; it is shown if this ends in a surprise."""
+    """Keep what libraries write to the standard error to themselves; it is shown if this ends in a
+    surprise.
+    """
     with tempfile.TemporaryFile() as held:
         real = os.dup(2)
         os.dup2(held.fileno(), 2)

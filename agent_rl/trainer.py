@@ -18,8 +18,8 @@ class Trainer:
         print(trainer.evaluate().overall.success)
         trainer.save_model("my-policy")
 
-    What is written goes to the config's `run_folder`, and is what `agent-rl` reads and writes there. A policy from
-    scratch is made when one is first needed.
+    What is written goes to the config's `run_folder`, and is what `agent-rl` reads and writes
+    there. A policy from scratch is made when one is first needed.
 
     Args:
         config: a checked `Config`, or a YAML file's path.
@@ -41,7 +41,9 @@ class Trainer:
         return stages.sft(self.config)
 
     def train(self, *, resume: bool = False) -> Path:
-        """The reinforcement (`agent-rl train`), fresh or from the last whole checkpoint; returns the newest one."""
+        """The reinforcement (`agent-rl train`), fresh or from the last whole checkpoint; returns
+        the newest one.
+        """
         self._make_policy()
         return stages.train(self.config, resume=resume)
 
@@ -53,7 +55,8 @@ class Trainer:
         temperature: float | None = None,
         **options: Any,
     ) -> EvaluationReport:
-        """Success per split and family of the newest policy (`agent-rl evaluate`), as `evaluation` says unless told.
+        """Success per split and family of the newest policy (`agent-rl evaluate`), as `evaluation`
+        says unless told.
 
         `split` may be several, with commas between. `options` are those of `stages.evaluate`.
         """

@@ -1,10 +1,11 @@
 """What an environment's `reset` and `step` returned, checked against the contract of `TextEnv`.
 
-Environments are other people's code: in training, a wrong answer ends one episode with a sentence, and never the
-process. The conformance check asks the same functions, so that what passes it trains.
+Environments are other people's code: in training, a wrong answer ends one episode with a sentence,
+and never the process. The conformance check asks the same functions, so that what passes it trains.
 
-What does no harm is taken: numpy's numbers and bools, a bool as a reward, any mapping as `info`, a tuple of commands,
-and None for `admissible_commands` or `expert_command`, which says as much as no key.
+What does no harm is taken: numpy's numbers and bools, a bool as a reward, any mapping as `info`, a
+tuple of commands, and None for `admissible_commands` or `expert_command`, which says as much as no
+key.
 """
 
 import math
@@ -35,7 +36,9 @@ def step_fault(answer: Any) -> str:
 
 
 def shape_fault(answer: Any, names: tuple[str, ...]) -> str:
-    """What is wrong with an answer of which one cannot even say which value is which; "" where nothing is."""
+    """What is wrong with an answer of which one cannot even say which value is which; "" where
+    nothing is.
+    """
     if not isinstance(answer, tuple) or len(answer) != len(names):
         count = "two" if names is RESET else "five"
         return f"returned {_kind(answer)}; a TextEnv returns a tuple of {count}: {', '.join(names)}"

@@ -1,4 +1,6 @@
-"""What generators of games share: a cache of what was generated, folders that appear whole or not at all, hints."""
+"""What generators of games share: a cache of what was generated, folders that appear whole or not
+at all, hints.
+"""
 
 import difflib
 import hashlib
@@ -21,7 +23,9 @@ def cache_root() -> Path:
 
 
 def cached_folder(kind: str, recipe: Mapping[str, Any], generate: Callable[[Path], object]) -> Path:
-    """The folder of what `recipe` describes, under `cache_root() / kind`; `generate` makes it at the first call."""
+    """The folder of what `recipe` describes, under `cache_root() / kind`; `generate` makes it at
+    the first call.
+    """
     text = json.dumps(recipe, sort_keys=True)
     folder = cache_root() / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
     if folder.is_dir():

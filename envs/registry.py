@@ -28,12 +28,16 @@ BUILT_IN = {
     "blackjack": "envs.worlds.toy_text:Blackjack",
 }
 GROUP = "agent_rl.environments"
-"""The entry-point group in which an installed package announces environments: `name = "module:Class"`."""
+"""The entry-point group in which an installed package announces environments: `name =
+"module:Class"`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvEntry:
-    """An environment that has a name: what it is in one line, its class (`module:Class`) and whose it is."""
+    """An environment that has a name: what it is in one line, its class (`module:Class`) and whose
+    it is.
+    """
 
     id: str
     summary: str
@@ -44,12 +48,14 @@ class EnvEntry:
 def make_env(env_id: str, **options: Any) -> TextEnv:
     """Build an environment.
 
-    `env_id` is a built-in name, a name that an installed package announces, `package.module:Class`, or a gymnasium id
-    (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module first). A gymnasium environment that is no
-    `TextEnv` is wrapped in a `GymnasiumEnv`, whose options it then has.
+    `env_id` is a built-in name, a name that an installed package announces, `package.module:Class`,
+    or a gymnasium id (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module first). A
+    gymnasium environment that is no `TextEnv` is wrapped in a `GymnasiumEnv`, whose options it then
+    has.
 
     Raises:
-        ValueError: the id or one of the options is not known, or does not fit; the message says what is.
+        ValueError: the id or one of the options is not known, or does not fit; the message says
+        what is.
     """
     maker = _maker(env_id)
     _check_options(env_id, maker, options)
@@ -71,9 +77,11 @@ def takes_option(env_id: str, name: str) -> bool:
 
 
 def list_environments() -> list[EnvEntry]:
-    """The environments that have a name here: those built in, then those that installed packages announce.
+    """The environments that have a name here: those built in, then those that installed packages
+    announce.
 
-    Nothing is imported; the summary is the first line of the class's docstring, "" where the source is not found.
+    Nothing is imported; the summary is the first line of the class's docstring, "" where the source
+    is not found.
     """
     entries = [
         EnvEntry(id=env_id, summary=_summary(target), target=target, source="built in")

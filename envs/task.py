@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class Task:
     """One thing to do in one environment. All members of a group share one `Task`.
 
-    `id` is stable over machines, processes and runs, and unique within `env_id` and `split`.
-    `seed` goes to `reset(seed=...)`; an environment without chance ignores it. What tasks are chosen by: `scene` says
-    where it is played ("" where there is but one place), `difficulty` how many commands somebody needs who knows
-    everything (0 where nobody knows).
+    `id` is stable over machines, processes and runs, and unique within `env_id` and `split`. `seed`
+    goes to `reset(seed=...)`; an environment without chance ignores it. What tasks are chosen by:
+    `scene` says where it is played ("" where there is but one place), `difficulty` how many
+    commands somebody needs who knows everything (0 where nobody knows).
     """
 
     env_id: str

@@ -16,17 +16,21 @@ TEXT_CHARSET = string.printable
 class TextEnv(gymnasium.Env[str, str], ABC):
     """Base class of text environments.
 
-    `reset(seed=task.seed, options={"task": task})` starts the episode of a task; the first observation says what
-    there is to do. `step(command)` answers every string, an inadmissible one too: the episode goes on.
-    `terminated` says that the episode is decided, `truncated` that something else cut it short.
+    `reset(seed=task.seed, options={"task": task})` starts the episode of a task; the first
+    observation says what there is to do. `step(command)` answers every string, an inadmissible one
+    too: the episode goes on. `terminated` says that the episode is decided, `truncated` that
+    something else cut it short.
 
     `info` of both calls holds
 
     - `success` (bool): the task is done;
-    - `admissible_commands` (list of str, optional): the commands that the environment would accept now;
-    - `expert_command` (str, optional): what the environment's expert would do now, where it was asked for one.
+    - `admissible_commands` (list of str, optional): the commands that the environment would accept
+      now;
+    - `expert_command` (str, optional): what the environment's expert would do now, where it was
+      asked for one.
 
-    What else is taken, since it does no harm, stands in `envs/faults.py`. Texts must be ones that UTF-8 can write.
+    What else is taken, since it does no harm, stands in `envs/faults.py`. Texts must be ones that
+    UTF-8 can write.
     """
 
     observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)
@@ -44,7 +48,9 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """
 
     def words(self) -> list[str]:
-        """Names that may come up in its texts, for training a tokenizer that keeps each whole; none by default."""
+        """Names that may come up in its texts, for training a tokenizer that keeps each whole; none
+        by default.
+        """
         return []
 
     @abstractmethod
@@ -58,7 +64,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Send one command: observation, reward, terminated, truncated, info."""
 
     def clone(self) -> Self:
-        """A second environment in the same state of the same episode; what happens to one does not touch the other.
+        """A second environment in the same state of the same episode; what happens to one does not
+        touch the other.
 
         Raises:
             NotImplementedError: the environment cannot be copied.

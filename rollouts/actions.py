@@ -1,4 +1,6 @@
-"""The strict grammar of an action: from the text that the policy wrote to the command that it means."""
+"""The strict grammar of an action: from the text that the policy wrote to the command that it
+means.
+"""
 
 import re
 
@@ -13,9 +15,9 @@ _TAGS = ("<think>", "</think>", "<action>", "</action>")
 def parse_action(text: str, *, think: bool = False) -> ParsedAction:
     """Read one action.
 
-    Plain: the text is exactly one line that is not blank; that line, stripped, is the command. With `think`: an
-    optional `<think>...</think>` and then exactly one `<action>...</action>` that holds such a line, nothing else but
-    white space. Everything else has no command.
+    Plain: the text is exactly one line that is not blank; that line, stripped, is the command. With
+    `think`: an optional `<think>...</think>` and then exactly one `<action>...</action>` that holds
+    such a line, nothing else but white space. Everything else has no command.
     """
     if not think:
         return ParsedAction(text=text, command=_single_line(text))

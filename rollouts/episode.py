@@ -28,9 +28,11 @@ class Policy(Protocol):
         stop_token_ids: Sequence[int],
         seed: int | None,
     ) -> Completion:
-        """Sample up to `max_tokens` ids after `token_ids`, ending with the first stop id, which is kept.
+        """Sample up to `max_tokens` ids after `token_ids`, ending with the first stop id, which is
+        kept.
 
-        `temperature` 0 takes the likeliest token. The log-probs are those of the distribution sampled from.
+        `temperature` 0 takes the likeliest token. The log-probs are those of the distribution
+        sampled from.
         """
 
 
@@ -44,7 +46,9 @@ class EpisodeOver(Exception):
 
 @dataclass
 class Recorder:
-    """An episode that is under way: what has been said so far, and the clock. Raises `EpisodeOver` at its end."""
+    """An episode that is under way: what has been said so far, and the clock. Raises `EpisodeOver`
+    at its end.
+    """
 
     env: TextEnv
     task: Task
@@ -61,7 +65,9 @@ class Recorder:
         return self.started + self.limit_seconds - time.monotonic()
 
     def reset(self) -> dict[str, Any]:
-        """Start the task; a ValueError of the environment is the user's to see, everything else is an ending."""
+        """Start the task; a ValueError of the environment is the user's to see, everything else is
+        an ending.
+        """
         begin = time.monotonic()
         try:
             answer = self.env.reset(seed=self.task.seed, options={"task": self.task})
@@ -77,7 +83,9 @@ class Recorder:
         return info
 
     def step(self, command: str) -> tuple[float, StopReason | None, dict[str, Any]]:
-        """Send a command: the environment's reward, why the episode is over (None: it goes on), info."""
+        """Send a command: the environment's reward, why the episode is over (None: it goes on),
+        info.
+        """
         begin = time.monotonic()
         try:
             answer = self.env.step(command)
@@ -137,11 +145,13 @@ async def run_episode(
 ) -> Trajectory:
     """Play `task` to its end. Every ending, a failing environment or policy too, is a `StopReason`.
 
-    `context_length` in tokens holds the prompt and a whole action. With `seed`, every turn is sampled with a seed
-    derived from it. The environment is called in this thread, so the calls of other episodes wait for it.
+    `context_length` in tokens holds the prompt and a whole action. With `seed`, every turn is
+    sampled with a seed derived from it. The environment is called in this thread, so the calls of
+    other episodes wait for it.
 
     Raises:
-        ValueError: the environment refuses the task, or the first prompt does not fit into the context.
+        ValueError: the environment refuses the task, or the first prompt does not fit into the
+        context.
     """
     record = Recorder(env, task, settings.timeout_seconds)
     try:
@@ -179,7 +189,9 @@ def act(
     action: ParsedAction,
     settings: EpisodeSettings,
 ) -> dict[str, Any]:
-    """Send an action to the environment and record the turn; an unparsable one goes as its raw text."""
+    """Send an action to the environment and record the turn; an unparsable one goes as its raw
+    text.
+    """
     shown, admissible = record.observation, is_admissible(action, record.admissible)
     env_reward, ending, info = record.step(
         action.text if action.command is None else action.command

@@ -1,4 +1,6 @@
-"""Wrong commands, mixed into an expert's episode, for the supervised warm start to learn the way out of."""
+"""Wrong commands, mixed into an expert's episode, for the supervised warm start to learn the way
+out of.
+"""
 
 import random
 import re
@@ -7,14 +9,18 @@ from collections.abc import Collection, Sequence
 _NAME = re.compile(r"[a-z]+ \d+")
 """What commands call a thing: "book 2"."""
 _ADMISSIBLE, _REPEATED = 0.5, 0.5
-"""The share of new mistakes that the environment accepts, and of the others that are made once more."""
+"""The share of new mistakes that the environment accepts, and of the others that are made once
+more.
+"""
 _DRAWS = 20
 
 
 class Mistakes:
-    """The wrong commands of one episode: with probability `share` a new one, half of them refused by the environment.
+    """The wrong commands of one episode: with probability `share` a new one, half of them refused
+    by the environment.
 
-    A refused one is repeated half of the time, as small models do when nothing happens: what follows shows the way out.
+    A refused one is repeated half of the time, as small models do when nothing happens: what
+    follows shows the way out.
     """
 
     def __init__(self, share: float, rng: random.Random) -> None:
@@ -40,9 +46,11 @@ class Mistakes:
 
 
 def mixed_up(offered: Collection[str], allowed: Collection[str], rng: random.Random) -> str:
-    """A command that is not `allowed`: one of those offered so far, perhaps with another's name in place of its own.
+    """A command that is not `allowed`: one of those offered so far, perhaps with another's name in
+    place of its own.
 
-    So it is out of place ("go to desk 1" at the desk) or of another thing ("take book 1 from bed 1": no book there).
+    So it is out of place ("go to desk 1" at the desk) or of another thing ("take book 1 from bed
+    1": no book there).
     """
     names = sorted({name for command in offered for name in _NAME.findall(command)})
     for _ in range(_DRAWS if names else 0):

@@ -1,4 +1,6 @@
-"""Players that need no model: the environment's own expert, and chance. They are the baselines of a policy."""
+"""Players that need no model: the environment's own expert, and chance. They are the baselines of a
+policy.
+"""
 
 import random
 from copy import deepcopy
@@ -38,7 +40,8 @@ class ExpertPlayer:
         """The advice; None where there is none later on.
 
         Raises:
-            ValueError: the episode begins without advice: the environment has no expert, or was not asked for it.
+            ValueError: the episode begins without advice: the environment has no expert, or was not
+            asked for it.
         """
         if not self._advised and info.get("expert_command") is None:
             raise ValueError(
@@ -51,7 +54,9 @@ class ExpertPlayer:
 
 
 class RandomPlayer:
-    """Takes one of the admissible commands, each as likely; where none are listed, any text of the action space."""
+    """Takes one of the admissible commands, each as likely; where none are listed, any text of the
+    action space.
+    """
 
     def __init__(self, env: TextEnv, seed: int) -> None:
         self._rng = random.Random(seed)

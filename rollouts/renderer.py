@@ -1,7 +1,7 @@
 """Text to tokens and back: the only file that knows the tokenizer.
 
-A renderer only ever appends. It gives the ids to put after those that are already there, and never looks at them
-again, so the ids that the policy sampled are the ids that the learner trains on.
+A renderer only ever appends. It gives the ids to put after those that are already there, and never
+looks at them again, so the ids that the policy sampled are the ids that the learner trains on.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,18 @@ class Renderer(Protocol):
         """
 
     def parse(self, completion: Completion) -> ParsedAction:
-        """Read a completion. One that reached its token limit is no whole action and has no command."""
+        """Read a completion. One that reached its token limit is no whole action and has no
+        command.
+        """
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         """The ids of an action that means `command`, its end token included."""
 
 
 class ByteTokenizer:
-    """The UTF-8 bytes of a text as its ids, and 256 to end an action: for episodes that no model plays."""
+    """The UTF-8 bytes of a text as its ids, and 256 to end an action: for episodes that no model
+    plays.
+    """
 
     bos_token_id = None
     eos_token_id = 256
@@ -122,7 +126,9 @@ class _TokenizerRenderer:
 
 
 class PlainRenderer(_TokenizerRenderer):
-    """The observation, a line with `> `, the action, the tokenizer's end-of-sequence token; and so on."""
+    """The observation, a line with `> `, the action, the tokenizer's end-of-sequence token; and so
+    on.
+    """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         super().__init__(tokenizer, settings)
@@ -163,7 +169,9 @@ class PlainRenderer(_TokenizerRenderer):
 
 
 class ChatRenderer(_TokenizerRenderer):
-    """Observations as user messages and actions as assistant messages, in the tokenizer's own chat template."""
+    """Observations as user messages and actions as assistant messages, in the tokenizer's own chat
+    template.
+    """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         super().__init__(tokenizer, settings)
@@ -201,7 +209,9 @@ class ChatRenderer(_TokenizerRenderer):
         return text
 
     def _tail(self, messages: list[dict[str, str]]) -> str:
-        """What the template writes after the last assistant message, where it leaves everything before it alone."""
+        """What the template writes after the last assistant message, where it leaves everything
+        before it alone.
+        """
         before, action = self._render(messages[:-2]), messages[-2]["content"]
         whole = self._render(messages)
         if not whole.startswith(before + action):
@@ -214,7 +224,9 @@ class ChatRenderer(_TokenizerRenderer):
         return tail
 
     def _probe_end_token(self) -> str:
-        """The one token that the template writes after an assistant message; checks that the template only appends."""
+        """The one token that the template writes after an assistant message; checks that the
+        template only appends.
+        """
         first = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER])
         later = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER, _PROBE_ACTION, _PROBE_USER])
         if first != later:

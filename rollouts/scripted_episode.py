@@ -1,4 +1,6 @@
-"""Episodes of a player that needs no model: baselines, and, with mistakes mixed in, the supervised warm start."""
+"""Episodes of a player that needs no model: baselines, and, with mistakes mixed in, the supervised
+warm start.
+"""
 
 import asyncio
 import random
@@ -26,18 +28,20 @@ async def run_scripted_episode(
     seed: int = 0,
     context_length: int | None = None,
 ) -> Trajectory:
-    """Do what `player` says; with probability `noise` a wrong command is executed instead (see `Mistakes`).
+    """Do what `player` says; with probability `noise` a wrong command is executed instead (see
+    `Mistakes`).
 
-    A wrong command is part of the *prompt* of the turn after it (action mask 0, its text in that turn's
-    `observation`), so that the learner sees how to recover from mistakes; only reading epochs train on it; what it
-    earned is left out. The episode is a success only if the player's own action won it; won by a wrong command it is
-    `TRUNCATED`, as it is where the player has no command, and `ENV_ERROR` where it never acted before that.
-    The log-probs are 0: nothing was sampled. `context_length` in tokens; with None the tokens are nobody's to read,
-    and no limit in tokens holds.
+    A wrong command is part of the *prompt* of the turn after it (action mask 0, its text in that
+    turn's `observation`), so that the learner sees how to recover from mistakes; only reading
+    epochs train on it; what it earned is left out. The episode is a success only if the player's
+    own action won it; won by a wrong command it is `TRUNCATED`, as it is where the player has no
+    command, and `ENV_ERROR` where it never acted before that. The log-probs are 0: nothing was
+    sampled. `context_length` in tokens; with None the tokens are nobody's to read, and no limit in
+    tokens holds.
 
     Raises:
-        ValueError: the environment lacks what the player needs, or the task, the first prompt or an action does not
-            fit.
+        ValueError: the environment lacks what the player needs, or the task, the first prompt or an
+            action does not fit.
     """
     record = Recorder(env, task, settings.timeout_seconds)
     mistakes = Mistakes(noise, random.Random(seed))

@@ -12,7 +12,9 @@ class Settings(BaseModel):
 
 
 class Example(Settings):
-    """An exchange to show before the first observation: what a user says, and the action that answers it."""
+    """An exchange to show before the first observation: what a user says, and the action that
+    answers it.
+    """
 
     observation: str
     action: str
@@ -21,10 +23,11 @@ class Example(Settings):
 class PromptSettings(Settings):
     """How an episode becomes text.
 
-    `format`: `plain` shows the observation and then `> `, for small models made from scratch; `chat` goes through the
-    tokenizer's chat template. `system` is said once, before the first observation. `think`: the action may begin with
-    `<think>...</think>` and must stand in `<action>...</action>` tags (chat only). `examples` are exchanges that come
-    before the episode, as they would be said in it (chat only); small pretrained models learn from them what to answer.
+    `format`: `plain` shows the observation and then `> `, for small models made from scratch;
+    `chat` goes through the tokenizer's chat template. `system` is said once, before the first
+    observation. `think`: the action may begin with `<think>...</think>` and must stand in
+    `<action>...</action>` tags (chat only). `examples` are exchanges that come before the episode,
+    as they would be said in it (chat only); small pretrained models learn from them what to answer.
     """
 
     format: Literal["plain", "chat"] = "plain"
@@ -37,9 +40,10 @@ class PromptSettings(Settings):
 class EpisodeSettings(Settings):
     """One episode: its limits and what its outcome is worth.
 
-    Every reward of the environment is multiplied by `reward_scale`; an unparsable or inadmissible action then costs
-    `invalid_action_penalty`. `timeout_seconds` bounds the whole episode. An environment that does not return from one
-    reset or step within `env_timeout_seconds` holds up all others of its process, which is then ended and replaced.
+    Every reward of the environment is multiplied by `reward_scale`; an unparsable or inadmissible
+    action then costs `invalid_action_penalty`. `timeout_seconds` bounds the whole episode. An
+    environment that does not return from one reset or step within `env_timeout_seconds` holds up
+    all others of its process, which is then ended and replaced.
     """
 
     max_turns: int = Field(default=30, ge=1)
@@ -53,9 +57,9 @@ class EpisodeSettings(Settings):
 class ServingSettings(Settings):
     """The vLLM engine and the processes beside it.
 
-    `context_length` in tokens; 0 takes the model's own. `kv_cache_gib` sizes the KV cache on CPU and
-    `gpu_memory_utilization` on GPU. `threads` is the engine's OpenMP threads on CPU. `dtype: auto` is bfloat16 where
-    the device has it in hardware, and float32 elsewhere.
+    `context_length` in tokens; 0 takes the model's own. `kv_cache_gib` sizes the KV cache on CPU
+    and `gpu_memory_utilization` on GPU. `threads` is the engine's OpenMP threads on CPU. `dtype:
+    auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
     """
 
     context_length: int = Field(default=0, ge=0)

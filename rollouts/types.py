@@ -1,4 +1,5 @@
-"""The chain of types from one sampled action to a group of episodes. Frozen, and complete when built.
+"""The chain of types from one sampled action to a group of episodes. Frozen, and complete when
+built.
 
 A worked example of two turns (token ids invented; `|` ends a turn's part):
 
@@ -6,8 +7,8 @@ A worked example of two turns (token ids invented; `|` ends a turn's part):
     token_ids      [1 17 4 21 2 9 4 22 23 2]
     action_mask    [0  0 0  1 1 0 0  1  1 1]       the end token (2) of an action is trained
 
-`behavior_logprobs` has the same length and is 0 where the mask is 0. Nobody re-tokenises: what the policy sampled is,
-by id, what the learner trains on.
+`behavior_logprobs` has the same length and is 0 where the mask is 0. Nobody re-tokenises: what the
+policy sampled is, by id, what the learner trains on.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What the policy returned for one prompt: ids, the log-probs they were sampled with, and by which weights."""
+    """What the policy returned for one prompt: ids, the log-probs they were sampled with, and by
+    which weights.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -75,7 +78,9 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedAction:
-    """An action's text read as a command. `command` is None where the text has not the action format."""
+    """An action's text read as a command. `command` is None where the text has not the action
+    format.
+    """
 
     text: str
     command: str | None
@@ -85,9 +90,10 @@ class ParsedAction:
 class Turn:
     """One exchange: what the policy was shown, what it said, and what that was worth.
 
-    `prompt_token_ids` is the delta: what was appended after the last completion, up to the generation prompt.
-    `admissible` says whether the environment offered the command; an environment that lists none takes all.
-    `reward` is the environment's, scaled, less the penalty for an invalid action.
+    `prompt_token_ids` is the delta: what was appended after the last completion, up to the
+    generation prompt. `admissible` says whether the environment offered the command; an environment
+    that lists none takes all. `reward` is the environment's, scaled, less the penalty for an
+    invalid action.
     """
 
     observation: str
@@ -100,7 +106,9 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """One whole episode. The three token sequences are derived, of one length, and checked at construction."""
+    """One whole episode. The three token sequences are derived, of one length, and checked at
+    construction.
+    """
 
     task: Task
     turns: tuple[Turn, ...]

@@ -1,4 +1,6 @@
-"""What `agent-rl envs` does: list the environments that have a name, check one against the contract."""
+"""What `agent-rl envs` does: list the environments that have a name, check one against the
+contract.
+"""
 
 from typing import Annotated, Any
 

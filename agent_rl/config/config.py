@@ -1,6 +1,7 @@
 """The configuration of everything that people run: YAML in, one frozen and checked `Config` out.
 
-Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is found before anything starts.
+Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is found before
+anything starts.
 """
 
 import difflib
@@ -17,11 +18,15 @@ from rollouts.settings import Settings
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the file, the key, the value and the way out."""
+    """A configuration that cannot be run; the message names the file, the key, the value and the
+    way out.
+    """
 
 
 class EnvSettings(Settings):
-    """Which environment: a built-in id or `package.module:Class`, its options, and the split that trains."""
+    """Which environment: a built-in id or `package.module:Class`, its options, and the split that
+    trains.
+    """
 
     id: str = "alfworld"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -29,9 +34,11 @@ class EnvSettings(Settings):
 
 
 class TaskFilter(Settings):
-    """Which tasks of a split: those of these `families` and these `scenes` (empty: of all), within `difficulty`.
+    """Which tasks of a split: those of these `families` and these `scenes` (empty: of all), within
+    `difficulty`.
 
-    `difficulty` is the least and the most commands that somebody needs who knows everything (see `envs.Task`).
+    `difficulty` is the least and the most commands that somebody needs who knows everything (see
+    `envs.Task`).
     """
 
     families: tuple[str, ...] = ()
@@ -54,12 +61,12 @@ class TaskFilter(Settings):
 class SftSettings(Settings):
     """The supervised warm start on expert episodes.
 
-    `episodes` tasks of the training split are played by the environment's expert (0 takes all; more than there are
-    plays them again, with other mistakes); `noise` is the share of turns in which something else is done instead,
-    on which only `reading_epochs` train, so that the policy learns to recover.
-    `reading_epochs` come before the `epochs`, and train on all tokens, those of the observations included: a model
-    made from scratch learns to read and to copy names from them. A pretrained one needs none. `learning_rate` and
-    `muon_learning_rate` are as in `learner`.
+    `episodes` tasks of the training split are played by the environment's expert (0 takes all; more
+    than there are plays them again, with other mistakes); `noise` is the share of turns in which
+    something else is done instead, on which only `reading_epochs` train, so that the policy learns
+    to recover. `reading_epochs` come before the `epochs`, and train on all tokens, those of the
+    observations included: a model made from scratch learns to read and to copy names from them. A
+    pretrained one needs none. `learning_rate` and `muon_learning_rate` are as in `learner`.
     """
 
     episodes: int = Field(default=400, ge=0)
@@ -73,12 +80,14 @@ class SftSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `num_generations` episodes.
+    """The reinforcement loop: each rollout step plays `tasks_per_step` groups of `num_generations`
+    episodes.
 
-    `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or `all_fail` differ
-    in penalties and other small change at most, so they can be dropped; others are then played instead, until there
-    are `tasks_per_step` groups to learn from or `max_extra_groups` more have been played.
-    `checkpoint_every` and `eval_every` count rollout steps; 0 means only at the end (checkpoint) or never (evaluation).
+    `only` chooses the tasks, of the warm start too. `drop_groups`: groups in which `all_succeed` or
+    `all_fail` differ in penalties and other small change at most, so they can be dropped; others
+    are then played instead, until there are `tasks_per_step` groups to learn from or
+    `max_extra_groups` more have been played. `checkpoint_every` and `eval_every` count rollout
+    steps; 0 means only at the end (checkpoint) or never (evaluation).
     """
 
     only: TaskFilter = TaskFilter()
@@ -112,10 +121,11 @@ class TrainSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Held-out evaluation: each task of each `split` once per repeat, which have seeds of their own.
+    """Held-out evaluation: each task of each `split` once per repeat, which have seeds of their
+    own.
 
-    `split` is one name or several, as a list or with commas between. `tasks` are so many of each split; 0 takes all of
-    it, or all that `only` chooses.
+    `split` is one name or several, as a list or with commas between. `tasks` are so many of each
+    split; 0 takes all of it, or all that `only` chooses.
     """
 
     split: tuple[str, ...] = ("valid_seen",)
@@ -141,8 +151,8 @@ class SweepSettings(Settings):
     """The runs of `agent-rl sweep`: each variant with each of the `seeds`.
 
     A variant is a mapping of dotted keys to the values that it puts over the config, such as
-    `{learner.objective: grpo, learner.learning_rate: 2.0e-4}`; an empty one is the config as it stands. Its name is
-    part of its runs' folders.
+    `{learner.objective: grpo, learner.learning_rate: 2.0e-4}`; an empty one is the config as it
+    stands. Its name is part of its runs' folders.
     """
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -167,7 +177,9 @@ class SweepSettings(Settings):
 
 
 class Config(Settings):
-    """One experiment. `run_folder` gets everything that it writes; `seed` seeds everything that is drawn."""
+    """One experiment. `run_folder` gets everything that it writes; `seed` seeds everything that is
+    drawn.
+    """
 
     run_folder: str
     seed: int = 0
@@ -231,7 +243,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 
 def read_options(settings: list[str]) -> dict[str, Any]:
-    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a mapping.
+    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a
+    mapping.
 
     Raises:
         ConfigError: a setting is not of that form.

@@ -1,4 +1,6 @@
-"""The settings of the learner and of a model made from scratch, checked by pydantic. Light to import: no torch."""
+"""The settings of the learner and of a model made from scratch, checked by pydantic. Light to
+import: no torch.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -24,11 +26,12 @@ _BOUNDS_OF: dict[str, ObjectiveName] = {"log": "gmpo", "ratio": "grpo", "weight"
 
 
 class LoraSettings(Settings):
-    """Train a low-rank adapter (LoRA, arXiv 2106.09685) in the place of the weights: a layer W of `target_modules`
-    computes W x + (alpha / rank) B A x, and only A and B are trained.
+    """Train a low-rank adapter (LoRA, arXiv 2106.09685) in the place of the weights: a layer W of
+    `target_modules` computes W x + (alpha / rank) B A x, and only A and B are trained.
 
-    `target_modules` are the last parts of layers' names, such as `[q_proj, v_proj]`; `all-linear` is every linear layer
-    of the decoder. There is no dropout: it would make the old log-probs and the new ones those of different policies.
+    `target_modules` are the last parts of layers' names, such as `[q_proj, v_proj]`; `all-linear`
+    is every linear layer of the decoder. There is no dropout: it would make the old log-probs and
+    the new ones those of different policies.
     """
 
     rank: int = Field(default=16, ge=1)
@@ -51,15 +54,16 @@ class LoraSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The policy: loaded from `path` (a Hugging Face folder, a hub name or a `.gguf` file), or, where that is empty,
-    made from scratch in the Llama architecture with what follows. With `lora` the reinforcement trains an adapter on
-    top of it; the warm start trains all weights.
+    """The policy: loaded from `path` (a Hugging Face folder, a hub name or a `.gguf` file), or,
+    where that is empty, made from scratch in the Llama architecture with what follows. With `lora`
+    the reinforcement trains an adapter on top of it; the warm start trains all weights.
 
-    Its tokenizer is trained on text of `corpus_tasks` training tasks. What becomes one token lies within `words`, or
-    within `names`, where a word and its number ("drawer 12") are one, so that to name a thing is a single choice; there
-    are about a thousand of them in ALFWorld, so `vocab_size` has to be larger. `tied`: one matrix reads tokens and
-    predicts them. `context_length` in tokens. Attention is a third
-    to a half of a small model's time on CPU, and costs less with few heads of 64 than with more of 32.
+    Its tokenizer is trained on text of `corpus_tasks` training tasks. What becomes one token lies
+    within `words`, or within `names`, where a word and its number ("drawer 12") are one, so that to
+    name a thing is a single choice; there are about a thousand of them in ALFWorld, so `vocab_size`
+    has to be larger. `tied`: one matrix reads tokens and predicts them. `context_length` in tokens.
+    Attention is a third to a half of a small model's time on CPU, and costs less with few heads of
+    64 than with more of 32.
     """
 
     path: str = ""
@@ -92,27 +96,30 @@ class ModelSettings(Settings):
 class LearnerSettings(Settings):
     """How finished episodes become updates. What an objective does not use must stay unset (null).
 
-    `objective` names a preset (`agent_rl.objective.presets`), and `aggregation`, `clip`, `normalisation`, `advantage`, `epsilon`
-    and `epsilon_high` replace its parts; `epsilon_high: null` is the preset's, or `epsilon` where that is given.
-    `normalisation_length` in tokens is what `normalisation: constant` divides by; null is the most that an episode's
-    actions can have. `beta` weighs the KL divergence from the policy that the run started with, `entropy_bonus` the
-    entropy, both normalised like the objective. `step_discount` and `step_advantage_weight` belong to
-    `advantage: step_groups`.
+    `objective` names a preset (`agent_rl.objective.presets`), and `aggregation`, `clip`,
+    `normalisation`, `advantage`, `epsilon` and `epsilon_high` replace its parts; `epsilon_high:
+    null` is the preset's, or `epsilon` where that is given. `normalisation_length` in tokens is
+    what `normalisation: constant` divides by; null is the most that an episode's actions can have.
+    `beta` weighs the KL divergence from the policy that the run started with, `entropy_bonus` the
+    entropy, both normalised like the objective. `step_discount` and `step_advantage_weight` belong
+    to `advantage: step_groups`.
 
-    `old_logprobs`: recomputed by the `learner` before the first optimizer step, or the `sampler`'s own. In the first
-    case `importance` corrects for the sampler's differing a little: with a weight learner/sampler for each `token`, for
-    the product over a `sequence`, or for its `geometric` mean, at most `importance_cap` (0: not capped); beyond
-    `importance_mask` or below its inverse a token or sequence is left out (0: none is).
+    `old_logprobs`: recomputed by the `learner` before the first optimizer step, or the `sampler`'s
+    own. In the first case `importance` corrects for the sampler's differing a little: with a weight
+    learner/sampler for each `token`, for the product over a `sequence`, or for its `geometric`
+    mean, at most `importance_cap` (0: not capped); beyond `importance_mask` or below its inverse a
+    token or sequence is left out (0: none is).
 
-    `learning_rate` is AdamW's. With a `muon_learning_rate` the matrices of the decoder's layers are trained by Muon at
-    that rate instead, in one rank.
+    `learning_rate` is AdamW's. With a `muon_learning_rate` the matrices of the decoder's layers are
+    trained by Muon at that rate instead, in one rank.
 
-    `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass; `share_prefixes`
-    computes once what samples of a pass begin with alike. `logit_chunk` bounds the agent's tokens whose logits exist at
-    a time. `dtype: bfloat16` is autocast, and the weights stay as loaded; `auto` is bfloat16 where the device has it in
-    hardware, and float32 elsewhere. `activation_checkpointing` keeps each layer's input only, and computes the layer
-    again for its gradient. `threads` on CPU; 0 leaves torch's choice. `ranks` are processes that share the model and
-    the samples.
+    `optimizer_steps` per rollout step. `micro_batch_tokens` bounds the tokens of one forward pass;
+    `share_prefixes` computes once what samples of a pass begin with alike. `logit_chunk` bounds the
+    agent's tokens whose logits exist at a time. `dtype: bfloat16` is autocast, and the weights stay
+    as loaded; `auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
+    `activation_checkpointing` keeps each layer's input only, and computes the layer again for its
+    gradient. `threads` on CPU; 0 leaves torch's choice. `ranks` are processes that share the model
+    and the samples.
     """
 
     objective: ObjectiveName = "gmpo"

@@ -1,8 +1,8 @@
 """The episodes of an evaluation on disk: one policy, one split, one setting, whole or broken off.
 
-step-000050-valid_seen-t0.4-1f3a9c2e/
-    setting.json      all that the numbers depend on; the digest in the folder's name is of it
-    repeat-1.jsonl    the episodes of the first repeat, a line each, in the order in which they ended
+step-000050-valid_seen-t0.4-1f3a9c2e/ setting.json      all that the numbers depend on; the
+digest in the folder's name is of it repeat-1.jsonl    the episodes of the first repeat, a line
+each, in the order in which they ended
 """
 
 import fcntl
@@ -37,7 +37,8 @@ def repeat_file(folder: Path, repeat: int) -> Path:
 
 @contextmanager
 def opened(folder: Path, setting: Mapping[str, Any], *, again: bool = False) -> Iterator[None]:
-    """Make the folder, or go on with it, and keep other processes out. With `again`, what there was is set aside.
+    """Make the folder, or go on with it, and keep other processes out. With `again`, what there was
+    is set aside.
 
     Raises:
         ConfigError: it is of another setting, or another process has it.
@@ -66,8 +67,8 @@ def opened(folder: Path, setting: Mapping[str, Any], *, again: bool = False) -> 
 def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
     """The episodes of a repeat that count, as far as it has been played.
 
-    What is to be played again is taken out of the file: a torn last line, of a process that was killed, and episodes
-    whose ending says nothing about the policy (`StopReason.trains` is false).
+    What is to be played again is taken out of the file: a torn last line, of a process that was
+    killed, and episodes whose ending says nothing about the policy (`StopReason.trains` is false).
 
     Raises:
         ConfigError: another line is damaged, or an episode is not of `tasks`, or there twice.

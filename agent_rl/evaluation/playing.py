@@ -1,7 +1,9 @@
-"""Playing an evaluation: each game of each split once per repeat, the same for a policy, the expert and chance.
+"""Playing an evaluation: each game of each split once per repeat, the same for a policy, the expert
+and chance.
 
-An episode is on disk as soon as it has ended (`evaluation_folder`). The same command again plays what is missing, and
-more repeats go on in the same folder. Each repeat has its own seed; the first has the config's.
+An episode is on disk as soon as it has ended (`evaluation_folder`). The same command again plays
+what is missing, and more repeats go on in the same folder. Each repeat has its own seed; the first
+has the config's.
 """
 
 import json
@@ -26,7 +28,9 @@ from rollouts.seeds import derive_seed
 from rollouts.workers.pool import OnEpisode
 
 Play = Callable[[list[Task], str, int, OnEpisode], object]
-"""Plays each of some tasks once: the tasks, a label for the progress bar, the seed, whom to tell of each episode."""
+"""Plays each of some tasks once: the tasks, a label for the progress bar, the seed, whom to tell of
+each episode.
+"""
 
 FOLDER = "evaluations"
 _TIME_LIMITS = {"timeout_seconds", "env_timeout_seconds"}
@@ -35,12 +39,14 @@ _TIME_LIMITS = {"timeout_seconds", "env_timeout_seconds"}
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Who is evaluated: `model` is a policy's path or hub name, or a player's name; `name` is short, for files.
+    """Who is evaluated: `model` is a policy's path or hub name, or a player's name; `name` is
+    short, for files.
 
-    `identity` tells it from all others, wherever its files lie; `weights` (None for a player) from those with other
-    weights. A player has no `temperature` either. `details` are what else a policy's numbers depend on.
-    `whole_repeats`: its seeds depend on all the tasks that are played together, so a repeat that was broken off is
-    played from its beginning, and what was there is kept.
+    `identity` tells it from all others, wherever its files lie; `weights` (None for a player) from
+    those with other weights. A player has no `temperature` either. `details` are what else a
+    policy's numbers depend on. `whole_repeats`: its seeds depend on all the tasks that are played
+    together, so a repeat that was broken off is played from its beginning, and what was there is
+    kept.
     """
 
     model: str
@@ -129,7 +135,8 @@ def run_evaluation(
     `play` is called only where something is missing. With `again`, everything is played anew.
 
     Raises:
-        ConfigError: the files of an earlier call are damaged or of another setting, or another process has them.
+        ConfigError: the files of an earlier call are damaged or of another setting, or another
+        process has them.
     """
     with ExitStack() as stack:
         parts = [
@@ -161,7 +168,8 @@ def run_evaluation(
 
 
 def set_aside_after(run_folder: Path, step: int) -> None:
-    """Rename the reports on rollout steps of a run after `step`, as these will be made anew and be other policies.
+    """Rename the reports on rollout steps of a run after `step`, as these will be made anew and be
+    other policies.
 
     The episodes need no new name: their folders are by the weights.
     """
@@ -185,8 +193,9 @@ def set_aside_after(run_folder: Path, step: int) -> None:
 
 
 def _own_checkpoint(report: Path, run_folder: Path) -> int | None:
-    """The rollout step of the run's checkpoint that a report is on; None for another policy's, and where it cannot be
-    told: whoever reads a damaged report will say so."""
+    """The rollout step of the run's checkpoint that a report is on; None for another policy's, and
+    where it cannot be told: whoever reads a damaged report will say so.
+    """
     with suppress(ValueError, KeyError, TypeError):
         setting = json.loads(report.read_text())["setting"]
         if Path(setting["model"]).parts[:-1].count(run_folder.resolve().name):
@@ -196,7 +205,9 @@ def _own_checkpoint(report: Path, run_folder: Path) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """One split: its folder, and the scored episodes of each repeat, to which those that are played are added."""
+    """One split: its folder, and the scored episodes of each repeat, to which those that are played
+    are added.
+    """
 
     split: str
     tasks: list[Task]
@@ -204,7 +215,9 @@ class _Part:
     repeats: list[list[Trajectory]]
 
     def play_missing(self, repeat: int, play: Play, *, seed: int, whole: bool) -> None:
-        """Play what a repeat lacks; with `whole`, all of it is played for that, and what it lacked is kept."""
+        """Play what a repeat lacks; with `whole`, all of it is played for that, and what it lacked
+        is kept.
+        """
         episodes = self.repeats[repeat]
         have = {episode.task.id for episode in episodes}
         missing = [task for task in self.tasks if task.id not in have]

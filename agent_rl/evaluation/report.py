@@ -1,7 +1,9 @@
-"""Success per family and split with its uncertainty, from finished episodes; as values, and as JSON.
+"""Success per family and split with its uncertainty, from finished episodes; as values, and as
+JSON.
 
-A game counts by the mean over its repeats, so that success is a mean over games, whatever happened to single episodes.
-There is no best of several: every repeat that says something about the policy counts.
+A game counts by the mean over its repeats, so that success is a mean over games, whatever happened
+to single episodes. There is no best of several: every repeat that says something about the policy
+counts.
 """
 
 import json
@@ -25,11 +27,15 @@ from rollouts.scripted_episode import NO_POLICY
 VERSION = 2
 """Of the JSON. Raise it with every change that a reader of the files would have to know."""
 FINAL = "final.json"
-"""The name of the last report of a sweep's run, and of that of its start, in the folder `evaluations`."""
+"""The name of the last report of a sweep's run, and of that of its start, in the folder
+`evaluations`.
+"""
 _GAP = ("valid_seen", "valid_unseen")
 
 Repeats = Sequence[Sequence[Trajectory]]
-"""The episodes of some games: a sequence per repeat, each with at most one episode of a game, in any order."""
+"""The episodes of some games: a sequence per repeat, each with at most one episode of a game, in
+any order.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +62,11 @@ class RepeatScore:
 class Score:
     """What the scored episodes of `n` games came to; 0 where there is none.
 
-    `success` is the mean over games, `interval` its 95 % interval: Wilson's for one repeat, the bootstrap by game for
-    more. `successes` and the means are over all episodes of all repeats: `turns_to_success` over those that were won
-    (None: none was), `invalid_action_rate` is the share of turns whose action could not be parsed or was not
-    admissible. Tokens are those of whole episodes and those that the policy sampled; None for players without a model.
+    `success` is the mean over games, `interval` its 95 % interval: Wilson's for one repeat, the
+    bootstrap by game for more. `successes` and the means are over all episodes of all repeats:
+    `turns_to_success` over those that were won (None: none was), `invalid_action_rate` is the share
+    of turns whose action could not be parsed or was not admissible. Tokens are those of whole
+    episodes and those that the policy sampled; None for players without a model.
     """
 
     n: int
@@ -120,8 +127,9 @@ class Game:
 class SplitReport:
     """A split: overall, by family, game by game.
 
-    Episodes whose ending says nothing about the policy (`StopReason.trains` is false) are in no score; `failures`
-    counts them by reason. A game of which no repeat was scored is not among `games`.
+    Episodes whose ending says nothing about the policy (`StopReason.trains` is false) are in no
+    score; `failures` counts them by reason. A game of which no repeat was scored is not among
+    `games`.
     """
 
     overall: Score
@@ -171,7 +179,9 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """The first of two `splits` minus the second: what a policy loses in rooms that it has not seen."""
+    """The first of two `splits` minus the second: what a policy loses in rooms that it has not
+    seen.
+    """
 
     splits: tuple[str, str]
     overall: Difference
@@ -180,7 +190,9 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """An evaluation, with what is needed to run it again. `gap` is None where there is one split only."""
+    """An evaluation, with what is needed to run it again. `gap` is None where there is one split
+    only.
+    """
 
     setting: dict[str, Any]
     splits: dict[str, SplitReport]
@@ -210,13 +222,17 @@ class EvaluationReport:
 
 
 def summarize(episodes: Mapping[str, Repeats], setting: Mapping[str, Any]) -> EvaluationReport:
-    """Score the episodes of each split. `setting` is written beside the scores: model, temperature, seed and so on."""
+    """Score the episodes of each split. `setting` is written beside the scores: model, temperature,
+    seed and so on.
+    """
     splits = {split: SplitReport.of(repeats) for split, repeats in episodes.items()}
     return EvaluationReport(setting=dict(setting), splits=splits, gap=_gap(splits))
 
 
 def checkpoint_step(setting: Mapping[str, Any]) -> int | None:
-    """The rollout step of the checkpoint that an evaluation was of; None where it was of another policy."""
+    """The rollout step of the checkpoint that an evaluation was of; None where it was of another
+    policy.
+    """
     named = re.fullmatch(r".*/train/checkpoints/step-(\d+)(/model)?", str(setting.get("model")))
     return int(named[1]) if named else None
 
@@ -271,7 +287,9 @@ _REPORT = TypeAdapter(EvaluationReport)
 
 
 def _by_game(repeats: Repeats) -> dict[str, list[Trajectory]]:
-    """The episodes of each game, in the repeats' order; games by id, whatever the order in which they ended."""
+    """The episodes of each game, in the repeats' order; games by id, whatever the order in which
+    they ended.
+    """
     games: dict[str, list[Trajectory]] = {}
     for episode in chain.from_iterable(repeats):
         games.setdefault(episode.task.id, []).append(episode)

@@ -1,8 +1,9 @@
-"""Intervals and tests for success rates and seeds: pure functions of numbers, the same result every time.
+"""Intervals and tests for success rates and seeds: pure functions of numbers, the same result every
+time.
 
-A game is the unit that is drawn: the repeats of a game are not independent of each other, so the bootstraps resample
-games, each with all its repeats (Efron and Tibshirani 1993, percentile method; `RESAMPLES` of them, a fixed seed).
-Intervals are 95 % ones.
+A game is the unit that is drawn: the repeats of a game are not independent of each other, so the
+bootstraps resample games, each with all its repeats (Efron and Tibshirani 1993, percentile method;
+`RESAMPLES` of them, a fixed seed). Intervals are 95 % ones.
 """
 
 import math
@@ -23,7 +24,9 @@ _BATCH = 1_000
 """Resamples in memory at a time: 10,000 of the 3,553 training games at once would be 280 MB."""
 
 Outcomes = Sequence[Sequence[float]]
-"""A sequence per game with its repeats' outcomes, 0 or 1; a game counts by its mean, however many repeats it has."""
+"""A sequence per game with its repeats' outcomes, 0 or 1; a game counts by its mean, however many
+repeats it has.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def bootstrap_by_game(outcomes: Outcomes) -> tuple[float, float]:
     """The interval of the games' mean success: games are resampled, each with all its repeats.
 
-    Where all games are won in all repeats, or lost in all, resampling would show no spread at all: then it is Wilson's
-    interval with each game as one trial. (0, 1) for no game, and for one whose repeats differ. ValueError for a game
-    without repeats.
+    Where all games are won in all repeats, or lost in all, resampling would show no spread at all:
+    then it is Wilson's interval with each game as one trial. (0, 1) for no game, and for one whose
+    repeats differ. ValueError for a game without repeats.
     """
     means = _game_means(outcomes)
     if (certain := _all_alike(means)) is not None:
@@ -60,10 +63,12 @@ def bootstrap_by_game(outcomes: Outcomes) -> tuple[float, float]:
 
 
 def bootstrap_gap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
-    """The interval of mean(a) - mean(b) over two different sets of games (seen, unseen), each resampled by itself.
+    """The interval of mean(a) - mean(b) over two different sets of games (seen, unseen), each
+    resampled by itself.
 
-    Where resampling says nothing of a side (see `bootstrap_by_game`), the intervals of both sides are put together by
-    Newcombe's square-and-add (1998, method 10). (-1, 1) where a side has no game.
+    Where resampling says nothing of a side (see `bootstrap_by_game`), the intervals of both sides
+    are put together by Newcombe's square-and-add (1998, method 10). (-1, 1) where a side has no
+    game.
     """
     left, right = _game_means(a), _game_means(b)
     if not len(left) or not len(right):
@@ -80,10 +85,12 @@ def bootstrap_gap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
 
 
 def paired_bootstrap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
-    """The interval of mean(a) - mean(b) on the same games in the same order: games are resampled, both sides together.
+    """The interval of mean(a) - mean(b) on the same games in the same order: games are resampled,
+    both sides together.
 
-    (-1, 1) for fewer than two games. Where the difference is the same in every game, the interval is that number:
-    resampling cannot show what no game showed. ValueError where the numbers of games differ.
+    (-1, 1) for fewer than two games. Where the difference is the same in every game, the interval
+    is that number: resampling cannot show what no game showed. ValueError where the numbers of
+    games differ.
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
@@ -96,7 +103,8 @@ def paired_bootstrap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The exact two-sided p of McNemar's test, from the games won by only one side; 1 where there are none.
+    """The exact two-sided p of McNemar's test, from the games won by only one side; 1 where there
+    are none.
 
     If both sides were alike, each such game would fall to either with probability 1/2 (binomial).
     """
@@ -108,9 +116,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def paired_permutation(a: Outcomes, b: Outcomes) -> float:
     """The two-sided p of mean(a) = mean(b) on the same games in the same order, by permutation.
 
-    If both sides were alike, each game's difference could as well have the other sign: all choices of signs are tried,
-    or 10,000 of them where there are more. With one repeat a game this is McNemar's test. ValueError where the numbers
-    of games differ.
+    If both sides were alike, each game's difference could as well have the other sign: all choices
+    of signs are tried, or 10,000 of them where there are more. With one repeat a game this is
+    McNemar's test. ValueError where the numbers of games differ.
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
@@ -133,10 +141,11 @@ def paired_permutation(a: Outcomes, b: Outcomes) -> float:
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, float] | None:
-    """The interval of mean(a) - mean(b) and the two-sided p of 0, by Welch's t test (1947) of two sets of seeds.
+    """The interval of mean(a) - mean(b) and the two-sided p of 0, by Welch's t test (1947) of two
+    sets of seeds.
 
-    The seeds of the sides need be neither the same nor as many. None where it cannot be told: fewer than two seeds on a
-    side, or no spread within either.
+    The seeds of the sides need be neither the same nor as many. None where it cannot be told: fewer
+    than two seeds on a side, or no spread within either.
     """
     if min(len(a), len(b)) < 2 or max(np.ptp(a), np.ptp(b)) < _NO_SPREAD:
         return None
@@ -150,7 +159,9 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, float] | No
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979): what each p becomes when all of them were looked at, in the order given."""
+    """Holm's correction (1979): what each p becomes when all of them were looked at, in the order
+    given.
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -161,7 +172,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """The mean of the middle half, as in rliable (Agarwal et al. 2021); the plain mean of fewer than four values.
+    """The mean of the middle half, as in rliable (Agarwal et al. 2021); the plain mean of fewer
+    than four values.
 
     A quarter of the values, rounded down, is cut off at each end. ValueError for no values.
     """
@@ -171,10 +183,11 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
 
 def bootstrap_iqm(values: Sequence[float]) -> tuple[float, float]:
-    """The interval of the interquartile mean over seeds, which are resampled. `values`: one per seed.
+    """The interval of the interquartile mean over seeds, which are resampled. `values`: one per
+    seed.
 
-    With few seeds it is narrower than it ought to be: three seeds have only ten different resamples. ValueError for
-    fewer than two values.
+    With few seeds it is narrower than it ought to be: three seeds have only ten different
+    resamples. ValueError for fewer than two values.
     """
     (interval,) = bootstrap_iqm_curve([[value] for value in values])
     return interval.low, interval.high

@@ -28,7 +28,9 @@ _ALFWORLD = {
 
 
 def show(report: EvaluationReport, title: str) -> None:
-    """Print the table of each split, with the repeats and what was not scored, and the gap. `title` says whose."""
+    """Print the table of each split, with the repeats and what was not scored, and the gap. `title`
+    says whose.
+    """
     for split, part in report.splits.items():
         console.print(split_table(part, f"{title} on {split}{_temperature(report)}"))
         for line in (repeats_line(part), failures_line(part)):
@@ -85,10 +87,12 @@ def markdown(report: EvaluationReport, title: str) -> str:
 
 
 def latex(report: EvaluationReport, name: str) -> str:
-    """A row per split for a table of policies: success in percent, with its 95 % interval as a subscript.
+    """A row per split for a table of policies: success in percent, with its 95 % interval as a
+    subscript.
 
-    A comment before each row names its columns. ALFWorld's families come in the order of the field's tables, those of
-    other environments by name; `--` stands for a family of which no game was scored.
+    A comment before each row names its columns. ALFWorld's families come in the order of the
+    field's tables, those of other environments by name; `--` stands for a family of which no game
+    was scored.
     """
     lines = []
     for split, part in report.splits.items():
@@ -111,7 +115,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 
 
 def policy_name(source: str) -> str:
-    """A short name for the policy at `source`, fit for a file's name: step-000050, sft, init, a model's, a player's."""
+    """A short name for the policy at `source`, fit for a file's name: step-000050, sft, init, a
+    model's, a player's.
+    """
     parts = [part for part in Path(source).parts if part not in ("/", "..")]
     if len(parts) > 1 and parts[-1] == "model":
         parts.pop()  # that of a checkpoint, or of the warm start

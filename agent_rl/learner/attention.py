@@ -1,8 +1,10 @@
-"""Attention over samples that lie in one pack: each token attends to the earlier ones of its own sample.
+"""Attention over samples that lie in one pack: each token attends to the earlier ones of its own
+sample.
 
-What samples begin with alike stands in the pack once (`agent_rl.learner.prefix_tree`). A mask over the whole pack would say the
-same and cost the square of the pack's length. Here every branch is attended to on its own (on CPU), or all of them by
-one kernel that knows where each begins (on CUDA, in half precision).
+What samples begin with alike stands in the pack once (`agent_rl.learner.prefix_tree`). A mask over
+the whole pack would say the same and cost the square of the pack's length. Here every branch is
+attended to on its own (on CPU), or all of them by one kernel that knows where each begins (on CUDA,
+in half precision).
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ NAME = "agent_rl_packed"
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
-    """Let `model` take packs: call its decoder with `branches=(...)`, `input_ids` and `position_ids` of shape [1, T].
+    """Let `model` take packs: call its decoder with `branches=(...)`, `input_ids` and
+    `position_ids` of shape [1, T].
 
     Raises:
         ValueError: the model's attention cannot be replaced.
@@ -82,7 +85,8 @@ def packed_attention(
         ), None
     grouped = key.shape[1] != query.shape[1]
     layout = _layout(branches, query.device)
-    # Splitting has one gradient for all parts; a slice's would be as large as the pack, for each branch.
+    # Splitting has one gradient for all parts; a slice's would be as large as the pack, for each
+    # branch.
     parts = [
         _of_branch(q, k, v, scaling, grouped)
         for q, k, v in zip(
@@ -97,7 +101,9 @@ def packed_attention(
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """How many queries and keys each branch has, and which positions those keys are (None: all, in their order)."""
+    """How many queries and keys each branch has, and which positions those keys are (None: all, in
+    their order).
+    """
 
     query_lengths: list[int]
     key_lengths: list[int]

@@ -20,11 +20,13 @@ ALONE = -1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSample:
-    """Token ids for the learner. The three sequences have one length; the first token is never the agent's.
+    """Token ids for the learner. The three sequences have one length; the first token is never the
+    agent's.
 
-    `behavior_logprobs` are the sampler's, 0 where the mask is False; a supervised sample has zeros. `advantages` holds
-    one for each turn, a turn being a run of the mask. A sample is a whole episode (`episode` ALONE), or one of those
-    with its number: then these are the parts of one episode, each with the prompt that the policy saw.
+    `behavior_logprobs` are the sampler's, 0 where the mask is False; a supervised sample has zeros.
+    `advantages` holds one for each turn, a turn being a run of the mask. A sample is a whole
+    episode (`episode` ALONE), or one of those with its number: then these are the parts of one
+    episode, each with the prompt that the policy saw.
     """
 
     token_ids: tuple[int, ...]
@@ -53,7 +55,9 @@ class TrainingSample:
 
     @cached_property
     def turn_ids(self) -> tuple[int, ...]:
-        """The number, from 0, of the turn that an agent token belongs to: its run of the mask. -1 elsewhere."""
+        """The number, from 0, of the turn that an agent token belongs to: its run of the mask. -1
+        elsewhere.
+        """
         ids, turn = [], -1
         for i, is_action in enumerate(self.action_mask):
             if is_action and not self.action_mask[i - 1]:
@@ -79,10 +83,12 @@ def samples_from_group(
     step_discount: float = 0.95,
     step_advantage_weight: float = 1.0,
 ) -> list[TrainingSample]:
-    """The group's samples with their advantages; an episode that does not train, or has no turn, gives none.
+    """The group's samples with their advantages; an episode that does not train, or has no turn,
+    gives none.
 
-    `step_discount` and `step_advantage_weight` are of `step_groups`: an episode's advantage, and so many times that of
-    the turn's own group, as in GiGPO (arXiv 2505.10978, equation 8), whose values are the defaults.
+    `step_discount` and `step_advantage_weight` are of `step_groups`: an episode's advantage, and so
+    many times that of the turn's own group, as in GiGPO (arXiv 2505.10978, equation 8), whose
+    values are the defaults.
     """
     trajectories = group.trajectories
     trains = [t.stop_reason.trains for t in trajectories]
@@ -115,12 +121,13 @@ def samples_from_group(
 class Batch:
     """Samples in one pack, without padding: T positions, R rows to score, N agent tokens.
 
-    What samples begin with alike stands there once (`tree`). A sample's last token is no position, as nothing comes
-    after it; the one at position t predicts the next, and here alone is the shift by one. A row is a prediction:
-    `predicts_R` is the position that makes it, `target_ids_R` the token it is asked for. What ends in `_N` belongs to
-    the agent's tokens, sample after sample: `row_N` is the token's prediction, which samples may share; `turn_N` and
-    `episode_N` number the turns and episodes of the batch from 0, `sample_N` the samples. `tokens` are the positions
-    that the samples would have if none were shared.
+    What samples begin with alike stands there once (`tree`). A sample's last token is no position,
+    as nothing comes after it; the one at position t predicts the next, and here alone is the shift
+    by one. A row is a prediction: `predicts_R` is the position that makes it, `target_ids_R` the
+    token it is asked for. What ends in `_N` belongs to the agent's tokens, sample after sample:
+    `row_N` is the token's prediction, which samples may share; `turn_N` and `episode_N` number the
+    turns and episodes of the batch from 0, `sample_N` the samples. `tokens` are the positions that
+    the samples would have if none were shared.
     """
 
     tree: PrefixTree
@@ -158,7 +165,8 @@ class Batch:
             positions = tree.positions(number)
             for i, position in enumerate(positions):
                 input_ids[position], position_ids[position] = sample.token_ids[i], i
-            # Parts of one episode share their key; an episode that stands alone has a negative one of its own.
+            # Parts of one episode share their key; an episode that stands alone has a negative one
+            # of its own.
             key = -1 - number if sample.episode == ALONE else sample.episode
             episode = episodes.setdefault(key, len(episodes))
             agents = [i for i, is_action in enumerate(sample.action_mask) if is_action]
@@ -226,12 +234,13 @@ def micro_batches(
     shares: int = 1,
     share_prefixes: bool = True,
 ) -> list[list[list[int]]]:
-    """Which samples (indices) go through the model together, in blocks of micro-batches that the loss needs whole.
+    """Which samples (indices) go through the model together, in blocks of micro-batches that the
+    loss needs whole.
 
-    A micro-batch holds at most `max_tokens` positions, or one sample where that alone is longer. A block is one
-    micro-batch of whole episodes, or the several that an episode of many parts needs. Episodes come in the order of
-    their tokens, so that those that begin alike meet. With `shares`, none is filled beyond such a part of all tokens,
-    so that there is work for so many ranks.
+    A micro-batch holds at most `max_tokens` positions, or one sample where that alone is longer. A
+    block is one micro-batch of whole episodes, or the several that an episode of many parts needs.
+    Episodes come in the order of their tokens, so that those that begin alike meet. With `shares`,
+    none is filled beyond such a part of all tokens, so that there is work for so many ranks.
     """
     episodes = sorted(episodes_of(samples), key=lambda episode: samples[episode[0]].inputs)
 
@@ -261,11 +270,13 @@ def micro_batches(
 def minibatches(
     groups: Sequence[Sequence[list[int]]], optimizer_steps: int, rng: random.Random
 ) -> list[list[int]]:
-    """Split groups of episodes (their samples' indices), shuffled, into one list of indices per optimizer step.
+    """Split groups of episodes (their samples' indices), shuffled, into one list of indices per
+    optimizer step.
 
-    Every index occurs once, an episode's all in one step, and the steps' numbers of episodes differ by one at most.
-    A group stays together but for where that cuts it: its advantages then add up to nothing in its step, and what its
-    episodes begin with is computed once. Fewer episodes than steps give as many lists as episodes.
+    Every index occurs once, an episode's all in one step, and the steps' numbers of episodes differ
+    by one at most. A group stays together but for where that cuts it: its advantages then add up to
+    nothing in its step, and what its episodes begin with is computed once. Fewer episodes than
+    steps give as many lists as episodes.
     """
     shuffled = [rng.sample(group, len(group)) for group in rng.sample(groups, len(groups))]
     order = [episode for group in shuffled for episode in group]

@@ -1,4 +1,6 @@
-"""The learner: samples in, updated weights and metrics out. It knows no environment, Ray or serving engine."""
+"""The learner: samples in, updated weights and metrics out. It knows no environment, Ray or serving
+engine.
+"""
 
 import json
 import math
@@ -37,7 +39,8 @@ _IDLE = TrainingSample(
 class _Pass:
     """A micro-batch of an optimizer step.
 
-    Where the policy loss had to be worked out before, `slope_N` is its gradient, and `known_loss` this pass's part.
+    Where the policy loss had to be worked out before, `slope_N` is its gradient, and `known_loss`
+    this pass's part.
     """
 
     batch: Batch
@@ -48,16 +51,21 @@ class _Pass:
 
 
 class Learner:
-    """Trains on a policy objective or on cross-entropy, in whole optimizer steps of any number of micro-batches.
+    """Trains on a policy objective or on cross-entropy, in whole optimizer steps of any number of
+    micro-batches.
 
     Args:
-        model: a causal language model; moved to the device and changed in place. Weights that need no gradient stay.
+        model: a causal language model; moved to the device and changed in place. Weights that need
+        no gradient stay.
         settings: `LearnerSettings`.
-        total_steps: the optimizer steps of the whole run, where the linear and cosine schedules reach 0.
+        total_steps: the optimizer steps of the whole run, where the linear and cosine schedules
+        reach 0.
         temperature: the sampler's; log-probs are those of the distribution that was sampled from.
         seed: of the shuffle of samples into optimizer steps.
-        most_agent_tokens: what `normalisation: constant` divides by, where the settings leave it open.
-        reference: the policy that `beta` compares with; None with a `beta` is `model` with its LoRA adapter off.
+        most_agent_tokens: what `normalisation: constant` divides by, where the settings leave it
+        open.
+        reference: the policy that `beta` compares with; None with a `beta` is `model` with its LoRA
+        adapter off.
         ranks: the processes that share the work: each has a `Learner`, which gets the same calls.
         evidence: the folder that gets a batch whose loss is not finite; without one it is not kept.
     """
@@ -115,12 +123,14 @@ class Learner:
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """Train on one rollout step's samples: `optimizer_steps` steps, every sample used once.
 
-        An episode whose advantages are 0 has no gradient: it counts in the divisors, and its passes are saved, unless
-        KL or entropy need them. An optimizer step without any other episode is not taken, but the schedule moves on.
-        The metrics are those of `agent_rl.learner.metrics`, over all ranks.
+        An episode whose advantages are 0 has no gradient: it counts in the divisors, and its passes
+        are saved, unless KL or entropy need them. An optimizer step without any other episode is
+        not taken, but the schedule moves on. The metrics are those of `agent_rl.learner.metrics`,
+        over all ranks.
 
         Raises:
-            FloatingPointError: a loss or gradient is not finite; the weights are as the last good step left them.
+            FloatingPointError: a loss or gradient is not finite; the weights are as the last good
+            step left them.
         """
         assert samples, "an update needs at least one sample"
         throughput = Throughput(self._scorer, self.device, self.dtype)
@@ -154,7 +164,8 @@ class Learner:
             )
             parts = self._ranks.gather((loss, learned))
             if not any(learned for _, learned in parts):
-                # All of it was left out: a step of the optimizer would still move by momentum and decay.
+                # All of it was left out: a step of the optimizer would still move by momentum and
+                # decay.
                 self._optimizer.zero_grad()
                 self._schedule_step += 1
                 continue
@@ -172,7 +183,8 @@ class Learner:
         }
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
-        """One optimizer step of cross-entropy, mean over all agent tokens of `samples`; advantages are not read.
+        """One optimizer step of cross-entropy, mean over all agent tokens of `samples`; advantages
+        are not read.
 
         Raises:
             FloatingPointError: as `update`.
@@ -214,7 +226,9 @@ class Learner:
         }
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer, schedule, shuffle and step count into a new folder; every rank calls this."""
+        """Write weights, optimizer, schedule, shuffle and step count into a new folder; every rank
+        calls this.
+        """
         save_sharded(folder / _SHARDS, self._scorer, self._optimizer)
         if self._ranks.rank == 0:
             state = {
@@ -252,7 +266,9 @@ class Learner:
 
     @property
     def _needs_old_pass(self) -> bool:
-        """With a single optimizer step the policy in training is the old one, and the pass is saved."""
+        """With a single optimizer step the policy in training is the old one, and the pass is
+        saved.
+        """
         return self.settings.old_logprobs == "learner" and self.settings.optimizer_steps > 1
 
     def _new_scorer(self, model: PreTrainedModel) -> Scorer:
@@ -272,7 +288,9 @@ class Learner:
         return batch.to(self.device)
 
     def _idle(self, passes: int, *, gradient: bool) -> None:
-        """Meet the other ranks in passes that they make and this one does not: they share out weights in each."""
+        """Meet the other ranks in passes that they make and this one does not: they share out
+        weights in each.
+        """
         for _ in range(passes):
             with torch.set_grad_enabled(gradient):
                 scores: Scores = self._scorer(self._batch([_IDLE]))
@@ -329,10 +347,11 @@ class Learner:
         records: list[TokenRecord],
         throughput: Throughput,
     ) -> list[_Pass]:
-        """This rank's passes; an episode of several micro-batches is looked at as a whole first, without gradient.
+        """This rank's passes; an episode of several micro-batches is looked at as a whole first,
+        without gradient.
 
-        The loss of its tokens depends on all of them: its gradient with respect to each log-prob is worked out here,
-        and the pass with a gradient then only carries it on into the weights.
+        The loss of its tokens depends on all of them: its gradient with respect to each log-prob is
+        worked out here, and the pass with a gradient then only carries it on into the weights.
         """
         passes: list[_Pass] = []
         looked = 0

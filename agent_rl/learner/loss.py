@@ -22,7 +22,9 @@ from agent_rl.objective.policy_loss import (
 
 @dataclass(frozen=True, kw_only=True)
 class StepCounts:
-    """The divisors of an optimizer step: its agent tokens, and the episodes and turns that have some, in all ranks."""
+    """The divisors of an optimizer step: its agent tokens, and the episodes and turns that have
+    some, in all ranks.
+    """
 
     tokens: int
     episodes: int
@@ -41,7 +43,8 @@ class StepCounts:
 class ScoredTokens:
     """The agent's tokens of whole episodes, with what is known of each, every field [N].
 
-    `reference` are the log-probs under the policy that `beta` compares with: those of `new`, where there is none.
+    `reference` are the log-probs under the policy that `beta` compares with: those of `new`, where
+    there is none.
     """
 
     new: Tensor
@@ -72,7 +75,9 @@ class ScoredTokens:
 
     @classmethod
     def of_one_episode(cls, parts: Sequence[Self]) -> Self:
-        """The tokens of one episode whose parts were scored apart; `new` is a fresh leaf that takes a gradient."""
+        """The tokens of one episode whose parts were scored apart; `new` is a fresh leaf that takes
+        a gradient.
+        """
         before, turns = 0, []
         for part in parts:
             turns.append(part.turn + before)
@@ -87,9 +92,11 @@ class ScoredTokens:
 
 
 class LossRule:
-    """The loss that `settings` describe: the objective, corrected for the sampler's mismatch, KL and entropy.
+    """The loss that `settings` describe: the objective, corrected for the sampler's mismatch, KL
+    and entropy.
 
-    `most_agent_tokens`: what `normalisation: constant` divides by, where the settings leave it open.
+    `most_agent_tokens`: what `normalisation: constant` divides by, where the settings leave it
+    open.
     """
 
     def __init__(self, settings: LearnerSettings, most_agent_tokens: int) -> None:
@@ -107,7 +114,9 @@ class LossRule:
     def policy(
         self, tokens: ScoredTokens, counts: StepCounts
     ) -> tuple[Tensor, Tensor, TokenRecord]:
-        """The objective's part of the loss, each token's share of it (0 where it is left out), and what to report."""
+        """The objective's part of the loss, each token's share of it (0 where it is left out), and
+        what to report.
+        """
         log_weight, kept = importance_weights(
             self._importance, tokens.old, tokens.sampler, tokens.episode
         )
@@ -147,7 +156,9 @@ class LossRule:
         return loss, share, record
 
     def extras(self, new: Tensor, entropy: Tensor, reference: Tensor, share: Tensor) -> Tensor:
-        """The loss of KL and entropy, a scalar; both are a token's own, so any tokens of the step may be given."""
+        """The loss of KL and entropy, a scalar; both are a token's own, so any tokens of the step
+        may be given.
+        """
         loss = new.new_zeros(())
         if self.beta:
             loss = loss + self.beta * (share * kl_k3(new, reference)).sum()

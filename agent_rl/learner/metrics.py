@@ -22,7 +22,9 @@ Metrics = dict[str, float]
 TURN_BUCKETS = (10, 20, 30)
 """Episodes of up to so many turns are looked at apart, as are those with more than the last."""
 MISMATCH_BOUND = 2.0
-"""`mismatch_share` is that of tokens whose learner/sampler ratio is beyond it, or below its inverse."""
+"""`mismatch_share` is that of tokens whose learner/sampler ratio is beyond it, or below its
+inverse.
+"""
 _QUANTILES = {"p01": 0.01, "p50": 0.5, "p99": 0.99}
 
 
@@ -30,9 +32,9 @@ _QUANTILES = {"p01": 0.01, "p50": 0.5, "p99": 0.99}
 class TokenRecord:
     """What is kept of trained tokens, every field [N], on the CPU and without gradient.
 
-    `log_ratio`: new against old policy. `mismatch`: the learner's old log-prob less the sampler's. `kl`: k3 against
-    the reference, 0 without one. `clipped_*`: the clip removed the gradient. `left_out` by `importance_mask`. `turns`:
-    those of the token's episode.
+    `log_ratio`: new against old policy. `mismatch`: the learner's old log-prob less the sampler's.
+    `kl`: k3 against the reference, 0 without one. `clipped_*`: the clip removed the gradient.
+    `left_out` by `importance_mask`. `turns`: those of the token's episode.
     """
 
     log_ratio: Tensor
@@ -56,17 +58,18 @@ class TokenRecord:
 
 
 def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> Metrics:
-    """The metrics of one update: means over its optimizer steps (`loss`, `grad_norm`) and over its trained tokens.
+    """The metrics of one update: means over its optimizer steps (`loss`, `grad_norm`) and over its
+    trained tokens.
 
-    ratio_mean, ratio_p01, ratio_p50, ratio_p99   pi_new / pi_old of a token
-    log_ratio_rms, log_ratio_abs_max              its logarithm's spread
-    kl_old                                        k3 estimate of KL(old || new), nats a token
-    kl_reference                                  k3 estimate of KL(policy || reference), nats a token
-    clip_fraction_low, clip_fraction_high         exactly the tokens whose gradient the clip removed
-    mismatch_abs_mean, mismatch_abs_max           |learner's old - sampler's| log-prob, nats
-    mismatch_kl, mismatch_share                   k3 estimate of KL(sampler || learner); beyond `MISMATCH_BOUND`
-    left_out_share                                tokens that `importance_mask` took out
-    turns_*/...                                   clip fractions and spread by the turns of the token's episode
+    ratio_mean, ratio_p01, ratio_p50, ratio_p99   pi_new / pi_old of a token log_ratio_rms,
+    log_ratio_abs_max              its logarithm's spread kl_old
+    k3 estimate of KL(old || new), nats a token kl_reference                                  k3
+    estimate of KL(policy || reference), nats a token clip_fraction_low, clip_fraction_high
+    exactly the tokens whose gradient the clip removed mismatch_abs_mean, mismatch_abs_max
+    |learner's old - sampler's| log-prob, nats mismatch_kl, mismatch_share                   k3
+    estimate of KL(sampler || learner); beyond `MISMATCH_BOUND` left_out_share
+    tokens that `importance_mask` took out turns_*/...                                   clip
+    fractions and spread by the turns of the token's episode
 
     With nothing trained all are 0, so that a metric's key is always there.
     """
@@ -128,7 +131,9 @@ def _where(record: TokenRecord, chosen: Tensor) -> TokenRecord:
 
 @dataclass(kw_only=True)
 class Work:
-    """What went through the model in one rank: operations, positions, and the samples' tokens that they stand for."""
+    """What went through the model in one rank: operations, positions, and the samples' tokens that
+    they stand for.
+    """
 
     operations: float = 0.0
     positions: int = 0
@@ -138,11 +143,11 @@ class Work:
 class Throughput:
     """How fast an update went, and in how much memory.
 
-    `model_flop_utilisation` counts two operations for each weight of a matrix that a token passes through, forwards
-    once and backwards twice, against the rate of one large product of matrices on this machine. Attention's own
-    products and everything else count as nothing, and so does what activation checkpointing computes again. It is that
-    of a rank, on average. `shared_prefixes` is the share of tokens that did not go through the model, as another
-    sample's stood for them.
+    `model_flop_utilisation` counts two operations for each weight of a matrix that a token passes
+    through, forwards once and backwards twice, against the rate of one large product of matrices on
+    this machine. Attention's own products and everything else count as nothing, and so does what
+    activation checkpointing computes again. It is that of a rank, on average. `shared_prefixes` is
+    the share of tokens that did not go through the model, as another sample's stood for them.
     """
 
     def __init__(self, scorer: Scorer, device: torch.device, dtype: str) -> None:
@@ -193,7 +198,9 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 @functools.cache
 def peak_flops(device: str, dtype: str) -> float:
-    """Operations a second in a product of two square matrices, the best of five; measured once, within a second."""
+    """Operations a second in a product of two square matrices, the best of five; measured once,
+    within a second.
+    """
     size = 4096 if device.startswith("cuda") else 1024
     left = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
     best = 0.0

@@ -16,8 +16,8 @@ FULL_RATE = "full_rate"
 class MuonAndAdamW(Optimizer):
     """Both as one optimizer: the first group is AdamW's, the second one Muon's.
 
-    Muon (Jordan et al. 2024, as in torch) makes a matrix's update orthogonal; its rate is scaled so that the update's
-    root mean square is like AdamW's (arXiv 2502.16982).
+    Muon (Jordan et al. 2024, as in torch) makes a matrix's update orthogonal; its rate is scaled so
+    that the update's root mean square is like AdamW's (arXiv 2502.16982).
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class MuonAndAdamW(Optimizer):
         super().__init__([group for part in self._parts for group in part.param_groups], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Each part steps its own group; state and groups are this optimizer's, which is what is saved and loaded."""
+        """Each part steps its own group; state and groups are this optimizer's, which is what is
+        saved and loaded.
+        """
         assert closure is None
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.param_groups, part.state = [group], self.state

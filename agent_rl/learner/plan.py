@@ -1,4 +1,6 @@
-"""Which rank takes which samples through the model, in which pass. Every rank works out the plan of all of them."""
+"""Which rank takes which samples through the model, in which pass. Every rank works out the plan of
+all of them.
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -16,7 +18,9 @@ from agent_rl.learner.prefix_tree import PrefixTree
 
 MicroBatch = list[int]
 Block = list[MicroBatch]
-"""Micro-batches that the loss needs together: one, or the several that an episode of many parts takes."""
+"""Micro-batches that the loss needs together: one, or the several that an episode of many parts
+takes.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,9 @@ class StepPlan:
         ranks: int,
         share_prefixes: bool = True,
     ) -> Self:
-        """Deal the blocks of `indices` to the ranks, largest first, each to the one with the fewest tokens yet."""
+        """Deal the blocks of `indices` to the ranks, largest first, each to the one with the fewest
+        tokens yet.
+        """
         chosen = [samples[i] for i in indices]
         packs = micro_batches(chosen, max_tokens, shares=ranks, share_prefixes=share_prefixes)
         blocks = [[[indices[i] for i in one] for one in block] for block in packs]
@@ -56,7 +62,9 @@ class StepPlan:
 
     @property
     def passes(self) -> int:
-        """Passes with a gradient that the busiest rank makes; the others make as many, so that all meet."""
+        """Passes with a gradient that the busiest rank makes; the others make as many, so that all
+        meet.
+        """
         return max(self.passes_of(rank) for rank in range(len(self.blocks)))
 
     @property
@@ -83,7 +91,9 @@ def plan_update(
     needed: Callable[[TrainingSample], bool],
     rng: random.Random,
 ) -> list[tuple[list[int], StepPlan]]:
-    """The optimizer steps of one rollout step: each step's samples, and the plan of those that are `needed`."""
+    """The optimizer steps of one rollout step: each step's samples, and the plan of those that are
+    `needed`.
+    """
     episodes = episodes_of(samples)
     # An episode is left out as a whole: its tokens are counted together.
     pending = {i for parts in episodes if any(needed(samples[i]) for i in parts) for i in parts}

@@ -1,7 +1,8 @@
 """Sequences that begin alike, laid out so that what they share stands there once.
 
-The episodes of a group begin with the same prompt, and go on alike until their actions differ. A causal model computes
-the same for equal beginnings, so a token needs to go through it once for all the sequences that it begins.
+The episodes of a group begin with the same prompt, and go on alike until their actions differ. A
+causal model computes the same for equal beginnings, so a token needs to go through it once for all
+the sequences that it begins.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ Span = tuple[int, int]
 class Branch:
     """Positions that lie one after the other in a pack: what one sequence adds to those before it.
 
-    `before` are the spans of the pack, in the sequence's order, that lead to the branch: it attends to them.
+    `before` are the spans of the pack, in the sequence's order, that lead to the branch: it attends
+    to them.
     """
 
     begin: int
@@ -37,14 +39,18 @@ class Branch:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixTree:
-    """A pack's branches, which follow one another from position 0 on, and where each sequence's tokens stand in it."""
+    """A pack's branches, which follow one another from position 0 on, and where each sequence's
+    tokens stand in it.
+    """
 
     branches: tuple[Branch, ...]
     paths: tuple[tuple[Span, ...], ...]
 
     @classmethod
     def of(cls, sequences: Sequence[Tokens], *, share: bool = True) -> Self:
-        """Lay out `sequences`, none of them empty; not to `share` puts them one after the other as they are."""
+        """Lay out `sequences`, none of them empty; not to `share` puts them one after the other as
+        they are.
+        """
         branches: list[Branch] = []
         paths: list[tuple[Span, ...]] = [()] * len(sequences)
         previous: Tokens = ()

@@ -1,7 +1,8 @@
 """The learner in one process or in several: what the trainer calls.
 
-With one rank the `Learner` works in the trainer's own process. With more, each rank is a process of Ray's with a
-`Learner` of its own; all get the same calls, and the trainer's model is a copy that gets the new weights.
+With one rank the `Learner` works in the trainer's own process. With more, each rank is a process of
+Ray's with a `Learner` of its own; all get the same calls, and the trainer's model is a copy that
+gets the new weights.
 """
 
 import os
@@ -47,7 +48,8 @@ class Learning(Protocol):
 
 
 def open_learner(model: PreTrainedModel, settings: LearnerSettings, **arguments: Any) -> Learning:
-    """A learner of `settings.ranks` processes that trains `model`; `arguments` are those of `Learner`.
+    """A learner of `settings.ranks` processes that trains `model`; `arguments` are those of
+    `Learner`.
 
     Whatever the number, `model` has the new weights after `update`, `load` and `fetch_weights`.
 

@@ -10,13 +10,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Ranks(Protocol):
-    """The processes that train one model together, seen from one of them. All make the same calls in the same order."""
+    """The processes that train one model together, seen from one of them. All make the same calls
+    in the same order.
+    """
 
     rank: int
     size: int
 
     def shard(self, module: M) -> M:
-        """Share a module's weights and gradients out. Gradients are summed over the ranks, not averaged."""
+        """Share a module's weights and gradients out. Gradients are summed over the ranks, not
+        averaged.
+        """
         ...
 
     def gather(self, value: T) -> list[T]:

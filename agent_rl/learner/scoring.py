@@ -15,7 +15,9 @@ from agent_rl.policy.loading import decoder_and_head
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Of the batch's agent tokens, each [N]: log-prob, entropy of the distribution (both nats), most likely or not."""
+    """Of the batch's agent tokens, each [N]: log-prob, entropy of the distribution (both nats),
+    most likely or not.
+    """
 
     logprobs_N: Tensor
     entropy_N: Tensor
@@ -25,13 +27,16 @@ class Scores:
 class Scorer(nn.Module):
     """Scores batches at a sampling temperature; log-probs are natural, at least float32.
 
-    The decoder runs under autocast, where that is wanted; the head runs outside of it (bfloat16 logits would be off by
-    hundredths of a nat), and on the agent's positions only, `logit_chunk` of them at a time: the logits of an
-    observation's tokens never exist, nor those of all the agent's tokens where they are many.
+    The decoder runs under autocast, where that is wanted; the head runs outside of it (bfloat16
+    logits would be off by hundredths of a nat), and on the agent's positions only, `logit_chunk` of
+    them at a time: the logits of an observation's tokens never exist, nor those of all the agent's
+    tokens where they are many.
 
     Args:
-        model: changed in place: its attention takes packs from now on (`agent_rl.learner.attention`).
-        activation_checkpointing: the layers keep their inputs only and are computed again in the backward pass.
+        model: changed in place: its attention takes packs from now on
+        (`agent_rl.learner.attention`).
+        activation_checkpointing: the layers keep their inputs only and are computed again in the
+        backward pass.
 
     Raises:
         ValueError: the model's attention cannot be replaced.
@@ -111,5 +116,6 @@ def _checkpoint_layers(model: PreTrainedModel) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            # transformers checkpoints layers in training mode only; what is inside them, dropout too, stays as it is.
+            # transformers checkpoints layers in training mode only; what is inside them, dropout
+            # too, stays as it is.
             module.training = True

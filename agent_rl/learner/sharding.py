@@ -1,12 +1,15 @@
-"""One model trained by several processes: joining, sharing the weights out, gathering them, sharded checkpoints.
+"""One model trained by several processes: joining, sharing the weights out, gathering them, sharded
+checkpoints.
 
-The processes are ranks of `torch.distributed`; FSDP2 (`fully_shard`) leaves each a slice of every weight, gradient and
-optimizer state. What saves, loads and gathers works without ranks too, in one process with a plain module.
+The processes are ranks of `torch.distributed`; FSDP2 (`fully_shard`) leaves each a slice of every
+weight, gradient and optimizer state. What saves, loads and gathers works without ranks too, in one
+process with a plain module.
 
-    store, address = listen()                                    # rank 0, which tells the others its address
-    ranks = join(store, rank=0, size=2, device=cpu)              # and in rank 1: join(address, rank=1, ...)
-    scorer = ranks.shard(Scorer(model))                          # the same model and weights in every rank
-    optimizer = AdamW(scorer.parameters())                       # after sharding: the slices are what is trained
+    store, address = listen()                                    # rank 0, which tells the others
+    its address ranks = join(store, rank=0, size=2, device=cpu)              # and in rank 1:
+    join(address, rank=1, ...) scorer = ranks.shard(Scorer(model))                          # the
+    same model and weights in every rank optimizer = AdamW(scorer.parameters())
+    # after sharding: the slices are what is trained
 """
 
 import math
@@ -43,7 +46,9 @@ _WEIGHT, _STATE = "weight", "optimizer"
 
 
 class ShardedRanks:
-    """The ranks of this process's group, seen from one of them (see `join`). All must make the same calls in order."""
+    """The ranks of this process's group, seen from one of them (see `join`). All must make the same
+    calls in order.
+    """
 
     def __init__(self, *, rank: int, size: int, device: torch.device) -> None:
         self.rank = rank
@@ -51,11 +56,13 @@ class ShardedRanks:
         self.device = device
 
     def shard(self, module: M) -> M:
-        """Share the weights of `module` out, a group for each decoder layer and one for the rest; changes it in place.
+        """Share the weights of `module` out, a group for each decoder layer and one for the rest;
+        changes it in place.
 
-        Its weights, the same in every rank, are on the ranks' device. Only `module`'s own call makes weights whole:
-        what reads them, a language model's head too, does so within its `forward`. Gradients are summed over the
-        ranks, not averaged; every rank makes as many forward and as many backward passes as the others.
+        Its weights, the same in every rank, are on the ranks' device. Only `module`'s own call
+        makes weights whole: what reads them, a language model's head too, does so within its
+        `forward`. Gradients are summed over the ranks, not averaged; every rank makes as many
+        forward and as many backward passes as the others.
         """
         if self.size == 1:
             return module
@@ -77,7 +84,8 @@ class ShardedRanks:
         return values
 
     def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
-        """Scale the gradients down to a norm of `most`; returns the norm before, over all ranks (see `shard`).
+        """Scale the gradients down to a norm of `most`; returns the norm before, over all ranks
+        (see `shard`).
 
         It is not finite in any rank where some rank's gradient is not.
         """
@@ -90,7 +98,8 @@ class ShardedRanks:
 
 
 def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
-    """Rank 0's place for the ranks to meet, on a free port, and the address by which the others `join`.
+    """Rank 0's place for the ranks to meet, on a free port, and the address by which the others
+    `join`.
 
     Args:
         host: this machine's name or address, as the other ranks reach it.
@@ -134,8 +143,8 @@ def join(
 def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """The whole weights on CPU in rank 0, nothing in the others; every rank calls this.
 
-    `module` is sharded, a part of what is sharded, or plain; its weights' own memory is returned where it can be. A
-    weight of two names (tied embeddings) is one tensor under both.
+    `module` is sharded, a part of what is sharded, or plain; its weights' own memory is returned
+    where it can be. A weight of two names (tied embeddings) is one tensor under both.
     """
     is_first = not dist.is_initialized() or dist.get_rank() == 0
     whole: dict[int, Tensor] = {}
@@ -148,10 +157,12 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
-    """Write weights and optimizer state, each rank its own slices; every rank calls this, with one new folder.
+    """Write weights and optimizer state, each rank its own slices; every rank calls this, with one
+    new folder.
 
-    The files are safetensors, which `load_sharded` reads in any number of ranks. The optimizer's settings (learning
-    rate, ...) are not in them. All files are on disk when it returns in any rank.
+    The files are safetensors, which `load_sharded` reads in any number of ranks. The optimizer's
+    settings (learning rate, ...) are not in them. All files are on disk when it returns in any
+    rank.
 
     Raises:
         ValueError: there are files in the folder.
@@ -175,13 +186,14 @@ def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
-    """Read what `save_sharded` wrote, in any number of ranks, into `model` and its `optimizer`; every rank calls this.
+    """Read what `save_sharded` wrote, in any number of ranks, into `model` and its `optimizer`;
+    every rank calls this.
 
     No code out of the files is run.
 
     Raises:
-        ValueError: the folder is missing, damaged, or of another model; nothing was changed, unless a file is damaged
-            behind its header.
+        ValueError: the folder is missing, damaged, or of another model; nothing was changed, unless
+            a file is damaged behind its header.
     """
     saved = _read_headers(folder)
     weights = dict(model.named_parameters())
@@ -214,8 +226,9 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def _reshard_without_gradient(module: nn.Module, _: Any, __: Any) -> None:
-    # FSDP keeps the outermost group's weights whole until a backward pass. After a pass that has none they would stay
-    # so: `parameters()` would not be what the optimizer trains, and the next pass would not see what it changed.
+    # FSDP keeps the outermost group's weights whole until a backward pass. After a pass that has
+    # none they would stay so: `parameters()` would not be what the optimizer trains, and the next
+    # pass would not see what it changed.
     if not torch.is_grad_enabled() and isinstance(module, FSDPModule):
         module.reshard()
 
@@ -223,7 +236,8 @@ def _reshard_without_gradient(module: nn.Module, _: Any, __: Any) -> None:
 def _read_headers(folder: Path) -> dict[str, TensorStorageMetadata]:
     """What a checkpoint's files say they hold.
 
-    torch goes by the files that are there: without the first of them it would load what it finds and say nothing.
+    torch goes by the files that are there: without the first of them it would load what it finds
+    and say nothing.
     """
     try:
         saved: dict[str, Any] = (

@@ -1,8 +1,9 @@
 """Advantages of the episodes of one group: what each return is compared with.
 
-All functions take returns_G, undiscounted, floating point, shape [G], and trains_G, bool, shape [G]: False where the
-episode's ending says nothing about the policy. Only members that train are compared; the others get 0. So do all where
-fewer than two train, or all of those returned the same: rounding in a mean must not become an advantage.
+All functions take returns_G, undiscounted, floating point, shape [G], and trains_G, bool, shape
+[G]: False where the episode's ending says nothing about the policy. Only members that train are
+compared; the others get 0. So do all where fewer than two train, or all of those returned the same:
+rounding in a mean must not become an advantage.
 """
 
 from collections.abc import Sequence
@@ -56,17 +57,19 @@ def step_group_advantages(
     *,
     discount: float,
 ) -> list[list[float]]:
-    """GiGPO's step advantages (arXiv 2505.10978, section 4.2): turns that began in the same state form a group.
+    """GiGPO's step advantages (arXiv 2505.10978, section 4.2): turns that began in the same state
+    form a group.
 
     Args:
-        states: for each episode, the observation that each of its turns began with. Equal texts are equal states.
+        states: for each episode, the observation that each of its turns began with. Equal texts are
+        equal states.
         rewards: for each episode, each turn's reward.
         trains: per episode, whether it trains.
         discount: per turn; a turn's return is the discounted sum of rewards from it to the end.
 
     Returns:
-        For each episode and turn, (return - mean) / (std + 1e-6) within its state's group; 0 where it is alone, where
-        all returns are equal, or where the episode does not train.
+        For each episode and turn, (return - mean) / (std + 1e-6) within its state's group; 0 where
+        it is alone, where all returns are equal, or where the episode does not train.
     """
     groups: dict[str, list[tuple[int, int, float]]] = {}
     for i, (texts, received) in enumerate(zip(states, rewards, strict=True)):

@@ -1,20 +1,22 @@
 """Policy objectives: pure functions of the agent's tokens.
 
-One function, `policy_loss`, for the whole family of `agent_rl.objective.presets`. With x = log pi_new - log pi_old of a token, c
-its clipped value, A its advantage and v its share of the loss (`shares`), the loss is the sum over tokens of -v A w,
-where w is
+One function, `policy_loss`, for the whole family of `agent_rl.objective.presets`. With x = log
+pi_new - log pi_old of a token, c its clipped value, A its advantage and v its share of the loss
+(`shares`), the loss is the sum over tokens of -v A w, where w is
 
-    token                exp(c)
-    turn, episode        exp(mean of c over the turn or episode)       GMPO (arXiv 2507.20673, equation 4)
-    sequence             exp(the clipped mean of x over the episode)   GSPO (arXiv 2507.18071, equation 5)
+    token                exp(c) turn, episode        exp(mean of c over the turn or episode)
+    GMPO (arXiv 2507.20673, equation 4) sequence             exp(the clipped mean of x over the
+    episode)   GSPO (arXiv 2507.18071, equation 5)
 
-Clipping is on one side, which is PPO's two-sided clip seen through its minimum: above where the advantage is positive,
-below where it is negative. It happens in log space and by selection, so the exponential never sees what was cut off.
+Clipping is on one side, which is PPO's two-sided clip seen through its minimum: above where the
+advantage is positive, below where it is negative. It happens in log space and by selection, so the
+exponential never sees what was cut off.
 
-Everything is flat: N tokens, all of them the agent's, of whole units (turns, episodes). Observations and padding never
-get here, so whatever stands at their places reaches neither the loss nor the gradient. A unit with advantage 0
-contributes exactly 0. The shares are those of the whole optimizer step, so losses and gradients of any split of it into
-micro-batches or ranks add up to the whole's, as long as a unit is not cut; `agent_rl.learner.learner` sees to that.
+Everything is flat: N tokens, all of them the agent's, of whole units (turns, episodes).
+Observations and padding never get here, so whatever stands at their places reaches neither the loss
+nor the gradient. A unit with advantage 0 contributes exactly 0. The shares are those of the whole
+optimizer step, so losses and gradients of any split of it into micro-batches or ranks add up to the
+whole's, as long as a unit is not cut; `agent_rl.learner.learner` sees to that.
 """
 
 import math
@@ -31,8 +33,9 @@ from agent_rl.objective.presets import Normalisation, Objective
 class AgentTokens:
     """The agent's tokens of whole units, every field of shape [N].
 
-    `logp_new` is the only one that gets a gradient. `turn` and `episode` number what the token belongs to, from 0.
-    `log_weight` is a log importance weight (`importance_weights`), 0 where nothing is corrected.
+    `logp_new` is the only one that gets a gradient. `turn` and `episode` number what the token
+    belongs to, from 0. `log_weight` is a log importance weight (`importance_weights`), 0 where
+    nothing is corrected.
     """
 
     logp_new: Tensor
@@ -101,8 +104,9 @@ def shares(
 
     Args:
         normalisation: see `agent_rl.objective.presets`.
-        unit_N: the number of the token's episode (of its turn, where turns are aggregated), from 0; whole units.
-        units, tokens, episodes: how many the whole optimizer step has, counting only what has agent tokens.
+        unit_N: the number of the token's episode (of its turn, where turns are aggregated), from 0;
+        whole units. units, tokens, episodes: how many the whole optimizer step has, counting only
+        what has agent tokens.
         length: `normalisation_length`.
     """
     assert min(units, tokens, episodes) > 0, (units, tokens, episodes)
@@ -120,11 +124,13 @@ def shares(
 def importance_weights(
     importance: Importance, logp_old_N: Tensor, logp_sampler_N: Tensor, episode_N: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log importance weights of the learner's old policy against the sampler, and which tokens are kept; both [N].
+    """Log importance weights of the learner's old policy against the sampler, and which tokens are
+    kept; both [N].
 
-    They correct for log-probs that the serving engine computes a little differently: truncated importance sampling
-    (TIS), per token, per sequence (the product over its tokens) or for the sequence's geometric mean. A token or
-    sequence with a weight beyond `mask`, or below its inverse, is not kept. Without gradient.
+    They correct for log-probs that the serving engine computes a little differently: truncated
+    importance sampling (TIS), per token, per sequence (the product over its tokens) or for the
+    sequence's geometric mean. A token or sequence with a weight beyond `mask`, or below its
+    inverse, is not kept. Without gradient.
     """
     d_N = (logp_old_N - logp_sampler_N).detach()
     if importance.level == "none":
@@ -139,9 +145,11 @@ def importance_weights(
 
 
 def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
-    """An estimate of each token's KL(policy || reference), [N]: r - log r - 1 with r = reference / policy.
+    """An estimate of each token's KL(policy || reference), [N]: r - log r - 1 with r = reference /
+    policy.
 
-    Unbiased for tokens that the policy sampled, and never negative (Schulman, "Approximating KL divergence", 2020).
+    Unbiased for tokens that the policy sampled, and never negative (Schulman, "Approximating KL
+    divergence", 2020).
     """
     log_r_N = logp_reference_N - logp_N
     return log_r_N.expm1() - log_r_N

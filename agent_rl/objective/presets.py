@@ -84,7 +84,8 @@ PRESETS: dict[ObjectiveName, Objective] = {
         epsilon_high=4e-4,
         source="arXiv 2507.18071",
     ),
-    # The paper leaves the lower side open and tunes the upper one; 5 as the largest weight is ScaleRL's (2510.13786).
+    # The paper leaves the lower side open and tunes the upper one; 5 as the largest weight is
+    # ScaleRL's (2510.13786).
     "cispo": Objective(
         aggregation="token",
         clip="weight",

@@ -1,4 +1,6 @@
-"""Which policy this is, by what its files hold: the same after a move, another after one more optimizer step."""
+"""Which policy this is, by what its files hold: the same after a move, another after one more
+optimizer step.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +20,8 @@ _LETTERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """`weights`: of the weights alone; `policy`: of all that its text depends on, the tokenizer too.
+    """`weights`: of the weights alone; `policy`: of all that its text depends on, the tokenizer
+    too.
 
     Both are the first letters of a SHA-256; for a model of the hub, of its commit there.
     """
@@ -28,7 +31,8 @@ class Fingerprint:
 
 
 def fingerprint(source: str) -> Fingerprint:
-    """Tell by the files at `source`, a policy as in `load_policy`. A model of the hub is not downloaded for it.
+    """Tell by the files at `source`, a policy as in `load_policy`. A model of the hub is not
+    downloaded for it.
 
     Raises:
         ValueError: there is no policy at `source`.

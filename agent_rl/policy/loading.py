@@ -1,4 +1,6 @@
-"""The policy's model and tokenizer: made from scratch, loaded, saved, and written for the serving engine."""
+"""The policy's model and tokenizer: made from scratch, loaded, saved, and written for the serving
+engine.
+"""
 
 import copy
 import os
@@ -41,13 +43,15 @@ _NAMES = r" ?\p{L}+ \d+|[.,:]? ?\p{L}+| ?\d+| ?[^\s\p{L}\d]+|\s+"
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, tokens_within: TokensWithin = "words"
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on text of the environment. Lossless: every string decodes to itself.
+    """Train a byte-level BPE tokenizer on text of the environment. Lossless: every string decodes
+    to itself.
 
-    Text is cut into `words`, each with the space before it, or into `names`: there a word and a number behind it are
-    not cut apart, and a full stop, comma or colon stays with the word that follows. No token goes beyond a cut.
+    Text is cut into `words`, each with the space before it, or into `names`: there a word and a
+    number behind it are not cut apart, and a full stop, comma or colon stays with the word that
+    follows. No token goes beyond a cut.
 
-    `<|end|>` ends an action and is the eos token; `<|bos|>` and `<|pad|>` are the other special tokens. Little text
-    may give fewer than `vocab_size` tokens.
+    `<|end|>` ends an action and is the eos token; `<|bos|>` and `<|pad|>` are the other special
+    tokens. Little text may give fewer than `vocab_size` tokens.
 
     Raises:
         ValueError: `vocab_size` is below 259, the bytes and the special tokens.
@@ -85,7 +89,8 @@ def train_tokenizer(
 def init_model(
     settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
 ) -> LlamaForCausalLM:
-    """A Llama-architecture policy with random weights from `seed`, float32; two embeddings, or one if `tied`.
+    """A Llama-architecture policy with random weights from `seed`, float32; two embeddings, or one
+    if `tied`.
 
     The vocabulary is the tokenizer's, which may be smaller than `settings.vocab_size`.
     """
@@ -114,7 +119,8 @@ def load_policy(
     """Load a causal language model and its tokenizer.
 
     Args:
-        source: a Hugging Face folder, a `.gguf` file (made dense; needs the `gguf` extra), or a hub name.
+        source: a Hugging Face folder, a `.gguf` file (made dense; needs the `gguf` extra), or a hub
+        name.
         dtype: of the weights in memory. Train in float32: bfloat16 weights swallow small updates.
 
     Raises:
@@ -126,7 +132,8 @@ def load_policy(
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), dtype=dtype, quantization_config=GgufConfig(dequantize=True), **gguf
         )
-        # The file said "quantized" about itself; the dense weights are what gets saved from here on.
+        # The file said "quantized" about itself; the dense weights are what gets saved from here
+        # on.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **gguf)
@@ -149,13 +156,16 @@ def load_policy(
 def load_to_train(
     source: str, lora: LoraSettings | None, *, resume: bool = False, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a policy to train it: all its weights, or an adapter on top of them where `lora` is given.
+    """Load a policy to train it: all its weights, or an adapter on top of them where `lora` is
+    given.
 
-    A run that begins gets a new adapter, drawn from `seed`, whatever `source` was trained with: what is there, merged,
-    is its base. With `resume`, `source` is the `model/` of a checkpoint whose very adapter and base go on.
+    A run that begins gets a new adapter, drawn from `seed`, whatever `source` was trained with:
+    what is there, merged, is its base. With `resume`, `source` is the `model/` of a checkpoint
+    whose very adapter and base go on.
 
     Raises:
-        ValueError: there is no model at `source`; or `resume`, and the checkpoint was trained with another `lora`.
+        ValueError: there is no model at `source`; or `resume`, and the checkpoint was trained with
+        another `lora`.
     """
     if not resume:
         model, tokenizer = load_policy(source)
@@ -185,7 +195,8 @@ def load_to_train(
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write model and tokenizer as a Hugging Face folder that `load_policy` and other tools read.
 
-    An adapter is merged into the weights there, and also written on its own, for `load_to_train` to go on with.
+    An adapter is merged into the weights there, and also written on its own, for `load_to_train` to
+    go on with.
     """
     if has_adapter(model):
         merged = {name: tensor.to("cpu") for name, tensor in merged_weights(model)}
@@ -197,14 +208,15 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 
 
 def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
-    """Write the folder that the serving engine loads its weights from, untied and in its dtype (`"bfloat16"`, ...).
+    """Write the folder that the serving engine loads its weights from, untied and in its dtype
+    (`"bfloat16"`, ...).
 
-    An adapter is merged into them, tensor by tensor and straight to that dtype: the model stays as it is, and the copy
-    is gone when it is written.
+    An adapter is merged into them, tensor by tensor and straight to that dtype: the model stays as
+    it is, and the copy is gone when it is written.
 
-    An engine may keep a packed copy of a tied head and not refresh it, so `lm_head.weight` is always a tensor of its
-    own, with `tie_word_embeddings` false. The weights appear whole or not at all (renamed into place); `config.json`
-    is written by the first call only.
+    An engine may keep a packed copy of a tied head and not refresh it, so `lm_head.weight` is
+    always a tensor of its own, with `tie_word_embeddings` false. The weights appear whole or not at
+    all (renamed into place); `config.json` is written by the first call only.
     """
     torch_dtype: torch.dtype = getattr(torch, dtype)
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +240,9 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
 
 
 def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
-    """What gives hidden states, and what makes logits of them; of a model with an adapter, with the adapter in it."""
+    """What gives hidden states, and what makes logits of them; of a model with an adapter, with the
+    adapter in it.
+    """
     inner = without_wrapper(model)
     head = inner.get_output_embeddings()  # type: ignore[no-untyped-call]
     assert isinstance(head, nn.Linear), type(head)
@@ -236,7 +250,9 @@ def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
 
 
 def _looks_like_a_path(source: str) -> bool:
-    """Decide without the network whether a missing source was meant as a path rather than as a hub name."""
+    """Decide without the network whether a missing source was meant as a path rather than as a hub
+    name.
+    """
     first = Path(source).parts[:1]
     local_parent = source.count(os.sep) == 1 and Path(*first).is_dir()
     return (

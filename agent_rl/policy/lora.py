@@ -1,10 +1,12 @@
-"""LoRA (arXiv 2106.09685): a low-rank adapter is trained in the place of the weights, and merged into them to serve.
+"""LoRA (arXiv 2106.09685): a low-rank adapter is trained in the place of the weights, and merged
+into them to serve.
 
-A run's base weights do not change, so a checkpoint holds the adapter beside the merged weights and says where the base
-is; `resume_lora` puts the very same two together again.
+A run's base weights do not change, so a checkpoint holds the adapter beside the merged weights and
+says where the base is; `resume_lora` puts the very same two together again.
 
     model/                             the merged weights: an ordinary Hugging Face folder
-    model/adapter/                     the adapter in peft's format; base_model_name_or_path says where the base is
+    model/adapter/                     the adapter in peft's format; base_model_name_or_path says
+    where the base is
 """
 
 import copy
@@ -36,14 +38,17 @@ _FINGERPRINT, _RELATIVE = "base_sha256", "base_relative"
 def with_lora(
     model: PreTrainedModel, settings: LoraSettings, *, source: str, seed: int = 0
 ) -> PreTrainedModel:
-    """Put a new adapter on a model: its A drawn from `seed`, its B zero, so that the policy is still the same.
+    """Put a new adapter on a model: its A drawn from `seed`, its B zero, so that the policy is
+    still the same.
 
     Args:
-        model: changed in place: from now on nothing but the adapter's parameters requires a gradient.
+        model: changed in place: from now on nothing but the adapter's parameters requires a
+        gradient.
         source: where the model was loaded from, for whoever needs its base again.
 
     Returns:
-        A `PeftModel`, which has the model's own attributes too, except `base_model` (see `model.decoder_and_head`).
+        A `PeftModel`, which has the model's own attributes too, except `base_model` (see
+        `model.decoder_and_head`).
 
     Raises:
         ValueError: `target_modules` names no layer, or one that cannot have an adapter.
@@ -121,7 +126,9 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
 
 
 def base_of(folder: Path) -> str:
-    """Where the base of a saved adapter is: as recorded, or, of a run folder that was moved, where it is now."""
+    """Where the base of a saved adapter is: as recorded, or, of a run folder that was moved, where
+    it is now.
+    """
     source = str(LoraConfig.from_pretrained(str(folder)).base_model_name_or_path)
     with safe_open(folder / _WEIGHTS, "pt") as file:
         moved = file.metadata().get(_RELATIVE)
@@ -131,7 +138,9 @@ def base_of(folder: Path) -> str:
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write the adapter of a model with one in peft's format, with a fingerprint of the base that it belongs to."""
+    """Write the adapter of a model with one in peft's format, with a fingerprint of the base that
+    it belongs to.
+    """
     adapted = _peft(model)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.copy(adapted.peft_config[_NAME])
@@ -160,7 +169,8 @@ def without_wrapper(model: PreTrainedModel) -> PreTrainedModel:
 
 @contextmanager
 def adapter_off(model: PreTrainedModel) -> Iterator[None]:
-    """Meanwhile the model computes what its base does. For passes without a gradient: the adapter is frozen as well.
+    """Meanwhile the model computes what its base does. For passes without a gradient: the adapter
+    is frozen as well.
 
     Raises:
         ValueError: the model has no adapter, so there is no base beside it.
@@ -175,9 +185,11 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """The model's weights by the names of the base: W + (alpha / rank) B A where there is an adapter.
+    """The model's weights by the names of the base: W + (alpha / rank) B A where there is an
+    adapter.
 
-    One at a time, each made when it is asked for: the model does not change, and no second one comes into being.
+    One at a time, each made when it is asked for: the model does not change, and no second one
+    comes into being.
     """
     for name, tensor, layer in _named_weights(model):
         if layer is None:
@@ -192,7 +204,9 @@ def _base_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
-    """The base's weights by its own names, each with the adapted layer that it is the weight of, or None."""
+    """The base's weights by its own names, each with the adapted layer that it is the weight of, or
+    None.
+    """
     inner = without_wrapper(model)
     adapted = {
         name: module for name, module in inner.named_modules() if isinstance(module, LoraLayer)

@@ -17,8 +17,9 @@ _PREFIX = "agent-rl-weights-"
 class Publisher:
     """Writes the policy where the engine reads it.
 
-    The folder is in memory where the system has a memory-backed file system, so that a sync costs no disk. It goes
-    away with `close()`; what a killed run left there is removed when the next one starts.
+    The folder is in memory where the system has a memory-backed file system, so that a sync costs
+    no disk. It goes away with `close()`; what a killed run left there is removed when the next one
+    starts.
     """
 
     def __init__(

@@ -1,14 +1,14 @@
-"""Checkpoints: written whole or not at all, and everything that a run needs to go on as if it had not stopped.
+"""Checkpoints: written whole or not at all, and everything that a run needs to go on as if it had
+not stopped.
 
-    checkpoints/step-000010/
-        model/           Hugging Face folder: weights, config, tokenizer
-        learner/         the learner's state: weights and optimizer in one file per rank, schedule and shuffle
-        random.pt        the random states of python, numpy and torch
-        state.json       the trainer's state: rollout step, task sampler, policy version
-        config.yaml      the resolved config
+    checkpoints/step-000010/ model/           Hugging Face folder: weights, config, tokenizer
+        learner/         the learner's state: weights and optimizer in one file per rank, schedule
+        and shuffle random.pt        the random states of python, numpy and torch state.json
+        the trainer's state: rollout step, task sampler, policy version config.yaml      the
+        resolved config
 
-A folder is filled as `step-000010.tmp-...` and renamed when every file is on disk, so a kill leaves the previous
-checkpoint as the latest.
+A folder is filled as `step-000010.tmp-...` and renamed when every file is on disk, so a kill leaves
+the previous checkpoint as the latest.
 """
 
 import json
@@ -35,7 +35,9 @@ _NAME = re.compile(r"step-(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A loaded checkpoint. `model_folder` is for `agent_rl.policy.loading.load_policy`, `learner_folder` for the learner."""
+    """A loaded checkpoint. `model_folder` is for `agent_rl.policy.loading.load_policy`,
+    `learner_folder` for the learner.
+    """
 
     model_folder: Path
     learner_folder: Path
@@ -58,10 +60,11 @@ def save_checkpoint(
     config_text: str,
     keep: int = 0,
 ) -> Path:
-    """Write a checkpoint atomically, then remove all but the newest `keep` (0 keeps all). Returns its folder.
+    """Write a checkpoint atomically, then remove all but the newest `keep` (0 keeps all). Returns
+    its folder.
 
-    `save_learner` writes the learner's state into a new folder; `trainer_state` holds what JSON holds. A checkpoint of
-    the same step is replaced.
+    `save_learner` writes the learner's state into a new folder; `trainer_state` holds what JSON
+    holds. A checkpoint of the same step is replaced.
     """
     folder = run_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,8 @@ def save_checkpoint(
     for path in [*unfinished.rglob("*"), unfinished]:
         _sync(path)
     if target.exists():
-        # A folder cannot be renamed onto another: the old one steps aside under a name that nobody loads.
+        # A folder cannot be renamed onto another: the old one steps aside under a name that nobody
+        # loads.
         os.rename(target, folder / f"{target.name}.tmp-replaced")
     os.rename(unfinished, target)
     _sync(folder)
@@ -90,7 +94,9 @@ def save_checkpoint(
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
-    """The whole checkpoint of the highest step, or None; unfinished and incomplete folders are passed over."""
+    """The whole checkpoint of the highest step, or None; unfinished and incomplete folders are
+    passed over.
+    """
     return next(reversed(_whole_checkpoints(run_dir)), None)
 
 
@@ -110,7 +116,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ValueError as error:
         raise _damaged(path / STATE, error) from error
     try:
-        # weights_only: a checkpoint holds tensors and plain values, so loading one never runs code out of it.
+        # weights_only: a checkpoint holds tensors and plain values, so loading one never runs code
+        # out of it.
         random_states = torch.load(path / RANDOM, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise _damaged(path / RANDOM, error) from error

@@ -1,4 +1,6 @@
-"""Everything that a run leaves behind: config, metrics, TensorBoard events, trajectories, checkpoints."""
+"""Everything that a run leaves behind: config, metrics, TensorBoard events, trajectories,
+checkpoints.
+"""
 
 import json
 from collections.abc import Sequence
@@ -17,14 +19,13 @@ _TRAJECTORY = TypeAdapter(Trajectory)
 class RunFolder:
     """One run's folder.
 
-        config.yaml                       the resolved config
-        metrics.jsonl                     a line per rollout step (or optimizer step of the warm start)
-        tensorboard/                      the same numbers as events
-        trajectories/step-000001.jsonl    a line per episode
+        config.yaml                       the resolved config metrics.jsonl                     a
+        line per rollout step (or optimizer step of the warm start) tensorboard/
+        the same numbers as events trajectories/step-000001.jsonl    a line per episode
         checkpoints/step-000010/          see `agent_rl.runs.checkpoint`
 
-    Opening a folder that holds metrics needs `resume_from`, the step to go on after: later lines are cut off, as the
-    steps will be done again.
+    Opening a folder that holds metrics needs `resume_from`, the step to go on after: later lines
+    are cut off, as the steps will be done again.
     """
 
     def __init__(self, path: str | Path, config: Config, *, resume_from: int | None = None) -> None:
@@ -80,7 +81,8 @@ def load_trajectories(path: Path) -> list[Trajectory]:
     """Read what `write_trajectories` wrote.
 
     Raises:
-        ConfigError: there is no such file, or a line is torn or no episode; the message names file and line.
+        ConfigError: there is no such file, or a line is torn or no episode; the message names file
+        and line.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file of trajectories")
@@ -134,7 +136,9 @@ def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _fields(record: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `Trajectory` in what `trajectory_record` gave: turns nested again, derived values left out."""
+    """The fields of a `Trajectory` in what `trajectory_record` gave: turns nested again, derived
+    values left out.
+    """
     if not isinstance(record, dict):
         raise TypeError(f"a line is an object, this is {type(record).__name__}")
     turns = [

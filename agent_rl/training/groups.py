@@ -1,4 +1,6 @@
-"""Which groups of a rollout step train: those that teach little can be dropped, and others played in their place."""
+"""Which groups of a rollout step train: those that teach little can be dropped, and others played
+in their place.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -33,10 +35,11 @@ class StepGroups:
 
 
 def collect_groups(sampler: TaskSampler, play: Play, settings: TrainSettings) -> StepGroups:
-    """Play `tasks_per_step` groups, drop those with an outcome in `drop_groups`, and play others for them.
+    """Play `tasks_per_step` groups, drop those with an outcome in `drop_groups`, and play others
+    for them.
 
-    At most `max_extra_groups` more are played. Where all would be dropped, none is: the step is taken all the same.
-    Groups in which no episode trains are never kept.
+    At most `max_extra_groups` more are played. Where all would be dropped, none is: the step is
+    taken all the same. Groups in which no episode trains are never kept.
     """
     played: list[TrajectoryGroup] = []
     usable: list[TrajectoryGroup] = []

@@ -36,10 +36,11 @@ COLUMNS = (
 
 
 class TrainingLoop:
-    """Trains a session's policy with the objective that the config names, and keeps the run in `folder`.
+    """Trains a session's policy with the objective that the config names, and keeps the run in
+    `folder`.
 
-    A session to resume is opened on the checkpoint's model; `checkpoint` then gives the rest of the state. `reference`
-    is the policy that `learner.beta` compares with.
+    A session to resume is opened on the checkpoint's model; `checkpoint` then gives the rest of the
+    state. `reference` is the policy that `learner.beta` compares with.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class TrainingLoop:
     def train(self, *, evaluate_last: bool = True) -> None:
         """Run the remaining rollout steps, with checkpoints and evaluations on the way.
 
-        Without `evaluate_last` there is none after the last step, for a caller that evaluates what comes out.
+        Without `evaluate_last` there is none after the last step, for a caller that evaluates what
+        comes out.
         """
         settings = self.config.train
         rows = StepRows(COLUMNS)
@@ -106,7 +108,9 @@ class TrainingLoop:
         self.run.close()
 
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        """One group per task, with the present policy; `already` groups of this rollout step were played before."""
+        """One group per task, with the present policy; `already` groups of this rollout step were
+        played before.
+        """
         settings = self.config.train
         seed = self.config.seed * 1_000_003 + self.step
         return self.session.play(
@@ -150,7 +154,9 @@ class TrainingLoop:
         )
 
     def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
-        """The error that ends a run in which the environment failed in every episode of a rollout step."""
+        """The error that ends a run in which the environment failed in every episode of a rollout
+        step.
+        """
         self.run.write_groups(self.step + 1, groups.played)
         first = next(
             t for group in groups.played for t in group.trajectories if not t.stop_reason.trains
@@ -201,10 +207,11 @@ def checkpoint_to_resume(folder: Path) -> Path:
 def step_metrics(
     groups: StepGroups, learning: dict[str, float], clock: list[float]
 ) -> dict[str, float]:
-    """The numbers of one rollout step; `clock` holds the seconds at its start and after rollout, learner and sync.
+    """The numbers of one rollout step; `clock` holds the seconds at its start and after rollout,
+    learner and sync.
 
-    What is under `rollout/` is of all groups that were played, those that were dropped among them. Shares are of the
-    step's seconds; tokens/s counts all tokens of its episodes.
+    What is under `rollout/` is of all groups that were played, those that were dropped among them.
+    Shares are of the step's seconds; tokens/s counts all tokens of its episodes.
     """
     seconds = {
         name: clock[i + 1] - clock[i] for i, name in enumerate(("rollout", "learner", "sync"))

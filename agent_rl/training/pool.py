@@ -1,4 +1,6 @@
-"""The processes that play, as a config asks for them, and the episodes of players that need no model."""
+"""The processes that play, as a config asks for them, and the episodes of players that need no
+model.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,9 @@ def open_pool(
 def play_scripted(
     pool: RolloutPool, tasks: list[Task], player: PlayerName, *, seed: int, noise: float = 0.0
 ) -> list[Trajectory]:
-    """Let `player` play each task once. The tokens are those of the pool's model; bytes where it has none."""
+    """Let `player` play each task once. The tokens are those of the pool's model; bytes where it
+    has none.
+    """
     with progress(f"{player} episodes", len(tasks)) as advance:
         return pool.collect_scripted(
             tasks, player=player, noise=noise, seed=seed, on_episode=noted(advance)

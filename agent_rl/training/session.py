@@ -1,4 +1,6 @@
-"""A policy at work: the learner's model, the engine that serves it, and the processes that play with it."""
+"""A policy at work: the learner's model, the engine that serves it, and the processes that play
+with it.
+"""
 
 from pathlib import Path
 from types import TracebackType
@@ -20,17 +22,19 @@ from rollouts.workers.pool import OnEpisode, RolloutPool
 
 
 class Session:
-    """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play and to learn.
+    """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play
+    and to learn.
 
-    `model` is the learner's copy: whoever changes it calls `publish()`, so that the next episode is played by the new
-    weights. Ray, the environments' processes and the serving engine start when they are first needed. Use it as a
-    context manager.
+    `model` is the learner's copy: whoever changes it calls `publish()`, so that the next episode is
+    played by the new weights. Ray, the environments' processes and the serving engine start when
+    they are first needed. Use it as a context manager.
     """
 
     def __init__(
         self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False
     ) -> None:
-        """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the old one to `resume`.
+        """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the
+        old one to `resume`.
 
         Raises:
             ValueError: there is no usable policy at `source`.
@@ -66,7 +70,8 @@ class Session:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
-        """Play `group_size` episodes of each task with the published weights; a group per task, in their order.
+        """Play `group_size` episodes of each task with the published weights; a group per task, in
+        their order.
 
         `on_episode` is called with each episode as it ends.
         """
@@ -97,7 +102,9 @@ class Session:
     def play_once(
         self, tasks: list[Task], label: str, seed: int, on_episode: OnEpisode | None = None
     ) -> list[Trajectory]:
-        """Play each task once at the temperature of the evaluation; the episodes in the tasks' order."""
+        """Play each task once at the temperature of the evaluation; the episodes in the tasks'
+        order.
+        """
         temperature = self.config.evaluation.temperature
         groups = self.play(
             tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode
@@ -105,7 +112,8 @@ class Session:
         return [group.trajectories[0] for group in groups]
 
     def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
-        """Play the evaluation with the published weights and score it; `more` goes into the report's setting.
+        """Play the evaluation with the published weights and score it; `more` goes into the
+        report's setting.
 
         The episodes come by split, by repeat, and in the tasks' order.
         """

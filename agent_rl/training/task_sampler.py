@@ -1,4 +1,6 @@
-"""Which tasks a rollout step plays: a seeded shuffle of the split, the families in turn, epoch by epoch."""
+"""Which tasks a rollout step plays: a seeded shuffle of the split, the families in turn, epoch by
+epoch.
+"""
 
 import hashlib
 import random
@@ -12,12 +14,14 @@ from envs import Task
 
 
 class TaskSampler:
-    """Deals the tasks of a split in a seeded order; every task once an epoch, the families evenly over all of it.
+    """Deals the tasks of a split in a seeded order; every task once an epoch, the families evenly
+    over all of it.
 
-    So the success rates of two rollout steps differ by what was learned more than by which families came up.
+    So the success rates of two rollout steps differ by what was learned more than by which families
+    came up.
 
-    The order depends only on the seed and the tasks, so that `state_dict()` is small and a resumed run goes on
-    with exactly the tasks that an unbroken one would have played.
+    The order depends only on the seed and the tasks, so that `state_dict()` is small and a resumed
+    run goes on with exactly the tasks that an unbroken one would have played.
     """
 
     def __init__(self, tasks: Sequence[Task], seed: int) -> None:
@@ -88,7 +92,9 @@ def training_tasks(config: Config, tasks_of: Callable[[str], list[Task]]) -> lis
 def evaluation_tasks(
     config: Config, tasks_of: Callable[[str], list[Task]], split: str
 ) -> list[Task]:
-    """The tasks of `split` that an evaluation plays: the same ones for every seed, so that runs can be compared."""
+    """The tasks of `split` that an evaluation plays: the same ones for every seed, so that runs can
+    be compared.
+    """
     settings = config.evaluation
     return spread(chosen(tasks_of(split), settings.only, "evaluation.only"), settings.tasks, seed=0)
 
@@ -124,7 +130,9 @@ def chosen(tasks: Sequence[Task], only: TaskFilter, key: str) -> list[Task]:
 
 
 def spread(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
-    """`count` tasks (0: all of them), the families in equal shares as far as they go, chosen by `seed`."""
+    """`count` tasks (0: all of them), the families in equal shares as far as they go, chosen by
+    `seed`.
+    """
     if count <= 0 or count >= len(tasks):
         return list(tasks)
     by_family: dict[str, list[Task]] = {}

@@ -30,7 +30,8 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
     """Let the environment's expert play; the episodes that it wins.
 
     Raises:
-        ConfigError: the expert won nothing, so there is nothing to learn from; or tasks would be played again alike.
+        ConfigError: the expert won nothing, so there is nothing to learn from; or tasks would be
+        played again alike.
     """
     tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
@@ -77,9 +78,11 @@ def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
 def warm_start(
     config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder
 ) -> None:
-    """Train `model` in place: `sft.reading_epochs` on all tokens, then `sft.epochs` on the expert's.
+    """Train `model` in place: `sft.reading_epochs` on all tokens, then `sft.epochs` on the
+    expert's.
 
-    Every epoch is shuffled; the learning rate rises over `sft.warmup_steps` and falls linearly to 0 over the rest.
+    Every epoch is shuffled; the learning rate rises over `sft.warmup_steps` and falls linearly to 0
+    over the rest.
     """
     settings = config.sft
     epochs = settings.reading_epochs + settings.epochs

@@ -64,9 +64,9 @@ class IndexedGame:
 def index_games(folder: Path, split: str) -> list[IndexedGame]:
     """The solvable games of a split, sorted by id.
 
-    As in ALFWorld's own loader, games with a movable receptacle or a sliced object do not count, and neither do
-    games that are not marked solvable. What is not in a game's name sits in 100 KB of text, so it is kept in a cache
-    file; a game file that is new or has changed is read again.
+    As in ALFWorld's own loader, games with a movable receptacle or a sliced object do not count,
+    and neither do games that are not marked solvable. What is not in a game's name sits in 100 KB
+    of text, so it is kept in a cache file; a game file that is new or has changed is read again.
 
     Raises:
         ValueError: the split is not known or holds no game, or a game file cannot be read.
@@ -197,7 +197,9 @@ def _cache_file(folder: Path, split: str) -> Path:
 
 
 def _read_cache(path: Path) -> dict[str, list[int]]:
-    """Entries `[size, mtime in ns, solvable, commands]` by game id; nothing where the file is missing or damaged."""
+    """Entries `[size, mtime in ns, solvable, commands]` by game id; nothing where the file is
+    missing or damaged.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,6 @@
-"""What is wrong with a folder of ALFWorld games: files cut off, missing, of another version, or that nobody can win."""
+"""What is wrong with a folder of ALFWorld games: files cut off, missing, of another version, or
+that nobody can win.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -38,14 +40,18 @@ WAYS_OUT = {
 
 @dataclass
 class Diagnosis:
-    """Playable games per split and family, and the games with each complaint, with the reason where there is one."""
+    """Playable games per split and family, and the games with each complaint, with the reason where
+    there is one.
+    """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     complaints: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def healthy(self) -> bool:
-        """Whether there are games, and all can be played but those that the published data has no file for either."""
+        """Whether there are games, and all can be played but those that the published data has no
+        file for either.
+        """
         harmless = {
             UNSOLVABLE,
             *(() if any(map(self.differs_from_official, self.counts)) else (MISSING,)),
@@ -77,7 +83,9 @@ def examine(folder: Path, on_game: Callable[[str], None] = lambda game_id: None)
 
 
 def _examine_game(path: Path, *, known: bool) -> tuple[str, str]:
-    """The first complaint about a game, of a family that is known or not, and the reason; empty where all is well."""
+    """The first complaint about a game, of a family that is known or not, and the reason; empty
+    where all is well.
+    """
     if not known:
         return (STRANGE, "") if path.is_file() else ("", "")
     if not path.is_file():

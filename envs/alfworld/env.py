@@ -34,11 +34,13 @@ ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {
 
 
 class AlfworldEnv(TextEnv):
-    """ALFWorld's games: household tasks of six families, in rooms of up to forty pieces of furniture.
+    """ALFWorld's games: household tasks of six families, in rooms of up to forty pieces of
+    furniture.
 
-    The reward is 1 at the step that wins and 0 otherwise; an episode ends by winning only. The engines give the same
-    texts, commands and rewards (`agent-rl games verify` compares them); the native one is thousands of times faster,
-    and refuses a game that holds anything it has no rule for.
+    The reward is 1 at the step that wins and 0 otherwise; an episode ends by winning only. The
+    engines give the same texts, commands and rewards (`agent-rl games verify` compares them); the
+    native one is thousands of times faster, and refuses a game that holds anything it has no rule
+    for.
     """
 
     splits = SPLITS
@@ -55,17 +57,22 @@ class AlfworldEnv(TextEnv):
         """Choose the games; nothing heavy is loaded before the first `reset`.
 
         Args:
-            data: `generated`, or a folder in ALFWorld's layout; `~` and `$ALFWORLD_DATA` are expanded.
+            data: `generated`, or a folder in ALFWorld's layout; `~` and `$ALFWORLD_DATA` are
+            expanded.
             games: for `generated`, the fields of `GeneratorSettings` to set.
             expert: put `expert_command` into `info`.
-            engine: `native`, or `textworld` for the stock engine, which is not thread-safe: one thread per process.
-            expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads the texts and nothing else.
-            renamed: how many more times each game of `train` is there with other names for its things (`Renaming`), so
-                that no room can be learned by heart. Not for the handcoded expert, who knows the game's own names.
+            engine: `native`, or `textworld` for the stock engine, which is not thread-safe: one
+            thread per process.
+            expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads the texts
+            and nothing else.
+            renamed: how many more times each game of `train` is there with other names for its
+                things (`Renaming`), so that no room can be learned by heart. Not for the handcoded
+                expert, who knows the game's own names.
 
         Raises:
-            ValueError: there is no such folder, engine or expert, or a field of `games` is not known or out of range;
-                or `renamed` is no number from 0 on, or the expert is handcoded.
+            ValueError: there is no such folder, engine or expert, or a field of `games` is not
+                known or out of range; or `renamed` is no number from 0 on, or the expert is
+                handcoded.
         """
         if data != GENERATED and games:
             raise ValueError(
@@ -96,13 +103,16 @@ class AlfworldEnv(TextEnv):
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the split folders; makes the generated games where that is yet to be done."""
+        """The folder that holds the split folders; makes the generated games where that is yet to
+        be done.
+        """
         if self._folder is None:
             self._folder = resolve_data_folder(str(cached_games(self._settings)))
         return self._folder
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of `train`, `valid_seen` or `valid_unseen`, by id; difficulty is the length of the walkthrough.
+        """The games of `train`, `valid_seen` or `valid_unseen`, by id; difficulty is the length of
+        the walkthrough.
 
         A renamed game has its number behind its id: `.../trial_1~2`.
 
@@ -127,7 +137,9 @@ class AlfworldEnv(TextEnv):
         ]
 
     def words(self) -> list[str]:
-        """The names of all objects and receptacles that its games may hold, as the texts spell them."""
+        """The names of all objects and receptacles that its games may hold, as the texts spell
+        them.
+        """
         things = self._settings.object_types or constants().OBJECTS
         places = self._settings.receptacle_types or constants().RECEPTACLES
         return sorted({name.lower() for name in (*things, *places)})
@@ -135,7 +147,8 @@ class AlfworldEnv(TextEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the episode of `options["task"]`. The game has no chance in it; `seed` is for the expert's choices.
+        """Start the episode of `options["task"]`. The game has no chance in it; `seed` is for the
+        expert's choices.
 
         Raises:
             ValueError: there is no task in `options`, no such game, or its file cannot be played.
@@ -208,7 +221,9 @@ class AlfworldEnv(TextEnv):
         return twin
 
     def close(self) -> None:
-        """Leave what is loaded to the next environment of this process. This one may be reset again afterwards."""
+        """Leave what is loaded to the next environment of this process. This one may be reset again
+        afterwards.
+        """
         self._engine.close()
         self._over = True
 

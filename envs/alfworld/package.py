@@ -18,7 +18,9 @@ UNSEEN_SCENES = (10, 219, 308, 424)
 
 @dataclass(frozen=True, kw_only=True)
 class Receptacle:
-    """A piece of furniture: `id` and `location` as they stand in a problem, `position` in metres (x, y, z)."""
+    """A piece of furniture: `id` and `location` as they stand in a problem, `position` in metres
+    (x, y, z).
+    """
 
     id: str
     type: str
@@ -59,7 +61,8 @@ def mangle(name: str) -> str:
 def package_folder() -> Path:
     """The folder of the alfworld package.
 
-    The package itself is not imported: its import makes a folder in the home directory and sets `ALFWORLD_DATA`.
+    The package itself is not imported: its import makes a folder in the home directory and sets
+    `ALFWORLD_DATA`.
     """
     spec = importlib.util.find_spec("alfworld")
     if spec is None or spec.origin is None:
@@ -69,7 +72,9 @@ def package_folder() -> Path:
 
 @cache
 def constants() -> ModuleType:
-    """`alfworld.gen.constants`: which receptacle can hold what (`VAL_RECEPTACLE_OBJECTS`), and the like."""
+    """`alfworld.gen.constants`: which receptacle can hold what (`VAL_RECEPTACLE_OBJECTS`), and the
+    like.
+    """
     return _load("constants")
 
 
@@ -105,7 +110,9 @@ def load_layout(scene: int) -> Layout:
 
 
 def _receptacle(name: str, pose: list[float]) -> Receptacle | None:
-    """`Type|x|y|z`, or `Sink|x|y|z|SinkBasin`; None where the game could not name it or nothing fits into it."""
+    """`Type|x|y|z`, or `Sink|x|y|z|SinkBasin`; None where the game could not name it or nothing
+    fits into it.
+    """
     first, x, y, z, *rest = name.split("|")
     kind = rest[0] if rest else first
     if (rest and kind != f"{first}Basin") or kind not in constants().VAL_RECEPTACLE_OBJECTS:
@@ -124,7 +131,9 @@ def _receptacle(name: str, pose: list[float]) -> Receptacle | None:
 
 
 def import_alfworld(module: str) -> ModuleType:
-    """Import a module of alfworld, which would set `ALFWORLD_DATA` and make that folder: show it one that exists."""
+    """Import a module of alfworld, which would set `ALFWORLD_DATA` and make that folder: show it
+    one that exists.
+    """
     value = os.environ.get("ALFWORLD_DATA")
     os.environ["ALFWORLD_DATA"] = str(package_folder())
     try:

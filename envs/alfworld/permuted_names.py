@@ -1,8 +1,9 @@
-"""Other names for the things of a game: what a policy knows by heart of a room is then wrong, what it reads is right.
+"""Other names for the things of a game: what a policy knows by heart of a room is then wrong, what
+it reads is right.
 
-Things of a kind exchange their numbers, 1 to 4, and in every second renaming kinds exchange their names ("mug" and
-"pencil"), in the task too: then things are not where such things usually are. Furniture, lamps and verbs stay as they
-are, so the game is played as before.
+Things of a kind exchange their numbers, 1 to 4, and in every second renaming kinds exchange their
+names ("mug" and "pencil"), in the task too: then things are not where such things usually are.
+Furniture, lamps and verbs stay as they are, so the game is played as before.
 """
 
 import random
@@ -37,7 +38,9 @@ class Renaming:
         self._name = re.compile(rf"\b(?:{'|'.join(kinds)})(?: [{''.join(numbers)}])?\b")
 
     def frame(self, frame: Frame) -> Frame:
-        """What the game shows, in the other names; `facts` are left out, which have names of their own."""
+        """What the game shows, in the other names; `facts` are left out, which have names of their
+        own.
+        """
         return replace(
             frame,
             text=self.text(frame.text),
@@ -55,11 +58,15 @@ class Renaming:
 
 
 def renaming_of(task_id: str, number: int) -> Renaming:
-    """The renaming of the task of that id, its game's `number`-th from 1 on: those of odd numbers exchange kinds."""
+    """The renaming of the task of that id, its game's `number`-th from 1 on: those of odd numbers
+    exchange kinds.
+    """
     return Renaming(task_id, takable_kinds(), exchange_kinds=number % 2 == 1)
 
 
 def takable_kinds() -> frozenset[str]:
-    """The kinds of things that an agent can carry, as the texts spell them; those that the training games hold."""
+    """The kinds of things that an agent can carry, as the texts spell them; those that the training
+    games hold.
+    """
     carried = constants().VAL_RECEPTACLE_OBJECTS.values()
     return frozenset(kind.lower() for kinds in carried for kind in kinds) & PLACES.keys()

@@ -1,4 +1,6 @@
-"""The proof that the native engine is ALFWorld: the same walks in both engines, compared after every command."""
+"""The proof that the native engine is ALFWorld: the same walks in both engines, compared after
+every command.
+"""
 
 import random
 from collections.abc import Callable
@@ -35,7 +37,9 @@ _SPACING: tuple[Callable[[str], str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """Where the engines first differed: after which commands of which walk, in what, and what each of them gave."""
+    """Where the engines first differed: after which commands of which walk, in what, and what each
+    of them gave.
+    """
 
     game: str
     walk: str
@@ -47,7 +51,9 @@ class Mismatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What the walks through one game came to. A transition is one command and what followed from it."""
+    """What the walks through one game came to. A transition is one command and what followed from
+    it.
+    """
 
     transitions: int
     wins: int
@@ -57,10 +63,12 @@ class Comparison:
 def compare_engines(
     path: Path, game_id: str, *, turns: int, seed: int, textworld: Engine
 ) -> Comparison:
-    """Walk through a game at random, with the expert and against all rules, up to `turns` commands each.
+    """Walk through a game at random, with the expert and against all rules, up to `turns` commands
+    each.
 
-    `textworld` is the stock engine, made with `facts=True`. Compared are the observation, the admissible commands,
-    reward, done and won, and the facts that the expert sees. A walk ends at its first mismatch.
+    `textworld` is the stock engine, made with `facts=True`. Compared are the observation, the
+    admissible commands, reward, done and won, and the facts that the expert sees. A walk ends at
+    its first mismatch.
 
     Raises:
         ValueError: one of the engines cannot play the game.
@@ -107,7 +115,9 @@ Choose = Callable[[Frame, list[str]], str]
 
 
 def _at_random(path: Path, game_id: str, rng: random.Random) -> Choose:
-    """A verb at random and then one of its commands, so that going somewhere is not most of what is done."""
+    """A verb at random and then one of its commands, so that going somewhere is not most of what is
+    done.
+    """
 
     def choose(frame: Frame, _: list[str]) -> str:
         verb = rng.choice(sorted({command.partition(" ")[0] for command in frame.commands}))
@@ -131,7 +141,9 @@ def _with_expert(path: Path, game_id: str, rng: random.Random) -> Choose:
 
 
 def _against_the_rules(path: Path, game_id: str, rng: random.Random) -> Choose:
-    """Admissible commands half of the time, so that the state changes; else every form about anything, and worse."""
+    """Admissible commands half of the time, so that the state changes; else every form about
+    anything, and worse.
+    """
     game = load_game(path)
     names = [*game.things, *game.receptacles]
     forms = [rule.form for rules in RULES.values() for rule in rules]

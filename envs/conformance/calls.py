@@ -18,7 +18,9 @@ _COMPARED = ("success", "admissible_commands", "expert_command")
 
 
 class Trouble(Exception):
-    """A call that cannot be judged any further; its text is a sentence that says what is wrong and the way out."""
+    """A call that cannot be judged any further; its text is a sentence that says what is wrong and
+    the way out.
+    """
 
 
 class Hang(Trouble):
@@ -38,7 +40,9 @@ class Moment:
 
     @property
     def over(self) -> bool:
-        """Whether it is; so it counts too where the flags cannot say, for then there is no going on."""
+        """Whether it is; so it counts too where the flags cannot say, for then there is no going
+        on.
+        """
         return holds(self.terminated, otherwise=True) or holds(self.truncated, otherwise=True)
 
     @property
@@ -69,7 +73,9 @@ class Moment:
 
 @dataclass
 class Caller:
-    """Makes calls in a thread of its own, so that one that hangs can be left behind; keeps what they print."""
+    """Makes calls in a thread of its own, so that one that hangs can be left behind; keeps what
+    they print.
+    """
 
     seconds: float
     printed: dict[str, str] = field(default_factory=dict)
@@ -132,7 +138,9 @@ class Caller:
 
 @dataclass
 class Subject:
-    """An environment under examination: `reset` and `step` return moments, and raise `Trouble` where they cannot."""
+    """An environment under examination: `reset` and `step` return moments, and raise `Trouble`
+    where they cannot.
+    """
 
     env: TextEnv
     caller: Caller
@@ -190,7 +198,9 @@ def moment_of(command: str, returned: Any) -> Moment:
 
 
 def holds(value: Any, *, otherwise: bool = False) -> bool:
-    """Whether a value counts as true; `otherwise` where it cannot say, as an array of several cannot."""
+    """Whether a value counts as true; `otherwise` where it cannot say, as an array of several
+    cannot.
+    """
     try:
         return bool(value)
     except Exception:

@@ -1,4 +1,6 @@
-"""What the conformance check looks at, one function each; they write what is wrong into a list of sentences."""
+"""What the conformance check looks at, one function each; they write what is wrong into a list of
+sentences.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -195,7 +197,9 @@ def look_at_commands(this: Examination, wrong: Wrong) -> str:
 
 
 def look_at_advice(this: Examination, wrong: Wrong) -> None:
-    """An expert that knows no more than a policy finds some things out by trying; most of its advice is listed."""
+    """An expert that knows no more than a policy finds some things out by trying; most of its
+    advice is listed.
+    """
     given = [
         (moment, expert)
         for moment in this.moments()

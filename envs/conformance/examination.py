@@ -93,7 +93,8 @@ class Examination:
         try:
             self._pristine = copy.deepcopy(self.env)
         except Exception:
-            # Whatever a copy may fail with: then there are no copies, and the checks that need them say so.
+            # Whatever a copy may fail with: then there are no copies, and the checks that need them
+            # say so.
             self._pristine = None
         return Subject(self.env, self.caller)
 
@@ -115,7 +116,9 @@ class Examination:
 
 
 def choose(moment: Moment, rng: random.Random, *, follow: bool) -> str:
-    """A command: the expert's if `follow` and there is one, else one that is listed, else one of a few words."""
+    """A command: the expert's if `follow` and there is one, else one that is listed, else one of a
+    few words.
+    """
     expert = moment.info.get("expert_command")
     if follow and isinstance(expert, str):
         return expert
@@ -144,7 +147,9 @@ def differ(walk: Sequence[Moment], again: Sequence[Moment]) -> str:
 
 
 def _comparable(value: Any) -> Any:
-    """Plain values as they are; others, whose `==` may be no bool (arrays) or never hold (NaN), as type and text."""
+    """Plain values as they are; others, whose `==` may be no bool (arrays) or never hold (NaN), as
+    type and text.
+    """
     if is_bool(value):
         return bool(value)
     if isinstance(value, list | tuple):

@@ -23,7 +23,9 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at; `sentence` says what is wrong and the way out, or what there is to say."""
+    """One thing that was looked at; `sentence` says what is wrong and the way out, or what there is
+    to say.
+    """
 
     name: str
     outcome: Outcome
@@ -78,12 +80,12 @@ def examine_env(
     """Play an environment and look at what it says and does.
 
     Args:
-        env: a class or a function that makes the environment, or one that has not been reset yet; copies of it are
-            played too.
+        env: a class or a function that makes the environment, or one that has not been reset yet;
+            copies of it are played too.
         tasks: how many tasks to play, of all splits and families in turn.
         steps: how many commands a game gets; up to 20 times as many where an end is looked for.
-        seconds: how long a call may take, and the list of tasks ten times as long. A call that takes longer is left
-            behind in its thread, and nothing is looked at after it.
+        seconds: how long a call may take, and the list of tasks ten times as long. A call that
+            takes longer is left behind in its thread, and nothing is looked at after it.
         seed: for the choice of commands.
 
     Nothing is closed that the caller has made.
@@ -105,7 +107,8 @@ def examine_env(
             hung = isinstance(trouble, Hang)
             wrong.append(str(trouble))
         except (Exception, SystemExit) as error:
-            # Whatever else the environment's attributes and values do when one looks at them; it costs this check only.
+            # Whatever else the environment's attributes and values do when one looks at them; it
+            # costs this check only.
             wrong.append(_surprise(error))
         new = [sentence for sentence in wrong if sentence not in said]
         said.update(new)

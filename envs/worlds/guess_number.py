@@ -1,4 +1,6 @@
-"""Guess a number with the help of "higher" and "lower": the smallest world here, for first steps and for tests."""
+"""Guess a number with the help of "higher" and "lower": the smallest world here, for first steps
+and for tests.
+"""
 
 import random
 from typing import Any
@@ -16,8 +18,8 @@ _MOST = 1000
 class GuessTheNumber(TextEnv):
     """Guess a number with the help of "higher" and "lower".
 
-    The reward is 1 for the right guess and 0 otherwise. The last wrong guess ends the episode; a command that is no
-    guess costs nothing.
+    The reward is 1 for the right guess and 0 otherwise. The last wrong guess ends the episode; a
+    command that is no guess costs nothing.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class GuessTheNumber(TextEnv):
         self._over = True
 
     def tasks(self, split: str) -> list[Task]:
-        """The tasks of `train` or `valid`; a task's difficulty is how many guesses the bisection needs."""
+        """The tasks of `train` or `valid`; a task's difficulty is how many guesses the bisection
+        needs.
+        """
         return [
             seeded_task(
                 ENV_ID,
@@ -68,7 +72,9 @@ class GuessTheNumber(TextEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Think of the number that the seed of `options["task"]` stands for, or `seed` where that is given."""
+        """Think of the number that the seed of `options["task"]` stands for, or `seed` where that
+        is given.
+        """
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
         self._number = self._number_of(task.seed if seed is None else seed)

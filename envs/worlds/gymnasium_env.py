@@ -19,10 +19,11 @@ _MOST_COMMANDS = 1000
 class GymnasiumEnv(TextEnv):
     """A gymnasium environment whose actions are texts or numbers from a small range.
 
-    Its tasks are seeds. A number's command is its name; commands that the environment does not take, or masks out
-    (`info["action_mask"]`), are answered with "Nothing happens." and do not reach it. An observation that is no text is
-    written as one. An episode is a success where the environment's `info` says so (`success`, a bool); where it says
-    nothing, if it terminates with a return above 0, or of at least `success_return`.
+    Its tasks are seeds. A number's command is its name; commands that the environment does not
+    take, or masks out (`info["action_mask"]`), are answered with "Nothing happens." and do not
+    reach it. An observation that is no text is written as one. An episode is a success where the
+    environment's `info` says so (`success`, a bool); where it says nothing, if it terminates with a
+    return above 0, or of at least `success_return`.
 
     Subclasses put a world into better words: see `introduction`, `describe` and `succeeded`.
     """
@@ -43,13 +44,15 @@ class GymnasiumEnv(TextEnv):
             env_id: what its tasks call it.
             make: builds it; called with `kwargs`.
             kwargs: what to hand on to the environment.
-            commands: the names of the actions, one for each; `action 0`, `action 1` and so on where not given.
+            commands: the names of the actions, one for each; `action 0`, `action 1` and so on where
+            not given.
             success_return: the return that is a success; any above 0 where not given.
             train: how many seeds to train on.
             valid: how many seeds to hold out.
 
         Raises:
-            ValueError: it cannot be made so, its actions are of another kind, or an option does not fit.
+            ValueError: it cannot be made so, its actions are of another kind, or an option does not
+            fit.
         """
         self._id = env_id
         self._counts = check_counts(train, valid)
@@ -122,7 +125,9 @@ class GymnasiumEnv(TextEnv):
             raise NotImplementedError(f"{self._id} cannot be copied: {error}") from error
 
     def introduction(self) -> str:
-        """What stands above the first observation: what there is to do. A text world says so itself."""
+        """What stands above the first observation: what there is to do. A text world says so
+        itself.
+        """
         if not self._names:
             return ""
         return f"This is {self._id}. Your task is to: get a high score. Your commands: {', '.join(self._names)}."
@@ -145,7 +150,9 @@ class GymnasiumEnv(TextEnv):
         return None
 
     def _prepare(self, task: Task) -> None:
-        """Called before the episode of a task; a subclass may put another environment into `self._inner`."""
+        """Called before the episode of a task; a subclass may put another environment into
+        `self._inner`.
+        """
 
     def _is_success(self, info: Mapping[str, Any], terminated: bool) -> bool:
         own = info.get("success")
@@ -189,7 +196,9 @@ def readable(value: Any) -> str:
 
 
 def _command_names(env_id: str, space: Any, commands: Sequence[str] | None) -> list[str]:
-    """A name for each number of a Discrete space; none for a Text space, whose actions are their own names."""
+    """A name for each number of a Discrete space; none for a Text space, whose actions are their
+    own names.
+    """
     if isinstance(space, Text):
         if commands is not None:
             raise ValueError(

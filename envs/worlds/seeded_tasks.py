@@ -40,7 +40,9 @@ def task_seeds(counts: dict[str, int], split: str) -> range:
 
 
 def seeded_task(env_id: str, split: str, seed: int, **known: Any) -> Task:
-    """The task that is this seed; `known` holds the family, and scene or difficulty where there is one."""
+    """The task that is this seed; `known` holds the family, and scene or difficulty where there is
+    one.
+    """
     return Task(
         env_id=env_id,
         split=split,

@@ -49,16 +49,19 @@ _PLAIN = str.maketrans(
     | {"\u221a": "V"}
     | {"\u2190": "<-", "\u2192": "->", "\u2264": "<=", "\u2265": ">=", "\u00b7": ".", "\u00d7": "x"}
 )
-"""Lines, quotes and arrows in ASCII, since texts are ASCII here; other signs become a question mark."""
+"""Lines, quotes and arrows in ASCII, since texts are ASCII here; other signs become a question
+mark.
+"""
 
 
 class TextArenaGame(TextEnv):
     """One of TextArena's games for one player: puzzles, cards, guessing.
 
-    The texts are the game's, and each turn shows what is new in it.
-    The reward comes at the end and is the game's own: 1 for a win, and often a share of it for having come close.
-    TextArena ends a game at the second invalid move in a row; here, as everywhere in this package, an invalid move is
-    answered and the game goes on. Games draw from Python's global generator, which is lent to them for each call.
+    The texts are the game's, and each turn shows what is new in it. The reward comes at the end and
+    is the game's own: 1 for a win, and often a share of it for having come close. TextArena ends a
+    game at the second invalid move in a row; here, as everywhere in this package, an invalid move
+    is answered and the game goes on. Games draw from Python's global generator, which is lent to
+    them for each call.
     """
 
     def __init__(
@@ -73,15 +76,15 @@ class TextArenaGame(TextEnv):
 
         Args:
             game: TextArena's id.
-            commands: what to list as admissible commands at every turn; nothing is listed where they are not given and
-                the game is not one of the few whose commands are known here.
+            commands: what to list as admissible commands at every turn; nothing is listed where
+                they are not given and the game is not one of the few whose commands are known here.
             success_reward: an episode is a success if its reward is at least that.
             train: how many seeds to train on.
             valid: how many seeds to hold out.
 
         Raises:
-            ValueError: textarena is not installed, there is no such game, it is for more than one player, or it needs
-                what is not there, such as a list of words.
+            ValueError: textarena is not installed, there is no such game, it is for more than one
+                player, or it needs what is not there, such as a list of words.
         """
         self._counts = check_counts(train, valid)
         self._name, self._success_reward = game, success_reward
@@ -115,7 +118,8 @@ class TextArenaGame(TextEnv):
         return text, self._info(success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Send one command; square brackets are put around it where the game wants them and it has none.
+        """Send one command; square brackets are put around it where the game wants them and it has
+        none.
 
         Raises:
             ResetNeeded: the episode is over or has not begun.
@@ -157,7 +161,9 @@ class TextArenaGame(TextEnv):
 
     @contextlib.contextmanager
     def _own_world(self) -> Iterator[None]:
-        """Lend the game the global generator, and leave the caller's as it was; keep to oneself what games print."""
+        """Lend the game the global generator, and leave the caller's as it was; keep to oneself
+        what games print.
+        """
         callers = random.getstate()
         random.setstate(self._random_state)
         silence = io.StringIO()
@@ -174,7 +180,9 @@ def _known_commands(game: str) -> Sequence[str]:
 
 
 def _make(game: str) -> tuple[Any, bool]:
-    """The game without TextArena's wrappers, and whether those put square brackets around an action without any."""
+    """The game without TextArena's wrappers, and whether those put square brackets around an action
+    without any.
+    """
     try:
         import textarena
         from textarena.envs.registration import ENV_REGISTRY

@@ -26,22 +26,29 @@ _LONGEST = 190
 _BANNER = re.compile(r"^[\s$|\\/_<>]+$")
 _CHALLENGE = re.compile(r"tw-[a-z_]+")
 _ENDING = re.compile(r"(\s*Would you like to RESTART.*|\n>\s+-= .* =-\d+/\d+\s*)$", re.DOTALL)
-"""The question after the end; the prompt with the screen's status line, where the interpreter writes it."""
+"""The question after the end; the prompt with the screen's status line, where the interpreter
+writes it.
+"""
 _PLAIN = re.compile(r"[A-Za-z0-9 ',-]+")
-"""What a command may be made of: signs such as a backslash have a meaning of their own, some without an end."""
+"""What a command may be made of: signs such as a backslash have a meaning of their own, some
+without an end.
+"""
 _BEYOND_THE_GAME = re.compile(
     r"\b(q|quit|restart|restore|save|undo|script|transcript|notify|verify|version|superbrief|brief|verbose|tw)\b",
     re.IGNORECASE,
 )
-"""Commands to the interpreter, and the game's own for its makers: they would leave the episode, or touch files."""
+"""Commands to the interpreter, and the game's own for its makers: they would leave the episode, or
+touch files.
+"""
 
 
 class TextWorldGames(TextEnv):
     """TextWorld's games: made here from its challenges, or brought along.
 
-    They are compiled for the Z-machine and played by its interpreter; the texts are the game's.
-    The reward is the share of the game's points that a command earned, so that a game that is won returns 1. A game is
-    over when it is won or lost. The interpreter is not thread-safe: use one process per thread of work.
+    They are compiled for the Z-machine and played by its interpreter; the texts are the game's. The
+    reward is the share of the game's points that a command earned, so that a game that is won
+    returns 1. A game is over when it is won or lost. The interpreter is not thread-safe: use one
+    process per thread of work.
     """
 
     def __init__(
@@ -53,13 +60,14 @@ class TextWorldGames(TextEnv):
         """Choose the games; nothing is made or loaded before `tasks` or `reset`.
 
         Args:
-            data: `generated`; or a folder of `.z8` files with their `.json`, in `train` and `valid` or all to train
-                on; or a list of such files. `~` and `$VARIABLES` are expanded.
+            data: `generated`; or a folder of `.z8` files with their `.json`, in `train` and `valid`
+                or all to train on; or a list of such files. `~` and `$VARIABLES` are expanded.
             games: for `generated`, the fields of `GameSettings` to set.
             expert: put the next command of a winning policy into `info` as `expert_command`.
 
         Raises:
-            ValueError: there is no such folder or file, or a field of `games` is not known or out of range.
+            ValueError: there is no such folder or file, or a field of `games` is not known or out
+            of range.
         """
         if data != GENERATED and games:
             raise ValueError(
@@ -73,7 +81,8 @@ class TextWorldGames(TextEnv):
         self._score, self._over = 0, True
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of `train` or `valid`, by name; the difficulty is the length of the walkthrough.
+        """The games of `train` or `valid`, by name; the difficulty is the length of the
+        walkthrough.
 
         Raises:
             ValueError: the split is not known or holds no game, or a game file cannot be played.
@@ -101,7 +110,8 @@ class TextWorldGames(TextEnv):
         return clean(state["feedback"]), self._info(state)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Send one command; the game answers what it does not understand. Commands to the interpreter do nothing.
+        """Send one command; the game answers what it does not understand. Commands to the
+        interpreter do nothing.
 
         Raises:
             ResetNeeded: the episode is over or has not begun.
@@ -170,7 +180,9 @@ def _is_harmless(command: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """A game's text without the banner, the question at the end, and what is there for the screen only."""
+    """A game's text without the banner, the question at the end, and what is there for the screen
+    only.
+    """
     lines = [line.strip() for line in _ENDING.sub("", text).splitlines()]
     return re.sub(
         r"\n{3,}", "\n\n", "\n".join(line for line in lines if not _BANNER.match(line))
@@ -178,7 +190,9 @@ def clean(text: str) -> str:
 
 
 def _find(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
-    """The games of each split by name: of a folder with a folder per split, or else all of them to train on."""
+    """The games of each split by name: of a folder with a folder per split, or else all of them to
+    train on.
+    """
     if not isinstance(data, str):
         return {"train": _by_name([Path(os.path.expandvars(name)).expanduser() for name in data])}
     folder = Path(os.path.expandvars(data)).expanduser()
@@ -232,7 +246,8 @@ def _loading(path: Path, load: Callable[[], Any]) -> Any:
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        # What the package raises on a description that it cannot read: KeyError, its parser's errors, and others.
+        # What the package raises on a description that it cannot read: KeyError, its parser's
+        # errors, and others.
         raise _broken(path.with_suffix(".json"), f"{type(error).__name__}: {error}") from error
 
 

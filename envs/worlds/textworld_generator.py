@@ -29,7 +29,8 @@ _DRAWS_PER_GAME = 20
 class GameSettings:
     """What to generate: a challenge, its settings, and how many games per split.
 
-    `settings` are those of `tw-make` for that challenge, with `_` for `-`. It takes one to two seconds per game.
+    `settings` are those of `tw-make` for that challenge, with `_` for `-`. It takes one to two
+    seconds per game.
 
     Raises:
         ValueError: a value is out of range or not known; the message names its key.
@@ -63,7 +64,9 @@ class GameSettings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GameSettings":
-        """Settings from a config file's mapping; an unknown key is an error that names the nearest known one."""
+        """Settings from a config file's mapping; an unknown key is an error that names the nearest
+        known one.
+        """
         known = [each.name for each in fields(cls)]
         for key in values:
             if key not in known:
@@ -84,12 +87,15 @@ def cached_games(settings: GameSettings, progress: Progress | None = None) -> Pa
 
 
 def generate_games(folder: Path, settings: GameSettings, progress: Progress | None = None) -> None:
-    """Write `<folder>/<split>/<challenge>-<number>.z8`, each with its `.json`; no game twice, of whatever splits.
+    """Write `<folder>/<split>/<challenge>-<number>.z8`, each with its `.json`; no game twice, of
+    whatever splits.
 
-    `folder` comes into being at the end, whole; `progress` is called with games done and games in all.
+    `folder` comes into being at the end, whole; `progress` is called with games done and games in
+    all.
 
     Raises:
-        ValueError: `folder` exists and is not empty, or the settings do not make that many different games.
+        ValueError: `folder` exists and is not empty, or the settings do not make that many
+        different games.
     """
     seen: set[str] = set()
     done, total = 0, settings.train + settings.valid
@@ -140,7 +146,9 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
 
 
 def _game_seed(*parts: int | str) -> int:
-    """A seed that numpy takes (it refuses what needs more than 32 bits), of its own for each draw of each game."""
+    """A seed that numpy takes (it refuses what needs more than 32 bits), of its own for each draw
+    of each game.
+    """
     digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4]) & _LARGEST_SEED
 

@@ -61,7 +61,9 @@ class FrozenLake(GymnasiumEnv):
         super().__init__("frozen-lake", make, commands=tuple(_SIDES), train=train, valid=valid)
 
     def tasks(self, split: str) -> list[Task]:
-        """A lake per task; the difficulty is the length of the shortest way, not known where it is slippery."""
+        """A lake per task; the difficulty is the length of the shortest way, not known where it is
+        slippery.
+        """
         return [self._task(split, seed) for seed in task_seeds(self._counts, split)]
 
     def introduction(self) -> str:
@@ -140,7 +142,8 @@ class Taxi(GymnasiumEnv):
     """
 
     def __init__(self, train: int = 240, valid: int = 60, expert: bool = False) -> None:
-        """Choose how many rides to train on and to hold out; `expert` puts the best `expert_command` into `info`.
+        """Choose how many rides to train on and to hold out; `expert` puts the best
+        `expert_command` into `info`.
 
         Raises:
             ValueError: there are not that many rides.
@@ -160,7 +163,9 @@ class Taxi(GymnasiumEnv):
         self._best = best_actions(self._town.P)
 
     def tasks(self, split: str) -> list[Task]:
-        """A ride per task; its seed is gymnasium's number of the first state, its family where the ride goes."""
+        """A ride per task; its seed is gymnasium's number of the first state, its family where the
+        ride goes.
+        """
         count = len(task_seeds(self._counts, split))
         begin = 0 if split == "train" else _RIDES["train"]
         return [self._task(split, state) for state in self._firsts[begin : begin + count]]
@@ -214,7 +219,8 @@ class Blackjack(GymnasiumEnv):
     def __init__(self, train: int = 1000, valid: int = 200, expert: bool = False) -> None:
         """Choose how many hands to train on and to hold out.
 
-        `expert` puts `expert_command` into `info`: to take cards below 17, which wins some two hands of five.
+        `expert` puts `expert_command` into `info`: to take cards below 17, which wins some two
+        hands of five.
 
         Raises:
             ValueError: a number is out of range.

@@ -1,13 +1,17 @@
 """The best actions in a small world whose every transition is known, by value iteration."""
 
 Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
-"""State to action to outcomes; of each the probability, the next state, the reward, and whether it ends the episode."""
+"""State to action to outcomes; of each the probability, the next state, the reward, and whether it
+ends the episode.
+"""
 
 _DISCOUNT, _CLOSE_ENOUGH = 0.99, 1e-9
 
 
 def best_actions(table: Transitions) -> dict[int, int]:
-    """The action with the highest discounted return for each state; the lowest-numbered one of equals."""
+    """The action with the highest discounted return for each state; the lowest-numbered one of
+    equals.
+    """
     values = dict.fromkeys(table, 0.0)
 
     def worth(outcomes: list[tuple[float, int, float, bool]]) -> float:

@@ -11,7 +11,8 @@ OWNER = "AGENT_RL_ENGINE_OWNER"
 
 
 def end_with_owner() -> None:
-    """vLLM calls this in each of its processes (a plugin, see pyproject.toml): its engine core outlives its parent.
+    """vLLM calls this in each of its processes (a plugin, see pyproject.toml): its engine core
+    outlives its parent.
 
     It does nothing in a process that no `ServedPolicy` started.
     """
@@ -23,8 +24,8 @@ def end_with_owner() -> None:
 def end_with(pid: int, *, poll_seconds: float = 1.0) -> None:
     """End this process and its children at once when process `pid` is gone, however it went.
 
-    Ray ends its workers when their driver leaves, but not on every machine soon after a SIGKILL. A thread of its own
-    looks every `poll_seconds`.
+    Ray ends its workers when their driver leaves, but not on every machine soon after a SIGKILL. A
+    thread of its own looks every `poll_seconds`.
     """
     threading.Thread(target=_watch, args=(pid, poll_seconds), name="lifeline", daemon=True).start()
 

@@ -53,7 +53,9 @@ _users = 0
 
 
 def start_ray() -> None:
-    """Start Ray in this machine, quietly, where this process has none yet. Each call needs a `stop_ray`."""
+    """Start Ray in this machine, quietly, where this process has none yet. Each call needs a
+    `stop_ray`.
+    """
     import ray
 
     global _users
@@ -88,7 +90,9 @@ def get(references: Any) -> Any:
 
 
 def put(value: Any) -> Any:
-    """Ray's reference to a value; processes get the value, which is sent to a machine once for all of them."""
+    """Ray's reference to a value; processes get the value, which is sent to a machine once for all
+    of them.
+    """
     import ray
 
     return ray.put(value)
@@ -97,7 +101,8 @@ def put(value: Any) -> Any:
 def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: Any) -> list[Any]:
     """Call a method of all actors at the same time; their answers, in the actors' order.
 
-    The first error is raised at once: the others may wait for the one that has failed, and for ever.
+    The first error is raised at once: the others may wait for the one that has failed, and for
+    ever.
     """
     import ray
 
@@ -118,7 +123,9 @@ def end_processes(started: Sequence[Any]) -> None:
 
 
 def stop_ray() -> None:
-    """Undo a `start_ray`: Ray ends with its last user. One that the program itself had started goes on."""
+    """Undo a `start_ray`: Ray ends with its last user. One that the program itself had started goes
+    on.
+    """
     import ray
 
     global _users

@@ -10,10 +10,11 @@ _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def chosen_dtype(setting: str, *, gpu: bool) -> str:
-    """What `dtype: auto` stands for: bfloat16 where the device multiplies it in hardware, float32 elsewhere.
+    """What `dtype: auto` stands for: bfloat16 where the device multiplies it in hardware, float32
+    elsewhere.
 
-    A CPU without such instructions imitates bfloat16, and is half as fast with it as with float32. Any other setting is
-    returned as it is.
+    A CPU without such instructions imitates bfloat16, and is half as fast with it as with float32.
+    Any other setting is returned as it is.
     """
     if setting != "auto":
         return setting
@@ -22,7 +23,9 @@ def chosen_dtype(setting: str, *, gpu: bool) -> str:
 
 @cache
 def cpu_has_bfloat16(cpuinfo: Path = _CPU) -> bool:
-    """Whether the CPU has instructions for products of bfloat16; False where the system does not say."""
+    """Whether the CPU has instructions for products of bfloat16; False where the system does not
+    say.
+    """
     if not cpuinfo.is_file():
         return False
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())

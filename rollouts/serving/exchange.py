@@ -1,8 +1,9 @@
-"""Many completions in few messages: what a worker asks of a policy in another process, and what comes back.
+"""Many completions in few messages: what a worker asks of a policy in another process, and what
+comes back.
 
-A call between two of Ray's processes costs more CPU time than an environment's step and the tokenizer together, and a
-serving engine ends several completions in one of its steps. So requests that come up together travel together, and an
-answer brings every completion that there is.
+A call between two of Ray's processes costs more CPU time than an environment's step and the
+tokenizer together, and a serving engine ends several completions in one of its steps. So requests
+that come up together travel together, and an answer brings every completion that there is.
 """
 
 import asyncio
@@ -47,9 +48,11 @@ class Exchange:
         self._accounts: dict[str, _Account] = {}
 
     async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
-        """Take on `requests`, then wait until there is an answer for `client`; all that there are, each of them once.
+        """Take on `requests`, then wait until there is an answer for `client`; all that there are,
+        each of them once.
 
-        The answers may be those of earlier calls. They are empty where nothing that the client asked for is left.
+        The answers may be those of earlier calls. They are empty where nothing that the client
+        asked for is left.
         """
         account = self._accounts.setdefault(client, _Account())
         for request in requests:
@@ -86,10 +89,12 @@ class Exchange:
 
 
 class PolicyClient(ABC):
-    """The worker's side: a `Policy` that asks an `Exchange` elsewhere; subclasses say how to reach it.
+    """The worker's side: a `Policy` that asks an `Exchange` elsewhere; subclasses say how to reach
+    it.
 
-    A message goes out when everything that runs now has asked for what it needs, and one is always under way while
-    an answer is missing. Needs no running event loop to be made, and can be pickled as long as it is unused.
+    A message goes out when everything that runs now has asked for what it needs, and one is always
+    under way while an answer is missing. Needs no running event loop to be made, and can be pickled
+    as long as it is unused.
     """
 
     def __init__(self) -> None:

@@ -19,20 +19,26 @@ _ENVIRONMENT = {
     "VLLM_DO_NOT_TRACK": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
-    # The threads of vLLM, the learner and the environments share the cores: none of them may pin itself to one.
+    # The threads of vLLM, the learner and the environments share the cores: none of them may pin
+    # itself to one.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # On CPU this lets the engine core run its one worker inside itself: 8 s less to start, one process less to feed.
+    # On CPU this lets the engine core run its one worker inside itself: 8 s less to start, one
+    # process less to feed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 _CPU_BLOCK_TOKENS = 32
-"""The smallest block that vLLM's CPU attention takes. Only whole blocks are cached, and its default is 128."""
+"""The smallest block that vLLM's CPU attention takes. Only whole blocks are cached, and its default
+is 128.
+"""
 
 
 def model_context_length(model_folder: str | Path, settings: ServingSettings) -> int:
-    """The context in tokens that the engine serves: `serving.context_length`, or the model's own where that is 0.
+    """The context in tokens that the engine serves: `serving.context_length`, or the model's own
+    where that is 0.
 
     Raises:
-        ValueError: the folder holds no model, or `serving.context_length` is more than the model was built for.
+        ValueError: the folder holds no model, or `serving.context_length` is more than the model
+        was built for.
     """
     config = _read_config(model_folder)
     longest = int(
@@ -126,12 +132,14 @@ class ServedPolicy:
     async def load_weights(
         self, folder: str | Path, version: int, *, wait_seconds: float = 60.0
     ) -> None:
-        """Serve the weights in `folder` (Hugging Face format, same shapes) from now on, as `version`.
+        """Serve the weights in `folder` (Hugging Face format, same shapes) from now on, as
+        `version`.
 
         Waits for requests in flight; requests that come meanwhile wait for the new weights.
 
         Raises:
-            ValueError: the embeddings are tied and the engine is on CPU: it would keep its copy of the old LM head.
+            ValueError: the embeddings are tied and the engine is on CPU: it would keep its copy of
+            the old LM head.
             RuntimeError: requests were still in flight after `wait_seconds`.
         """
         from vllm.platforms import current_platform
@@ -175,8 +183,8 @@ def _start_engine(model_folder: str, settings: ServingSettings, context_length: 
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
             "block_size": _CPU_BLOCK_TOKENS,
             "enforce_eager": True,
-            # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU Generator does not
-            # use offset"), so prompts are never cut.
+            # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU
+            # Generator does not use offset"), so prompts are never cut.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(8192, context_length),
         }

@@ -1,7 +1,8 @@
 """Which call of an environment a process is in, where another process can read it.
 
-An environment is other people's code, and it may never return or take its whole process along. Nobody can tell from
-outside what it was doing, so a worker writes it down before every call: the number of the episode and the command.
+An environment is other people's code, and it may never return or take its whole process along.
+Nobody can tell from outside what it was doing, so a worker writes it down before every call: the
+number of the episode and the command.
 """
 
 import mmap
@@ -14,7 +15,9 @@ from typing import Any
 from envs import Task, TextEnv
 
 _HEAD = struct.Struct("<dqi")
-"""When the call began (0: there is none), the episode's number, the command's bytes (-1: it is a reset)."""
+"""When the call began (0: there is none), the episode's number, the command's bytes (-1: it is a
+reset).
+"""
 _SIZE = 4096
 _RESET = -1
 
@@ -33,7 +36,9 @@ class Call:
 
 
 class CallPage:
-    """One page of a file that one process writes and another one reads. A call costs less than a microsecond of it."""
+    """One page of a file that one process writes and another one reads. A call costs less than a
+    microsecond of it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Map the file, which is made where there is none."""

@@ -8,10 +8,11 @@ Job = TypeVar("Job")
 
 
 class Schedule(Generic[Job]):
-    """Deals out groups of jobs: a group stays with one worker while there are whole groups left to deal.
+    """Deals out groups of jobs: a group stays with one worker while there are whole groups left to
+    deal.
 
-    The members of a group play the same task, which a worker that has it loaded starts faster. When the groups have
-    run out, an idle worker takes single jobs from the worker that has most left.
+    The members of a group play the same task, which a worker that has it loaded starts faster. When
+    the groups have run out, an idle worker takes single jobs from the worker that has most left.
     """
 
     def __init__(self, groups: Sequence[Sequence[Job]], workers: int) -> None:

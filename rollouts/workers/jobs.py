@@ -31,7 +31,8 @@ def group_jobs(
 ) -> list[list[Job]]:
     """`group_size` episodes of the policy for every task.
 
-    Their seeds depend on `seed`, the task and the number of the episode, which counts on where a task comes again.
+    Their seeds depend on `seed`, the task and the number of the episode, which counts on where a
+    task comes again.
     """
     numbers, members = count(), defaultdict[Task, "count[int]"](count)
 
@@ -50,11 +51,12 @@ def group_jobs(
 def settle(
     lost: Sequence[Job], call: Call | None, *, limit_seconds: float, news: str
 ) -> tuple[list[tuple[Job, Trajectory]], list[Job]]:
-    """Sort the jobs of a process that died: those that are over, as `ENV_ERROR`, and those to play again.
+    """Sort the jobs of a process that died: those that are over, as `ENV_ERROR`, and those to play
+    again.
 
-    The episode that was in a `call` is over: it is what the process died of, and would do so again. The others share
-    its fate by chance and are played again. Where no call is to blame, all are played again, once: a second time each
-    of them may be what their process died of.
+    The episode that was in a `call` is over: it is what the process died of, and would do so again.
+    The others share its fate by chance and are played again. Where no call is to blame, all are
+    played again, once: a second time each of them may be what their process died of.
     """
     culprit = None if call is None else call.episode
     named = any(job.number == culprit for job in lost)

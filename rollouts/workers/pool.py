@@ -28,7 +28,9 @@ from rollouts.workers.worker import RolloutWorker, WorkerPlan
 OnEpisode = Callable[[Trajectory], None]
 
 _BACKLOG = 2
-"""Episodes that wait at a worker beside those that play, so that a freed environment never waits for the driver."""
+"""Episodes that wait at a worker beside those that play, so that a freed environment never waits
+for the driver.
+"""
 _LOOK_SECONDS = 1.0
 """How often the pool looks for a call that does not return, at least."""
 
@@ -64,10 +66,12 @@ class PolicyActor(ServedPolicy):
 
 
 class RolloutPool:
-    """Worker processes with environments, and the served policy. Close it, or use it as a context manager.
+    """Worker processes with environments, and the served policy. Close it, or use it as a context
+    manager.
 
-    With `serve=False` no engine runs until `start_policy`; experts need none. All methods block. A worker that died,
-    or was ended as an environment in it did not return, is replaced, and its other episodes are played again.
+    With `serve=False` no engine runs until `start_policy`; experts need none. All methods block. A
+    worker that died, or was ended as an environment in it did not return, is replaced, and its
+    other episodes are played again.
     """
 
     def __init__(
@@ -83,12 +87,15 @@ class RolloutPool:
         serve: bool = True,
         version: int = 0,
     ) -> None:
-        """Start Ray in this machine, the workers and (with `serve`) the engine, all at the same time.
+        """Start Ray in this machine, the workers and (with `serve`) the engine, all at the same
+        time.
 
-        Without a `model_folder` there is nothing to serve, and the tokens of the players' episodes are bytes.
+        Without a `model_folder` there is nothing to serve, and the tokens of the players' episodes
+        are bytes.
 
         Raises:
-            ValueError: the model folder, the context length, the tokenizer or the environment is not usable.
+            ValueError: the model folder, the context length, the tokenizer or the environment is
+            not usable.
         """
         self._plan = WorkerPlan(
             env_id=env_id,
@@ -128,7 +135,9 @@ class RolloutPool:
         self.close()
 
     def start_policy(self, model_folder: str | Path | None = None, *, version: int = 0) -> None:
-        """Start the engine, where `serve` was False, with the weights of `model_folder` (default: the pool's)."""
+        """Start the engine, where `serve` was False, with the weights of `model_folder` (default:
+        the pool's).
+        """
         assert self._policy is None, "the policy is already being served"
         folder = model_folder or self._plan.model_folder
         assert folder is not None, "no model was named"
@@ -150,9 +159,9 @@ class RolloutPool:
     ) -> list[TrajectoryGroup]:
         """Play every task `group_size` times: one group a task, in the order of `tasks`.
 
-        An episode's seeds depend on `seed`, its task and its number among the task's episodes, not on who plays it
-        when; so the groups of a task that comes twice differ.
-        `on_episode` is called with each trajectory as it ends.
+        An episode's seeds depend on `seed`, its task and its number among the task's episodes, not
+        on who plays it when; so the groups of a task that comes twice differ. `on_episode` is
+        called with each trajectory as it ends.
 
         Raises:
             ValueError: a task cannot be played by anybody (see `run_episode`).
@@ -178,7 +187,8 @@ class RolloutPool:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[Trajectory]:
-        """Let the environment's expert, or chance, play every task once (see `run_scripted_episode`); needs no engine.
+        """Let the environment's expert, or chance, play every task once (see
+        `run_scripted_episode`); needs no engine.
 
         Raises:
             ValueError: the environment has no expert, or a task cannot be played by anybody.
@@ -260,7 +270,9 @@ class RolloutPool:
         return [played[number] for number in sorted(played)]
 
     def _end_hung_workers(self) -> None:
-        """A call that does not return holds up its whole process, threads and all: it is ended from here."""
+        """A call that does not return holds up its whole process, threads and all: it is ended from
+        here.
+        """
         import ray
 
         for actor, page in zip(self._workers, self._pages, strict=True):
@@ -284,7 +296,8 @@ class RolloutPool:
 
     def _new_worker(self, calls: Path) -> Any:
         concurrency = self._plan.envs + _BACKLOG + 2
-        # Ray's processes do not inherit the driver's module path, and an environment of the user's own is found on it.
+        # Ray's processes do not inherit the driver's module path, and an environment of the user's
+        # own is found on it.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         return process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)(

@@ -25,7 +25,9 @@ class WorkerPlan:
     env_options: dict[str, Any] = field(default_factory=dict)
     envs: int = 1
     model_folder: Path | None
-    """Holds the tokenizer. With None only players that need no model play, and their tokens are bytes."""
+    """Holds the tokenizer. With None only players that need no model play, and their tokens are
+    bytes.
+    """
     prompt: PromptSettings
     episode: EpisodeSettings
     context_length: int | None
@@ -33,16 +35,19 @@ class WorkerPlan:
 
 
 class RolloutWorker:
-    """Runs up to `plan.envs` episodes at once in one thread; further ones wait for a free environment.
+    """Runs up to `plan.envs` episodes at once in one thread; further ones wait for a free
+    environment.
 
-    Environments are made when they are first needed. An episode prefers the free environment that last played its
-    task, which may still have the game loaded.
+    Environments are made when they are first needed. An episode prefers the free environment that
+    last played its task, which may still have the game loaded.
     """
 
     def __init__(
         self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None
     ) -> None:
-        """Start with nothing loaded. In the file `calls` stands which call of an environment is under way."""
+        """Start with nothing loaded. In the file `calls` stands which call of an environment is
+        under way.
+        """
         self._plan = plan
         # In another machine of a cluster the file's folder is not there, and nobody reads it.
         self._calls = CallPage(calls) if calls is not None and calls.parent.is_dir() else None
@@ -56,7 +61,8 @@ class RolloutWorker:
         """Load the tokenizer and the first environment.
 
         Raises:
-            ValueError: the tokenizer or the environment cannot be had so; the message says what to change.
+            ValueError: the tokenizer or the environment cannot be had so; the message says what to
+            change.
         """
         if self._renderer is None:
             folder = self._plan.model_folder
@@ -72,7 +78,9 @@ class RolloutWorker:
     async def run(
         self, task: Task, *, temperature: float, seed: int | None, number: int = 0
     ) -> Trajectory:
-        """One episode of the policy (see `run_episode`); `number` is what its calls are noted under."""
+        """One episode of the policy (see `run_episode`); `number` is what its calls are noted
+        under.
+        """
         assert self._policy is not None, "the policy has not been started"
         assert self._plan.context_length is not None, "no model was named"
         async with self._environment(task, number) as env:

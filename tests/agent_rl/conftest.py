@@ -41,10 +41,11 @@ def make_model(*, tied: bool = False, dtype: torch.dtype = torch.float64) -> Lla
 
 
 def with_exact_norms(model: LlamaForCausalLM) -> LlamaForCausalLM:
-    """The model with norms that stay in its dtype: transformers' own round to float32, also in a model of float64.
+    """The model with norms that stay in its dtype: transformers' own round to float32, also in a
+    model of float64.
 
-    Where samples share a token, their gradients are added before a norm instead of after it: rounded, the weights'
-    would differ by 1e-9.
+    Where samples share a token, their gradients are added before a norm instead of after it:
+    rounded, the weights' would differ by 1e-9.
     """
     for part in [model.model, *model.model.layers]:
         for name, norm in [

@@ -1,4 +1,6 @@
-"""What a user sees after a mistake: exit status 2, one message that names what is wrong and the way out."""
+"""What a user sees after a mistake: exit status 2, one message that names what is wrong and the way
+out.
+"""
 
 import os
 import shutil
@@ -219,7 +221,9 @@ def test_a_game_file_cut_in_half(
 def test_a_prompt_longer_than_the_context(
     config_with_policy: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    """The expert's process meets it, over Ray; the failed start leaves no run that would block the next one."""
+    """The expert's process meets it, over Ray; the failed start leaves no run that would block the
+    next one.
+    """
     message = refused("sft", config_with_policy, "serving.context_length=64")
     assert "the first prompt has " in message
     assert "an action up to 40 (episode.max_action_tokens), but the context holds 64" in message

@@ -1,4 +1,6 @@
-"""A hand-written game with all that is easy to get wrong: shared locations, things in two places, a hidden lamp."""
+"""A hand-written game with all that is easy to get wrong: shared locations, things in two places, a
+hidden lamp.
+"""
 
 import json
 import re
@@ -53,8 +55,9 @@ _GOAL = """(and (exists (?r - receptacle) (exists (?o - object) (and (coolable ?
 
 
 def published_texts() -> tuple[str, str]:
-    """The domain and the grammar of the published games, from those that the package ships: a sink cleans, too, and the
-    answer to `help` stands at its action."""
+    """The domain and the grammar of the published games, from those that the package ships: a sink
+    cleans, too, and the answer to `help` stands at its action.
+    """
     domain, grammar = package_texts()
     domain = domain.replace(";(receptacleType ?r SinkType)", "(receptacleType ?r SinkType)")
     domain = domain.removesuffix("\n\n)\n") + "\n)\n"
@@ -66,7 +69,9 @@ def published_texts() -> tuple[str, str]:
 
 
 def kitchen(*, more_facts: str = "", goal: str = _GOAL, published: bool = False) -> dict[str, Any]:
-    """The contents of the game's file, as alfworld generates it or, if `published`, as in the published data."""
+    """The contents of the game's file, as alfworld generates it or, if `published`, as in the
+    published data.
+    """
     domain, grammar = published_texts() if published else package_texts()
     problem = f"(define (problem kitchen) (:domain alfred) (:objects {_OBJECTS}) (:init {_FACTS}{more_facts}) (:goal {goal}))"
     return {

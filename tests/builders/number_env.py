@@ -11,12 +11,14 @@ LARGEST = 9
 
 
 class NumberEnv(TextEnv):
-    """The number of task `number-N` is N. Guesses are `guess 0` to `guess 9`; `think` is admissible and does nothing.
+    """The number of task `number-N` is N. Guesses are `guess 0` to `guess 9`; `think` is admissible
+    and does nothing.
 
-    `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give up` terminates,
-    `interrupt` truncates, `chat` prints, `count` is answered with a number, `hang` sleeps and `hold` sleeps with the
-    interpreter's lock held. A task named `broken` is refused, that of `crash` raises, and that of `hang` sleeps.
-    `advice` is what the expert says of a number instead of what is right.
+    `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give
+    up` terminates, `interrupt` truncates, `chat` prints, `count` is answered with a number, `hang`
+    sleeps and `hold` sleeps with the interpreter's lock held. A task named `broken` is refused,
+    that of `crash` raises, and that of `hang` sleeps. `advice` is what the expert says of a number
+    instead of what is right.
     """
 
     splits = ("train",)

@@ -1,4 +1,6 @@
-"""Environments that a package registers with gymnasium when it is imported: a text world, a plain one, a TextEnv."""
+"""Environments that a package registers with gymnasium when it is imported: a text world, a plain
+one, a TextEnv.
+"""
 
 from typing import Any
 
@@ -12,7 +14,9 @@ WORDS = ("red", "green", "blue")
 
 
 class Echo(gymnasium.Env[str, str]):
-    """Say the word that is asked for; texts on both sides. It lists its commands, and says itself what a success is."""
+    """Say the word that is asked for; texts on both sides. It lists its commands, and says itself
+    what a success is.
+    """
 
     observation_space = Text(64)
     action_space = Text(16)

@@ -10,8 +10,9 @@ from rollouts.renderer import Renderer
 
 @dataclass
 class ScriptedPolicy:
-    """Says `actions` one after the other: a text with its end token, cut at `max_tokens`; a number of seconds is
-    waited before `think` is said; an error is raised."""
+    """Says `actions` one after the other: a text with its end token, cut at `max_tokens`; a number
+    of seconds is waited before `think` is said; an error is raised.
+    """
 
     renderer: Renderer
     actions: list[str | Exception | float]

@@ -1,4 +1,6 @@
-"""docs/environments.md: its environment keeps the contract, its commands are real, its table is whole."""
+"""docs/environments.md: its environment keeps the contract, its commands are real, its table is
+whole.
+"""
 
 import re
 import shlex

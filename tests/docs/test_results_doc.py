@@ -83,7 +83,8 @@ def test_the_effects_of_bounds_and_means(bounds: Comparison) -> None:
 
 
 def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
-    """The mean of two of the four cells less that of the others, and the t interval by the spread within cells.
+    """The mean of two of the four cells less that of the others, and the t interval by the spread
+    within cells.
 
     Every cell has as many seeds.
     """
@@ -101,7 +102,8 @@ def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
 
 def test_an_effect_by_hand() -> None:
     cells = {"a": [0.5, 0.7], "b": [0.5, 0.5], "c": [0.3, 0.3], "d": [0.4, 0.4]}
-    # Means 0.6, 0.5, 0.3, 0.4: 0.55 less 0.35. The variance within is 0.02 / 4, over 4 runs on each side; t is 2.776.
+    # Means 0.6, 0.5, 0.3, 0.4: 0.55 less 0.35. The variance within is 0.02 / 4, over 4 runs on each
+    # side; t is 2.776.
     half = 100 * 2.776 * math.sqrt(0.005 * 2 / 4)
     assert effect(cells, ("a", "b")) == f"+20.0 | {20 - half:+.1f} to {20 + half:+.1f}"
 

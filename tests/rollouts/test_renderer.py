@@ -6,7 +6,8 @@ from rollouts import Completion, FinishReason, PromptSettings
 from rollouts.renderer import byte_renderer, load_renderer, make_renderer
 from tests.builders.models import CHATML, make_tokenizer
 
-# Shows <think> only in the assistant message after the last user message, as some reasoning models' templates do.
+# Shows <think> only in the assistant message after the last user message, as some reasoning models'
+# templates do.
 FORGETFUL = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{{ m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'] }}<|im_end|>\n{% endfor %}"

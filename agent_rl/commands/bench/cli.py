@@ -24,7 +24,9 @@ def env_(
     seed: int = 0,
     json: Json = None,
 ) -> None:
-    """ALFWorld's native engine against the stock one: steps and resets a second, a group of episodes, memory."""
+    """ALFWorld's native engine against the stock one: steps and resets a second, a group of
+    episodes, memory.
+    """
     from agent_rl.commands.bench.env import bench_env
 
     bench_env(data, split=split, games=games, seed=seed, json_file=json)
@@ -64,7 +66,9 @@ def learner_(
     ] = 4096,
     json: Json = None,
 ) -> None:
-    """The learner's tokens a second and memory, beside the bare model's and those of a plain padded learner."""
+    """The learner's tokens a second and memory, beside the bare model's and those of a plain padded
+    learner.
+    """
     from agent_rl.commands.bench.learner import bench_learner
 
     bench_learner(
@@ -89,7 +93,9 @@ def vectors_(
     ],
     json: Json = None,
 ) -> None:
-    """Our GMPO's loss and gradient beside reference vectors, and beside what other implementations made of them."""
+    """Our GMPO's loss and gradient beside reference vectors, and beside what other implementations
+    made of them.
+    """
     from agent_rl.commands.bench.vectors import bench_vectors
 
     bench_vectors(file, json_file=json)
@@ -100,7 +106,9 @@ def weights_(
     png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None,
     json: Json = None,
 ) -> None:
-    """What one outlier token does to the weights of an episode's tokens, under GMPO, GRPO, GSPO and CISPO."""
+    """What one outlier token does to the weights of an episode's tokens, under GMPO, GRPO, GSPO and
+    CISPO.
+    """
     from agent_rl.commands.bench.weights import bench_weights
 
     bench_weights(png_file=png, json_file=json)

@@ -1,4 +1,6 @@
-"""`agent-rl bench env` and `bench games`: what stepping and loading ALFWorld costs, native against textworld."""
+"""`agent-rl bench env` and `bench games`: what stepping and loading ALFWorld costs, native against
+textworld.
+"""
 
 import json
 import os
@@ -34,9 +36,11 @@ _REPEATS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class EngineCost:
-    """CPU seconds of one game in one engine. `group`: `EPISODES` episodes of `STEPS` steps, loading included.
+    """CPU seconds of one game in one engine. `group`: `EPISODES` episodes of `STEPS` steps, loading
+    included.
 
-    `step` gives the text, the admissible commands and whether the game is won; `bare_step` all but the commands.
+    `step` gives the text, the admissible commands and whether the game is won; `bare_step` all but
+    the commands.
     """
 
     load: float
@@ -49,8 +53,9 @@ class EngineCost:
 def bench_env(data: str, *, split: str, games: int, seed: int, json_file: Path | None) -> None:
     """Time both engines on the same walks through `games` games and print medians and ratios.
 
-    The stock engine is timed as it comes: a game is loaded and translated for every episode, as where each has an
-    environment of its own; `group, one environment` is the sum where one environment is loaded once and reset.
+    The stock engine is timed as it comes: a game is loaded and translated for every episode, as
+    where each has an environment of its own; `group, one environment` is the sum where one
+    environment is loaded once and reset.
 
     Raises:
         ValueError: there is no such data or split.
@@ -85,7 +90,9 @@ def bench_env(data: str, *, split: str, games: int, seed: int, json_file: Path |
 
 
 def bench_games(data: str, *, split: str, json_file: Path | None) -> None:
-    """Time finding and loading all games of a split: with an empty cache, with a full one, and from memory."""
+    """Time finding and loading all games of a split: with an empty cache, with a full one, and from
+    memory.
+    """
     seconds: dict[str, float] = {}
     folder = str(AlfworldEnv(data=data).folder)  # generated before the clock runs
     with _empty_cache():
@@ -214,7 +221,9 @@ def _native_memory(paths: Sequence[Path]) -> dict[str, float]:
 
 
 def _stock_memory(path: Path) -> float:
-    """Bytes by which the process grows for one more environment of the stock engine with a game loaded."""
+    """Bytes by which the process grows for one more environment of the stock engine with a game
+    loaded.
+    """
     process, engines = psutil.Process(), []
     before = process.memory_info().rss
     for _ in range(4):

@@ -1,6 +1,8 @@
-"""`agent-rl bench learner`: the learner's tokens a second, against a bare model and against a plain padded learner.
+"""`agent-rl bench learner`: the learner's tokens a second, against a bare model and against a plain
+padded learner.
 
-All take one optimizer step on the same episodes: ALFWorld's, played by the expert in the model's tokens.
+All take one optimizer step on the same episodes: ALFWorld's, played by the expert in the model's
+tokens.
 
     learner   `Learner.update`: packed samples, what they begin with alike once, logits of the agent's tokens only
     unshared  the same with `share_prefixes: false`; shown where tasks are played more than once

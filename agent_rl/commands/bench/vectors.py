@@ -1,8 +1,10 @@
-"""`agent-rl bench vectors`: our GMPO beside reference vectors, and beside what other implementations made of them.
+"""`agent-rl bench vectors`: our GMPO beside reference vectors, and beside what other
+implementations made of them.
 
-A file holds cases: log-probs, mask, advantages, bounds; the formula's loss and gradient (`closed`); and what verl, TRL
-and the authors' code gave. Where one of these differs from ours, it is reckoned again in the ways that it is known to
-go (`DEPARTURES`). The first way that gives its very numbers is the reason; if none does, the table says so.
+A file holds cases: log-probs, mask, advantages, bounds; the formula's loss and gradient (`closed`);
+and what verl, TRL and the authors' code gave. Where one of these differs from ours, it is reckoned
+again in the ways that it is known to go (`DEPARTURES`). The first way that gives its very numbers
+is the reason; if none does, the table says so.
 """
 
 import json
@@ -37,7 +39,9 @@ class Numbers(BaseModel):
 
 
 class Case(BaseModel):
-    """One case of a file: B rows of T tokens. `official_literal_asym` is the authors' code with two bounds, not one."""
+    """One case of a file: B rows of T tokens. `official_literal_asym` is the authors' code with two
+    bounds, not one.
+    """
 
     name: str
     note: str = ""
@@ -96,8 +100,9 @@ class Vectors(BaseModel):
 class Departure:
     """How an implementation goes another way than the formula, and how that reads in the table.
 
-    `bounds` are what it clips at; `empty_rows` is what a row without agent tokens gives. By multiplication and not by
-    selection go the mask (`mask_times`), the advantage's sign (`sign_times`) and an advantage of 0 (`zero_times`).
+    `bounds` are what it clips at; `empty_rows` is what a row without agent tokens gives. By
+    multiplication and not by selection go the mask (`mask_times`), the advantage's sign
+    (`sign_times`) and an advantage of 0 (`zero_times`).
     """
 
     reason: str
@@ -144,7 +149,9 @@ DEPARTURES: dict[str, tuple[Departure, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A loss, its gradient [B, T], and where they are known the fractions of agent tokens clipped low and high."""
+    """A loss, its gradient [B, T], and where they are known the fractions of agent tokens clipped
+    low and high.
+    """
 
     loss: float
     grad: Tensor
@@ -153,7 +160,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far an implementation's numbers are from ours at most; NaN where one side is NaN and the other is not."""
+    """How far an implementation's numbers are from ours at most; NaN where one side is NaN and the
+    other is not.
+    """
 
     loss: float
     grad: float
@@ -171,7 +180,8 @@ class Comparison:
 
 
 def bench_vectors(path: Path, *, json_file: Path | None) -> None:
-    """Compare all cases of a file and print a table, the reasons for differences, and the largest to the formula.
+    """Compare all cases of a file and print a table, the reasons for differences, and the largest
+    to the formula.
 
     Raises:
         ConfigError: the file is missing, damaged or no file of cases.
@@ -242,7 +252,9 @@ def compared(case: Case) -> Comparison:
 
 
 def ours(case: Case) -> Outcome:
-    """`policy_loss` with the preset `gmpo` and the case's bounds. As the files do, it divides by all rows."""
+    """`policy_loss` with the preset `gmpo` and the case's bounds. As the files do, it divides by
+    all rows.
+    """
     new, old, mask, advantage = _tensors(case)
     row_N = mask.nonzero()[:, 0]
     tokens = AgentTokens(

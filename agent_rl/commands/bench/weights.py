@@ -1,8 +1,10 @@
-"""`agent-rl bench weights`: what one outlier does to the weights of an episode's tokens, under different objectives.
+"""`agent-rl bench weights`: what one outlier does to the weights of an episode's tokens, under
+different objectives.
 
-A token's weight is -dL/dlogp over what it would be on-policy: 1 where new and old policy agree, 0 where the token is
-clipped. The episode has `ORDINARY` tokens whose log-ratios are drawn from N(0, `SPREAD`), and one, the outlier, whose
-log-ratio goes from -`REACH` to `REACH`. The weights are gradients of `policy_loss`: nothing here knows an objective.
+A token's weight is -dL/dlogp over what it would be on-policy: 1 where new and old policy agree, 0
+where the token is clipped. The episode has `ORDINARY` tokens whose log-ratios are drawn from N(0,
+`SPREAD`), and one, the outlier, whose log-ratio goes from -`REACH` to `REACH`. The weights are
+gradients of `policy_loss`: nothing here knows an objective.
 """
 
 import json
@@ -27,7 +29,9 @@ _SIGNS = (1.0, -1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The weights of two tokens as the outlier moves: its own, and that of the ordinary token nearest to ratio 1."""
+    """The weights of two tokens as the outlier moves: its own, and that of the ordinary token
+    nearest to ratio 1.
+    """
 
     objective: ObjectiveName
     advantage: float
@@ -37,7 +41,9 @@ class Curve:
 
 
 def bench_weights(*, png_file: Path | None, json_file: Path | None) -> None:
-    """Print the weights at a few places of the outlier; draw and write all of them where that is asked for."""
+    """Print the weights at a few places of the outlier; draw and write all of them where that is
+    asked for.
+    """
     for advantage in _SIGNS:
         console.print(_table([curve(name, advantage, _SHOWN) for name in OBJECTIVES], advantage))
     sweep = torch.linspace(-REACH, REACH, 601, dtype=torch.float64).tolist()
@@ -90,7 +96,9 @@ def token_weights(name: ObjectiveName, log_ratio_BN: Tensor, advantage: float) -
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """A picture (PNG) of four panels: the outlier's weight and an ordinary token's, for both signs of the advantage."""
+    """A picture (PNG) of four panels: the outlier's weight and an ordinary token's, for both signs
+    of the advantage.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -46,9 +46,11 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare runs: learning curves, success per family, paired tests on the same games, the mechanism.
+    """Compare runs: learning curves, success per family, paired tests on the same games, the
+    mechanism.
 
-    Runs that differ in nothing but the seed are the seeds of one variant. Writes Markdown, JSON and two pictures.
+    Runs that differ in nothing but the seed are the seeds of one variant. Writes Markdown, JSON and
+    two pictures.
     """
     from agent_rl.commands.compare.report import compare_folders
 

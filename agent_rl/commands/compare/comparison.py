@@ -1,4 +1,5 @@
-"""Runs compared, as values: learning curves, success per family, paired tests, the mechanism, by variant.
+"""Runs compared, as values: learning curves, success per family, paired tests, the mechanism, by
+variant.
 
 A pure function of `Run`s, the same every time; `compare_report` and `compare_figures` show it.
 """
@@ -42,8 +43,10 @@ MECHANISM: Mapping[str, Callable[[Line], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyScore:
-    """Success on the games of a family, or on all: the mean over games, a game counting by its mean over seeds and
-    repeats. `interval` is the bootstrap by game; Wilson's where each game was played once."""
+    """Success on the games of a family, or on all: the mean over games, a game counting by its mean
+    over seeds and repeats. `interval` is the bootstrap by game; Wilson's where each game was played
+    once.
+    """
 
     games: int
     episodes: int
@@ -54,10 +57,12 @@ class FamilyScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
-    """A metric's mean over all rollout steps, over the first quarter and over the last; `change` is the last less the
-    first. `deviation` is from step to step: the root mean square of the differences between a rollout step and the
-    next, over the square root of 2. It is the standard deviation of what is independent from step to step, whatever the
-    metric does slowly, as with a falling learning rate (von Neumann's mean square successive difference, 1941)."""
+    """A metric's mean over all rollout steps, over the first quarter and over the last; `change` is
+    the last less the first. `deviation` is from step to step: the root mean square of the
+    differences between a rollout step and the next, over the square root of 2. It is the standard
+    deviation of what is independent from step to step, whatever the metric does slowly, as with a
+    falling learning rate (von Neumann's mean square successive difference, 1941).
+    """
 
     whole: Spread
     first: Spread
@@ -87,9 +92,11 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What the seeds of one setting came to. `scores` by split and family; without an evaluation a split is not there.
+    """What the seeds of one setting came to. `scores` by split and family; without an evaluation a
+    split is not there.
 
-    `differs`: its values of the keys in which variants differ. `clip`: what its clip fractions count.
+    `differs`: its values of the keys in which variants differ. `clip`: what its clip fractions
+    count.
     """
 
     label: str
@@ -106,8 +113,10 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All of it. `starts`: success of what sweeps began with, by label and split. `tests` by split; none where they
-    were not asked for or there is one variant. `notes`: what a reader has to know about these runs."""
+    """All of it. `starts`: success of what sweeps began with, by label and split. `tests` by split;
+    none where they were not asked for or there is one variant. `notes`: what a reader has to know
+    about these runs.
+    """
 
     env: str
     splits: Sequence[str]
@@ -127,10 +136,12 @@ def compare(
 ) -> Comparison:
     """Compare runs on the `splits` named, else on all that every final evaluation has.
 
-    `labels`: names by globs of run folders. `against`: test every variant against this one only. `paired`: test at all.
+    `labels`: names by globs of run folders. `against`: test every variant against this one only.
+    `paired`: test at all.
 
     Raises:
-        ConfigError: a run twice, a split that is not there, a label that fits nothing, tests over different games.
+        ConfigError: a run twice, a split that is not there, a label that fits nothing, tests over
+        different games.
     """
     variants = grouped(found.runs, labels or {})
     if against is not None and against not in variants:

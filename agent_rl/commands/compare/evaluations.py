@@ -1,8 +1,9 @@
-"""The evaluations in a run's folder, read into plain values, and which of them counts at which rollout step.
+"""The evaluations in a run's folder, read into plain values, and which of them counts at which
+rollout step.
 
 RUN/train/evaluations/step-000008.json                    made during training
-RUN/evaluations/step-000008-valid_seen-t0.4-1f3a9c2e.json made by `agent-rl evaluate` of a checkpoint
-RUN/evaluations/sft-valid_seen-t0.4-5b0d1f77.json         and of the warm start
+RUN/evaluations/step-000008-valid_seen-t0.4-1f3a9c2e.json made by `agent-rl evaluate` of a
+checkpoint RUN/evaluations/sft-valid_seen-t0.4-5b0d1f77.json         and of the warm start
 RUN/evaluations/final.json                                the last one of a sweep's run
 """
 
@@ -37,10 +38,11 @@ class Game(BaseModel, frozen=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One policy's evaluation, from the file `path`; `step` is the rollout step after which it was made, if any.
+    """One policy's evaluation, from the file `path`; `step` is the rollout step after which it was
+    made, if any.
 
-    `splits` has the games of each split by id; a game of which no repeat could be scored is not among them. `others`
-    are the files of those splits that `path` does not have.
+    `splits` has the games of each split by id; a game of which no repeat could be scored is not
+    among them. `others` are the files of those splits that `path` does not have.
     """
 
     path: Path
@@ -57,11 +59,13 @@ class Evaluation:
 def evaluations_of(
     run: Path, inner: Path, config: Config, steps: int, notes: list[str]
 ) -> dict[int, Evaluation]:
-    """A run's evaluations by rollout step, 0 being its warm start; `inner` is the folder of its training.
+    """A run's evaluations by rollout step, 0 being its warm start; `inner` is the folder of its
+    training.
 
-    Of several of one step and split one counts: `final.json`; else one with the config's own temperature and limits of
-    an episode; of these the one of most episodes; and at last one that was made afterwards. Those of steps beyond
-    `steps` are of a run that was resumed before them, and do not count. What a reader ought to know goes to `notes`.
+    Of several of one step and split one counts: `final.json`; else one with the config's own
+    temperature and limits of an episode; of these the one of most episodes; and at last one that
+    was made afterwards. Those of steps beyond `steps` are of a run that was resumed before them,
+    and do not count. What a reader ought to know goes to `notes`.
 
     Raises:
         ConfigError: an evaluation cannot be read.
@@ -85,7 +89,8 @@ def evaluations_of(
 
 
 def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
-    """Read an evaluation's JSON. `step` where it is known; else its name or its setting says it, or the checkpoint's.
+    """Read an evaluation's JSON. `step` where it is known; else its name or its setting says it, or
+    the checkpoint's.
 
     Raises:
         ConfigError: it is not whole, of another version, or lists a game twice.
@@ -169,7 +174,9 @@ def _merged(
 
 
 def _differs(evaluation: Evaluation, config: Config) -> str:
-    """In what an evaluation was not played as the config says, of what it tells; empty where it was."""
+    """In what an evaluation was not played as the config says, of what it tells; empty where it
+    was.
+    """
     own = {
         "temperature": config.evaluation.temperature,
         "max_turns": config.episode.max_turns,

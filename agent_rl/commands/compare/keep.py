@@ -1,4 +1,6 @@
-"""The small files of runs, kept apart from checkpoints and trajectories: enough to make their comparison again."""
+"""The small files of runs, kept apart from checkpoints and trajectories: enough to make their
+comparison again.
+"""
 
 import shutil
 from pathlib import Path
@@ -8,12 +10,14 @@ from agent_rl.config import ConfigError
 
 
 def keep(folder: Path, found: Found) -> int:
-    """Copy what a comparison reads of each run, and of the starts of sweeps, to `folder`, each to a folder of its name.
+    """Copy what a comparison reads of each run, and of the starts of sweeps, to `folder`, each to a
+    folder of its name.
 
     Returns the bytes that were copied. `agent-rl compare FOLDER` reads them as it reads the runs.
 
     Raises:
-        ConfigError: a copy is there already, or these are runs of several folders; nothing has been copied then.
+        ConfigError: a copy is there already, or these are runs of several folders; nothing has been
+        copied then.
     """
     names = [*(run.name for run in found.runs), *found.starts]
     if len(found.starts) > 1 or any("/" in name for name in names):
@@ -44,7 +48,9 @@ def keep(folder: Path, found: Found) -> int:
 
 
 def _small_files(run: Path) -> set[Path]:
-    """What `agent_rl.commands.compare.runs` reads beside evaluations, and how long each attempt of a sweep took."""
+    """What `agent_rl.commands.compare.runs` reads beside evaluations, and how long each attempt of
+    a sweep took.
+    """
     inner = run / "train" if (run / "train").is_dir() else run
     files = {
         inner / "config.yaml",

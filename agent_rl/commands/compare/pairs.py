@@ -1,7 +1,8 @@
 """Paired tests of variants on the same games. Pure values.
 
-For most of them games are what is drawn, and the trained policies are taken as they are. So a small p says that these
-policies differ on games like these, not that another seed would show the same: for that there is `OverSeeds`.
+For most of them games are what is drawn, and the trained policies are taken as they are. So a small
+p says that these policies differ on games like these, not that another seed would show the same:
+for that there is `OverSeeds`.
 """
 
 import itertools
@@ -25,9 +26,11 @@ Games = Mapping[str, Game]
 
 @dataclass(frozen=True, kw_only=True)
 class SeedTest:
-    """McNemar's exact test of two runs of one seed. A game is won where more than half of its repeats are.
+    """McNemar's exact test of two runs of one seed. A game is won where more than half of its
+    repeats are.
 
-    `difference`: of the mean success over games (and repeats); `only_a`, `only_b`: games won by one run alone.
+    `difference`: of the mean success over games (and repeats); `only_a`, `only_b`: games won by one
+    run alone.
     """
 
     seed: int
@@ -40,7 +43,9 @@ class SeedTest:
 
 @dataclass(frozen=True, kw_only=True)
 class OverSeeds:
-    """Welch's t test of the mean successes of two variants' seeds: seeds are what is drawn, the games are fixed."""
+    """Welch's t test of the mean successes of two variants' seeds: seeds are what is drawn, the
+    games are fixed.
+    """
 
     interval: tuple[float, float]
     p: float
@@ -49,10 +54,11 @@ class OverSeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Variant `a` less variant `b`, on the same games, a game's success being its mean over seeds and repeats.
+    """Variant `a` less variant `b`, on the same games, a game's success being its mean over seeds
+    and repeats.
 
-    `interval`: paired bootstrap by game. `p`: permutation of each game's sign. `p_holm`: corrected for all pairs.
-    `over_seeds`: None with fewer than two seeds on a side, or no spread on either.
+    `interval`: paired bootstrap by game. `p`: permutation of each game's sign. `p_holm`: corrected
+    for all pairs. `over_seeds`: None with fewer than two seeds on a side, or no spread on either.
     """
 
     a: str
@@ -69,9 +75,11 @@ class PairedTest:
 def paired_tests(
     split: str, variants: Mapping[str, Mapping[int, Games]], against: str | None = None
 ) -> list[PairedTest]:
-    """Every two variants, or each less `against`. `variants`: by label and seed; those without a seed are left out.
+    """Every two variants, or each less `against`. `variants`: by label and seed; those without a
+    seed are left out.
 
-    Holm's correction is made for each kind of test by itself: over the pairs, or over all tests of single seeds.
+    Holm's correction is made for each kind of test by itself: over the pairs, or over all tests of
+    single seeds.
 
     Raises:
         ConfigError: evaluations are not of the same games.

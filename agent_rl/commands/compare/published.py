@@ -1,8 +1,9 @@
-"""Success on ALFWorld as others published it, in per cent: what `agent-rl compare --reference` puts beside ours.
+"""Success on ALFWorld as others published it, in per cent: what `agent-rl compare --reference` puts
+beside ours.
 
-They are no controls for a run here: another policy, other prompts, another amount of training; and one evaluation each,
-mostly of 128 of the 140 games of valid_seen, at temperature 0.4. One frozen checkpoint scored 83.6, 86.7 and 89.1 with
-three evaluation seeds.
+They are no controls for a run here: another policy, other prompts, another amount of training; and
+one evaluation each, mostly of 128 of the 140 games of valid_seen, at temperature 0.4. One frozen
+checkpoint scored 83.6, 86.7 and 89.1 with three evaluation seeds.
 """
 
 import difflib
@@ -15,8 +16,10 @@ from envs.alfworld.data import FAMILIES
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published row. `seen` and `unseen` are valid_seen and valid_unseen, from the least to the greatest number
-    that was published; `families` are of valid_seen, in the order of `FAMILIES`, and empty where none were."""
+    """One published row. `seen` and `unseen` are valid_seen and valid_unseen, from the least to the
+    greatest number that was published; `families` are of valid_seen, in the order of `FAMILIES`,
+    and empty where none were.
+    """
 
     name: str
     model: str
@@ -27,7 +30,9 @@ class Published:
     families: tuple[float, ...] = ()
 
     def cell(self, split: str, family: str | None) -> str:
-        """What stands in a table: of a family, or of all games where it is None; empty where nothing was published."""
+        """What stands in a table: of a family, or of all games where it is None; empty where
+        nothing was published.
+        """
         if family is not None:
             numbers = (
                 dict(zip(FAMILIES, self.families, strict=False)) if split == "valid_seen" else {}

@@ -39,11 +39,12 @@ def compare_folders(
     paired: bool = True,
     kept: Path | None = None,
 ) -> Path:
-    """Compare runs and sweeps: print the tables; write comparison.md, comparison.json, curves.png and mechanism.png.
+    """Compare runs and sweeps: print the tables; write comparison.md, comparison.json, curves.png
+    and mechanism.png.
 
-    They go to the folder `to`, which is returned; without it, to the sweep's where `paths` begin with one, and else to
-    `comparison/` beside the first run. `references` are names of published rows; `kept` gets copies of the runs' small
-    files; the rest is as in `compare`.
+    They go to the folder `to`, which is returned; without it, to the sweep's where `paths` begin
+    with one, and else to `comparison/` beside the first run. `references` are names of published
+    rows; `kept` gets copies of the runs' small files; the rest is as in `compare`.
 
     Raises:
         ConfigError: what was asked for cannot be compared; nothing has been written then.

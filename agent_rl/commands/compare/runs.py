@@ -1,8 +1,9 @@
 """Reads what runs left behind, finished or not, into plain values: config, metrics, evaluations.
 
-    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json}, RUN/evaluations/{final,sft-*,step-*}.json
-    RUN/{config.yaml, metrics.jsonl, evaluations/*.json}       a small copy of one
-    SWEEP/<variant>-s<seed>/                                   a RUN each; SWEEP/start/ is what they began with
+    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json},
+    RUN/evaluations/{final,sft-*,step-*}.json RUN/{config.yaml, metrics.jsonl, evaluations/*.json}
+    a small copy of one SWEEP/<variant>-s<seed>/                                   a RUN each;
+    SWEEP/start/ is what they began with
 
 Nothing is written, and nothing is repaired in silence: what was left out is told in `Found.notes`.
 """
@@ -48,15 +49,18 @@ HOW_NOT_WHAT = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
 )
-"""Keys that say how a run is computed, and what is computed only as far as sums of floats depend on their order."""
+"""Keys that say how a run is computed, and what is computed only as far as sums of floats depend on
+their order.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is its folder's, with
-    the parent's where two have the same.
+    """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is
+    its folder's, with the parent's where two have the same.
 
-    `evaluations` by rollout step (`agent_rl.commands.compare.evaluations`); step 0 is the warm start, or the start of a sweep.
+    `evaluations` by rollout step (`agent_rl.commands.compare.evaluations`); step 0 is the warm
+    start, or the start of a sweep.
     """
 
     path: Path
@@ -86,7 +90,9 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The runs that were asked for; `starts`: the evaluations of what sweeps began with, by label; `notes` to tell."""
+    """The runs that were asked for; `starts`: the evaluations of what sweeps began with, by label;
+    `notes` to tell.
+    """
 
     runs: tuple[Run, ...]
     starts: Mapping[str, Evaluation]
@@ -140,7 +146,8 @@ def read_run(path: Path, notes: list[str]) -> Run:
     """Read one run; what a reader ought to know about it is added to `notes`.
 
     Raises:
-        ConfigError: it has no rollout step yet, or its config, its metrics or an evaluation is not of this version.
+        ConfigError: it has no rollout step yet, or its config, its metrics or an evaluation is not
+        of this version.
     """
     inner = path / "train" if (path / "train").is_dir() else path
     metrics = _read_metrics(inner / "metrics.jsonl", notes)

@@ -9,15 +9,18 @@ from agent_rl.evaluation.statistics import bootstrap_iqm_curve, interquartile_me
 WINDOW = 5
 """Curves of training are running means over so many rollout steps: a step and those before it."""
 SEEDS_FOR_INTERVAL = 5
-"""With fewer seeds there is no interval, and their range is given: the bootstrap of three is their range, too."""
+"""With fewer seeds there is no interval, and their range is given: the bootstrap of three is their
+range, too.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """A number over seeds: `seeds` has each seed's own.
 
-    `centre` is their interquartile mean, which is the mean of fewer than four. `low` to `high` is its 95 % bootstrap
-    interval; with fewer than `SEEDS_FOR_INTERVAL` seeds, from the least to the greatest.
+    `centre` is their interquartile mean, which is the mean of fewer than four. `low` to `high` is
+    its 95 % bootstrap interval; with fewer than `SEEDS_FOR_INTERVAL` seeds, from the least to the
+    greatest.
     """
 
     centre: float
@@ -28,8 +31,9 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A number over rollout steps. `centre`, `low` and `high` are as in `Spread`, at the `steps` that all seeds have;
-    `seeds` has each seed's own steps and values."""
+    """A number over rollout steps. `centre`, `low` and `high` are as in `Spread`, at the `steps`
+    that all seeds have; `seeds` has each seed's own steps and values.
+    """
 
     steps: Sequence[int]
     centre: Sequence[float]
@@ -64,7 +68,9 @@ def curve(by_seed: Mapping[int, Mapping[int, float]]) -> Curve:
 
 
 def smoothed(values: Sequence[float]) -> dict[int, float]:
-    """By rollout step, from 1: the mean over a step and those before it, `WINDOW` in all (fewer at the beginning)."""
+    """By rollout step, from 1: the mean over a step and those before it, `WINDOW` in all (fewer at
+    the beginning).
+    """
     return {
         step: statistics.fmean(values[max(0, step - WINDOW) : step])
         for step in range(1, len(values) + 1)

@@ -35,8 +35,9 @@ MECHANISM_ROWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table of texts; all columns but the first `left` are numbers, set to the right. Those of `page_only` are left
-    out on the terminal, where there is less room."""
+    """A table of texts; all columns but the first `left` are numbers, set to the right. Those of
+    `page_only` are left out on the terminal, where there is less room.
+    """
 
     title: str
     heads: Sequence[str]
@@ -114,7 +115,9 @@ def family_table(comparison: Comparison, split: str, references: Sequence[Publis
 
 
 def seeds_table(comparison: Comparison, split: str | None) -> Grid:
-    """Success over seeds: held out on `split`, or, where it is None, in the last rollout steps of training."""
+    """Success over seeds: held out on `split`, or, where it is None, in the last rollout steps of
+    training.
+    """
     rows = []
     for variant in comparison.variants:
         found = variant.recent_success if split is None else _over_seeds(variant, split)

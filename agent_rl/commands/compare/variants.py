@@ -1,4 +1,6 @@
-"""Which runs belong together, what to call them, and what a reader has to know before comparing them."""
+"""Which runs belong together, what to call them, and what a reader has to know before comparing
+them.
+"""
 
 import fnmatch
 import json
@@ -18,9 +20,11 @@ _NOT_COMPARED = ("model", "weights", "rollout_step", "seed", "stage", "split", "
 
 
 def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Run]]:
-    """The variants: runs whose configs differ in nothing but the seed, the folder and `HOW_NOT_WHAT`.
+    """The variants: runs whose configs differ in nothing but the seed, the folder and
+    `HOW_NOT_WHAT`.
 
-    In the order in which they were given. `labels`: names for those whose folders' names fit a glob.
+    In the order in which they were given. `labels`: names for those whose folders' names fit a
+    glob.
 
     Raises:
         ConfigError: a seed is there twice, or a label fits no variant, or more than one.
@@ -82,7 +86,9 @@ def _setting(run: Run) -> dict[str, Any]:
 
 
 def _names(variants: Sequence[Sequence[Run]]) -> list[str]:
-    """What differs, in short: the objective's name, and other keys with their values where they are set."""
+    """What differs, in short: the objective's name, and other keys with their values where they are
+    set.
+    """
     keys = differing(variants)
     last = [key.rpartition(".")[2] for key in keys]
     short = {

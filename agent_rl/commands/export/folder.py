@@ -20,10 +20,11 @@ DTYPES = ("bfloat16", "float16", "float32")
 def export(
     config: Config, source: str, *, to: Path | None = None, dtype: str = "bfloat16", hub: str = ""
 ) -> Path:
-    """Write the policy at `source` as a Hugging Face folder with a model card, and upload it where `hub` says so.
+    """Write the policy at `source` as a Hugging Face folder with a model card, and upload it where
+    `hub` says so.
 
-    The folder holds weights (safetensors, in `dtype`), config, tokenizer, `README.md`, and the config of the run that
-    made the policy as `agent_rl.yaml`. It appears whole or not at all.
+    The folder holds weights (safetensors, in `dtype`), config, tokenizer, `README.md`, and the
+    config of the run that made the policy as `agent_rl.yaml`. It appears whole or not at all.
 
     Args:
         source: as in `load_policy`; an adapter that a checkpoint was trained with is merged in.
@@ -31,8 +32,8 @@ def export(
         hub: `owner/name`. A repository that does not exist is made, and is private.
 
     Raises:
-        ConfigError: the folder holds something, `dtype` is none of `DTYPES`, or the upload is not possible; the folder
-            has been written then.
+        ConfigError: the folder holds something, `dtype` is none of `DTYPES`, or the upload is not
+            possible; the folder has been written then.
         ValueError: there is no model at `source`.
     """
     folder = to or Path(config.run_folder) / "export"
@@ -63,7 +64,8 @@ def export(
 
 
 def push(folder: Path, hub: str) -> None:
-    """Upload a folder to a model repository of the hub, which is made, and is private, where there is none.
+    """Upload a folder to a model repository of the hub, which is made, and is private, where there
+    is none.
 
     Raises:
         ConfigError: there is no token, no network, or no permission.

@@ -1,4 +1,6 @@
-"""The model card of an exported policy: what it is, what it was trained on and how, how good it is, how to use it."""
+"""The model card of an exported policy: what it is, what it was trained on and how, how good it is,
+how to use it.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -49,9 +51,9 @@ _STAGES = {
 class Origin:
     """Where a policy comes from.
 
-    `kind` is one of init, sft, train, and other for a model that no run of this project made. `run` is the run's folder
-    (None: other), `checkpoint` the name of the checkpoint's folder, such as step-000050 (empty: none).
-    `config_text` is the resolved config of the run, as YAML.
+    `kind` is one of init, sft, train, and other for a model that no run of this project made. `run`
+    is the run's folder (None: other), `checkpoint` the name of the checkpoint's folder, such as
+    step-000050 (empty: none). `config_text` is the resolved config of the run, as YAML.
     """
 
     source: str
@@ -62,7 +64,9 @@ class Origin:
 
     @classmethod
     def of(cls, source: str, config: Config) -> "Origin":
-        """Tell by where the policy lies; its config is the one beside it, or `config` where there is none."""
+        """Tell by where the policy lies; its config is the one beside it, or `config` where there
+        is none.
+        """
         parts = Path(source).expanduser().resolve().parts
         kind, run, checkpoint = _OTHER, None, ""
         if re.search(r"/train/checkpoints/[^/]+/model$", "/".join(parts)):
@@ -77,7 +81,9 @@ class Origin:
 
     @property
     def stage(self) -> str:
-        """The last of the run's stages that this policy has behind it: an earlier checkpoint has not ended the last."""
+        """The last of the run's stages that this policy has behind it: an earlier checkpoint has
+        not ended the last.
+        """
         if self.run is None or self.kind != _TRAIN:
             return self.kind
         latest = latest_checkpoint(self.run / _TRAIN)
@@ -96,7 +102,8 @@ def model_card(
     """The card as Markdown, with the front matter that the hub reads.
 
     Args:
-        folder: where the policy is written; the card's commands use it, or `hub` where that names a repository.
+        folder: where the policy is written; the card's commands use it, or `hub` where that names a
+        repository.
 
     Raises:
         ConfigError: an evaluation's file in the run folder is damaged, or of another version.
@@ -174,7 +181,9 @@ def _objective(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Key and value of everything that is set, whatever the keys are called; `a.b` for what is in a mapping."""
+    """Key and value of everything that is set, whatever the keys are called; `a.b` for what is in a
+    mapping.
+    """
     if not isinstance(section, Mapping):
         return
     for key, value in section.items():
@@ -185,7 +194,9 @@ def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
-    """The evaluations of this policy and of the stages before it: those of the demo, and the run's newest."""
+    """The evaluations of this policy and of the stages before it: those of the demo, and the run's
+    newest.
+    """
     if origin.run is None:
         return
     try:
@@ -211,8 +222,10 @@ def _demo_reports(record: Any, last: str) -> list[dict[str, Any]]:
 
 
 def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]]:
-    """The rollout step and the report of the last evaluation of the run until a checkpoint, if there is one: the final
-    one of a sweep's run where that is of the checkpoint, or else one that was made in training."""
+    """The rollout step and the report of the last evaluation of the run until a checkpoint, if
+    there is one: the final one of a sweep's run where that is of the checkpoint, or else one that
+    was made in training.
+    """
     final = run / "evaluations" / FINAL
     if checkpoint and final.is_file():
         report = read_report(final)

@@ -45,7 +45,9 @@ def download(
 def doctor(
     data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'")],
 ) -> None:
-    """Say what is wrong with a data folder: counts, versions, broken files; exit status 1 where something is."""
+    """Say what is wrong with a data folder: counts, versions, broken files; exit status 1 where
+    something is.
+    """
     from agent_rl.commands.games import data as game_commands
 
     if not game_commands.doctor(data):
@@ -84,7 +86,9 @@ def verify(
     ] = 0,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Compare the native engine with the stock one, command by command; exit status 1 where they differ."""
+    """Compare the native engine with the stock one, command by command; exit status 1 where they
+    differ.
+    """
     from agent_rl.commands.games.verify import verify
 
     if not verify(

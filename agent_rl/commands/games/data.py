@@ -29,7 +29,8 @@ def generate(folder: Path, settings: list[str]) -> None:
 
 
 def download(folder: Path) -> bool:
-    """Fetch the published games with alfworld's own downloader, and look for faults; whether there are none.
+    """Fetch the published games with alfworld's own downloader, and look for faults; whether there
+    are none.
 
     Raises:
         ConfigError: the downloader failed.
@@ -54,7 +55,8 @@ def download(folder: Path) -> bool:
 
 
 def doctor(data: str) -> bool:
-    """Print what a data folder holds beside the published numbers, and what is wrong with it; whether all is well.
+    """Print what a data folder holds beside the published numbers, and what is wrong with it;
+    whether all is well.
 
     Raises:
         ValueError: there is no such folder.

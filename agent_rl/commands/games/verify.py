@@ -1,4 +1,6 @@
-"""`agent-rl games verify`: the native engine against the stock one, over many games and several processes."""
+"""`agent-rl games verify`: the native engine against the stock one, over many games and several
+processes.
+"""
 
 import json
 import multiprocessing
@@ -40,7 +42,9 @@ class Tally:
 
 @dataclass(kw_only=True)
 class VerificationReport:
-    """The tallies by family, the games that an engine could not play with the reason, and the seconds it took."""
+    """The tallies by family, the games that an engine could not play with the reason, and the
+    seconds it took.
+    """
 
     families: dict[str, Tally]
     refused: dict[str, str]
@@ -67,7 +71,8 @@ def verify(
     processes: int,
     report_file: Path | None = None,
 ) -> bool:
-    """Compare the engines on `games` games of a split (0: all), print a table; whether they agree everywhere.
+    """Compare the engines on `games` games of a split (0: all), print a table; whether they agree
+    everywhere.
 
     Raises:
         ValueError: there is no such data or split.
@@ -116,7 +121,8 @@ def _compare_all(
                 try:
                     report.families.setdefault(task.family, Tally()).add(done.result())
                 except Exception as error:
-                    # Whatever stopped it: the comparison of the other games is not to be lost with it.
+                    # Whatever stopped it: the comparison of the other games is not to be lost with
+                    # it.
                     report.refused[task.id] = f"{type(error).__name__}: {error}"
                 advance(
                     f"{report.total.transitions:,} transitions, {len(report.total.mismatches)} mismatches"

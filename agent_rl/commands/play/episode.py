@@ -1,4 +1,6 @@
-"""What `agent-rl play` does: one episode at the terminal, played by a person, or shown while a policy plays it."""
+"""What `agent-rl play` does: one episode at the terminal, played by a person, or shown while a
+policy plays it.
+"""
 
 import asyncio
 import difflib
@@ -40,10 +42,11 @@ def play(
     seed: int | None = None,
     save: Path | None = None,
 ) -> Trajectory:
-    """Play one episode of `what`, an environment's id (with its options) or a config (with overrides), and save it.
+    """Play one episode of `what`, an environment's id (with its options) or a config (with
+    overrides), and save it.
 
-    `policy` is `human`, `expert`, `random` or a checkpoint. Without `task_id` the task is drawn from `split`, by
-    `seed` where one is given.
+    `policy` is `human`, `expert`, `random` or a checkpoint. Without `task_id` the task is drawn
+    from `split`, by `seed` where one is given.
 
     Raises:
         ValueError: something of that does not exist; the message says what does.
@@ -80,8 +83,9 @@ def play(
 
 
 def config_to_play(what: str, settings: list[str]) -> tuple[Config, bool]:
-    """The config in a YAML file, or that of an environment with everything else left at its default; and whether
-    it came from a file."""
+    """The config in a YAML file, or that of an environment with everything else left at its
+    default; and whether it came from a file.
+    """
     if what.endswith((".yaml", ".yml")):
         return load_config(what, settings), True
     env = {"id": what, "options": read_options(settings)}
@@ -115,7 +119,8 @@ def choose_task(env: TextEnv, split: str, task_id: str | None, seed: int) -> Tas
 
 
 class ShownEnv(TextEnv):
-    """An environment whose episode is shown as it goes; each step waits for Enter where a person is there.
+    """An environment whose episode is shown as it goes; each step waits for Enter where a person is
+    there.
 
     The end of the input (Ctrl-D) lets the rest run through.
     """

@@ -18,7 +18,9 @@ HELP = f"Type a command or its number (Tab completes); or {UNDO}, {HISTORY}, {CO
 
 
 def play_person(env: TextEnv, task: Task, settings: EpisodeSettings) -> Trajectory:
-    """Let the person at the terminal play `task`, or whatever stands in the standard input, which ends it."""
+    """Let the person at the terminal play `task`, or whatever stands in the standard input, which
+    ends it.
+    """
     game = Game(env, task, settings)
     say(HELP)
     try:
@@ -48,7 +50,9 @@ def play_person(env: TextEnv, task: Task, settings: EpisodeSettings) -> Trajecto
 
 
 class Game:
-    """A person's episode under way. Before each step its state is kept, so that the step can be taken back."""
+    """A person's episode under way. Before each step its state is kept, so that the step can be
+    taken back.
+    """
 
     def __init__(self, env: TextEnv, task: Task, settings: EpisodeSettings) -> None:
         self._renderer = byte_renderer()
@@ -85,7 +89,9 @@ class Game:
         return None
 
     def undo(self) -> bool:
-        """Take the last step back; False where there is none. What cannot be copied is played again from its start."""
+        """Take the last step back; False where there is none. What cannot be copied is played again
+        from its start.
+        """
         if not self._past:
             return False
         kept, delta = self._past.pop()

@@ -1,4 +1,6 @@
-"""What a policy is compared with: the environment's expert and chance, evaluated as a policy is. Loads no model."""
+"""What a policy is compared with: the environment's expert and chance, evaluated as a policy is.
+Loads no model.
+"""
 
 from contextlib import ExitStack
 from functools import cache
@@ -24,7 +26,9 @@ def evaluate_player(
     markdown: Path | None = None,
     latex: Path | None = None,
 ) -> EvaluationReport:
-    """Let a player play the games that a policy is evaluated on: the same repeats, tables, report and files."""
+    """Let a player play the games that a policy is evaluated on: the same repeats, tables, report
+    and files.
+    """
     with console.status("listing the games"):
         env = make_env(config.env.id, **config.env.options)
         tasks = tasks_by_split(config, env)

@@ -1,4 +1,6 @@
-"""The main job: from nothing to a policy that got better at ALFWorld, every stage timed and evaluated."""
+"""The main job: from nothing to a policy that got better at ALFWorld, every stage timed and
+evaluated.
+"""
 
 import json
 import time
@@ -25,7 +27,9 @@ STAGES = {"init": "before training", "sft": "after the warm start", "gmpo": "aft
 
 
 def run_demo(config: Config) -> None:
-    """Run all stages into `config.run_folder` and write `demo.json` there; an earlier demo's folder is kept aside."""
+    """Run all stages into `config.run_folder` and write `demo.json` there; an earlier demo's folder
+    is kept aside.
+    """
     if config.model.lora is not None:
         raise ConfigError(
             "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead"

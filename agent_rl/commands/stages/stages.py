@@ -1,4 +1,5 @@
-"""The stages of an experiment, each a function of the config: a policy made, warm-started, trained, evaluated.
+"""The stages of an experiment, each a function of the config: a policy made, warm-started, trained,
+evaluated.
 
 <run_folder>/init/     the policy made from scratch (Hugging Face format)
 <run_folder>/sft/      the warm start's run, with model/
@@ -47,14 +48,19 @@ transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 _CORPUS_TURNS = 10
 _CORPUS_NOISE = 0.1
-"""The share of wrong commands in the corpus: how an environment refuses them is to be whole tokens as well."""
+"""The share of wrong commands in the corpus: how an environment refuses them is to be whole tokens
+as well.
+"""
 _NUMBERS = tuple(f" {number}" for number in range(1, 10))
 _WORD_WEIGHT = 20
-"""How often a name is repeated in the corpus, so that byte-pair merging keeps the rare ones whole as well."""
+"""How often a name is repeated in the corpus, so that byte-pair merging keeps the rare ones whole
+as well.
+"""
 
 
 def starting_policy(config: Config, *, trained: bool = True) -> str:
-    """Where the next stage starts, the most advanced first: checkpoint (if `trained`), warm start, `model.path`, init.
+    """Where the next stage starts, the most advanced first: checkpoint (if `trained`), warm start,
+    `model.path`, init.
 
     Raises:
         ConfigError: there is no policy yet.
@@ -76,7 +82,8 @@ def starting_policy(config: Config, *, trained: bool = True) -> str:
 
 
 def reference_policy(config: Config) -> PreTrainedModel | None:
-    """The policy that the reinforcement started with, for `learner.beta`; None where it is not needed.
+    """The policy that the reinforcement started with, for `learner.beta`; None where it is not
+    needed.
 
     A LoRA adapter's policy is compared with itself, the adapter off.
     """
@@ -86,7 +93,9 @@ def reference_policy(config: Config) -> PreTrainedModel | None:
 
 
 def init(config: Config) -> Path:
-    """Make a policy from scratch: a tokenizer trained on the environment's text, and random weights."""
+    """Make a policy from scratch: a tokenizer trained on the environment's text, and random
+    weights.
+    """
     folder = Path(config.run_folder) / "init"
     if folder.exists():
         raise ConfigError(f"{folder}: exists already; delete it or name another run_folder=...")
@@ -99,12 +108,13 @@ def init(config: Config) -> Path:
 
 
 def corpus(config: Config) -> list[str]:
-    """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and their commands.
+    """Text to train a tokenizer on: random walks through `model.corpus_tasks` training tasks, and
+    their commands.
 
     To it come the environment's `words()`, each alone and with the numbers from 1 to 9.
 
-    They are walked in this process, without Ray: a walk in which the environment fails is left out, with a line that
-    says so, but an environment that does not come back is waited for.
+    They are walked in this process, without Ray: a walk in which the environment fails is left out,
+    with a line that says so, but an environment that does not come back is waited for.
 
     Raises:
         ConfigError: the environment failed in all of them.
@@ -167,7 +177,9 @@ class ReadEnv(TextEnv):
         return answer
 
     def texts(self) -> list[str]:
-        """The observations, and the commands that each choice was made from; for an episode without a wrong answer."""
+        """The observations, and the commands that each choice was made from; for an episode without
+        a wrong answer.
+        """
         *before, (last, *_) = self._answers
         found: list[str] = []
         for observation, *_, info in before:
@@ -176,7 +188,9 @@ class ReadEnv(TextEnv):
 
 
 def sft(config: Config) -> Path:
-    """The warm start: expert episodes, then supervised epochs; the policy is `<run_folder>/sft/model`."""
+    """The warm start: expert episodes, then supervised epochs; the policy is
+    `<run_folder>/sft/model`.
+    """
     folder = Path(config.run_folder) / "sft"
     source = starting_policy(config, trained=False)
     say(f"warm start of {source}")
@@ -202,8 +216,8 @@ def train(
 ) -> Path:
     """The reinforcement run, fresh or resumed; returns its newest checkpoint.
 
-    `then` gets the session, whose engine serves the trained policy, and the path of that policy; it is left to it to
-    evaluate the last rollout step.
+    `then` gets the session, whose engine serves the trained policy, and the path of that policy; it
+    is left to it to evaluate the last rollout step.
     """
     folder = Path(config.run_folder) / "train"
     checkpoint = checkpoint_to_resume(folder) if resume else None
@@ -225,7 +239,9 @@ def train(
 
 
 def under_evaluation(config: Config, source: str) -> tuple[Subject, dict[str, list[Task]]]:
-    """The policy at `source` as the subject of an evaluation, and the tasks of each split that it is to play."""
+    """The policy at `source` as the subject of an evaluation, and the tasks of each split that it
+    is to play.
+    """
     with console.status("reading the policy and listing the games"):
         known = fingerprint(source)
         env = make_env(config.env.id, **config.env.options)
@@ -251,10 +267,12 @@ def evaluate(
     markdown: Path | None = None,
     latex: Path | None = None,
 ) -> EvaluationReport:
-    """Evaluate a policy, the run's newest unless `model` names one, as the config's `evaluation` says.
+    """Evaluate a policy, the run's newest unless `model` names one, as the config's `evaluation`
+    says.
 
-    What an earlier call has played is not played again, unless `again`. The tables are printed; the report and the
-    episodes go to `<run_folder>/evaluations/`, and the report to the files that are named.
+    What an earlier call has played is not played again, unless `again`. The tables are printed; the
+    report and the episodes go to `<run_folder>/evaluations/`, and the report to the files that are
+    named.
     """
     source = model or starting_policy(config)
     subject, tasks = under_evaluation(config, source)

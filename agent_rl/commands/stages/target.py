@@ -18,14 +18,18 @@ _STAGES = ("train", "sft", "init")
 _CONFIGS = ("config.yaml", "agent_rl.yaml", "train/config.yaml", "sft/config.yaml")
 _IN_RUN = re.compile(r"(?P<run>.+)/(init|sft(/model)?|train(/checkpoints(/[^/]+(/model)?)?)?)")
 _LEVELS = 4
-"""How many folders are searched for a config, upwards: from a checkpoint's model to the run's folder."""
+"""How many folders are searched for a config, upwards: from a checkpoint's model to the run's
+folder.
+"""
 _DEFAULTS = ("run_folder=runs/baselines", "episode.max_turns=50")
 _DEFAULT_DATA = "env.options.data=$ALFWORLD_DATA"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A `player`; or else the policy at `model`, a path or hub name, or with None the newest of `config.run_folder`."""
+    """A `player`; or else the policy at `model`, a path or hub name, or with None the newest of
+    `config.run_folder`.
+    """
 
     config: Config
     model: str | None = None
@@ -39,10 +43,11 @@ def find_target(
     model: str | None = None,
     config_file: Path | None = None,
 ) -> Target:
-    """Find out what `what` names: a config (then `model` may name another policy), a run's folder, a checkpoint or
-    model, a hub name, `expert` or `random`.
+    """Find out what `what` names: a config (then `model` may name another policy), a run's folder,
+    a checkpoint or model, a hub name, `expert` or `random`.
 
-    A model's config is the one of its run, found beside it or above it, or `config_file`. Its results go to its run.
+    A model's config is the one of its run, found beside it or above it, or `config_file`. Its
+    results go to its run.
 
     Raises:
         ConfigError: it is nothing of that, or there is no config for it, or one is wrong.
@@ -120,7 +125,9 @@ def _needed(config_file: Path | None, what: str) -> Path:
 
 
 def _default_config(overrides: Sequence[str]) -> Config:
-    """The defaults, on the games in $ALFWORLD_DATA unless another environment is named; as many turns as the field."""
+    """The defaults, on the games in $ALFWORLD_DATA unless another environment is named; as many
+    turns as the field.
+    """
     elsewhere = any(override.startswith("env.id=") for override in overrides)
     defaults = _DEFAULTS if elsewhere else (*_DEFAULTS, _DEFAULT_DATA)
     try:

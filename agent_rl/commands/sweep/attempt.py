@@ -1,4 +1,5 @@
-"""One job of a sweep in a process of its own: what it prints is shown and kept, how it ended is recorded.
+"""One job of a sweep in a process of its own: what it prints is shown and kept, how it ended is
+recorded.
 
 A crash, or the system that ends it for its memory, so ends one run and not the sweep.
 """
@@ -34,9 +35,11 @@ Command = Callable[[Job, Standing], list[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How a process of a job went: when it began (UTC), at which stage, and the `steps` that were before it.
+    """How a process of a job went: when it began (UTC), at which stage, and the `steps` that were
+    before it.
 
-    `exit` is its exit status, or the negative number of the signal that ended it; `error` is empty where it is 0.
+    `exit` is its exit status, or the negative number of the signal that ended it; `error` is empty
+    where it is 0.
     """
 
     started: str
@@ -48,7 +51,9 @@ class Attempt:
 
 
 def process_command(job: Job, standing: Standing) -> list[str]:
-    """The real thing, `agent_rl.commands.sweep.process`; it ends with this process, however this one ends."""
+    """The real thing, `agent_rl.commands.sweep.process`; it ends with this process, however this
+    one ends.
+    """
     kind = "run" if job.variant else "start"
     arguments = [kind, standing.stage, str(job.config_file), "--owner", str(os.getpid())]
     return [sys.executable, "-m", "agent_rl.commands.sweep.process", *arguments]
@@ -57,8 +62,8 @@ def process_command(job: Job, standing: Standing) -> list[str]:
 def attempt(job: Job, standing: Standing, command: Command, lock: int) -> Attempt:
     """Run a job's process to its end.
 
-    What an earlier attempt left that cannot be gone on with is set aside. The file descriptor `lock` is held by the
-    process too. KeyboardInterrupt stops it.
+    What an earlier attempt left that cannot be gone on with is set aside. The file descriptor
+    `lock` is held by the process too. KeyboardInterrupt stops it.
     """
     if standing.stage == "new":
         set_aside(job.folder / "train" if job.variant else job.folder)
@@ -114,7 +119,8 @@ def read_attempts(job: Job) -> list[Attempt]:
 
 
 def set_aside(folder: Path) -> None:
-    """Rename a folder, if it is there, to one that nobody reads: `train.interrupted-1`, or with the next free number.
+    """Rename a folder, if it is there, to one that nobody reads: `train.interrupted-1`, or with the
+    next free number.
 
     What is in it will be made again, but it is not this program's to delete.
     """
@@ -127,7 +133,8 @@ def set_aside(folder: Path) -> None:
 def alone_in(folder: Path, *, wait_seconds: float = 10.0) -> Iterator[int]:
     """Hold a folder against other sweeps; yields the file descriptor of the lock, to hand on.
 
-    It waits a little: a run of a killed sweep needs a moment to notice that, and holds the folder until then.
+    It waits a little: a run of a killed sweep needs a moment to notice that, and holds the folder
+    until then.
 
     Raises:
         ConfigError: another sweep, or a run of one, is at work there.
@@ -172,7 +179,8 @@ def _environment() -> dict[str, str]:
 def _show(process: subprocess.Popen[bytes], log: Path, begin: int) -> None:
     """Print what a process adds to its log, until it ends.
 
-    The log is read, and not a pipe: a pipe ends with the last process that has it, and some outlive a crash.
+    The log is read, and not a pipe: a pipe ends with the last process that has it, and some outlive
+    a crash.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with log.open("rb") as file:

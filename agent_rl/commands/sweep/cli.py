@@ -20,7 +20,9 @@ def sweep(
     seeds: Annotated[str | None, typer.Option(help="in the place of sweep.seeds: 0,1,2")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only show how far it is")] = False,
 ) -> None:
-    """Train variants with several seeds from one start, evaluate and compare them; goes on where it was stopped."""
+    """Train variants with several seeds from one start, evaluate and compare them; goes on where it
+    was stopped.
+    """
     from agent_rl.commands.sweep.plan import read_sweep
 
     checked = read_sweep(config, overrides or [], objectives=objectives, seeds=seeds)

@@ -1,9 +1,12 @@
-"""What a sweep is to do: its runs as checked configs, and how far the folder of each says that it is.
+"""What a sweep is to do: its runs as checked configs, and how far the folder of each says that it
+is.
 
     SWEEP/start/                 the shared start: init/, sft/, evaluations/final.json
-    SWEEP/<variant>-s<seed>/     a run: config.yaml, log.txt, attempts.jsonl, train/, evaluations/final.json
+    SWEEP/<variant>-s<seed>/     a run: config.yaml, log.txt, attempts.jsonl, train/,
+    evaluations/final.json
 
-Light to import (no torch, Ray or vLLM): a typo in the last variant is answered before anything starts.
+Light to import (no torch, Ray or vLLM): a typo in the last variant is answered before anything
+starts.
 """
 
 import json
@@ -24,7 +27,9 @@ START = "start"
 WARM_START = f"{START}/sft/model"
 
 Stage = Literal["done", "evaluate", "resume", "new"]
-"""What a folder's files leave to do: nothing; the final evaluation; the rest of the training and it; everything."""
+"""What a folder's files leave to do: nothing; the final evaluation; the rest of the training and
+it; everything.
+"""
 
 _OF_THE_SWEEP = ("run_folder", "seed", "sweep")
 _OF_ALL_RUNS = {
@@ -61,8 +66,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """`runs` in the order in which they are made: the seeds outside, so that each pass over the variants is a
-    comparison of all of them."""
+    """`runs` in the order in which they are made: the seeds outside, so that each pass over the
+    variants is a comparison of all of them.
+    """
 
     folder: Path
     start: Job
@@ -86,7 +92,8 @@ def read_sweep(
 ) -> Sweep:
     """Read a config and resolve it for the start and for each run.
 
-    `objectives` (names with commas between) replaces the variants by objectives, `seeds` (numbers likewise) the seeds.
+    `objectives` (names with commas between) replaces the variants by objectives, `seeds` (numbers
+    likewise) the seeds.
 
     Raises:
         ConfigError: the file, an override or any variant is wrong, or there is nothing to compare.
@@ -137,7 +144,8 @@ def start_standing(sweep: Sweep) -> Standing:
     """How far the shared start is. A policy that `model.path` names needs its evaluation only.
 
     Raises:
-        ConfigError: it was made with another config; or it is gone, and there are runs that began with it.
+        ConfigError: it was made with another config; or it is gone, and there are runs that began
+        with it.
     """
     start = sweep.start
     made = bool(start.config.model.path) or (sweep.folder / WARM_START).is_dir()
@@ -160,7 +168,9 @@ def start_standing(sweep: Sweep) -> Standing:
 
 
 def last_checkpoint(train: Path) -> int:
-    """The rollout step of the newest checkpoint in a `train/` folder, 0 for none. They appear whole or not at all."""
+    """The rollout step of the newest checkpoint in a `train/` folder, 0 for none. They appear whole
+    or not at all.
+    """
     found = [
         path
         for path in (train / "checkpoints").glob("step-*")
@@ -178,7 +188,9 @@ def report_in(folder: Path) -> Path:
 
 
 def is_report(path: Path) -> bool:
-    """Whether an evaluation's report is there and whole: a machine that dies may leave an empty file."""
+    """Whether an evaluation's report is there and whole: a machine that dies may leave an empty
+    file.
+    """
     try:
         return "splits" in json.loads(path.read_text())
     except (OSError, ValueError):
@@ -253,7 +265,9 @@ def _put(key: str, value: Any) -> str:
 
 
 def _refuse_changes(job: Job, *, evaluated: bool) -> None:
-    """Raise where a job's folder was made with other values; those of the evaluation count once it is there."""
+    """Raise where a job's folder was made with other values; those of the evaluation count once it
+    is there.
+    """
     for key, (was, now) in _changes(load_config(job.config_file), job.config).items():
         of_evaluation = key.startswith("evaluation.")
         if of_evaluation and not evaluated:

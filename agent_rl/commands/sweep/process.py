@@ -28,19 +28,25 @@ def make_start(config: Config) -> None:
 
 
 def evaluate(config: Config) -> None:
-    """The final evaluation of the newest policy there; what an earlier attempt has played is not played again."""
+    """The final evaluation of the newest policy there; what an earlier attempt has played is not
+    played again.
+    """
     stages.evaluate(config, json=report_in(Path(config.run_folder)))
 
 
 def train(config: Config, *, resume: bool) -> None:
-    """`stages.train`, and the final evaluation by the same engine: to start another takes half a minute and more."""
+    """`stages.train`, and the final evaluation by the same engine: to start another takes half a
+    minute and more.
+    """
     if not resume:
         refuse_another_start(config)
     stages.train(config, resume=resume, then=evaluate_in)
 
 
 def refuse_another_start(config: Config) -> None:
-    """Raise where the policy that a run is to start from is not the one that was evaluated as the start."""
+    """Raise where the policy that a run is to start from is not the one that was evaluated as the
+    start.
+    """
     report = report_in(Path(config.run_folder).parent / START)
     evaluated = json.loads(report.read_text())["setting"]["weights"]
     present = fingerprint(config.model.path).weights

@@ -1,4 +1,5 @@
-"""A sweep: the runs of several variants and seeds from one start, one after the other, and their comparison.
+"""A sweep: the runs of several variants and seeds from one start, one after the other, and their
+comparison.
 
     run_folder: runs/objectives
     ...
@@ -8,8 +9,9 @@
         gmpo: {learner.objective: gmpo}
         grpo: {learner.objective: grpo, learner.learning_rate: 2.0e-4}
 
-`agent-rl sweep CONFIG` goes through it. Stopped or killed at any moment and started again, it goes on where it was:
-what is done is not done again, a run in the middle goes on from its last checkpoint, and a failed run ends alone.
+`agent-rl sweep CONFIG` goes through it. Stopped or killed at any moment and started again, it goes
+on where it was: what is done is not done again, a run in the middle goes on from its last
+checkpoint, and a failed run ends alone.
 """
 
 import json
@@ -51,7 +53,9 @@ def make_plan(sweep: Sweep) -> Plan:
 
 
 def comparison_command(sweep: Sweep) -> list[str]:
-    """The command line of the comparison, with the variants by their names; its process cannot end the sweep."""
+    """The command line of the comparison, with the variants by their names; its process cannot end
+    the sweep.
+    """
     begun = {run.variant for run in sweep.runs if _has_metrics(run)}
     names = [name for name in dict.fromkeys(run.variant for run in sweep.runs) if name in begun]
     labels = [f"--label={name}={name}-s[0-9]*" for name in names]
@@ -64,7 +68,8 @@ def run_sweep(
     command: Command = process_command,
     comparison: Callable[[Sweep], list[str]] = comparison_command,
 ) -> int:
-    """Do what a sweep leaves to do, with a comparison after each pass over the variants; returns the exit status.
+    """Do what a sweep leaves to do, with a comparison after each pass over the variants; returns
+    the exit status.
 
     Raises:
         ConfigError: the folder was made with another config, or another sweep is at work in it.
@@ -117,7 +122,9 @@ def show_plan(plan: Plan) -> None:
 def _make_runs(
     runs: Plan, command: Command, comparison: Callable[[], list[str]], lock: int
 ) -> tuple[list[Job], bool]:
-    """Go through the runs; returns those that failed, and whether the last comparison could be made."""
+    """Go through the runs; returns those that failed, and whether the last comparison could be
+    made.
+    """
     failed: list[Job] = []
     left = list(runs)
     compared = True
@@ -186,9 +193,11 @@ def _why_failed(job: Job) -> str:
 
 
 def _time_left(runs: Plan, left: Plan | None = None) -> str:
-    """How long the runs that are `left` (all, unless told) will take, by what a rollout step took in those that ended.
+    """How long the runs that are `left` (all, unless told) will take, by what a rollout step took
+    in those that ended.
 
-    A step's share of the start-up and of the final evaluation is in it. Empty where there is nothing to tell from.
+    A step's share of the start-up and of the final evaluation is in it. Empty where there is
+    nothing to tell from.
     """
     ended = [one for run, _ in runs for one in read_attempts(run) if not one.exit]
     steps = sum(one.steps for one in ended)

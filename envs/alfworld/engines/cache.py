@@ -1,4 +1,6 @@
-"""Games that were parsed once: in this process, and on disk for the next one, by the content of their files."""
+"""Games that were parsed once: in this process, and on disk for the next one, by the content of
+their files.
+"""
 
 import hashlib
 import logging
@@ -12,7 +14,9 @@ from envs.alfworld.engines.game_file import Problem, UnknownToNativeEngine, read
 from envs.files import cache_root
 
 PARSER_VERSION = 1
-"""Part of the key of a parsed game: raise it when the same file comes to be parsed into something else."""
+"""Part of the key of a parsed game: raise it when the same file comes to be parsed into something
+else.
+"""
 
 _GAMES_IN_MEMORY = 512
 _WAIT_SECONDS = 5.0
@@ -20,7 +24,8 @@ _SEAL_BYTES = 16
 
 
 def load_game(path: Path) -> Game:
-    """The game in a `game.tw-pddl`. The last few hundred stay in memory, and all that were ever parsed on disk.
+    """The game in a `game.tw-pddl`. The last few hundred stay in memory, and all that were ever
+    parsed on disk.
 
     Raises:
         ValueError: the file is no game, or holds something that the native engine has no rule for.
@@ -117,7 +122,8 @@ def _database(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(
         path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
     )
-    # A cache may lose its last entries when the machine dies; to wait for the disk would cost more than parsing.
+    # A cache may lose its last entries when the machine dies; to wait for the disk would cost more
+    # than parsing.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute(

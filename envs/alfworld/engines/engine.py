@@ -1,4 +1,6 @@
-"""What an engine that steps ALFWorld's games does: the seam between the environment and the two engines."""
+"""What an engine that steps ALFWorld's games does: the seam between the environment and the two
+engines.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +13,12 @@ EXPERT_FACTS = ("holds", "inreceptacle", "isclean", "iscool", "ishot")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What there is after a reset or a step. `text` is the engine's, less the white space around it.
+    """What there is after a reset or a step. `text` is the engine's, less the white space around
+    it.
 
-    `reward` is 1 where the task is done and else 0; `done`: the episode is over. After a reset they are 0 and False.
-    `facts`: the true facts of `EXPERT_FACTS`, sorted, as `predicate name name`; empty unless they were asked for.
+    `reward` is 1 where the task is done and else 0; `done`: the episode is over. After a reset they
+    are 0 and False. `facts`: the true facts of `EXPERT_FACTS`, sorted, as `predicate name name`;
+    empty unless they were asked for.
     """
 
     text: str
@@ -26,7 +30,9 @@ class Frame:
 
 
 class Engine(Protocol):
-    """Plays one game at a time. With `facts` (a constructor's argument), frames hold the facts for the expert."""
+    """Plays one game at a time. With `facts` (a constructor's argument), frames hold the facts for
+    the expert.
+    """
 
     def reset(self, path: Path) -> Frame:
         """Start the game in the file `path`, which is loaded unless it is the last one played.

@@ -1,4 +1,6 @@
-"""One ALFWorld game as the native engine plays it: put together once, never changed, shared by all of its episodes."""
+"""One ALFWorld game as the native engine plays it: put together once, never changed, shared by all
+of its episodes.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +14,11 @@ _KNIVES = ("knifetype", "butterknifetype")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Thing:
-    """Something that may be carried. `rank` is its place in the order of the ids, by which texts list things.
+    """Something that may be carried. `rank` is its place in the order of the ids, by which texts
+    list things.
 
-    `abilities`: which of `VERBS` can be done to it. `holds`: for a thing that can hold others, the names of those.
+    `abilities`: which of `VERBS` can be done to it. `holds`: for a thing that can hold others, the
+    names of those.
     """
 
     rank: int
@@ -30,7 +34,9 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Receptacle:
-    """A piece of furniture. Several may share a `location`. `tool`: which of `VERBS` can be done with it, or ""."""
+    """A piece of furniture. Several may share a `location`. `tool`: which of `VERBS` can be done
+    with it, or "".
+    """
 
     rank: int
     name: str
@@ -45,8 +51,8 @@ class Receptacle:
 class Game:
     """What never changes in an episode, and how it starts: `start`, `contents`, `spots`, `cool`.
 
-    `at` gives the receptacles at a location and `ways` the commands that lead away; `targets` are the ones to fill.
-    `spots` are pairs of a thing and the location from which it can be reached.
+    `at` gives the receptacles at a location and `ways` the commands that lead away; `targets` are
+    the ones to fill. `spots` are pairs of a thing and the location from which it can be reached.
     """
 
     sentence: str
@@ -64,7 +70,9 @@ class Game:
 
 
 def player_names(ids: Iterable[str]) -> dict[str, str]:
-    """What the player reads for each id (`drawer 2`): numbered down in the order of the ids, kind by kind."""
+    """What the player reads for each id (`drawer 2`): numbered down in the order of the ids, kind
+    by kind.
+    """
     kinds = {i: i.partition("_bar_")[0] + ("basin" if "basin" in i else "") for i in sorted(ids)}
     left = Counter(kinds.values())
     names = {}

@@ -1,4 +1,6 @@
-"""What a `game.tw-pddl` says, read for the native engine and checked to be something that it has rules for."""
+"""What a `game.tw-pddl` says, read for the native engine and checked to be something that it has
+rules for.
+"""
 
 import hashlib
 import json
@@ -15,13 +17,16 @@ DOMAINS = {
     ),
     "f1473041ed01da514de1f87adfd7ef0804862361f83ccf63c75e43633b0eb280": ("sinkbasintype",),
 }
-"""The receptacles that clean, by the digest of a PDDL domain: that of the published games, and the one that alfworld
-0.4 ships and puts into the games that it generates. They say the same otherwise."""
+"""The receptacles that clean, by the digest of a PDDL domain: that of the published games, and the
+one that alfworld 0.4 ships and puts into the games that it generates. They say the same otherwise.
+"""
 GRAMMARS = (
     "063d42f07581dbed3b4f655bae25e0af94fd0e062f9eae0f6f63037ecd5177e6",
     "93119b93cd2872a8057ed9a13f40891d21ee1be4d95a6dc2f8fe36b55630e652",
 )
-"""The digests of the two grammars that go with them, less the task's sentence. They give the same texts."""
+"""The digests of the two grammars that go with them, less the task's sentence. They give the same
+texts.
+"""
 
 ABILITIES = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 VERBS = tuple(ABILITIES.values())
@@ -90,10 +95,12 @@ class UnknownToNativeEngine(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What wins: `count` things of type `thing` in one receptacle of type `target`, to which `verb` has been done.
+    """What wins: `count` things of type `thing` in one receptacle of type `target`, to which `verb`
+    has been done.
 
-    With `lamp`, `target` is the type of a lamp: the thing must be held where such a lamp has been turned on.
-    Types are as the problem spells them, in lower case (`mugtype`); `verb` is "" where nothing need be done.
+    With `lamp`, `target` is the type of a lamp: the thing must be held where such a lamp has been
+    turned on. Types are as the problem spells them, in lower case (`mugtype`); `verb` is "" where
+    nothing need be done.
     """
 
     family: str
@@ -109,7 +116,9 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What a game file says that others do not, checked, not put together. `things`: the ids of all things, sorted."""
+    """What a game file says that others do not, checked, not put together. `things`: the ids of all
+    things, sorted.
+    """
 
     sentence: str
     goal: Goal
@@ -134,7 +143,8 @@ def read_problem(data: Mapping[str, Any]) -> Problem:
     """The problem in the contents of a `game.tw-pddl`.
 
     Raises:
-        UnknownToNativeEngine: its domain or grammar is another one, or its facts or its goal are of another kind.
+        UnknownToNativeEngine: its domain or grammar is another one, or its facts or its goal are of
+        another kind.
     """
     cleaners = DOMAINS.get(_digest(data["pddl_domain"]))
     if cleaners is None:

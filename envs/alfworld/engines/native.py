@@ -1,4 +1,6 @@
-"""ALFWorld's native engine: the rules of `envs.alfworld.engines.rules` on games that are parsed once."""
+"""ALFWorld's native engine: the rules of `envs.alfworld.engines.rules` on games that are parsed
+once.
+"""
 
 from pathlib import Path
 from typing import Self

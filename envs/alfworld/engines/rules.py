@@ -1,11 +1,16 @@
-"""ALFWorld's rules in plain Python: what may be done in a state, what it changes, and what the player then reads.
+"""ALFWorld's rules in plain Python: what may be done in a state, what it changes, and what the
+player then reads.
 
-The texts, the commands and their effects are those of the PDDL domain and the grammar that the game files hold, quirks
-included; `agent-rl games verify` compares them with the engine that interprets those two. The quirks:
+The texts, the commands and their effects are those of the PDDL domain and the grammar that the game
+files hold, quirks included; `agent-rl games verify` compares them with the engine that interprets
+those two. The quirks:
 
-- A thing may be in two receptacles at once; taken from one, it is still seen in the other and can be taken again.
-- A thing that is taken from one receptacle and put into another at the same location is also seen "next to it".
-- `examine THING` works only for the thing in hand. Cleaning, heating and cooling need nothing to be opened.
+  - A thing may be in two receptacles at once; taken from one, it is still seen in the other and can
+  be taken again.
+  - A thing that is taken from one receptacle and put into another at the same location is also seen
+  "next to it".
+  - `examine THING` works only for the thing in hand. Cleaning, heating and cooling need nothing to
+  be opened.
 - A lamp in a closed receptacle can be used; it never goes off, and says "turn on" every time.
 """
 
@@ -36,7 +41,9 @@ _HELP = """Available commands:
 
 
 class State:
-    """One episode of a game. Each part of it is a value that is replaced and never changed: a copy shares them all."""
+    """One episode of a game. Each part of it is a value that is replaced and never changed: a copy
+    shares them all.
+    """
 
     __slots__ = (
         "at",
@@ -75,7 +82,9 @@ class State:
         return copy
 
     def step(self, command: str) -> str:
-        """Do what `command` says and return what the player reads; "Nothing happens." where it is not admissible."""
+        """Do what `command` says and return what the player reads; "Nothing happens." where it is
+        not admissible.
+        """
         command = command.strip()
         for rule in RULES.get(command.partition(" ")[0], ()):
             parts = rule.read(self.game, command)
@@ -102,7 +111,9 @@ class State:
         return sorted(possible.union(self.game.ways[self.at]))
 
     def _within_reach(self) -> Iterator[tuple["Rule", tuple[Any, ...]]]:
-        """What the player could try with what is here and in hand; ways to other places aside, which a game keeps."""
+        """What the player could try with what is here and in hand; ways to other places aside,
+        which a game keeps.
+        """
         yield from _ALWAYS
         held = self.held
         for place in self.here:
@@ -169,9 +180,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of action. `form` is its command, with `{thing}` and `{receptacle}` for what it is done to.
+    """One kind of action. `form` is its command, with `{thing}` and `{receptacle}` for what it is
+    done to.
 
-    `allows(state, *parts)` is its precondition; `apply(state, *parts)` changes the state and returns the text to read.
+    `allows(state, *parts)` is its precondition; `apply(state, *parts)` changes the state and
+    returns the text to read.
     """
 
     form: str
@@ -184,7 +197,9 @@ class Rule:
         return self.form.format(*[part.name for part in parts])
 
     def read(self, game: Game, command: str) -> tuple[Thing | Receptacle, ...] | None:
-        """What `command` is about, in the order of the form; None where it has another form or names nothing here."""
+        """What `command` is about, in the order of the form; None where it has another form or
+        names nothing here.
+        """
         match = self.pattern.fullmatch(command)
         if match is None:
             return None

@@ -12,15 +12,18 @@ from envs.alfworld.engines.engine import EXPERT_FACTS, Frame
 from envs.alfworld.package import import_alfworld
 
 _IDLE_ENGINES: dict[bool, list[Any]] = {False: [], True: []}
-"""Engines that were closed, by whether they give facts. An engine is never unloaded: its library is a copy of its own,
-whose unloading makes the process crash when it ends."""
+"""Engines that were closed, by whether they give facts. An engine is never unloaded: its library is
+a copy of its own, whose unloading makes the process crash when it ends.
+"""
 
 _TRANSLATIONS = 16
 
 
 class TextworldEngine:
-    """Loads and resets in half a second to a second, and steps in tens of milliseconds. Not thread-safe, not even for
-    stepping. Holds 34 MB until the process ends; `close()` leaves it to the next."""
+    """Loads and resets in half a second to a second, and steps in tens of milliseconds. Not
+    thread-safe, not even for stepping. Holds 34 MB until the process ends; `close()` leaves it to
+    the next.
+    """
 
     def __init__(self, *, facts: bool = False) -> None:
         self._facts = facts
@@ -93,7 +96,9 @@ def _start(path: Path, *, facts: bool) -> Any:
 
 @cache
 def _remember_translations() -> Any:
-    """Four times per game and reset, the engine has the same problem translated, a pure function of its text."""
+    """Four times per game and reset, the engine has the same problem translated, a pure function of
+    its text.
+    """
     import fast_downward
 
     fast_downward.pddl2sas = lru_cache(_TRANSLATIONS)(fast_downward.pddl2sas)
@@ -107,7 +112,9 @@ def forget_translations() -> None:
 
 @contextmanager
 def _translator_kept_in(path: Path) -> Iterator[None]:
-    """The PDDL translator overwrites `sys.argv`, swaps `sys.stdout` and raises `SystemExit` on a bad problem."""
+    """The PDDL translator overwrites `sys.argv`, swaps `sys.stdout` and raises `SystemExit` on a
+    bad problem.
+    """
     argv, stdout = sys.argv, sys.stdout
     try:
         yield

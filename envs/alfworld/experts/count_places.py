@@ -1,8 +1,11 @@
-"""Where things usually are, counted: writes the table of `envs.alfworld.experts.places` from the training games.
+"""Where things usually are, counted: writes the table of `envs.alfworld.experts.places` from the
+training games.
 
-    python -m envs.alfworld.experts.count_places FOLDER > places.py && mv places.py envs/alfworld/experts/places.py
+    python -m envs.alfworld.experts.count_places FOLDER > places.py && mv places.py
+    envs/alfworld/experts/places.py
 
-`FOLDER` is a data folder as in `env.options.data`. The training games alone are read, in half a minute.
+`FOLDER` is a data folder as in `env.options.data`. The training games alone are read, in half a
+minute.
 """
 
 import sys
@@ -16,7 +19,9 @@ from envs.alfworld.engines.game import Game
 from envs.alfworld.experts.notes import kind_of
 
 _COMMANDS = {False: 1, True: 2}
-"""How many commands it takes to look into a place, by whether it can be opened: to go there, and to open it."""
+"""How many commands it takes to look into a place, by whether it can be opened: to go there, and to
+open it.
+"""
 _HEAD = '''\
 """Where things usually are. Written by `python -m envs.alfworld.experts.count_places`, from the training games; not by hand."""
 
@@ -35,10 +40,11 @@ _TAIL = '''\
 
 
 def count_places(games: Iterable[Game]) -> dict[str, tuple[str, ...]]:
-    """For each kind of thing the kinds of places that hold some, by the finds per command; where equal, by name.
+    """For each kind of thing the kinds of places that hold some, by the finds per command; where
+    equal, by name.
 
-    Counted over the games that have such a thing in a place. A find is a place with at least one of them, and the
-    commands are those that it takes to look into all places of the kind.
+    Counted over the games that have such a thing in a place. A find is a place with at least one of
+    them, and the commands are those that it takes to look into all places of the kind.
     """
     finds: Counter[tuple[str, str]] = Counter()
     commands: Counter[tuple[str, str]] = Counter()

@@ -1,4 +1,6 @@
-"""The expert of the alfworld package, made to work on its own engine and along somebody else's commands."""
+"""The expert of the alfworld package, made to work on its own engine and along somebody else's
+commands.
+"""
 
 import random
 from collections.abc import Iterator
@@ -14,17 +16,22 @@ _HARMLESS = ("look", "inventory", "help", "examine")
 
 
 class HandcodedExpert:
-    """Says what to do next in one episode, from the engine's states and the commands that were really sent.
+    """Says what to do next in one episode, from the engine's states and the commands that were
+    really sent.
 
-    Unlike the package's own wrapper it needs no `traj_data.json`, gives its first advice at the reset, draws its
-    random choices from a generator of its own, and notices that its object has left its hands (the command has been
-    `move` since alfworld 0.4.0, while the package's policy still looks for `put`).
+    Unlike the package's own wrapper it needs no `traj_data.json`, gives its first advice at the
+    reset, draws its random choices from a generator of its own, and notices that its object has
+    left its hands (the command has been `move` since alfworld 0.4.0, while the package's policy
+    still looks for `put`).
 
-    Of the facts it is shown the few that it looks at, in one order: the package takes the first that fits.
+    Of the facts it is shown the few that it looks at, in one order: the package takes the first
+    that fits.
     """
 
     def __init__(self, game_id: str, seed: int) -> None:
-        """`game_id` begins with `family-Object-MovableReceptacle-Receptacle-scene`, which says what the task is."""
+        """`game_id` begins with `family-Object-MovableReceptacle-Receptacle-scene`, which says what
+        the task is.
+        """
         family, target, _, place, *_ = game_id.partition("/")[0].lower().split("-")
         look = family == "look_at_obj_in_light"
         params = {
@@ -50,7 +57,8 @@ class HandcodedExpert:
         failed = frame.text == "Nothing happens."
         harmless = command.split(" ", 1)[0] in _HARMLESS
         if self._advice is not None and command != self._advice and (failed or harmless):
-            # Nothing has changed, and the text of such commands would make the policy forget what it sees.
+            # Nothing has changed, and the text of such commands would make the policy forget what
+            # it sees.
             return self._advice
         return self._think(frame, command)
 
@@ -80,7 +88,9 @@ class HandcodedExpert:
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
-        """The package draws from the global generator: lend it ours and leave the caller's as it was."""
+        """The package draws from the global generator: lend it ours and leave the caller's as it
+        was.
+        """
         callers = random.getstate()
         random.setstate(self._random_state)
         try:

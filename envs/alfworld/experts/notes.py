@@ -1,4 +1,6 @@
-"""What ALFWorld's texts say: the task, and what a reader can know of the room from what was done and answered."""
+"""What ALFWorld's texts say: the task, and what a reader can know of the room from what was done
+and answered.
+"""
 
 import re
 from dataclasses import dataclass
@@ -36,9 +38,11 @@ _MOVE = re.compile(r"move (\w+ \d+) to (\w+ \d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
-    """What a task asks for, in kinds ("mug", "sidetable"): a `thing`, to be put at a `place` or held under a `lamp`.
+    """What a task asks for, in kinds ("mug", "sidetable"): a `thing`, to be put at a `place` or
+    held under a `lamp`.
 
-    What does not apply is "". `verb`: what is to be done to the thing first: clean, heat or cool. `two`: two of them.
+    What does not apply is "". `verb`: what is to be done to the thing first: clean, heat or cool.
+    `two`: two of them.
     """
 
     thing: str
@@ -80,10 +84,11 @@ def kind_of(name: str) -> str:
 class Notes:
     """What is known so far. Things and places go by their names ("mug 2").
 
-    `places`: all there are, in the order of the first text. `here`: those that can be used without going there.
-    `contents`: what was seen in each that was looked into, in the order in which that happened. `shut`: those that are
-    known to be closed. `held`: the thing in hand; it was taken from `origin`. `changed`: the things that are clean, hot
-    or cool by what was done to them, by verb. `refused`: a thing in hand and a kind of place that did not take it.
+    `places`: all there are, in the order of the first text. `here`: those that can be used without
+    going there. `contents`: what was seen in each that was looked into, in the order in which that
+    happened. `shut`: those that are known to be closed. `held`: the thing in hand; it was taken
+    from `origin`. `changed`: the things that are clean, hot or cool by what was done to them, by
+    verb. `refused`: a thing in hand and a kind of place that did not take it.
     """
 
     def __init__(self, text: str) -> None:
@@ -132,7 +137,9 @@ class Notes:
             self.changed[verb].add(thing)
 
     def _read_refusal(self, command: str) -> None:
-        """Nothing happens where one goes to a place that is here already, or puts a thing where such are not put."""
+        """Nothing happens where one goes to a place that is here already, or puts a thing where
+        such are not put.
+        """
         if (gone := _GO.fullmatch(command)) and gone[1] in self.places:
             self.here.add(gone[1])
         elif (
@@ -145,7 +152,9 @@ class Notes:
         return place in self.here and place in self.contents and place not in self.shut
 
     def seen(self, kind: str) -> list[tuple[str, str]]:
-        """The things of this kind that are known, each with its place: first those that are here, then as seen."""
+        """The things of this kind that are known, each with its place: first those that are here,
+        then as seen.
+        """
         found = [
             (thing, place)
             for place, things in self.contents.items()

@@ -1,4 +1,6 @@
-"""Where things usually are. Written by `python -m envs.alfworld.experts.count_places`, from the training games; not by hand."""
+"""Where things usually are. Written by `python -m envs.alfworld.experts.count_places`, from the
+training games; not by hand.
+"""
 
 PLACES = {
     kind: tuple(places.split())

@@ -1,17 +1,23 @@
-"""An expert that only reads: where it has looked, what it saw there, and where such things usually are.
+"""An expert that only reads: where it has looked, what it saw there, and where such things usually
+are.
 
-It knows what a policy knows, the texts and the commands that were sent, and nothing else: no list of what may be done,
-no state, no walkthrough. So what it does can be learned from what comes before it. At every turn it asks what the notes
-say, and not what it was up to: a wrong command that somebody mixed in is one more thing that has happened.
+It knows what a policy knows, the texts and the commands that were sent, and nothing else: no list
+of what may be done, no state, no walkthrough. So what it does can be learned from what comes before
+it. At every turn it asks what the notes say, and not what it was up to: a wrong command that
+somebody mixed in is one more thing that has happened.
 
 - In hand and not wanted: put it back where it was taken from.
-- In hand and wanted: go to the lamp and use that; or clean, heat or cool it, if that is asked for and not done, and
-  then put it where it belongs: into the first place of that kind in the first text.
-- Nothing in hand, and a wanted thing was seen: fetch it; one that is here before others, then the one seen first.
-- Else look into the next place: kind by kind as `PLACES` has them for such things, and then as the first text has them.
+  - In hand and wanted: go to the lamp and use that; or clean, heat or cool it, if that is asked for
+  and not done, and then put it where it belongs: into the first place of that kind in the first
+  text.
+  - Nothing in hand, and a wanted thing was seen: fetch it; one that is here before others, then the
+  one seen first.
+  - Else look into the next place: kind by kind as `PLACES` has them for such things, and then as
+  the first text has them.
 
-To get at a place is to go there, to open it where it is closed, and to examine it where it is not known what it holds.
-Some places are so near to each other that "go to" is answered "Nothing happens."; then the second is here already.
+To get at a place is to go there, to open it where it is closed, and to examine it where it is not
+known what it holds. Some places are so near to each other that "go to" is answered "Nothing
+happens."; then the second is here already.
 """
 
 from collections.abc import Sequence
@@ -41,7 +47,9 @@ class Searcher:
         return self._next(self._errand)
 
     def advise(self, frame: Frame, command: str) -> str | None:
-        """The next advice, after `command`, whoever chose it, has led to `frame`; None where it knows no more."""
+        """The next advice, after `command`, whoever chose it, has led to `frame`; None where it
+        knows no more.
+        """
         assert self._errand is not None, "start comes first"
         self._notes.read(command.strip(), frame.text)
         advice = self._next(self._errand)
@@ -65,7 +73,8 @@ class Searcher:
 
     def _fetch(self, errand: Errand) -> str | None:
         """Take a thing that was seen, unless it is where it belongs; else look for one."""
-        # What two places could share must come together in one. Where one thing is asked for, none is there yet.
+        # What two places could share must come together in one. Where one thing is asked for, none
+        # is there yet.
         there = self._destinations(errand)[:1] if errand.two else []
         for thing, place in self._notes.seen(errand.thing):
             if place not in there:
@@ -89,7 +98,9 @@ class Searcher:
         return None
 
     def _search(self, kind: str, leave_out: str = "") -> str | None:
-        """Look into the next place for a thing of this kind; not into places of the kind `leave_out`."""
+        """Look into the next place for a thing of this kind; not into places of the kind
+        `leave_out`.
+        """
         for place in self._usual_places(kind):
             if place not in self._notes.contents and kind_of(place) != leave_out:
                 return self._way_into(place)

@@ -1,4 +1,6 @@
-"""Draw one ALFWorld game: a room cut down from a real floor plan, things in it, and something to do."""
+"""Draw one ALFWorld game: a room cut down from a real floor plan, things in it, and something to
+do.
+"""
 
 import random
 from collections import Counter
@@ -16,7 +18,9 @@ _ABILITY = {"clean": "Cleanable", "heat": "Heatable", "cool": "Coolable"}
 
 
 def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
-    """What a family could ask for on this floor plan: the target's type to the object types; empty where nothing."""
+    """What a family could ask for on this floor plan: the target's type to the object types; empty
+    where nothing.
+    """
     holds = constants().VAL_RECEPTACLE_OBJECTS
     present = {receptacle.type for receptacle in layout.receptacles}
     if family == "look_at_obj_in_light":
@@ -56,9 +60,11 @@ def draw_game(
     objects: tuple[int, int],
     copies: int,
 ) -> DrawnGame | None:
-    """Draw a game of this family on this floor plan, solvable by construction; None where the draw led nowhere.
+    """Draw a game of this family on this floor plan, solvable by construction; None where the draw
+    led nowhere.
 
-    `receptacles` and `objects` are the least and the most of them, `copies` the most receptacles of one type.
+    `receptacles` and `objects` are the least and the most of them, `copies` the most receptacles of
+    one type.
     """
     choices = goals_in(layout, family)
     target = rng.choice(list(choices))
@@ -92,7 +98,9 @@ def _draw_room(
     size: int,
     copies: int,
 ) -> list[Receptacle] | None:
-    """`size` receptacles, each at a place of its own: what the task needs, where the object can be, and others."""
+    """`size` receptacles, each at a place of its own: what the task needs, where the object can be,
+    and others.
+    """
     holds = constants().VAL_RECEPTACLE_OBJECTS
     needed = [[target]] if target != LAMP else [list(LAMP_PLACES)]
     if family in TOOLS:
@@ -131,7 +139,9 @@ def _draw_things(
     *,
     count: int,
 ) -> list[DrawnThing] | None:
-    """`count` things: one or two of the task's type (two or three where two are asked for), the lamp, and others."""
+    """`count` things: one or two of the task's type (two or three where two are asked for), the
+    lamp, and others.
+    """
     holds = constants().VAL_RECEPTACLE_OBJECTS
     asked = 2 if family == "pick_two_obj_and_place" else 1
     kinds = [kind] * (asked + rng.randint(0, 1))

@@ -21,7 +21,9 @@ _ABILITY_TOOLS = {"cleanable": "SinkBasin", "heatable": "Microwave", "coolable":
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnThing:
-    """A thing in a room: `id` as it stands in the problem, its type, and the id of the receptacle that holds it."""
+    """A thing in a room: `id` as it stands in the problem, its type, and the id of the receptacle
+    that holds it.
+    """
 
     id: str
     type: str
@@ -32,8 +34,8 @@ class DrawnThing:
 class DrawnGame:
     """A game. `target` is the receptacle type to fill, or for look_at_obj_in_light the lamp's type.
 
-    No two receptacles share a location, and no thing of type `object_type` starts in a receptacle of type `target`.
-    `template` is the task's sentence with gaps, one of the goal library's.
+    No two receptacles share a location, and no thing of type `object_type` starts in a receptacle
+    of type `target`. `template` is the task's sentence with gaps, one of the goal library's.
     """
 
     family: str
@@ -63,7 +65,9 @@ class DrawnGame:
         return {i: names[i.lower()] for i in ids}
 
     def signature(self) -> tuple[str, ...]:
-        """All that a player can find out. Games of one signature are the same game, whatever their ids."""
+        """All that a player can find out. Games of one signature are the same game, whatever their
+        ids.
+        """
         names = self.names
         things = sorted(f"{names[thing.id]} in {names[thing.place]}" for thing in self.things)
         return (self.family, self.sentence, *sorted(names[r.id] for r in self.receptacles), *things)
@@ -118,7 +122,9 @@ class DrawnGame:
 
 
 def write_problem(game: DrawnGame, name: str) -> str:
-    """The PDDL problem, with no fact or type that the game can do without: the engine's time grows with each."""
+    """The PDDL problem, with no fact or type that the game can do without: the engine's time grows
+    with each.
+    """
     spots = [receptacle.location for receptacle in game.receptacles]
     start = next(
         spot for spot in (mangle(f"loc|0|0|{turn}|60") for turn in range(4)) if spot not in spots
@@ -156,7 +162,9 @@ def _receptacle_facts(game: DrawnGame) -> Iterator[str]:
 
 
 def _thing_facts(game: DrawnGame) -> Iterator[str]:
-    """An ability is left out where no receptacle makes use of it; nothing is sliceable, since no family slices."""
+    """An ability is left out where no receptacle makes use of it; nothing is sliceable, since no
+    family slices.
+    """
     present = {receptacle.type for receptacle in game.receptacles}
     able = constants().VAL_ACTION_OBJECTS
     used = {
@@ -176,7 +184,9 @@ def _thing_facts(game: DrawnGame) -> Iterator[str]:
 
 
 def _goal(game: DrawnGame) -> str:
-    """The goal of the library; `#` stands there for PDDL's `-`. It closes the problem's own bracket too."""
+    """The goal of the library; `#` stands there for PDDL's `-`. It closes the problem's own bracket
+    too.
+    """
     pddl: str = goals().gdict[game.family]["pddl"]
     filled = pddl.replace("#", "-").format(
         obj=game.object_type, recep=game.target, toggle=game.target
@@ -186,6 +196,8 @@ def _goal(game: DrawnGame) -> str:
 
 @cache
 def package_texts() -> tuple[str, str]:
-    """The PDDL domain and the grammar that alfworld ships; the grammar says UNKNOWN GOAL for the task."""
+    """The PDDL domain and the grammar that alfworld ships; the grammar says UNKNOWN GOAL for the
+    task.
+    """
     folder = package_folder() / "data"
     return (folder / "alfred.pddl").read_text(), (folder / "alfred.twl2").read_text()

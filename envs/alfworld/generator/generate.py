@@ -21,13 +21,15 @@ _DRAWS_PER_GAME = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSettings:
-    """What to generate. Games per split, dealt evenly to the families; ranges hold the least and the most.
+    """What to generate. Games per split, dealt evenly to the families; ranges hold the least and
+    the most.
 
-    `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld keeps for it.
-    `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of `train` and `valid_seen`, all but
-    ALFWorld's unseen ones where empty. `object_types`, `receptacle_types`: the things and the furniture that there may
-    be, in ALFWorld's spelling (`AlarmClock`, `SinkBasin`); all that belong into a room where empty. Defaults make small
-    rooms, which the engine steps quickly.
+    `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld
+    keeps for it. `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of
+    `train` and `valid_seen`, all but ALFWorld's unseen ones where empty. `object_types`,
+    `receptacle_types`: the things and the furniture that there may be, in ALFWorld's spelling
+    (`AlarmClock`, `SinkBasin`); all that belong into a room where empty. Defaults make small rooms,
+    which the engine steps quickly.
 
     Raises:
         ValueError: a value is out of range; the message names its key.
@@ -99,7 +101,9 @@ class GeneratorSettings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
-        """Settings from a config file's mapping; an unknown key is an error that names the nearest known one."""
+        """Settings from a config file's mapping; an unknown key is an error that names the nearest
+        known one.
+        """
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
@@ -112,11 +116,13 @@ def generate_games(
 ) -> dict[str, int]:
     """Write games into `folder`, laid out as ALFWorld's data; returns the games per split.
 
-    The same settings give the same bytes. No two games, of whatever splits, look the same to a player. `folder`
-    comes into being at the end, whole; `progress` is called with games done and games in all.
+    The same settings give the same bytes. No two games, of whatever splits, look the same to a
+    player. `folder` comes into being at the end, whole; `progress` is called with games done and
+    games in all.
 
     Raises:
-        ValueError: `folder` exists and is not empty, or the settings do not allow that many different games.
+        ValueError: `folder` exists and is not empty, or the settings do not allow that many
+        different games.
     """
     counts = dict.fromkeys(SPLITS, 0)
     total = sum(getattr(settings, split) for split in SPLITS)

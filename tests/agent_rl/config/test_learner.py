@@ -203,7 +203,8 @@ def test_a_part_replaces_the_presets() -> None:
         ({"objective": "dapo", "epsilon_high": 0.5}, (0.2, 0.5)),
         ({"objective": "dapo", "epsilon": 0.1, "epsilon_high": 0.5}, (0.1, 0.5)),
         ({"objective": "dapo", "clip": "ratio"}, (0.2, 0.28)),
-        # Bounds of another kind of clip are not the preset's: they are those of the preset that is known for it.
+        # Bounds of another kind of clip are not the preset's: they are those of the preset that is
+        # known for it.
         ({"objective": "dapo", "clip": "log"}, (0.4, 0.4)),
         ({"objective": "gmpo", "clip": "ratio"}, (0.2, 0.2)),
         ({"objective": "gmpo", "clip": "ratio", "epsilon": 0.1}, (0.1, 0.1)),

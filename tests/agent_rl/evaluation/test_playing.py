@@ -1,4 +1,6 @@
-"""Evaluations that are broken off, gone on with, extended and damaged; the episodes are real ones, played by chance."""
+"""Evaluations that are broken off, gone on with, extended and damaged; the episodes are real ones,
+played by chance.
+"""
 
 import asyncio
 import json
@@ -42,8 +44,8 @@ SUBJECT = Subject(
 class Chance:
     """Plays guess-the-number by chance, seeded by the call's seed and the task, as a policy is.
 
-    It is interrupted after `stop_after` episodes; the tasks in `failing` end in an error. `calls`: the tasks of each
-    call, by id, with the seed.
+    It is interrupted after `stop_after` episodes; the tasks in `failing` end in an error. `calls`:
+    the tasks of each call, by id, with the seed.
     """
 
     def __init__(self, *, stop_after: int | None = None, failing: tuple[str, ...] = ()) -> None:

@@ -28,7 +28,9 @@ def episode(
     split: str = "s",
     version: int = 0,
 ) -> Trajectory:
-    """An episode of the family before the game's number (`pick1`). A turn has 1 token of prompt and 2 of the agent."""
+    """An episode of the family before the game's number (`pick1`). A turn has 1 token of prompt and
+    2 of the agent.
+    """
     completion = Completion(
         token_ids=(3, 2),
         logprobs=(-0.5, -0.5),

@@ -55,7 +55,9 @@ MEANS = np.array([1, 0, 1 / 2, 2 / 3, 1 / 3, 1, 0, 1, 1 / 2, 0, 1, 1 / 2])
 def reference(
     data: tuple[np.ndarray, ...], statistic: object, **more: object
 ) -> tuple[float, float]:
-    """scipy's own percentile bootstrap, called with another seed and other resamples than the product's."""
+    """scipy's own percentile bootstrap, called with another seed and other resamples than the
+    product's.
+    """
     result = stats.bootstrap(
         data,
         statistic,
@@ -107,8 +109,8 @@ def test_bootstrap_of_two_games_by_hand() -> None:
 
 
 def test_bootstrap_of_five_games_by_hand() -> None:
-    # One win in five: the number of wins in a resample is Binomial(5, 0.2). P(0) = 0.328 is over 2.5 %;
-    # P(>= 4) = 0.0067 is under it and P(>= 3) = 0.0579 over: so 0 to 3/5.
+    # One win in five: the number of wins in a resample is Binomial(5, 0.2). P(0) = 0.328 is over
+    # 2.5 %; P(>= 4) = 0.0067 is under it and P(>= 3) = 0.0579 over: so 0 to 3/5.
     assert bootstrap_by_game([[1], [0], [0], [0], [0]]) == pytest.approx((0.0, 0.6))
 
 
@@ -116,7 +118,8 @@ def test_bootstrap_counts_a_game_by_its_mean() -> None:
     # One game lost 30 times over and nine won once: 9 of 10 games, not 9 of 39 episodes.
     lone = [[0] * 30] + [[1]] * 9
     low, high = bootstrap_by_game(lone)
-    # The lost game's copies in a resample are Binomial(10, 0.1): P(>= 4) = 0.0128 < 2.5 % < P(>= 3) = 0.0702.
+    # The lost game's copies in a resample are Binomial(10, 0.1): P(>= 4) = 0.0128 < 2.5 % < P(>= 3)
+    # = 0.0702.
     assert (low, high) == pytest.approx((0.7, 1.0))
 
 
@@ -253,8 +256,9 @@ def test_permutation_of_too_little() -> None:
 
 
 def test_welch_by_hand() -> None:
-    # Means 3 and 6; variances 1 and 4 of three: the error is sqrt(5 / 3), t = -2.324. Welch and Satterthwaite's degrees
-    # of freedom: (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 50/17. The t of so many degrees whose tail is 2.5 %: 3.219.
+    # Means 3 and 6; variances 1 and 4 of three: the error is sqrt(5 / 3), t = -2.324. Welch and
+    # Satterthwaite's degrees of freedom: (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 50/17. The t of so
+    # many degrees whose tail is 2.5 %: 3.219.
     found = welch([2, 3, 4], [4, 6, 8])
     assert found is not None
     interval, p = found

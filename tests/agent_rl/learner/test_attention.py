@@ -23,8 +23,9 @@ from agent_rl.policy.loading import init_model, train_tokenizer
 from tests.agent_rl.conftest import with_exact_norms
 
 SAMPLES = [[1, 5, 3, 9, 2], [7], [4, 4, 8], [11, 2, 6, 6, 1, 3, 12]]
-# One sample is the beginning of six others, one is there twice, and two share nothing but 7, with each other. Laid out:
-# 1 5, then 3 4, 9 2 behind 1 5 3, 8 8 behind 1 5 3 9, 6 6 behind 1 5, 11 behind 1 5 6; 7 2, and 3 behind 7.
+# One sample is the beginning of six others, one is there twice, and two share nothing but 7, with
+# each other. Laid out: 1 5, then 3 4, 9 2 behind 1 5 3, 8 8 behind 1 5 3 9, 6 6 behind 1 5, 11
+# behind 1 5 6; 7 2, and 3 behind 7.
 FORKED = [
     [1, 5, 3, 9, 2],
     [7, 2],
@@ -80,7 +81,9 @@ def packed(
     share: bool = True,
     branches: tuple[Branch, ...] | None = None,
 ) -> Tensor:
-    """The decoder's last hidden states of a pack, [T, H]: those of each sample, one sample after the other."""
+    """The decoder's last hidden states of a pack, [T, H]: those of each sample, one sample after
+    the other.
+    """
     tree = PrefixTree.of([tuple(sample) for sample in samples], share=share)
     input_ids, position_ids = torch.zeros(2, 1, tree.size, dtype=torch.long)
     for i, sample in enumerate(samples):
@@ -151,7 +154,9 @@ def test_the_order_in_the_pack_does_not_matter(share: bool) -> None:
 
 
 def moved_by(model: Any, samples: list[list[int]], others: list[list[int]]) -> list[list[float]]:
-    """How far each hidden state of each sample is from that in a pack of `others`, which are as long."""
+    """How far each hidden state of each sample is from that in a pack of `others`, which are as
+    long.
+    """
     with torch.no_grad():
         moved = (packed(model, samples) - packed(model, others)).abs().amax(-1)
     return [part.tolist() for part in torch.split(moved, [len(sample) for sample in samples])]
@@ -276,7 +281,9 @@ def test_what_a_pack_cannot_have_is_refused() -> None:
 
 @pytest.mark.parametrize("option", ["softcap", "s_aux"])
 def test_attention_that_is_not_plain_is_refused(option: str) -> None:
-    """Gemma 2 caps its scores, gpt-oss has sinks: left out in silence, the log-probs would be another model's."""
+    """Gemma 2 caps its scores, gpt-oss has sinks: left out in silence, the log-probs would be
+    another model's.
+    """
     assert attend(**{option: None}).shape == (1, 3, 2, 4)
     with pytest.raises(ValueError, match=option):
         attend(**{option: torch.ones(2)})

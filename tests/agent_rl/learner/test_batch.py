@@ -38,7 +38,8 @@ TASK = Task(env_id="toy", split="train", family="toy", id="0")
 def sample(length: int, advantage: float = 1.0, *, first: int = 0, **others: Any) -> TrainingSample:
     """A context token, `first`, and `length` agent tokens behind it, which are as many positions.
 
-    Of two with the same first token, one is the other's beginning; with different ones, they share nothing.
+    Of two with the same first token, one is the other's beginning; with different ones, they share
+    nothing.
     """
     return TrainingSample(
         token_ids=tuple(range(first, first + length + 1)),
@@ -165,8 +166,8 @@ def test_a_group_is_compared_as_it_is_told() -> None:
 
 
 def test_step_groups_add_the_turns_advantages_to_the_episodes() -> None:
-    # From the room, which all turns see: 1/4, 1/2, 1 and 0. mean 7/16; squared deviations over 256 are
-    # 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
+    # From the room, which all turns see: 1/4, 1/2, 1 and 0. mean 7/16; squared deviations over 256
+    # are 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
     group = TrajectoryGroup(
         task=TASK,
         trajectories=(
@@ -214,7 +215,8 @@ OTHER = replace(
 
 
 def test_what_samples_begin_with_alike_stands_in_the_batch_once() -> None:
-    # In order: BRIEF's 1 17 4 21; then 2 9 4 22 23, which TWO_TURNS adds; then OTHER's 22 behind 1 17 4.
+    # In order: BRIEF's 1 17 4 21; then 2 9 4 22 23, which TWO_TURNS adds; then OTHER's 22 behind 1
+    # 17 4.
     batch = Batch.from_samples([TWO_TURNS, OTHER, BRIEF])
     assert (batch.tree.size, batch.tokens) == (10, 9 + 4 + 4)
     assert [(branch.begin, branch.end, branch.before) for branch in batch.tree.branches] == [
@@ -224,8 +226,8 @@ def test_what_samples_begin_with_alike_stands_in_the_batch_once() -> None:
     ]
     assert batch.input_ids_T.tolist() == [1, 17, 4, 21, 2, 9, 4, 22, 23, 22]
     assert batch.position_ids_T.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 3]
-    # Five predictions of TWO_TURNS, two of OTHER, whose first one is another token after the same position 2; both of
-    # BRIEF's are those of TWO_TURNS.
+    # Five predictions of TWO_TURNS, two of OTHER, whose first one is another token after the same
+    # position 2; both of BRIEF's are those of TWO_TURNS.
     assert batch.predicts_R.tolist() == [2, 3, 6, 7, 8, 2, 9]
     assert batch.target_ids_R.tolist() == [21, 2, 22, 23, 2, 22, 2]
     assert batch.row_N.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1]
@@ -358,7 +360,8 @@ def test_a_shared_token_counts_once_in_the_budget() -> None:
 
 
 def test_groups_meet_in_a_micro_batch() -> None:
-    # Three groups of four: 6 tokens alike and 2 of each one's own, so 6 + 4 * 2 positions, in an order that mixes them.
+    # Three groups of four: 6 tokens alike and 2 of each one's own, so 6 + 4 * 2 positions, in an
+    # order that mixes them.
     def member(group: int, number: int) -> TrainingSample:
         return replace(
             sample(8), token_ids=(*range(100 * group, 100 * group + 6), 50 + number, 60 + number, 0)
@@ -370,7 +373,8 @@ def test_groups_meet_in_a_micro_batch() -> None:
     assert [[order[i] for i in one] for (one,) in together] == [
         [(g, n) for n in range(4)] for g in range(3)
     ]
-    # With 13 there is no room for the fourth, and behind that, none for the 8 of the next group's first.
+    # With 13 there is no room for the fourth, and behind that, none for the 8 of the next group's
+    # first.
     cut = micro_batches(samples, max_tokens=13)
     assert [[order[i] for i in one] for (one,) in cut] == [
         part for g in range(3) for part in ([(g, 0), (g, 1), (g, 2)], [(g, 3)])
@@ -385,7 +389,8 @@ def test_an_episode_of_many_parts_is_one_block() -> None:
         sample(n, first=100 * i, episode=e)
         for i, (n, e) in enumerate(zip(lengths, episodes, strict=True))
     ]
-    # 16 positions of episode 1 in micro-batches of 10; the others share a block, as 9 + 2 is more than 10, or do not.
+    # 16 positions of episode 1 in micro-batches of 10; the others share a block, as 9 + 2 is more
+    # than 10, or do not.
     assert micro_batches(samples, max_tokens=10) == [[[2, 1], [0]], [[3]], [[4]]]
     assert micro_batches(samples, max_tokens=11) == [[[2, 1], [0]], [[3, 4]]]
     assert micro_batches(samples, max_tokens=16) == [[[0, 1, 2]], [[3, 4]]]

@@ -130,8 +130,9 @@ def test_the_gradient_does_not_depend_on_micro_batches(
 def grouped_samples() -> list[TrainingSample]:
     """Three groups of four episodes, shuffled.
 
-    All of a group see a prompt of 5 tokens. The first two say the same 3 tokens and see the same 2, and then say 2 or 3
-    of their own; the third says 3 other ones, sees 2, and says 2; the fourth is the first one up to its first turn.
+    All of a group see a prompt of 5 tokens. The first two say the same 3 tokens and see the same 2,
+    and then say 2 or 3 of their own; the third says 3 other ones, sees 2, and says 2; the fourth is
+    the first one up to its first turn.
     """
     rng = random.Random(0)
 
@@ -170,8 +171,9 @@ def test_the_grouped_samples_are_what_they_are_said_to_be() -> None:
     """What the tests below rest on."""
     samples = grouped_samples()
     assert [len(group) for group in groups_of(samples)] == [4, 4, 4]
-    # The last tokens left out, a group's have 11, 12, 11 and 7 positions. Shared, in their order: 7 of the fourth, 4
-    # more of the first, 2 more of the second, which has 10 of the first, and 6 more of the third, which has the prompt.
+    # The last tokens left out, a group's have 11, 12, 11 and 7 positions. Shared, in their order: 7
+    # of the fourth, 4 more of the first, 2 more of the second, which has 10 of the first, and 6
+    # more of the third, which has the prompt.
     assert sum(len(sample.inputs) for sample in samples) == 3 * 41
     assert PrefixTree.of([sample.inputs for sample in samples]).size == 3 * 19
     assert sizes_of(samples, 57) == [12]
@@ -252,7 +254,8 @@ def test_no_pass_takes_more_than_the_budget(
     model.model.register_forward_pre_hook(
         lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    # A group takes 19 positions. Not shared it takes three passes: 7 and 11, 12, and 11, perhaps with the next one's 7.
+    # A group takes 19 positions. Not shared it takes three passes: 7 and 11, 12, and 11, perhaps
+    # with the next one's 7.
     learner = learner_of(
         model, share_prefixes=share_prefixes, optimizer_steps=3, micro_batch_tokens=19
     )
@@ -310,7 +313,9 @@ def test_the_step_is_the_objective_on_all_samples(
     random_samples: MakeSamples,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Against the objective on full logits and unpadded rows, samples of advantage 0 in the divisor."""
+    """Against the objective on full logits and unpadded rows, samples of advantage 0 in the
+    divisor.
+    """
     samples, model = random_samples(6), tiny_model()
     rule = LearnerSettings.model_validate({"objective": objective}).chosen_objective
     total = torch.zeros((), dtype=torch.float64)

@@ -1,4 +1,6 @@
-"""From scores to the loss: importance weights, what is left out, KL, entropy, and episodes that are cut into parts."""
+"""From scores to the loss: importance weights, what is left out, KL, entropy, and episodes that are
+cut into parts.
+"""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -39,7 +41,8 @@ def policy(rule: LossRule, tokens: ScoredTokens, counts: StepCounts) -> Outcome:
     return Outcome(loss=loss.item(), grad=grad, share=share, record=record)
 
 
-# Two episodes of two tokens on policy, advantages 1 and -1. The learner against the sampler: 0.3, -0.1 and 0.9, 0.2.
+# Two episodes of two tokens on policy, advantages 1 and -1. The learner against the sampler: 0.3,
+# -0.1 and 0.9, 0.2.
 MISMATCH = [0.3, -0.1, 0.9, 0.2]
 TOKENS = ScoredTokens(
     new=tensor([-1.0] * 4),
@@ -69,7 +72,9 @@ COUNTS = StepCounts(tokens=4, episodes=2, turns=2)
 def test_each_level_of_importance_by_hand(
     importance: str, cap: float | None, weights: list[float]
 ) -> None:
-    """On policy the gradient of a GRPO token is -A share weight, and GMPO's weight is their geometric mean."""
+    """On policy the gradient of a GRPO token is -A share weight, and GMPO's weight is their
+    geometric mean.
+    """
     grpo = policy(rule(objective="grpo", importance=importance, importance_cap=cap), TOKENS, COUNTS)
     assert grpo.grad.tolist() == pytest.approx(
         [-weights[0] / 4, -weights[1] / 4, weights[2] / 4, weights[3] / 4]
@@ -143,7 +148,8 @@ def test_what_was_clipped_stands_at_its_token_where_others_are_left_out() -> Non
 
 
 def test_the_record_keeps_what_the_tokens_say() -> None:
-    # r = 2 against the reference: 2 - log 2 - 1. The second episode has two turns, the first one; two numbers are free.
+    # r = 2 against the reference: 2 - log 2 - 1. The second episode has two turns, the first one;
+    # two numbers are free.
     tokens = replace(TOKENS, reference=TOKENS.new + math.log(2.0), turn=torch.tensor([1, 1, 3, 4]))
     record = policy(rule(beta=0.1), tokens, replace(COUNTS, turns=3)).record
     assert record.kl.tolist() == pytest.approx([1.0 - math.log(2.0)] * 4)
@@ -195,7 +201,9 @@ def test_without_kl_and_entropy_there_are_no_extras() -> None:
 
 
 def sample(turns: list[int], advantages: tuple[float, ...], episode: int = -1) -> TrainingSample:
-    """A context token and so many agent tokens for each turn; the sampler's log-probs are -1, -1.1, ..."""
+    """A context token and so many agent tokens for each turn; the sampler's log-probs are -1, -1.1,
+    ...
+    """
     mask = tuple(bit for size in turns for bit in (False, *(True for _ in range(size))))
     return TrainingSample(
         token_ids=tuple(range(len(mask))),
@@ -223,7 +231,9 @@ def test_only_what_has_agent_tokens_is_counted() -> None:
 
 
 def scored(samples: list[TrainingSample], seed: int) -> ScoredTokens:
-    """A batch with scores that depend on a token and its sample's number of turns only, so not on the batch."""
+    """A batch with scores that depend on a token and its sample's number of turns only, so not on
+    the batch.
+    """
     batch = Batch.from_samples(samples, dtype=torch.float64)
     turns = tensor([samples[i].turns for i in batch.sample_N.tolist()])
     wave = batch.target_ids_R[batch.row_N] + 5 * turns + seed
@@ -283,7 +293,9 @@ def test_an_episode_whose_parts_are_scored_apart_is_the_episode(
     "values", [{}, {"aggregation": "turn"}, {"objective": "gspo", "epsilon": 0.5}]
 )
 def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
-    """What the test above rests on: where the unit is larger than the part, the parts' losses do not add up."""
+    """What the test above rests on: where the unit is larger than the part, the parts' losses do
+    not add up.
+    """
     counts = StepCounts(tokens=20, episodes=3, turns=9)
     whole = policy(rule(**values), scored(PARTS, seed=1), counts)
     apart = sum(policy(rule(**values), scored([part], seed=1), counts).loss for part in PARTS)

@@ -51,7 +51,8 @@ def test_a_first_step_moves_every_direction_of_a_matrix_alike(
     after = values_of(model)
     name = "model.layers.0.mlp.gate_proj.weight"
     moved = torch.linalg.svdvals((after[name] - before[name]).float())
-    # The rate times 0.2 sqrt(the longer side), which Newton-Schulz's five steps meet to within a third.
+    # The rate times 0.2 sqrt(the longer side), which Newton-Schulz's five steps meet to within a
+    # third.
     expected = 1e-2 * 0.2 * max(before[name].shape) ** 0.5
     assert expected * 0.6 < float(moved.min())
     assert float(moved.max()) < expected * 1.3

@@ -115,7 +115,8 @@ def test_the_budget_is_kept_but_for_single_samples(seed: int, share_prefixes: bo
     ):
         for blocks in step.blocks:
             for pack in [pack for block in blocks for pack in block]:
-                # What goes through the model: a position is a beginning of a sample, which counts once.
+                # What goes through the model: a position is a beginning of a sample, which counts
+                # once.
                 positions = [
                     samples[i].inputs[:end]
                     for i in pack
@@ -179,7 +180,8 @@ def test_an_episode_without_advantage_is_left_out_as_a_whole() -> None:
 
 
 def test_passes_are_counted_by_hand() -> None:
-    # Episode 1 takes 45 positions, a block of three micro-batches; 12 and 8 share one, and 19 has its own.
+    # Episode 1 takes 45 positions, a block of three micro-batches; 12 and 8 share one, and 19 has
+    # its own.
     sizes = [15, 15, 15, 19, 12, 8]
     samples = [sample(n, 1.0, 1 if i < 3 else -1, first=100 * i) for i, n in enumerate(sizes)]
     step = StepPlan.of(samples, range(6), max_tokens=BUDGET, ranks=2)
@@ -194,8 +196,9 @@ def test_passes_are_counted_by_hand() -> None:
 
 
 def test_passes_over_shared_prefixes_are_counted_by_hand() -> None:
-    # All six begin alike. In the order of their first parts: 8; 12, 4 more; the 15 of all of episode 1, 3 more; 19, and
-    # 4 more: 19 in one micro-batch of one rank. Two ranks take no more than 10 at a time: 8; 12; 15; 19.
+    # All six begin alike. In the order of their first parts: 8; 12, 4 more; the 15 of all of
+    # episode 1, 3 more; 19, and 4 more: 19 in one micro-batch of one rank. Two ranks take no more
+    # than 10 at a time: 8; 12; 15; 19.
     sizes = [15, 15, 15, 19, 12, 8]
     samples = [sample(n, 1.0, 1 if i < 3 else -1) for i, n in enumerate(sizes)]
     one = StepPlan.of(samples, range(6), max_tokens=BUDGET, ranks=1)
@@ -229,7 +232,9 @@ def test_the_ranks_get_about_as_much() -> None:
 
 
 def test_the_ranks_get_about_as_much_of_what_goes_through_the_model() -> None:
-    """Ten groups of six: what their episodes have alike is no work for the rank that has them together."""
+    """Ten groups of six: what their episodes have alike is no work for the rank that has them
+    together.
+    """
     rng = random.Random(0)
     samples = [
         sample(rng.randint(BUDGET // 2, BUDGET), first=100 * group)

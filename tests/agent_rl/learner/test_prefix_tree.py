@@ -77,7 +77,8 @@ def test_three_that_part_at_different_depths() -> None:
 
 
 def test_a_branch_of_a_branch_has_both_before_it() -> None:
-    # 1 2 3, then 4 5 6 behind 1, then 7 behind 1 4 5, and 8 behind 1 4 5 6: the whole of the second branch.
+    # 1 2 3, then 4 5 6 behind 1, then 7 behind 1 4 5, and 8 behind 1 4 5 6: the whole of the second
+    # branch.
     tree = PrefixTree.of([(1, 2, 3), (1, 4, 5, 6), (1, 4, 5, 7), (1, 4, 5, 6, 8)])
     assert tree.branches == (
         Branch(begin=0, end=3),

@@ -32,7 +32,9 @@ NOT_COMPARED = {
 
 @pytest.fixture(scope="module")
 def open_two() -> Iterator[OpenTwo]:
-    """Opens a learner of two ranks. Starting processes takes seconds: a later call takes those of the one before."""
+    """Opens a learner of two ranks. Starting processes takes seconds: a later call takes those of
+    the one before.
+    """
 
     def anew(rank: LearnerRank, model: LlamaForCausalLM, settings: LearnerSettings) -> None:
         assert rank._ranks is not None
@@ -74,7 +76,9 @@ def weights_of(model: LlamaForCausalLM) -> Tensor:
 
 
 def pairs() -> list[TrainingSample]:
-    """Eight pairs of episodes, shuffled. Both of a pair have 5 positions of a prompt, and each has 5 of its own."""
+    """Eight pairs of episodes, shuffled. Both of a pair have 5 positions of a prompt, and each has
+    5 of its own.
+    """
     rng = random.Random(0)
     mask = (*(False,) * 5, *(True,) * 3, False, *(True,) * 2)
     samples = []
@@ -137,7 +141,8 @@ def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
 
 
 def test_what_is_shared_is_counted_in_all_ranks(tiny_model: MakeModel, open_two: OpenTwo) -> None:
-    # The first rank gets the last one, alone; the others share 3 of their 4 positions. 3 of 14 are computed for both.
+    # The first rank gets the last one, alone; the others share 3 of their 4 positions. 3 of 14 are
+    # computed for both.
     samples = [
         TrainingSample(
             token_ids=ids,

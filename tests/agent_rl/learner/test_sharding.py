@@ -36,7 +36,9 @@ OnBoth = Callable[..., list[Any]]
 
 
 class Scorer(nn.Module):
-    """The log-probs of tokens, [T - 1], with the head used beside the model's own `forward`, as the learner does."""
+    """The log-probs of tokens, [T - 1], with the head used beside the model's own `forward`, as the
+    learner does.
+    """
 
     def __init__(self, model: LlamaForCausalLM) -> None:
         super().__init__()
@@ -53,7 +55,9 @@ class Scorer(nn.Module):
 
 
 class Trainee:
-    """A model, its scorer and its optimizer, in one process or in a rank; `steps` are those of `micro_batches`."""
+    """A model, its scorer and its optimizer, in one process or in a rank; `steps` are those of
+    `micro_batches`.
+    """
 
     def __init__(
         self,
@@ -83,7 +87,9 @@ class Trainee:
         self.optimizer = AdamW(self.parameters, lr=1e-2, weight_decay=0.1)
 
     def backward(self, micro_batches: MicroBatches) -> None:
-        """Gradients of the sum over all micro-batches; a rank takes its share, and idles where it has no more."""
+        """Gradients of the sum over all micro-batches; a rank takes its share, and idles where it
+        has no more.
+        """
         rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
         mine = micro_batches[rank::size]
         for ids_T in mine:
@@ -129,7 +135,9 @@ def assert_same(got: Named, expected: Named) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads of so small a model wait for each other more than they work, above all beside other processes."""
+    """Threads of so small a model wait for each other more than they work, above all beside other
+    processes.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -138,7 +146,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def on_both() -> Iterator[OnBoth]:
-    """Calls a function of this module in two ranks, which live as long as the module's tests; returns both results."""
+    """Calls a function of this module in two ranks, which live as long as the module's tests;
+    returns both results.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = zip(*(context.Pipe() for _ in range(2)), strict=True)
     processes = [
@@ -255,7 +265,9 @@ def test_steps_of_adamw_are_those_of_one_process_and_rank_0_gathers_the_weights(
 
 
 def logprobs_around_a_change(ranks: ShardedRanks | None) -> tuple[Tensor, Tensor, bool]:
-    """Log-probs before and after a change of the weights, without gradient, and whether the weights stayed shared."""
+    """Log-probs before and after a change of the weights, without gradient, and whether the weights
+    stayed shared.
+    """
     trainee = Trainee(ranks)
     ids_T = micro_batches_of(1)[0]
     trainee.backward(micro_batches_of(2))

@@ -46,7 +46,8 @@ def test_one_success_of_four(name: AdvantageName, expected: list[float]) -> None
 
 
 def test_step_weighted_by_hand() -> None:
-    # Rows 1, 0, 0, 0: the success took one turn, the failure three. Without weights it would be 1/2 and -1/2 over 0.7.
+    # Rows 1, 0, 0, 0: the success took one turn, the failure three. Without weights it would be 1/2
+    # and -1/2 over 0.7.
     got = advantages("step_weighted", [1.0, 0.0], turns=[1, 3])
     assert got == pytest.approx([0.75 / 0.500001, -0.25 / 0.500001], abs=1e-12)
 
@@ -110,8 +111,8 @@ def test_the_shapes_and_types_are_checked() -> None:
 
 
 def test_turns_that_began_in_the_same_state_are_compared() -> None:
-    # Both episodes pass the hall. From there: 0 + 0.5 * 8 = 4 in the first, 2 in the second, which began with 1.
-    # mean 3, std sqrt(2): +-1 / (sqrt(2) + 1e-6). All other states are passed once.
+    # Both episodes pass the hall. From there: 0 + 0.5 * 8 = 4 in the first, 2 in the second, which
+    # began with 1. mean 3, std sqrt(2): +-1 / (sqrt(2) + 1e-6). All other states are passed once.
     got = step_group_advantages(
         [["hall", "cellar"], ["garden", "hall"]],
         [[0.0, 8.0], [1.0, 2.0]],
@@ -124,7 +125,8 @@ def test_turns_that_began_in_the_same_state_are_compared() -> None:
 
 
 def test_a_state_that_an_episode_passes_twice_counts_twice() -> None:
-    # Returns from the hall: 0 + 0 + 4 = 4, 4, and 1 in the other episode: mean 3, std sqrt(3), in the order of turns.
+    # Returns from the hall: 0 + 0 + 4 = 4, 4, and 1 in the other episode: mean 3, std sqrt(3), in
+    # the order of turns.
     got = step_group_advantages(
         [["hall", "hall", "end"], ["hall"]], [[0.0, 0.0, 4.0], [1.0]], [True, True], discount=1
     )

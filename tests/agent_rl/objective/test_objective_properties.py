@@ -73,7 +73,9 @@ def tensor(values: list[float]) -> Tensor:
 def run(
     objective: Objective, episodes: Sequence[Episode], *, step: Sequence[Episode] | None = None
 ) -> Outcome:
-    """The objective on `episodes`, which are some or all of an optimizer step's; old log-probs are -1."""
+    """The objective on `episodes`, which are some or all of an optimizer step's; old log-probs are
+    -1.
+    """
     step = episodes if step is None else step
     turns = [(number, turn) for number, episode in enumerate(episodes) for turn in episode.turns]
     flat = [token for _, turn in turns for token in turn]
@@ -104,7 +106,9 @@ def run(
 
 
 def published(objective: Objective, tokens: AgentTokens) -> Tensor:
-    """The loss as the papers write it, unit by unit: with ratios, both bounds, and the minimum of two terms."""
+    """The loss as the papers write it, unit by unit: with ratios, both bounds, and the minimum of
+    two terms.
+    """
     low, high = 1.0 - objective.epsilon, 1.0 + objective.epsilon_high
     if objective.clip == "log":
         low, high = math.exp(-objective.epsilon), math.exp(objective.epsilon_high)
@@ -232,7 +236,9 @@ def test_a_token_of_an_episode_with_advantage_zero_may_be_anything(
 @examples(20)
 @given(episodes=EPISODES)
 def test_gmpos_gradient_is_the_closed_form(name: str, episodes: list[Episode]) -> None:
-    """-A w share at the tokens that are not clipped, w the geometric mean of the clipped ratios and the weights."""
+    """-A w share at the tokens that are not clipped, w the geometric mean of the clipped ratios and
+    the weights.
+    """
     objective = FAMILY[name]
     got = run(objective, episodes)
     x = (got.tokens.logp_new - got.tokens.logp_old).tolist()

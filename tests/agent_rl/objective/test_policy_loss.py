@@ -60,7 +60,8 @@ def run(
 ) -> Outcome:
     """The objective at log-ratios `x`, a row for each episode; old log-probs are -1.
 
-    `turns` numbers the turns of the whole batch; without it each episode is one turn. What is constant is 10 tokens.
+    `turns` numbers the turns of the whole batch; without it each episode is one turn. What is
+    constant is 10 tokens.
     """
     sizes = torch.tensor([len(row) for row in x])
     episode = torch.arange(len(x)).repeat_interleave(sizes)
@@ -99,7 +100,8 @@ def test_gmpo_equals_the_reference(case: dict[str, Any]) -> None:
     share = shares(
         "sequence",
         row,
-        # The reference divides by all rows, those without agent tokens included; our learner does not count those.
+        # The reference divides by all rows, those without agent tokens included; our learner does
+        # not count those.
         units=len(mask),
         tokens=max(len(row), 1),
         episodes=len(mask),
@@ -159,7 +161,8 @@ BY_HAND: list[tuple[ObjectiveName, list[list[float]], float, list[float]]] = [
         (-2 * (1.1 + 1.28) + (0.8 + 6.0 + 1.0)) / 5,
         [-2 * 1.1 / 5, 0.0, 0.0, 6.0 / 5, 1.0 / 5],
     ),
-    # The mean 2e-4 is inside; the mean -0.01 is below log(1 - 3e-4), and then nothing of the episode has a gradient.
+    # The mean 2e-4 is inside; the mean -0.01 is below log(1 - 3e-4), and then nothing of the
+    # episode has a gradient.
     (
         "gspo",
         [[1e-4, 3e-4], [-0.1, 0.05, 0.02]],
@@ -406,7 +409,8 @@ def test_grpo_weighs_each_token() -> None:
 
 
 def test_gspo_weighs_after_the_clip() -> None:
-    # The mean 0.2 is clipped to log(1.0004); the weights' geometric mean is sqrt(2 * 0.5) = 1, then sqrt(2 * 4).
+    # The mean 0.2 is clipped to log(1.0004); the weights' geometric mean is sqrt(2 * 0.5) = 1, then
+    # sqrt(2 * 4).
     for weights, mean in (([2.0, 0.5], 1.0), ([2.0, 4.0], math.sqrt(8.0))):
         got = run(GSPO, [[0.1, 0.3]], [1.0], log_weight=logs(*weights))
         assert got.loss == pytest.approx(-1.0004 * mean)

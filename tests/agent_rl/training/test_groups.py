@@ -44,7 +44,9 @@ def group(task: Task, *reasons: StopReason) -> TrajectoryGroup:
 
 
 class World:
-    """Plays tasks whose outcome their number says: two of four fail, one of four succeeds, one of four is mixed."""
+    """Plays tasks whose outcome their number says: two of four fail, one of four succeeds, one of
+    four is mixed.
+    """
 
     def __init__(self) -> None:
         self.already: list[int] = []

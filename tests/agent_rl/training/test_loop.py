@@ -1,4 +1,6 @@
-"""A whole experiment with real parts (ALFWorld's engine, Ray, vLLM, the learner), killed on the way."""
+"""A whole experiment with real parts (ALFWorld's engine, Ray, vLLM, the learner), killed on the
+way.
+"""
 
 import json
 import os
@@ -24,7 +26,9 @@ from tests.builders.paths import ROOT
 pytestmark = pytest.mark.timeout(600)  # the first test's set-up holds four commands
 ROLLOUT_STEPS, GROUP_SIZE, WARMUP, LEARNING_RATE = 6, 2, 12, 1e-3
 KILL_AFTER = 3
-"""Odd, while checkpoints come with every second step: a logged step is lost and has to be done again."""
+"""Odd, while checkpoints come with every second step: a logged step is lost and has to be done
+again.
+"""
 CONFIG = f"""
 run_folder: run
 seed: 3
@@ -93,7 +97,9 @@ class Place:
         return found
 
     def working(self) -> list[int]:
-        """Those that hold a model or an environment; Ray's own small agents take a minute or more to notice a kill."""
+        """Those that hold a model or an environment; Ray's own small agents take a minute or more
+        to notice a kill.
+        """
         found = []
         for pid in self.processes():
             with suppress(OSError):
@@ -149,7 +155,9 @@ def killed(warm_started: Place) -> Place:
 
 @pytest.fixture(scope="module")
 def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
-    """After `--resume`, with the metrics that the killed run had left and what the resumed one printed."""
+    """After `--resume`, with the metrics that the killed run had left and what the resumed one
+    printed.
+    """
     assert killed.wait_until_gone(60), f"a killed run left its workers behind: {killed.working()}"
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
     (killed.folder / "run/evaluations").mkdir()
@@ -211,7 +219,9 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
 
 
 def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], str]) -> None:
-    """Killed in the first repeat, gone on with by another name of the same policy, and reported once more."""
+    """Killed in the first repeat, gone on with by another name of the same policy, and reported
+    once more.
+    """
     place, _, _ = resumed
     asked = ("--repeats", "2", "--json", "report/valid.json")
     process = place.start("evaluate", *asked)

@@ -1,4 +1,6 @@
-"""Sampler against learner on the way that training takes, for the source that has the trap: tied embeddings."""
+"""Sampler against learner on the way that training takes, for the source that has the trap: tied
+embeddings.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace

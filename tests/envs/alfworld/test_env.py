@@ -1,4 +1,6 @@
-"""Both engines play generated games. Slow parts: textworld's import (2 s), each of its loads (0.1 s)."""
+"""Both engines play generated games. Slow parts: textworld's import (2 s), each of its loads (0.1
+s).
+"""
 
 import json
 import os
@@ -51,7 +53,9 @@ def walkthrough(env: AlfworldEnv, task: Task) -> list[str]:
 
 
 def play(env: AlfworldEnv, task: Task, *, noise: float, max_turns: int, seed: int = 0) -> list[str]:
-    """Follow the expert, with random admissible commands in between; ends with "won" where that wins."""
+    """Follow the expert, with random admissible commands in between; ends with "won" where that
+    wins.
+    """
     rng = random.Random(seed)
     _, info = env.reset(seed=seed, options={"task": task})
     sent = []
@@ -111,7 +115,9 @@ def test_texts_are_those_of_the_alfworld_package(data: str, engine: str) -> None
 
 
 def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> None:
-    """What a policy says, sensible or not, is worth the same in both; so is what their experts advise."""
+    """What a policy says, sensible or not, is worth the same in both; so is what their experts
+    advise.
+    """
 
     def outcomes(engine: str) -> list[tuple[float, bool, int]]:
         env, found = AlfworldEnv(data=data, engine=engine, expert=True), []

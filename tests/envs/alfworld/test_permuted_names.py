@@ -1,4 +1,6 @@
-"""Games whose things have other names: the same game underneath, told and commanded in the new names."""
+"""Games whose things have other names: the same game underneath, told and commanded in the new
+names.
+"""
 
 import asyncio
 import random
@@ -93,7 +95,9 @@ def test_training_games_are_there_once_more_for_each_renaming(data: str) -> None
 
 @pytest.mark.parametrize(("number", "engine"), [(1, "native"), (2, "native"), (1, "textworld")])
 def test_a_renamed_game_is_the_same_game(data: str, number: int, engine: str) -> None:
-    """Whatever is done there and here: texts, commands and endings are the game's own, told in the new names."""
+    """Whatever is done there and here: texts, commands and endings are the game's own, told in the
+    new names.
+    """
     plain, env = AlfworldEnv(data=data), AlfworldEnv(data=data, renamed=2, engine=engine)
     own, task = (env.tasks("train")[each] for each in (0, number))
     names, rng = renaming_of(task.id, number), random.Random(0)

@@ -29,7 +29,9 @@ def textworld() -> Iterator[TextworldEngine]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["generated", "published"])
 def kitchen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kitchen with the domain and the grammar that alfworld generates games with, and with the published ones."""
+    """The kitchen with the domain and the grammar that alfworld generates games with, and with the
+    published ones.
+    """
     return write_kitchen(tmp_path_factory.mktemp("kitchen"), published=request.param)
 
 

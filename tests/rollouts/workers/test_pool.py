@@ -58,7 +58,9 @@ def served(world: World) -> World:
 
 
 def parity(groups: list[TrajectoryGroup], seed: int) -> float:
-    """Mean absolute difference in nats between the sampler's log-probs and transformers', over all trained tokens."""
+    """Mean absolute difference in nats between the sampler's log-probs and transformers', over all
+    trained tokens.
+    """
     import torch
 
     model = make_model(seed)
@@ -107,7 +109,8 @@ def test_the_same_seed_plays_the_same_episodes(served: World) -> None:
     def texts(groups: list[TrajectoryGroup]) -> list[tuple[int, ...]]:
         return [episode.token_ids for group in groups for episode in group.trajectories]
 
-    # The batch that a request lands in may change the last bit of its bfloat16 logits, rarely a token.
+    # The batch that a request lands in may change the last bit of its bfloat16 logits, rarely a
+    # token.
     same = sum(a == b for a, b in zip(texts(first), texts(again), strict=True))
     assert same >= 27
     assert sum(a == b for a, b in zip(texts(first), texts(other), strict=True)) <= 3

@@ -29,7 +29,9 @@ UP = math.exp(0.25)
 
 
 def case_of(**values: Any) -> dict[str, Any]:
-    """Row 0 with advantage 2: log-ratios 0.1, 0.9 (cut to 0.4) and a masked one. Row 1 with advantage -1: no tokens."""
+    """Row 0 with advantage 2: log-ratios 0.1, 0.9 (cut to 0.4) and a masked one. Row 1 with
+    advantage -1: no tokens.
+    """
     return {
         "name": "by hand",
         "eps_low": 0.4,

@@ -72,8 +72,9 @@ def test_only_common_seeds_are_tested_one_by_one() -> None:
 
 
 def test_over_seeds_by_hand() -> None:
-    # Mean successes 3/4 and 1/4 against 1/4 and 1/4: a difference of 1/4; only the first side spreads, by 1/2, so its
-    # error is 1/2 / 2 with one degree of freedom (the t of Cauchy, whose p at t = 1 is 1/2 and whose 97.5 % is 12.706).
+    # Mean successes 3/4 and 1/4 against 1/4 and 1/4: a difference of 1/4; only the first side
+    # spreads, by 1/2, so its error is 1/2 / 2 with one degree of freedom (the t of Cauchy, whose p
+    # at t = 1 is 1/2 and whose 97.5 % is 12.706).
     a = {0: games("1 1 1 0"), 1: games("1 0 0 0")}
     b = {2: games("1 0 0 0"), 3: games("0 1 0 0")}
     (test,) = paired_tests("s", {"a": a, "b": b})

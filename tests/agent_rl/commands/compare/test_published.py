@@ -17,7 +17,8 @@ def test_rows_are_of_all_families_or_of_none() -> None:
     "row", [row for row in PUBLISHED if row.families], ids=lambda row: row.name
 )
 def test_families_are_in_the_order_of_their_names(row: object) -> None:
-    # The mean over families, weighted by games, is near what was published for all: 128 games are not the 140.
+    # The mean over families, weighted by games, is near what was published for all: 128 games are
+    # not the 140.
     (found,) = [one for one in PUBLISHED if one is row]
     assert found.seen is not None
     mean = sum(n * x for n, x in zip(SEEN_GAMES, found.families, strict=True)) / sum(SEEN_GAMES)

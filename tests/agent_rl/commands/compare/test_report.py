@@ -56,7 +56,9 @@ def write_evaluation(path: Path, won: str) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Two objectives with two seeds each on eight games: 6 and 7 of them against 1 and 0; and their start."""
+    """Two objectives with two seeds each on eight games: 6 and 7 of them against 1 and 0; and their
+    start.
+    """
     write_run(tmp_path / "sweep/gmpo-s0", "gmpo", 0, won="11111100")
     write_run(tmp_path / "sweep/gmpo-s1", "gmpo", 1, won="11111110")
     write_run(tmp_path / "sweep/grpo-s0", "grpo", 0, won="00000001")
@@ -133,11 +135,13 @@ def test_the_page(sweep: Path) -> None:
     assert seeds[0] == ["gmpo", "0: 75.0, 1: 87.5", "81.2", "range 75.0 to 87.5"]
     assert seeds[1][0] == "grpo (unfinished)"
     (pair,) = rows_of(page, "Paired over all seeds, valid_seen")
-    # Differences by game: 1 (six times), 1/2, -1/2, in all 6. Of 2^8 choices of signs, 7 is reached by one, 6 by two.
+    # Differences by game: 1 (six times), 1/2, -1/2, in all 6. Of 2^8 choices of signs, 7 is reached
+    # by one, 6 by two.
     assert pair[:3] == ["gmpo - grpo", "8", "+75.0"]
     assert pair[4:6] == [f"{2 * 3 / 256:.3f}"] * 2
-    # Over seeds: both sides spread by 12.5 points, so the difference has an error of 12.5 / sqrt(2) and 2 degrees of
-    # freedom, for which Student's t is 4.303: 75.0 +- 38.0. Its p for t = 8.49 is then 1 - t / sqrt(t^2 + 2).
+    # Over seeds: both sides spread by 12.5 points, so the difference has an error of 12.5 / sqrt(2)
+    # and 2 degrees of freedom, for which Student's t is 4.303: 75.0 +- 38.0. Its p for t = 8.49 is
+    # then 1 - t / sqrt(t^2 + 2).
     assert pair[6:] == ["+37.0 to +113.0", "0.014"]
     first, second = rows_of(page, "Paired seed by seed, valid_seen")
     assert first == ["gmpo - grpo", "0", "+62.5", "6", "1", "0.125", "0.125"]
@@ -208,7 +212,8 @@ def test_the_curves_are_those_of_the_variants(
     compare_figures.draw_curves(compare(find_runs([sweep])), tmp_path / "curves.png")
     ((training, held_out),) = drawn
     lines = {line.get_label(): line.get_xydata().tolist() for line in held_out.get_lines()}
-    # All begin with the start, which wins one game of eight; only one of grpo's seeds came to its last step.
+    # All begin with the start, which wins one game of eight; only one of grpo's seeds came to its
+    # last step.
     assert lines["gmpo"] == [[0, 12.5], [8, 81.25]]
     assert lines["grpo"] == [[0, 12.5]]
     thin = [

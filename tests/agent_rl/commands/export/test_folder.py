@@ -52,7 +52,9 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_folder(config: Path, tmp_path: Path) -> Path:
-    """A run as the stages leave it: made from scratch, warm-started, trained to step 50 and evaluated on the way."""
+    """A run as the stages leave it: made from scratch, warm-started, trained to step 50 and
+    evaluated on the way.
+    """
     folder = tmp_path / "numbers"
     text = dump_config(load_config(config))
     save_policy(init_model(SIZES, TOKENIZER, seed=0), TOKENIZER, folder / "init")

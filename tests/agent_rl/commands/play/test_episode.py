@@ -40,7 +40,9 @@ def environment() -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, typed: str = "", status: int = 0) -> str:
-    """What `agent-rl play` prints in `folder` when `typed` is its input; its error where it must end with one."""
+    """What `agent-rl play` prints in `folder` when `typed` is its input; its error where it must
+    end with one.
+    """
     process = subprocess.run(
         command(*arguments),
         input=typed,
@@ -89,7 +91,9 @@ def test_who_leaves_keeps_what_was_played(tmp_path: Path, typed: str) -> None:
 def at_terminal(
     folder: Path, *arguments: str, typed: bytes, interrupt_at: bytes | None = None
 ) -> str:
-    """What stands on a terminal in the end, where `typed` was typed ahead, and Ctrl-C when `interrupt_at` came up."""
+    """What stands on a terminal in the end, where `typed` was typed ahead, and Ctrl-C when
+    `interrupt_at` came up.
+    """
     person, terminal = pty.openpty()
     process = subprocess.Popen(
         command(*arguments),
@@ -98,7 +102,8 @@ def at_terminal(
         stderr=terminal,
         cwd=folder,
         env=environment(),
-        # Where the tests run in the background, a shell has them ignore Ctrl-C, and their children inherit that.
+        # Where the tests run in the background, a shell has them ignore Ctrl-C, and their children
+        # inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(terminal)

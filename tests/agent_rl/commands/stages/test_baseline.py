@@ -37,7 +37,9 @@ def evaluate(folder: Path, *arguments: str) -> str:
 
 
 def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
-    """One game hangs the expert; it is told, not scored, and tried again by the next call, which then is whole."""
+    """One game hangs the expert; it is told, not scored, and tried again by the next call, which
+    then is whole.
+    """
     hang = 'env.options.advice={"3": hang}'
     shown = evaluate(tmp_path, "--model", "expert", "--json", "r.json", hang)
     assert "expert on train" in shown
@@ -69,7 +71,9 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
 def test_chance_goes_on_with_its_own_seeds_and_a_whole_evaluation_starts_nothing(
     tmp_path: Path,
 ) -> None:
-    """Of three repeats the second is broken off and the third torn: in the end, all is as if it had not been."""
+    """Of three repeats the second is broken off and the third torn: in the end, all is as if it had
+    not been.
+    """
     arguments = ("--model", "random", "--json", "r.json", "--repeats", "3")
     assert "repeats: " in evaluate(tmp_path, *arguments)
     expected = json.loads((tmp_path / "r.json").read_text())

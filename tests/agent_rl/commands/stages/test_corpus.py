@@ -94,8 +94,8 @@ def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
 
 
 def test_every_walk_makes_mistakes_of_its_own() -> None:
-    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused anew: were the walks of a seed alike, the number of
-    # their refusals would be a multiple of 3.
+    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused anew: were the walks of a seed
+    # alike, the number of their refusals would be a multiple of 3.
     refused = [corpus(config(FussyShop, seed=seed)).count("There is none.") for seed in range(20)]
     assert any(number % 3 for number in refused)
     assert 10 < sum(refused) < 120

@@ -11,7 +11,9 @@ from agent_rl.config import Config, ConfigError, dump_config
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run as it lies somewhere else than where it was made, a config, an export and a model of nobody's."""
+    """A run as it lies somewhere else than where it was made, a config, an export and a model of
+    nobody's.
+    """
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "mine"
     for seed, folder in enumerate(

@@ -1,5 +1,6 @@
-"""What a sweep plans from its config and its folders; how it goes through its runs, with a process that takes no time
-in the place of a training; and one real sweep that is killed."""
+"""What a sweep plans from its config and its folders; how it goes through its runs, with a process
+that takes no time in the place of a training; and one real sweep that is killed.
+"""
 
 import json
 import os
@@ -457,7 +458,9 @@ def test_what_cannot_be_gone_on_with_is_set_aside(sweep: Sweep) -> None:
 def test_the_time_left_comes_from_the_steps_that_were_made(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """300 s for 6 steps, and 60 s for the last 2 of another run: 45 s a step, and 6 + 4 of them are left."""
+    """300 s for 6 steps, and 60 s for the last 2 of another run: 45 s a step, and 6 + 4 of them are
+    left.
+    """
     for run, steps, seconds in zip(
         sweep.runs[:3], (STEPS, 2, 1), (300.0, 60.0, 1000.0), strict=True
     ):
@@ -501,7 +504,9 @@ sys.exit(run_sweep(read_sweep(sys.argv[1]), command=command, comparison=comparis
 
 
 def driver(sweep: Sweep, config: Path, *, wait: str) -> subprocess.Popen[str]:
-    """A sweep in a process group of its own, as at a terminal, whose run `wait` has begun and waits."""
+    """A sweep in a process group of its own, as at a terminal, whose run `wait` has begun and
+    waits.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(config)],
         env={**os.environ, "WAIT": wait, "PYTHONPATH": str(ROOT)},

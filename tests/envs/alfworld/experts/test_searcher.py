@@ -1,4 +1,6 @@
-"""The expert that reads: what it makes of texts, told here by hand, and whole games in both engines."""
+"""The expert that reads: what it makes of texts, told here by hand, and whole games in both
+engines.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -55,7 +57,9 @@ def first_text(task: str, room: str = ROOM) -> str:
 
 
 def advice_after(task: str, *told: tuple[str, str]) -> str | None:
-    """What the searcher says at the end of an episode: commands, whoever sent them, and their answers."""
+    """What the searcher says at the end of an episode: commands, whoever sent them, and their
+    answers.
+    """
     searcher = Searcher()
     advice = searcher.start(frame(first_text(task)))
     for command, answer in told:
@@ -457,7 +461,9 @@ def test_the_environment_has_it_as_an_option(data: str) -> None:
 
 
 def room(**contents: str) -> Game:
-    """A game with these things, by place: `fridge_1="mug 1, egg 2"`. Fridges and drawers can be opened."""
+    """A game with these things, by place: `fridge_1="mug 1, egg 2"`. Fridges and drawers can be
+    opened.
+    """
     held = {}
     for place, things in contents.items():
         kind, _, number = place.partition("_")
@@ -502,7 +508,8 @@ def _thing(name: str) -> Thing:
 
 
 def test_places_are_counted_by_finds_per_command() -> None:
-    """Mugs: 2 of 3 sinks in 3 commands, 2 of 2 fridges in 4, 2 of 5 shelves in 5; the room without one does not count.
+    """Mugs: 2 of 3 sinks in 3 commands, 2 of 2 fridges in 4, 2 of 5 shelves in 5; the room without
+    one does not count.
 
     Eggs: 2 of 2 fridges in 4 commands, 1 of 4 shelves in 4.
     """
