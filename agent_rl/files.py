@@ -1,0 +1,130 @@
+"""Files and folders of runs: written whole or not at all, set aside, locked. Light to import."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from agent_rl.config import ConfigError
+
+_POLL_SECONDS = 0.2
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A path to write to, which replaces `path` at the end, or is removed if the writing fails.
+
+    A reader sees the old file or the new one, never a part. A link is followed. A pipe or a device
+    is written directly, because it cannot be replaced. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` at the end, or is removed if the filling fails.
+
+    All files are forced to disk before the rename. A folder that is already at `path` is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for inner in [*unfinished.rglob("*"), unfinished]:
+            _sync(inner)
+        replaced = path.with_name(f"{path.name}.unfinished-replaced")
+        if path.exists():
+            # One folder cannot be renamed onto another: the old one is renamed first, then deleted.
+            os.rename(path, replaced)
+        os.rename(unfinished, path)
+        _sync(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def set_aside(path: Path, why: str) -> Path | None:
+    """Rename a file or folder to the next free `NAME.WHY-1`, `NAME.WHY-2`, ...; None if it does not
+    exist.
+
+    Nothing that a person may want is deleted, and nothing reads the new name.
+    """
+    if not path.exists():
+        return None
+    names = (path.with_name(f"{path.name}.{why}-{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    return aside
+
+
+@contextmanager
+def locked(lock_file: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[int]:
+    """Hold an exclusive lock; it ends with the process, however the process ends.
+
+    Yields the lock's file descriptor: a child that inherits it holds the lock too, until it ends.
+    (The `filelock` package keeps its descriptor private, so it cannot be handed to a child.)
+
+    Args:
+        lock_file: is created, and stays. Its folder too.
+        busy: the message of the error.
+        wait_seconds: how long to wait for another process to release it.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    limit = time.monotonic() + wait_seconds
+    with lock_file.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= limit:
+                    raise ConfigError(busy) from error
+                time.sleep(_POLL_SECONDS)
+        yield file.fileno()
+
+
+def short_digest(value: Any) -> str:
+    """Eight hexadecimal digits that stand for a JSON value; other values count by their `str`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

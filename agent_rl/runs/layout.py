@@ -1,0 +1,197 @@
+"""Where a run keeps its files: the only place that knows their names. Light to import (no torch).
+
+RUN/
+  config.yaml                      a sweep's run: the resolved config
+  init/                            the policy made from scratch (Hugging Face format)
+  sft/                             the warm start (SFT)
+    config.yaml  metrics.jsonl  tensorboard/
+    trajectories/expert.jsonl      the expert's episodes
+    model/                         the policy after it
+  train/                           reinforcement learning
+    config.yaml  metrics.jsonl  tensorboard/
+    trajectories/step-000001.jsonl
+    checkpoints/step-000010/       see `agent_rl.runs.checkpoint`
+    evaluations/step-000010.json   made during training
+    not_finite/                    the batch that stopped the run
+  evaluations/                     made by `agent-rl evaluate`
+    final.json                     the last evaluation of a sweep's run
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+FINAL_REPORT = "final.json"
+STAGES = ("init", "sft", "train")
+
+CHECKPOINT_MODEL = "model"
+CHECKPOINT_LEARNER = "learner"
+CHECKPOINT_RANDOM = "random.pt"
+CHECKPOINT_STATE = "state.json"
+LEARNER_STATE = "learner.json"
+_CHECKPOINT_FILES = (
+    f"{CHECKPOINT_MODEL}/config.json",
+    f"{CHECKPOINT_LEARNER}/{LEARNER_STATE}",
+    CHECKPOINT_RANDOM,
+    CHECKPOINT_STATE,
+    CONFIG_FILE,
+)
+"""A checkpoint with all of these is whole."""
+
+_STEP = re.compile(r"step-(\d+)")
+_CHECKPOINT_IN_PATH = re.compile(r".*/train/checkpoints/step-(\d+)(/model)?")
+_POLICY_IN_RUN = re.compile(
+    r"(?P<run>.+)/(init|sft(/model)?|train(/checkpoints(/[^/]+(/model)?)?)?)"
+)
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """The folder of one stage that trains: `RUN/sft` or `RUN/train`."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.folder / CONFIG_FILE
+
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON per step."""
+        return self.folder / METRICS_FILE
+
+    @property
+    def tensorboard(self) -> Path:
+        """The same metrics as TensorBoard events."""
+        return self.folder / "tensorboard"
+
+    @property
+    def trajectories(self) -> Path:
+        """Files of episodes, a line each."""
+        return self.folder / "trajectories"
+
+    @property
+    def expert_episodes(self) -> Path:
+        """The episodes of the warm start."""
+        return self.trajectories / "expert.jsonl"
+
+    def step_episodes(self, step: int) -> Path:
+        """The episodes of a rollout step, counted from 1."""
+        return self.trajectories / f"{step_name(step)}.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The warm start's policy."""
+        return self.folder / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder per checkpoint."""
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after a rollout step."""
+        return self.checkpoints / step_name(step)
+
+    @property
+    def evaluations(self) -> Path:
+        """The reports that were made during training."""
+        return self.folder / "evaluations"
+
+    def report(self, step: int) -> Path:
+        """The report after a rollout step."""
+        return self.evaluations / f"{step_name(step)}.json"
+
+    @property
+    def not_finite(self) -> Path:
+        """The batches whose loss was not finite."""
+        return self.folder / "not_finite"
+
+    def whole_checkpoints(self) -> list[Path]:
+        """The checkpoints with all their files, by rollout step; unfinished folders are left out."""
+        found = []
+        for path in self.checkpoints.glob("step-*"):
+            step = step_of(path)
+            if step is not None and not missing_files(path):
+                found.append((step, path))
+        return [path for _, path in sorted(found)]
+
+    def last_step(self) -> int:
+        """The rollout step of the newest whole checkpoint; 0 if there is none."""
+        checkpoints = self.whole_checkpoints()
+        return (step_of(checkpoints[-1]) or 0) if checkpoints else 0
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths in a run's folder; nothing is read or made."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config of a sweep's run."""
+        return self.folder / CONFIG_FILE
+
+    @property
+    def init(self) -> Path:
+        """The policy made from scratch."""
+        return self.folder / "init"
+
+    @property
+    def sft(self) -> StageLayout:
+        """The warm start."""
+        return StageLayout(self.folder / "sft")
+
+    @property
+    def train(self) -> StageLayout:
+        """Reinforcement learning."""
+        return StageLayout(self.folder / "train")
+
+    @property
+    def evaluations(self) -> Path:
+        """The reports and episodes of `agent-rl evaluate`."""
+        return self.folder / "evaluations"
+
+    @property
+    def final_report(self) -> Path:
+        """The last evaluation of a sweep's run, or the evaluation of a sweep's start."""
+        return self.evaluations / FINAL_REPORT
+
+
+def step_name(step: int) -> str:
+    """The name of everything that is of one rollout step: `step-000010`."""
+    return f"step-{step:06d}"
+
+
+def step_of(path: Path) -> int | None:
+    """The rollout step in the name of a checkpoint or a report (`.json`); None for another name."""
+    matched = _STEP.fullmatch(path.name.removesuffix(".json"))
+    return int(matched[1]) if matched else None
+
+
+def missing_files(checkpoint: Path) -> list[str]:
+    """The files that a checkpoint lacks; none if it is whole. The one definition of a whole
+    checkpoint.
+    """
+    return [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]
+
+
+def checkpoint_step_in(path: str) -> int | None:
+    """The rollout step in the path of a checkpoint or of its model; None for another path."""
+    matched = _CHECKPOINT_IN_PATH.fullmatch(path)
+    return int(matched[1]) if matched else None
+
+
+def run_around(path: Path) -> Path | None:
+    """The run folder that `path` is, or that holds `path` as the policy of a stage; None for
+    another path.
+    """
+    path = path.absolute()
+    matched = _POLICY_IN_RUN.fullmatch(str(path))
+    if matched:
+        return Path(matched["run"])
+    return path if any((path / stage).is_dir() for stage in STAGES) else None
