@@ -2,14 +2,17 @@
 
 from agent_rl.config.config import (
     Config,
-    ConfigError,
     EvaluationSettings,
     SweepSettings,
     TaskFilter,
     TrainSettings,
+)
+from agent_rl.config.loading import (
+    ConfigError,
     dump_config,
     explain,
     load_config,
+    load_run_config,
     read_options,
 )
 
@@ -23,5 +26,6 @@ __all__ = [
     "dump_config",
     "explain",
     "load_config",
+    "load_run_config",
     "read_options",
 ]

@@ -1,26 +1,13 @@
-"""The configuration of everything that people run: YAML in, one frozen and checked `Config` out.
+"""The sections of a config and the whole of it, frozen and checked. Light to import."""
 
-Light to import on purpose (no torch, Ray, vLLM or alfworld), so that a typo is found before
-anything starts.
-"""
-
-import difflib
 import re
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from agent_rl.config.learner import LearnerSettings, ModelSettings
 from rollouts import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
 from rollouts.settings import Settings
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the file, the key, the value and the
-    way out.
-    """
 
 
 class EnvSettings(Settings):
@@ -63,15 +50,15 @@ class SftSettings(Settings):
 
     `episodes` tasks of the training split are played by the environment's expert (0 takes all; more
     than there are plays them again, with other mistakes); `noise` is the share of turns in which
-    something else is done instead, on which only `reading_epochs` train, so that the policy learns
-    to recover. `reading_epochs` come before the `epochs`, and train on all tokens, those of the
+    something else is done instead, on which only `observation_epochs` train, so that the policy learns
+    to recover. `observation_epochs` come before the `epochs`, and train on all tokens, those of the
     observations included: a model made from scratch learns to read and to copy names from them. A
     pretrained one needs none. `learning_rate` and `muon_learning_rate` are as in `learner`.
     """
 
     episodes: int = Field(default=400, ge=0)
     noise: float = Field(default=0.1, ge=0.0, lt=1.0)
-    reading_epochs: int = Field(default=0, ge=0)
+    observation_epochs: int = Field(default=0, ge=0)
     epochs: int = Field(default=4, ge=1)
     batch_episodes: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0.0)
@@ -213,94 +200,3 @@ class Config(Settings):
                 f"{episodes} episodes of a rollout step (train.tasks_per_step * train.num_generations)"
             )
         return self
-
-
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML file, apply `key.path=value` overrides (values are YAML) and check the whole.
-
-    Raises:
-        ConfigError: the file is missing or no YAML mapping, or a key or a value is wrong.
-    """
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; there are: {', '.join(near)}" if near else ""
-        raise ConfigError(f"{path}: no such config file{hint}")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: a config is a mapping of sections, this is {type(values).__name__}"
-        )
-    for override in overrides or []:
-        _put(values, override, "key.path=value, for example train.num_generations=8")
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain(path, error)) from error
-
-
-def read_options(settings: list[str]) -> dict[str, Any]:
-    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a
-    mapping.
-
-    Raises:
-        ConfigError: a setting is not of that form.
-    """
-    values: dict[str, Any] = {}
-    for setting in settings:
-        _put(values, setting, "key=value, for example size=8 or games.train=4")
-    return values
-
-
-def dump_config(config: Config) -> str:
-    """The resolved config as YAML that `load_config` reads back to an equal value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _put(values: dict[str, Any], setting: str, form: str) -> None:
-    key, equals, text = setting.partition("=")
-    *sections, last = names = key.split(".")
-    if not equals or not all(names):
-        raise ConfigError(f"{setting!r}: write {form}")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
-        raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{setting!r}: {section!r} is a value, not a section")
-    values[last] = value
-
-
-def explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        location = [str(part) for part in item["loc"]]
-        key = ".".join(location)
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(location[:-1])
-            near = difflib.get_close_matches(location[-1], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
-            lines.append(f"{path}: {key}: unknown key; {hint}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: {key}: missing; every config needs it")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            value = (
-                f": {item['input']!r}" if location and not isinstance(item["input"], dict) else ""
-            )
-            lines.append(f"{path}: {key}{value}: {message}" if key else f"{path}: {message}")
-    return "\n".join(lines)
-
-
-def _known_keys(location: list[str]) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in location:
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)

@@ -78,14 +78,14 @@ def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
 def warm_start(
     config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder
 ) -> None:
-    """Train `model` in place: `sft.reading_epochs` on all tokens, then `sft.epochs` on the
+    """Train `model` in place: `sft.observation_epochs` on all tokens, then `sft.epochs` on the
     expert's.
 
     Every epoch is shuffled; the learning rate rises over `sft.warmup_steps` and falls linearly to 0
     over the rest.
     """
     settings = config.sft
-    epochs = settings.reading_epochs + settings.epochs
+    epochs = settings.observation_epochs + settings.epochs
     steps_per_epoch = -(-len(episodes) // settings.batch_episodes)
     rate = {
         "learning_rate": settings.learning_rate,
@@ -105,7 +105,7 @@ def warm_start(
     with progress("warm start", steps_per_epoch * epochs) as advance:
         for epoch in range(epochs):
             started = time.perf_counter()
-            read = epoch < settings.reading_epochs
+            read = epoch < settings.observation_epochs
             samples = [
                 expert_sample(episode, read=read)
                 for episode in order.sample(list(episodes), len(episodes))

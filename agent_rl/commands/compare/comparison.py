@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_rl.commands.compare.pairs import Games, PairedTest, paired_tests
-from agent_rl.commands.compare.runs import Found, Run, flat_values
+from agent_rl.commands.compare.runs import Found, Run
 from agent_rl.commands.compare.seeds import Curve, Spread, curve, smoothed, spread
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import ConfigError
+from agent_rl.config.keys import flat_values
 from agent_rl.evaluation.statistics import bootstrap_by_game, wilson_interval
 
 RECENT = 10

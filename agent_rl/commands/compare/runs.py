@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.commands.compare.evaluations import Evaluation, evaluations_of, read_evaluation
-from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.evaluation.report import FINAL
 
 NEEDED = (
@@ -33,25 +33,6 @@ NEEDED = (
     "time/tokens_per_second",
 )
 """What every line of metrics must have, as a number."""
-HOW_NOT_WHAT = (
-    "workers.count",
-    "workers.envs_per_worker",
-    "serving.max_concurrent",
-    "serving.kv_cache_gib",
-    "serving.gpu_memory_utilization",
-    "serving.threads",
-    "learner.threads",
-    "learner.ranks",
-    "learner.micro_batch_tokens",
-    "learner.logit_chunk",
-    "learner.activation_checkpointing",
-    "learner.device",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-)
-"""Keys that say how a run is computed, and what is computed only as far as sums of floats depend on
-their order.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +143,6 @@ def read_run(path: Path, notes: list[str]) -> Run:
     )
 
 
-def flat_values(config: Config) -> dict[str, Any]:
-    """A config's values by their dotted keys."""
-    return dict(_leaves("", config.model_dump(mode="json")))
-
-
 def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:
     names = [run.name for run in runs]
     for run in runs:
@@ -176,7 +152,7 @@ def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:
 
 def _read_config(path: Path) -> Config:
     try:
-        return load_config(path)
+        return load_run_config(path)
     except ConfigError as error:
         raise ConfigError(
             f"{error}\n{path.parent} is no run of this version of agent_rl: compare it with the version that wrote it, "
@@ -241,11 +217,3 @@ def _nothing_there(path: Path) -> str:
         f"{path}: no run: there is no train/metrics.jsonl (nor metrics.jsonl) in it or in a folder of it; name a "
         "run_folder of `agent-rl train`, or a sweep's folder, once a first rollout step is done"
     )
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict) or not value:
-        yield prefix.removesuffix("."), value
-        return
-    for key, inner in value.items():
-        yield from _leaves(f"{prefix}{key}.", inner)

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent_rl.commands.compare.runs import HOW_NOT_WHAT, Run, flat_values
+from agent_rl.commands.compare.runs import Run
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL
 from agent_rl.config import ConfigError
+from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
 
 Variants = Mapping[str, Sequence[Run]]
 """The runs of each variant by its label; its seeds in their order."""

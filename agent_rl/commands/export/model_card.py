@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from agent_rl.config import Config, ConfigError, dump_config
+from agent_rl.config.keys import upgraded
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.evaluation.report import (
     FINAL,
@@ -92,7 +93,7 @@ class Origin:
     @property
     def settings(self) -> dict[str, Any]:
         """The config's sections as plain values: a run may be older than the keys of today."""
-        loaded: dict[str, Any] = yaml.safe_load(self.config_text)
+        loaded: dict[str, Any] = upgraded(yaml.safe_load(self.config_text))
         return loaded
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent_rl.config import Config, ConfigError, explain, load_config, read_options
+from agent_rl.config import Config, ConfigError, explain, load_config, load_run_config, read_options
 from rollouts.players import PLAYERS, PlayerName, player_named
 
 _STAGES = ("train", "sft", "init")
@@ -73,7 +73,8 @@ def find_target(
         return Target(config=load_config(_needed(config_file, what), [*overrides]), model=what)
     source, run = _policy_at(path), _run_around(path)
     found = config_file or _config_around(path)
-    config = load_config(_needed(found, what), [*overrides])
+    read = load_config if config_file else load_run_config
+    config = read(_needed(found, what), [*overrides])
     if run is not None and not any(override.startswith("run_folder=") for override in overrides):
         config = config.model_copy(update={"run_folder": str(_shown(run))})
     return Target(config=config, model=source)

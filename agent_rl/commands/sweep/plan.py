@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import yaml
 
-from agent_rl.commands.compare.runs import HOW_NOT_WHAT, flat_values
-from agent_rl.config import Config, ConfigError, SweepSettings, load_config
+from agent_rl.config import Config, ConfigError, SweepSettings, load_config, load_run_config
+from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
 from agent_rl.evaluation.report import FINAL
 
 START = "start"
@@ -268,7 +268,7 @@ def _refuse_changes(job: Job, *, evaluated: bool) -> None:
     """Raise where a job's folder was made with other values; those of the evaluation count once it
     is there.
     """
-    for key, (was, now) in _changes(load_config(job.config_file), job.config).items():
+    for key, (was, now) in _changes(load_run_config(job.config_file), job.config).items():
         of_evaluation = key.startswith("evaluation.")
         if of_evaluation and not evaluated:
             continue

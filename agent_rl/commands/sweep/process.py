@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent_rl.commands.stages import stages
 from agent_rl.commands.sweep.plan import START, report_in
-from agent_rl.config import Config, ConfigError, load_config
+from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.evaluation.playing import Outputs, run_evaluation
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.training.session import Session
@@ -78,7 +78,7 @@ def main() -> None:
         signal.SIGINT, signal.default_int_handler
     )  # a shell may have started the sweep with it ignored
     try:
-        config = load_config(asked.config)
+        config = load_run_config(asked.config)
         if asked.stage == "evaluate":
             evaluate(config)
         elif asked.kind == "start":

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_rl.config import ConfigError, dump_config, load_config, read_options
+from agent_rl.config import ConfigError, dump_config, load_config, load_run_config, read_options
 from tests.builders.paths import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -99,3 +99,21 @@ def test_what_is_no_option_is_refused(settings: list[str], message: str, tmp_pat
         read_options(settings)
     with pytest.raises(ConfigError, match=message):
         load_config(write(tmp_path, "run_folder: r\nenv: {}"), settings)
+
+
+def test_an_old_key_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2}")
+    with pytest.raises(
+        ConfigError, match=r"sft\.reading_epochs: unknown key; it is now 'sft\.observation_epochs'"
+    ):
+        load_config(path)
+    path = write(tmp_path, "run_folder: r")
+    for load in (load_config, load_run_config):
+        with pytest.raises(ConfigError, match=r"it is now 'sft\.observation_epochs'"):
+            load(path, ["sft.reading_epochs=1"])
+
+
+def test_a_recorded_config_with_old_keys_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2, epochs: 3}")
+    config = load_run_config(path, ["sft.epochs=5"])
+    assert (config.sft.observation_epochs, config.sft.epochs) == (2, 5)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_rl.commands.compare.evaluations import read_evaluation
-from agent_rl.commands.compare.runs import NEEDED, find_runs, flat_values, is_run, read_run
+from agent_rl.commands.compare.runs import NEEDED, find_runs, is_run, read_run
 from agent_rl.config import Config, ConfigError, dump_config
 
 
@@ -255,15 +255,6 @@ def test_the_rollout_step_of_an_evaluation(tmp_path: Path) -> None:
     assert read_evaluation(write_evaluation(tmp_path / "step-000040.json")).step == 40
     assert read_evaluation(write_evaluation(tmp_path / "mine.json")).step is None
     assert read_evaluation(tmp_path / "mine.json", step=9).step == 9
-
-
-def test_flat_values() -> None:
-    values = flat_values(
-        Config.model_validate({"run_folder": "r", "env": {"options": {"games": {"train": 4}}}})
-    )
-    assert values["env.options.games.train"] == 4
-    assert values["train.only.families"] == []
-    assert values["learner.epsilon"] is None
 
 
 # Bad input

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from agent_rl.commands.compare.evaluations import Evaluation
-from agent_rl.commands.compare.runs import HOW_NOT_WHAT, Run, flat_values
+from agent_rl.commands.compare.runs import Run
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import Config, ConfigError
+from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
 
 
 def run(

@@ -1,0 +1,99 @@
+"""The dotted keys of a config: as flat values, without influence on results, renamed."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from agent_rl.config.config import Config
+
+HOW_NOT_WHAT = (
+    "workers.count",
+    "workers.envs_per_worker",
+    "serving.max_concurrent",
+    "serving.kv_cache_gib",
+    "serving.gpu_memory_utilization",
+    "serving.threads",
+    "learner.threads",
+    "learner.ranks",
+    "learner.micro_batch_tokens",
+    "learner.logit_chunk",
+    "learner.activation_checkpointing",
+    "learner.device",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+"""Keys that say how a run is computed. They change results only by the order of float sums."""
+
+RENAMED_KEYS = {
+    "sft.reading_epochs": "sft.observation_epochs",
+}
+"""Old keys and their present names, both dotted."""
+
+RENAMED_VALUES: dict[str, dict[str, str]] = {}
+"""By dotted key (the present one): old values and their present names."""
+
+RENAMED_OPTIONS: dict[str, dict[str, str]] = {}
+"""By the id of an environment: old names of its options and their present names."""
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a recorded config's values under their present names.
+
+    Values that are not recorded under an old name stay as they are, right or wrong.
+
+    >>> upgraded({"sft": {"reading_epochs": 2, "epochs": 3}})
+    {'sft': {'epochs': 3, 'observation_epochs': 2}}
+    """
+    present = deepcopy(dict(values))
+    for old, new in RENAMED_KEYS.items():
+        _rename(present, old, new)
+    for key, names in RENAMED_VALUES.items():
+        _replace(present, key, names)
+    env_id = _section(present, ["env"]).get("id", Config.model_fields["env"].default.id)
+    for old, new in RENAMED_OPTIONS.get(env_id, {}).items():
+        _rename(present, f"env.options.{old}", f"env.options.{new}")
+    return present
+
+
+def flat_values(config: Config) -> dict[str, Any]:
+    """Return a config's values by their dotted keys."""
+    return dict(_leaves("", config.model_dump(mode="json")))
+
+
+def _section(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """The mapping at `path`; an empty one if there is none."""
+    for name in path:
+        values = values.get(name) or {}
+        if not isinstance(values, dict):
+            return {}
+    return values
+
+
+def _rename(values: dict[str, Any], old: str, new: str) -> None:
+    """Move a value, in place, from its old key to the new one, if it is there."""
+    *old_path, old_name = old.split(".")
+    section = _section(values, old_path)
+    if old_name not in section:
+        return
+    value = section.pop(old_name)
+    *new_path, new_name = new.split(".")
+    for name in new_path:
+        values = values.setdefault(name, {})
+    values[new_name] = value
+
+
+def _replace(values: dict[str, Any], key: str, names: Mapping[str, str]) -> None:
+    """Replace the value at `key`, in place, if it is one of the old `names`."""
+    *path, last = key.split(".")
+    section = _section(values, path)
+    if isinstance(section.get(last), str):
+        section[last] = names.get(section[last], section[last])
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The dotted keys and values within `value`; an empty mapping is itself a value."""
+    if not isinstance(value, dict) or not value:
+        yield prefix.removesuffix("."), value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{prefix}{key}.", inner)

@@ -1,0 +1,146 @@
+"""Reads a config: YAML and overrides in, one checked `Config` or one plain error out.
+
+Light to import (no torch, Ray, vLLM or alfworld): a typo is found before anything starts.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from agent_rl.config.config import Config
+from agent_rl.config.keys import RENAMED_KEYS, RENAMED_OPTIONS, RENAMED_VALUES, upgraded
+from envs.nearest import hint
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run. The message names file, key, value and remedy."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a person's YAML file, apply overrides and check the result.
+
+    Args:
+        path: a YAML mapping with the sections of `Config`.
+        overrides: `key.path=value` settings, whose values are YAML.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, or a key or a value is wrong.
+    """
+    return _checked(Path(path), _read_mapping(Path(path)), overrides)
+
+
+def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config that a run recorded, perhaps under keys that have been renamed since.
+
+    Use it for `config.yaml` in a run folder and `agent_rl.yaml` in an exported policy. The
+    overrides come from a person, so an old key among them is an error.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    return _checked(Path(path), upgraded(_read_mapping(Path(path))), overrides)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """The values in a YAML file, not checked yet."""
+    if not path.is_file():
+        near = sorted(str(file) for file in path.parent.glob("*.yaml"))
+        others = f"; there are: {', '.join(near)}" if near else ""
+        raise ConfigError(f"{path}: no such config file{others}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: a config is a mapping of sections, this is {type(values).__name__}"
+        )
+    return values
+
+
+def _checked(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> Config:
+    for override in overrides:
+        _put(values, override, "key.path=value, for example train.num_generations=8")
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(path, error)) from error
+    for old, new in RENAMED_OPTIONS.get(config.env.id, {}).items():
+        if old in config.env.options:
+            raise ConfigError(f"{path}: env.options.{old}: unknown key; it is now {new!r}")
+    return config
+
+
+def read_options(settings: list[str]) -> dict[str, Any]:
+    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a
+    mapping.
+
+    Raises:
+        ConfigError: a setting is not of that form.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _put(values, setting, "key=value, for example size=8 or games.train=4")
+    return values
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that `load_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _put(values: dict[str, Any], setting: str, form: str) -> None:
+    key, equals, text = setting.partition("=")
+    *sections, last = names = key.split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"{setting!r}: write {form}")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
+        raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{setting!r}: {section!r} is a value, not a section")
+    values[last] = value
+
+
+def explain(path: Path, error: ValidationError) -> str:
+    """The message for values that pydantic refused: a line for each, with the nearest right key."""
+    lines = []
+    for item in error.errors():
+        location = [str(part) for part in item["loc"]]
+        key = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: {key}: unknown key{_right_key(location)}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: {key}: missing; every config needs it")
+        elif isinstance(item["input"], str) and item["input"] in RENAMED_VALUES.get(key, {}):
+            new = RENAMED_VALUES[key][item["input"]]
+            lines.append(f"{path}: {key}: {item['input']!r}: it is now {new!r}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            has_value = bool(location) and not isinstance(item["input"], dict)
+            value = f": {item['input']!r}" if has_value else ""
+            lines.append(f"{path}: {key}{value}: {message}" if key else f"{path}: {message}")
+    return "\n".join(lines)
+
+
+def _right_key(location: list[str]) -> str:
+    """The end of the message for an unknown key: its new name, or the nearest known one."""
+    key = ".".join(location)
+    if key in RENAMED_KEYS:
+        return f"; it is now {RENAMED_KEYS[key]!r}"
+    return hint(location[-1], _known_keys(location[:-1]), label="known keys here")
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,31 @@
+from agent_rl.config import Config
+from agent_rl.config.keys import HOW_NOT_WHAT, RENAMED_KEYS, flat_values, upgraded
+
+
+def test_flat_values() -> None:
+    values = flat_values(
+        Config.model_validate({"run_folder": "r", "env": {"options": {"games": {"train": 4}}}})
+    )
+    assert values["env.options.games.train"] == 4
+    assert values["train.only.families"] == []
+    assert values["learner.epsilon"] is None
+
+
+def test_keys_that_change_no_result_exist() -> None:
+    assert set(HOW_NOT_WHAT) <= flat_values(Config(run_folder="r")).keys()
+
+
+def test_old_keys_are_gone_and_new_ones_exist() -> None:
+    known = flat_values(Config(run_folder="r")).keys()
+    assert not known & RENAMED_KEYS.keys()
+    assert known >= set(RENAMED_KEYS.values())
+
+
+def test_recorded_values_move_to_their_new_keys() -> None:
+    recorded = {"seed": 3, "sft": {"reading_epochs": 2, "epochs": 3}}
+    assert upgraded(recorded) == {"seed": 3, "sft": {"observation_epochs": 2, "epochs": 3}}
+    assert recorded["sft"] == {"reading_epochs": 2, "epochs": 3}
+
+
+def test_values_that_are_no_mapping_of_sections_stay() -> None:
+    assert upgraded({"sft": 4, "learner": None}) == {"sft": 4, "learner": None}
