@@ -1,14 +1,11 @@
-"""What generators of games share: a cache of what was generated, folders that appear whole or not
-at all, hints.
-"""
+"""What generators of games share: a cache of generated games, and folders that are written whole."""
 
-import difflib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,9 +58,3 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
         os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def hint(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is not known: the nearest one that is, or all of them."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

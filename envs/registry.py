@@ -1,7 +1,6 @@
 """From an environment's id to the environment."""
 
 import ast
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
+from envs.nearest import hint, nearest
 from envs.text_env import TextEnv
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
@@ -80,8 +80,8 @@ def list_environments() -> list[EnvEntry]:
     """The environments that have a name here: those built in, then those that installed packages
     announce.
 
-    Nothing is imported; the summary is the first line of the class's docstring, "" where the source
-    is not found.
+    Nothing is imported. The summary is the first paragraph of the class's docstring, or "" if its
+    source is not found.
     """
     entries = [
         EnvEntry(id=env_id, summary=_summary(target), target=target, source="built in")
@@ -110,7 +110,7 @@ def _maker(env_id: str) -> Callable[..., Any]:
             return _checked(env_id, found)
         if name not in gymnasium.registry:
             raise ValueError(
-                f"env.id: module {module_name!r} has no class {name!r}{_near(name, _classes(module_name))}; and it "
+                f"env.id: module {module_name!r} has no class {name!r}{hint(name, _classes(module_name))}; and it "
                 "registers no gymnasium environment of that name"
             )
         return _from_gymnasium(env_id, name)
@@ -204,12 +204,7 @@ def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, An
                 "start"
             )
         if name not in known:
-            raise ValueError(f"env.options: {env_id} has no option {name!r}{_near(name, known)}")
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+            raise ValueError(f"env.options: {env_id} has no option {name!r}{hint(name, known)}")
 
 
 def _classes(module_name: str) -> list[str]:
@@ -222,16 +217,19 @@ def _classes(module_name: str) -> list[str]:
 
 def _unknown(env_id: str) -> str:
     named = [entry.id for entry in list_environments()]
-    near = difflib.get_close_matches(env_id, [*named, *gymnasium.registry], n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(named)}."
+    near = nearest(env_id, [*named, *gymnasium.registry])
+    suggestion = f"did you mean {near!r}?" if near else f"known: {', '.join(named)}."
     return (
-        f"env.id: {env_id!r} is not known; {hint} An id is a built-in name, one that an installed package announces "
+        f"env.id: {env_id!r} is not known; {suggestion} An id is a built-in name, one that an installed package announces "
         f"(see `agent-rl envs list`), package.module:Class, or a gymnasium id such as FrozenLake-v1"
     )
 
 
 def _summary(target: str) -> str:
-    """The first line of a class's docstring, read from the source, since an import may load a lot."""
+    """The first paragraph of a class's docstring.
+
+    It is read from the source, since importing the module may load a lot.
+    """
     module_name, _, class_name = target.partition(":")
     path = _source(module_name)
     try:
@@ -242,7 +240,8 @@ def _summary(target: str) -> str:
         return ""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
+            first_paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            return " ".join(first_paragraph.split())
     return ""
 
 

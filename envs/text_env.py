@@ -3,14 +3,17 @@
 import string
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import gymnasium
+from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Text
 
 from envs.task import Task
 
 TEXT_CHARSET = string.printable
+NOTHING_HAPPENS = "Nothing happens."
+"""The usual answer to a command that the game does not accept now."""
 
 
 class TextEnv(gymnasium.Env[str, str], ABC):
@@ -36,7 +39,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)
     action_space = Text(min_length=0, max_length=512, charset=TEXT_CHARSET)
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
+    splits: tuple[str, ...] = ("train", "valid")
     """The splits that `tasks` knows."""
 
     @abstractmethod
@@ -71,3 +74,62 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             NotImplementedError: the environment cannot be copied.
         """
         return deepcopy(self)
+
+
+class EnvWrapper(TextEnv):
+    """An environment around another one: everything is passed on to `env`.
+
+    A subclass overrides what it changes, for example `step`, and calls `super().step(action)`.
+    """
+
+    def __init__(self, env: TextEnv) -> None:
+        """Wrap an environment.
+
+        Args:
+            env: the environment that plays; it keeps its tasks, words, splits and spaces.
+        """
+        self.env = env
+        self.splits = env.splits
+        self.action_space, self.observation_space = env.action_space, env.observation_space
+
+    def tasks(self, split: str) -> list[Task]:
+        return self.env.tasks(split)
+
+    def words(self) -> list[str]:
+        return self.env.words()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return self.env.step(action)
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
+    """Return the task in the `options` of a `reset`.
+
+    Raises:
+        ValueError: `options` holds no task, or the task belongs to another environment.
+    """
+    task = (options or {}).get("task")
+    if not isinstance(task, Task):
+        raise ValueError(
+            f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}'
+        )
+    if task.env_id != env_id:
+        raise ValueError(
+            f"task: {task.id!r} is of the environment {task.env_id!r}, not of {env_id!r}"
+        )
+    return task
+
+
+def reset_needed() -> ResetNeeded:
+    """Return the error that `step` raises if no episode is under way."""
+    return ResetNeeded(
+        "the episode is over or has not begun: call reset(options={'task': task}) first"
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium
-from gymnasium.error import ResetNeeded
 
 from envs.alfworld.data import SPLITS, family_of, game_path, index_games, resolve_data_folder
 from envs.alfworld.engines.engine import Engine, Frame
@@ -17,7 +16,7 @@ from envs.alfworld.generator.generate import GeneratorSettings, cached_games
 from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import Renaming, renaming_of
 from envs.task import Task
-from envs.text_env import TextEnv
+from envs.text_env import TextEnv, reset_needed, task_in
 
 if TYPE_CHECKING:
     from envs.alfworld.experts.handcoded import HandcodedExpert
@@ -154,15 +153,7 @@ class AlfworldEnv(TextEnv):
             ValueError: there is no task in `options`, no such game, or its file cannot be played.
         """
         gymnasium.Env.reset(self, seed=seed)
-        task = (options or {}).get("task")
-        if not isinstance(task, Task):
-            raise ValueError(
-                f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}'
-            )
-        if task.env_id != ENV_ID:
-            raise ValueError(
-                f"task: {task.id!r} is of the environment {task.env_id!r}, not of {ENV_ID!r}"
-            )
+        task = task_in(options, ENV_ID)
         game_id, _, number = task.id.partition(RENAMED)
         if number and not number.isdecimal():
             raise ValueError(
@@ -187,9 +178,7 @@ class AlfworldEnv(TextEnv):
             ResetNeeded: the episode is over or has not begun.
         """
         if self._over:
-            raise ResetNeeded(
-                "the episode is over or has not begun: call reset(options={'task': task}) first"
-            )
+            raise reset_needed()
         frame = self._shown(
             self._engine.step(self._renaming.command(action) if self._renaming else action)
         )

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 
 from envs.task import Task
-from envs.text_env import TextEnv
-from envs.worlds.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
+from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
+from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
 ENV_ID = "guess-the-number"
 _MOST = 1000
@@ -91,7 +91,7 @@ class GuessTheNumber(TextEnv):
         if self._over:
             raise reset_needed()
         if action not in self._commands():
-            return "Nothing happens.", 0.0, False, False, self._info(success=False)
+            return NOTHING_HAPPENS, 0.0, False, False, self._info(success=False)
         guess = int(action.removeprefix("guess "))
         self._left -= 1
         right = guess == self._number

@@ -9,10 +9,9 @@ from gymnasium.spaces import Discrete, Text
 
 from envs.faults import is_bool
 from envs.task import Task
-from envs.text_env import TextEnv
-from envs.worlds.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
+from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
+from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
-_REFUSED = "Nothing happens."
 _MOST_COMMANDS = 1000
 
 
@@ -96,7 +95,7 @@ class GymnasiumEnv(TextEnv):
         if self._over:
             raise reset_needed()
         if not self._takes(action):
-            return _REFUSED, 0.0, False, False, dict(self._last_info)
+            return NOTHING_HAPPENS, 0.0, False, False, dict(self._last_info)
         observation, reward, terminated, truncated, info = self._inner.step(self._number_of(action))
         self._return += float(reward)
         terminated = bool(terminated)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from gymnasium.error import ResetNeeded
-
 from envs.task import Task
 
 HELD_OUT = 1_000_000
@@ -49,29 +47,4 @@ def seeded_task(env_id: str, split: str, seed: int, **known: Any) -> Task:
         id=f"{split}-{seed - _FIRST_SEED[split]:05d}",
         seed=seed,
         **known,
-    )
-
-
-def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
-    """The task that `reset` was given.
-
-    Raises:
-        ValueError: there is none, or it is another environment's.
-    """
-    task = (options or {}).get("task")
-    if not isinstance(task, Task):
-        raise ValueError(
-            f'reset needs options={{"task": Task(...)}}, one of tasks(split); got {task!r}'
-        )
-    if task.env_id != env_id:
-        raise ValueError(
-            f"task: {task.id!r} is of the environment {task.env_id!r}, not of {env_id!r}"
-        )
-    return task
-
-
-def reset_needed() -> ResetNeeded:
-    """What `step` raises where no episode is under way."""
-    return ResetNeeded(
-        "the episode is over or has not begun: call reset(options={'task': task}) first"
     )

@@ -1,7 +1,6 @@
 """TextArena's single-player games as text environments."""
 
 import contextlib
-import difflib
 import io
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +8,10 @@ from typing import Any
 
 import gymnasium
 
+from envs.nearest import hint
 from envs.task import Task
-from envs.text_env import TEXT_CHARSET, TextEnv
-from envs.worlds.seeded_tasks import check_counts, reset_needed, seeded_task, task_in, task_seeds
+from envs.text_env import TEXT_CHARSET, TextEnv, reset_needed, task_in
+from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
 ENV_ID = "textarena"
 
@@ -193,9 +193,7 @@ def _make(game: str) -> tuple[Any, bool]:
         ) from error
     names = [name for name in ENV_REGISTRY if not name.endswith(("-raw", "-train"))]
     if game not in names:
-        near = difflib.get_close_matches(str(game), names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise ValueError(f"env.options: game: {game!r} is not known; {hint}")
+        raise ValueError(f"env.options: game: {game!r} is not known{hint(str(game), names)}")
     wrappers = ENV_REGISTRY[game].default_wrappers or []
     bracketing = textarena.wrappers.ActionFormattingWrapper in wrappers
     raw = f"{game}-raw" if f"{game}-raw" in ENV_REGISTRY else game
@@ -227,13 +225,13 @@ def _attempt(game: str, act: Callable[[], Any]) -> Any:
         ) from error
     except (AssertionError, ValueError) as error:
         if "API key" in str(error):
-            hint = "it asks a language model of OpenRouter over the network; choose another game"
+            problem = "it asks a language model of OpenRouter over the network; choose another game"
         elif "player" in str(error).lower():
-            hint = "it is for several players; choose one for a single player"
+            problem = "it is for several players; choose one for a single player"
         else:
             raise
         raise ValueError(
-            f"env.options: game: {game!r} cannot be played here: {hint} ({error})"
+            f"env.options: game: {game!r} cannot be played here: {problem} ({error})"
         ) from error
     except (ImportError, OSError, SyntaxError) as error:
         raise ValueError(

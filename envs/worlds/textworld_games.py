@@ -11,14 +11,12 @@ from typing import Any, Self
 import gymnasium
 
 from envs.task import Task
-from envs.text_env import TextEnv
-from envs.worlds.seeded_tasks import reset_needed, task_in
+from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
 from envs.worlds.textworld_generator import SPLITS, GameSettings, cached_games
 
 ENV_ID = "textworld"
 GENERATED = "generated"
 
-_NOTHING = "Nothing happens."
 _HEADER = 0x40
 """The length of a story file's header, in bytes."""
 _LONGEST = 190
@@ -120,11 +118,17 @@ class TextWorldGames(TextEnv):
             raise reset_needed()
         command = " ".join(action.split())
         if command not in self._last_info["admissible_commands"] and not _is_harmless(command):
-            return _NOTHING, 0.0, False, False, dict(self._last_info)
+            return NOTHING_HAPPENS, 0.0, False, False, dict(self._last_info)
         state, score, done = self._engine.step(command)
         reward = (score - self._score) / (state["max_score"] or 1)
         self._score, self._over = score, bool(done)
-        return clean(state["feedback"]) or _NOTHING, reward, self._over, False, self._info(state)
+        return (
+            clean(state["feedback"]) or NOTHING_HAPPENS,
+            reward,
+            self._over,
+            False,
+            self._info(state),
+        )
 
     def close(self) -> None:
         """Leave the interpreter. The environment may be reset again afterwards."""

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from envs.files import Progress, appearing_whole, cached_folder, hint
+from envs.files import Progress, appearing_whole, cached_folder
+from envs.nearest import hint
 
 GENERATOR_VERSION = 2
 """Part of the name of cached games: raise it when the same settings come to mean other games."""

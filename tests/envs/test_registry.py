@@ -118,7 +118,7 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
     [
         ("alfwrold", {}, "env.id: 'alfwrold' is not known; did you mean 'alfworld'?"),
         ("FrozenLke-v1", {}, "did you mean 'FrozenLake-v1'?"),
-        ("zzz", {}, "there are alfworld, textworld, .* An id is a built-in name"),
+        ("zzz", {}, "known: alfworld, textworld, .* An id is a built-in name"),
         (
             "no_such_module:Door",
             {},

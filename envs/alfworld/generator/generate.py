@@ -11,7 +11,8 @@ from envs.alfworld.data import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS
 from envs.alfworld.generator.draw import draw_game, goals_in
 from envs.alfworld.generator.drawn_game import DrawnGame
 from envs.alfworld.package import SCENES, UNSEEN_SCENES, Layout, load_layout
-from envs.files import Progress, appearing_whole, cached_folder, hint
+from envs.files import Progress, appearing_whole, cached_folder
+from envs.nearest import hint
 
 GENERATOR_VERSION = 1
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
