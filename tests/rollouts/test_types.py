@@ -2,40 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from envs import Task
-from rollouts import Completion, FinishReason, StopReason, Trajectory, TrajectoryGroup
-from rollouts.types import ParsedAction, Turn
+from rollouts import StopReason, TrajectoryGroup
+from tests.builders.episodes import TASK, group, trajectory, turn
 
-TASK = Task(env_id="e", split="train", family="f", id="t")
-
-
-def turn(
-    prompt: tuple[int, ...], said: tuple[int, ...], *, reward: float = 0.0, admissible: bool = True
-) -> Turn:
-    completion = Completion(
-        token_ids=said,
-        logprobs=(-0.5,) * len(said),
-        finish_reason=FinishReason.STOP,
-        policy_version=3,
-    )
-    return Turn(
-        observation="o",
-        prompt_token_ids=prompt,
-        completion=completion,
-        action=ParsedAction(text="a", command="a"),
-        admissible=admissible,
-        reward=reward,
-    )
-
-
-EPISODE = Trajectory(
-    task=TASK,
-    turns=(
-        turn((1, 17, 4), (21, 2), reward=-0.25, admissible=False),
-        turn((9, 4), (22, 23, 2), reward=1.0),
-    ),
-    stop_reason=StopReason.SUCCESS,
-    success=True,
+EPISODE = trajectory(
+    turn((1, 17, 4), (21, 2), reward=-0.25, admissible=False),
+    turn((9, 4), (22, 23, 2), reward=1.0),
 )
 
 
@@ -81,6 +53,6 @@ def test_a_completion_has_a_log_prob_for_every_token() -> None:
 def test_a_group_is_of_one_task() -> None:
     other = replace(EPISODE, task=replace(TASK, id="u"))
     with pytest.raises(AssertionError, match="share one task"):
-        TrajectoryGroup(task=TASK, trajectories=(EPISODE, other))
+        group(EPISODE, other)
     with pytest.raises(AssertionError, match="at least one episode"):
         TrajectoryGroup(task=TASK, trajectories=())

@@ -14,7 +14,8 @@ from agent_rl.config import ConfigError
 from agent_rl.evaluation.report import EvaluationReport, read_report, report_of, summarize
 from agent_rl.evaluation.statistics import bootstrap_by_game, bootstrap_gap, wilson_interval
 from envs import Task
-from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, Turn
+from rollouts import StopReason, Trajectory
+from tests.builders.episodes import trajectory, turn
 
 WON, LOST, BROKEN = StopReason.SUCCESS, StopReason.MAX_TURNS, StopReason.ENV_ERROR
 
@@ -31,25 +32,9 @@ def episode(
     """An episode of the family before the game's number (`pick1`). A turn has 1 token of prompt and
     2 of the agent.
     """
-    completion = Completion(
-        token_ids=(3, 2),
-        logprobs=(-0.5, -0.5),
-        finish_reason=FinishReason.STOP,
-        policy_version=version,
-    )
-    played = tuple(
-        Turn(
-            observation="o",
-            prompt_token_ids=(1,),
-            completion=completion,
-            action=ParsedAction(text="look", command="look"),
-            admissible=number >= invalid,
-            reward=0.0,
-        )
-        for number in range(turns)
-    )
     task = Task(env_id="e", split=split, family=game.rstrip("0123456789"), id=game)
-    return Trajectory(task=task, turns=played, stop_reason=reason, success=reason is WON)
+    played = (turn(policy_version=version, admissible=n >= invalid) for n in range(turns))
+    return trajectory(*played, task=task, stop_reason=reason)
 
 
 def test_one_repeat_by_hand() -> None:

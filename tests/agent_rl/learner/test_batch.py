@@ -21,18 +21,8 @@ from agent_rl.learner.batch import (
     samples_from_group,
 )
 from agent_rl.learner.prefix_tree import PrefixTree
-from envs import Task
-from rollouts.types import (
-    Completion,
-    FinishReason,
-    ParsedAction,
-    StopReason,
-    Trajectory,
-    TrajectoryGroup,
-    Turn,
-)
-
-TASK = Task(env_id="toy", split="train", family="toy", id="0")
+from rollouts.types import StopReason, Trajectory
+from tests.builders.episodes import group, trajectory, turn
 
 
 def sample(length: int, advantage: float = 1.0, *, first: int = 0, **others: Any) -> TrainingSample:
@@ -62,25 +52,13 @@ SILENT = TrainingSample(
 )
 
 
-def trajectory(rewards: list[float], stop_reason: StopReason) -> Trajectory:
+def episode(rewards: list[float], stop_reason: StopReason) -> Trajectory:
     """A turn of two tokens for each reward; they all see the same room."""
-    completion = Completion(
-        token_ids=(21, 2), logprobs=(-0.1, -0.2), finish_reason=FinishReason.STOP, policy_version=0
-    )
-    turns = tuple(
-        Turn(
-            observation="a room",
-            prompt_token_ids=(1, 17, 4),
-            completion=completion,
-            action=ParsedAction(text="look", command="look"),
-            admissible=True,
-            reward=reward,
-        )
+    turns = (
+        turn((1, 17, 4), (21, 2), logprobs=(-0.1, -0.2), observation="a room", reward=reward)
         for reward in rewards
     )
-    return Trajectory(
-        task=TASK, turns=turns, stop_reason=stop_reason, success=stop_reason is StopReason.SUCCESS
-    )
+    return trajectory(*turns, stop_reason=stop_reason)
 
 
 def test_turns_are_the_runs_of_the_mask() -> None:
@@ -129,16 +107,13 @@ def test_a_sample_is_checked_when_it_is_made(wrong: dict[str, Any]) -> None:
 
 
 def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
-    group = TrajectoryGroup(
-        task=TASK,
-        trajectories=(
-            trajectory([0.0, 1.0], StopReason.SUCCESS),
-            trajectory([9.0], StopReason.ENV_ERROR),
-            trajectory([0.0], StopReason.MAX_TURNS),
-            Trajectory(task=TASK, turns=(), stop_reason=StopReason.TIMEOUT, success=False),
-        ),
+    played = group(
+        episode([0.0, 1.0], StopReason.SUCCESS),
+        episode([9.0], StopReason.ENV_ERROR),
+        episode([0.0], StopReason.MAX_TURNS),
+        episode([], StopReason.TIMEOUT),
     )
-    samples = samples_from_group(group)
+    samples = samples_from_group(played)
     assert [s.advantages for s in samples] == [
         pytest.approx([2**-0.5, 2**-0.5], abs=1e-5),
         pytest.approx([-(2**-0.5)], abs=1e-5),
@@ -149,33 +124,27 @@ def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
 
 
 def test_a_group_is_compared_as_it_is_told() -> None:
-    group = TrajectoryGroup(
-        task=TASK,
-        trajectories=(
-            trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS),
-            trajectory([0.0], StopReason.MAX_TURNS),
-        ),
+    played = group(
+        episode([0.0, 0.0, 1.0], StopReason.SUCCESS), episode([0.0], StopReason.MAX_TURNS)
     )
-    assert [s.advantages for s in samples_from_group(group, "leave_one_out")] == [
+    assert [s.advantages for s in samples_from_group(played, "leave_one_out")] == [
         (1.0, 1.0, 1.0),
         (-1.0,),
     ]
     # Rows 1, 1, 1, 0: mean 3/4, std 1/2.
-    weighted = samples_from_group(group, "step_weighted")
+    weighted = samples_from_group(played, "step_weighted")
     assert [s.advantages[0] for s in weighted] == pytest.approx([0.5, -1.5], abs=1e-5)
 
 
 def test_step_groups_add_the_turns_advantages_to_the_episodes() -> None:
     # From the room, which all turns see: 1/4, 1/2, 1 and 0. mean 7/16; squared deviations over 256
     # are 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
-    group = TrajectoryGroup(
-        task=TASK,
-        trajectories=(
-            trajectory([0.0, 0.0, 1.0], StopReason.SUCCESS),
-            trajectory([0.0], StopReason.MAX_TURNS),
-        ),
+    played = group(
+        episode([0.0, 0.0, 1.0], StopReason.SUCCESS), episode([0.0], StopReason.MAX_TURNS)
     )
-    samples = samples_from_group(group, "step_groups", step_discount=0.5, step_advantage_weight=2.0)
+    samples = samples_from_group(
+        played, "step_groups", step_discount=0.5, step_advantage_weight=2.0
+    )
     std = math.sqrt(140 / 768)
     steps = [-3 / 16 / std, 1 / 16 / std, 9 / 16 / std, -7 / 16 / std]
     expected = [2**-0.5 + 2 * step for step in steps[:3]] + [-(2**-0.5) + 2 * steps[3]]

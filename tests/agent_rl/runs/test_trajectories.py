@@ -7,32 +7,29 @@ import pytest
 from agent_rl.config import ConfigError
 from agent_rl.runs.folder import load_trajectories, write_trajectories
 from envs import Task
-from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, Turn
+from rollouts import FinishReason, StopReason, Turn
+from tests.builders.episodes import trajectory, turn
 
 
-def turn(reason: FinishReason, command: str | None, *logprobs: float) -> Turn:
-    ids = tuple(range(len(logprobs)))
-    completion = Completion(
-        token_ids=ids, logprobs=logprobs, finish_reason=reason, policy_version=3
-    )
-    return Turn(
+def said(reason: FinishReason, command: str | None, *logprobs: float) -> Turn:
+    return turn(
+        (1, 2),
+        tuple(range(len(logprobs))),
+        logprobs=logprobs,
+        finish_reason=reason,
+        policy_version=3,
         observation='é "\n\u2028 \ud800',
-        prompt_token_ids=(1, 2),
-        completion=completion,
-        action=ParsedAction(text="look\n", command=command),
+        text="look\n",
+        command=command,
         admissible=command is not None,
         reward=0.1,
     )
 
 
-WON = Trajectory(
+WON = trajectory(
+    said(FinishReason.LENGTH, None, -0.123456789012345, -1e-30),
+    said(FinishReason.STOP, "look", -math.inf, 0.0),
     task=Task(env_id="e", split="s", family="f", id="i", seed=3, scene="kitchen", difficulty=4),
-    turns=(
-        turn(FinishReason.LENGTH, None, -0.123456789012345, -1e-30),
-        turn(FinishReason.STOP, "look", -math.inf, 0.0),
-    ),
-    stop_reason=StopReason.SUCCESS,
-    success=True,
     final_observation="Done.",
     env_seconds=1 / 3,
     policy_seconds=2.5,

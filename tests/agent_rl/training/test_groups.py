@@ -6,40 +6,21 @@ from agent_rl.config import TrainSettings
 from agent_rl.training.groups import collect_groups, outcome
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
-from rollouts import (
-    Completion,
-    FinishReason,
-    ParsedAction,
-    StopReason,
-    Trajectory,
-    TrajectoryGroup,
-    Turn,
-)
+from rollouts import StopReason, TrajectoryGroup
+from tests.builders.episodes import group, trajectory, turn
 
 TASKS = [Task(env_id="e", split="train", family="f", id=f"{number:02d}") for number in range(40)]
-END = {True: StopReason.SUCCESS, False: StopReason.MAX_TURNS}
+WON = StopReason.SUCCESS
+END = {True: WON, False: StopReason.MAX_TURNS}
 
 
-def episode(task: Task, reason: StopReason) -> Trajectory:
-    completion = Completion(
-        token_ids=(1,), logprobs=(0.0,), finish_reason=FinishReason.STOP, policy_version=0
-    )
-    turn = Turn(
-        observation="",
-        prompt_token_ids=(0,),
-        completion=completion,
-        action=ParsedAction(text="a", command="a"),
-        admissible=True,
-        reward=float(reason is StopReason.SUCCESS),
-    )
-    return Trajectory(
-        task=task, turns=(turn,), stop_reason=reason, success=reason is StopReason.SUCCESS
-    )
-
-
-def group(task: Task, *reasons: StopReason) -> TrajectoryGroup:
-    return TrajectoryGroup(
-        task=task, trajectories=tuple(episode(task, reason) for reason in reasons)
+def group_of(task: Task, *reasons: StopReason) -> TrajectoryGroup:
+    """A group with one episode of one turn for each reason; only a success earns 1."""
+    return group(
+        *(
+            trajectory(turn(reward=float(reason is WON)), task=task, stop_reason=reason)
+            for reason in reasons
+        )
     )
 
 
@@ -55,7 +36,7 @@ class World:
         self.already.append(already)
         ends = [(False, False), (True, True), (False, True), (False, False)]
         return [
-            group(task, *(END[success] for success in ends[int(task.id) % 4])) for task in tasks
+            group_of(task, *(END[success] for success in ends[int(task.id) % 4])) for task in tasks
         ]
 
 
@@ -64,10 +45,10 @@ def settings(**changes: Any) -> TrainSettings:
 
 
 def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:
-    assert outcome(group(TASKS[0], StopReason.SUCCESS, StopReason.MAX_TURNS)) == "mixed"
-    assert outcome(group(TASKS[0], StopReason.SUCCESS, StopReason.ENV_ERROR)) == "all_succeed"
-    assert outcome(group(TASKS[0], StopReason.FAILURE, StopReason.TIMEOUT)) == "all_fail"
-    assert outcome(group(TASKS[0], StopReason.ENV_ERROR)) == "none_trains"
+    assert outcome(group_of(TASKS[0], StopReason.SUCCESS, StopReason.MAX_TURNS)) == "mixed"
+    assert outcome(group_of(TASKS[0], StopReason.SUCCESS, StopReason.ENV_ERROR)) == "all_succeed"
+    assert outcome(group_of(TASKS[0], StopReason.FAILURE, StopReason.TIMEOUT)) == "all_fail"
+    assert outcome(group_of(TASKS[0], StopReason.ENV_ERROR)) == "none_trains"
 
 
 def test_without_dropping_a_step_is_one_round() -> None:
@@ -108,7 +89,7 @@ def test_only_the_named_outcomes_are_dropped() -> None:
 def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
     def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
         return [
-            group(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS)
+            group_of(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS)
             for task in tasks
         ]
 

@@ -5,31 +5,12 @@ import pytest
 from agent_rl.config import Config, ConfigError
 from agent_rl.training.warm_start import expert_sample, tasks_to_play
 from envs import Task
-from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, Turn
+from rollouts import Trajectory
+from tests.builders.episodes import trajectory, turn
 
 
 def two_turns() -> Trajectory:
-    def turn(prompt: tuple[int, ...], ids: tuple[int, ...]) -> Turn:
-        return Turn(
-            observation="o",
-            prompt_token_ids=prompt,
-            completion=Completion(
-                token_ids=ids,
-                logprobs=(0.0,) * len(ids),
-                finish_reason=FinishReason.STOP,
-                policy_version=-1,
-            ),
-            action=ParsedAction(text="a", command="a"),
-            admissible=True,
-            reward=0.0,
-        )
-
-    return Trajectory(
-        task=Task(env_id="e", split="s", family="f", id="t"),
-        turns=(turn((1, 17, 4), (21, 2)), turn((9, 4), (22, 23, 2))),
-        stop_reason=StopReason.SUCCESS,
-        success=True,
-    )
+    return trajectory(turn((1, 17, 4), (21, 2)), turn((9, 4), (22, 23, 2)))
 
 
 def test_an_epoch_trains_the_experts_tokens_and_reading_trains_all_but_the_first() -> None:

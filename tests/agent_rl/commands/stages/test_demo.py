@@ -6,28 +6,17 @@ from agent_rl.commands.stages.demo import comparison
 from agent_rl.display import console
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from envs import Task
-from rollouts import Completion, FinishReason, ParsedAction, StopReason, Trajectory, Turn
-
-TURN = Turn(
-    observation="o",
-    prompt_token_ids=(1,),
-    completion=Completion(
-        token_ids=(2,), logprobs=(-0.5,), finish_reason=FinishReason.STOP, policy_version=0
-    ),
-    action=ParsedAction(text="look", command="look"),
-    admissible=True,
-    reward=0.0,
-)
+from rollouts import StopReason
+from tests.builders.episodes import trajectory, turn
 
 
 def report(**wins: int) -> EvaluationReport:
     """Four games of each family, so many of them won."""
     episodes = [
-        Trajectory(
+        trajectory(
+            turn(),
             task=Task(env_id="e", split="s", family=family, id=f"{family}-{number}"),
-            turns=(TURN,),
             stop_reason=StopReason.SUCCESS if number < won else StopReason.FAILURE,
-            success=number < won,
         )
         for family, won in wins.items()
         for number in range(4)
