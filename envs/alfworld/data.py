@@ -11,17 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envs.alfworld.names import FAMILIES, SPLITS
 from envs.files import cache_root
 
-FAMILIES = (
-    "pick_and_place_simple",
-    "look_at_obj_in_light",
-    "pick_clean_then_place_in_recep",
-    "pick_heat_then_place_in_recep",
-    "pick_cool_then_place_in_recep",
-    "pick_two_obj_and_place",
-)
-SPLITS = ("train", "valid_seen", "valid_unseen")
 DATA_VERSION = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
 

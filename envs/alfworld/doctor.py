@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envs.alfworld.data import FAMILIES, GAME_FILE, SPLITS, game_folders, read_game
+from envs.alfworld.data import GAME_FILE, game_folders, read_game
 from envs.alfworld.engines.cache import load_game
 from envs.alfworld.engines.rules import State
+from envs.alfworld.names import FAMILIES, SPLITS
 
 OFFICIAL_COUNTS = {
     "train": (790, 308, 650, 459, 533, 813),

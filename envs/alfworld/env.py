@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium
 
-from envs.alfworld.data import SPLITS, family_of, game_path, index_games, resolve_data_folder
+from envs.alfworld.data import family_of, game_path, index_games, resolve_data_folder
 from envs.alfworld.engines.engine import Engine, Frame
 from envs.alfworld.engines.native import NativeEngine
 from envs.alfworld.engines.stock import TextworldEngine
 from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, cached_games
+from envs.alfworld.names import SPLITS, TRAIN
 from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import Renaming, renaming_of
 from envs.task import Task
@@ -120,7 +121,7 @@ class AlfworldEnv(TextEnv):
         """
         endings = [
             "",
-            *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == SPLITS[0]),
+            *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == TRAIN),
         ]
         return [
             Task(

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from envs.alfworld.generator.drawn_game import package_texts
+from envs.alfworld.package import domain_and_grammar
 
 ID = "pick_cool_then_place_in_recep-Apple-None-DiningTable-1/trial_1"
 
@@ -58,7 +58,7 @@ def published_texts() -> tuple[str, str]:
     """The domain and the grammar of the published games, from those that the package ships: a sink
     cleans, too, and the answer to `help` stands at its action.
     """
-    domain, grammar = package_texts()
+    domain, grammar = domain_and_grammar()
     domain = domain.replace(";(receptacleType ?r SinkType)", "(receptacleType ?r SinkType)")
     domain = domain.removesuffix("\n\n)\n") + "\n)\n"
     help_text = re.search(r'"rhs": "\\n(Available commands:.*?)\\n"', grammar)
@@ -72,7 +72,7 @@ def kitchen(*, more_facts: str = "", goal: str = _GOAL, published: bool = False)
     """The contents of the game's file, as alfworld generates it or, if `published`, as in the
     published data.
     """
-    domain, grammar = published_texts() if published else package_texts()
+    domain, grammar = published_texts() if published else domain_and_grammar()
     problem = f"(define (problem kitchen) (:domain alfred) (:objects {_OBJECTS}) (:init {_FACTS}{more_facts}) (:goal {goal}))"
     return {
         "pddl_domain": domain,

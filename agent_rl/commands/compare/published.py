@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent_rl.config import ConfigError
-from envs.alfworld.data import FAMILIES
+from envs.alfworld.names import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)

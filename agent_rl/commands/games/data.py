@@ -11,9 +11,10 @@ from rich.table import Table
 from agent_rl.config import ConfigError, read_options
 from agent_rl.display import console, progress, say
 from envs import make_env
-from envs.alfworld.data import FAMILIES, SPLITS, game_folders, resolve_data_folder
+from envs.alfworld.data import game_folders, resolve_data_folder
 from envs.alfworld.doctor import OFFICIAL_COUNTS, WAYS_OUT, Diagnosis, examine
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from envs.alfworld.names import FAMILIES, SPLITS
 
 _SHOWN = 5
 """How many games are named for each complaint."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-EXPERT_FACTS = ("holds", "inreceptacle", "isclean", "iscool", "ishot")
+from envs.alfworld.names import MARKS
+
+EXPERT_FACTS = ("holds", "inreceptacle", *MARKS)
 """The predicates that the handcoded expert looks at."""
 
 

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.alfworld.engines.game_file import ABILITIES, MARKS, Facts, Goal, Problem
+from envs.alfworld.engines.game_file import THING_PREDICATES, Facts, Goal, Problem
+from envs.alfworld.names import CHANGES
 
-_TOOLS = {"microwavetype": "heat", "fridgetype": "cool"}
 _KNIVES = ("knifetype", "butterknifetype")
 
 
@@ -17,7 +17,7 @@ class Thing:
     """Something that may be carried. `rank` is its place in the order of the ids, by which texts
     list things.
 
-    `abilities`: which of `VERBS` can be done to it. `holds`: for a thing that can hold others, the
+    `abilities`: which of `CHANGES` can be done to it. `holds`: for a thing that can hold others, the
     names of those.
     """
 
@@ -34,7 +34,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Receptacle:
-    """A piece of furniture. Several may share a `location`. `tool`: which of `VERBS` can be done
+    """A piece of furniture. Several may share a `location`. `tool`: which of `CHANGES` can be done
     with it, or "".
     """
 
@@ -87,7 +87,9 @@ def build_game(problem: Problem) -> Game:
     facts = defaultdict(list, problem.facts)
     names = player_names([*problem.things, *(place for place, _ in facts["receptacleatlocation"])])
     things = _things(facts, problem.things, names)
-    receptacles = _receptacles(facts, names, {**_TOOLS, **dict.fromkeys(problem.cleaners, "clean")})
+    tools = {f"{CHANGES[verb].tool.lower()}type": verb for verb in ("heat", "cool")}
+    tools |= dict.fromkeys(problem.cleaners, "clean")
+    receptacles = _receptacles(facts, names, tools)
     at: dict[str, list[Receptacle]] = defaultdict(list)
     for receptacle in receptacles.values():
         at[receptacle.location].append(receptacle)
@@ -119,7 +121,7 @@ def build_game(problem: Problem) -> Game:
 
 def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[str, Thing]:
     types = _pairs(facts["objecttype"])
-    marked = {predicate: {thing for (thing,) in facts[predicate]} for predicate in MARKS}
+    marked = {predicate: {thing for (thing,) in facts[predicate]} for predicate in THING_PREDICATES}
     inside: dict[str, list[str]] = {thing: [] for thing in marked["isreceptacleobject"]}
     for inner, outer in facts["inreceptacleobject"]:
         if outer in inside:
@@ -134,7 +136,7 @@ def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[
             sliceable=i in marked["sliceable"],
             knife=types.get(i) in _KNIVES,
             abilities=frozenset(
-                verb for ability, verb in ABILITIES.items() if i in marked[ability]
+                verb for verb, change in CHANGES.items() if i in marked[change.ability]
             ),
             holds=tuple(inside[i]) if i in inside else None,
         )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from envs.alfworld.names import AGENT, CHANGE_OF_FAMILY, CHANGES, LOOK, PLACE, TWO
+
 DOMAINS = {
     "0af55e7f92d12b09d28515aa730e4d03fddd17228ef1fd7b18a3ee8ba49b27b9": (
         "sinktype",
@@ -28,12 +30,15 @@ GRAMMARS = (
 texts.
 """
 
-ABILITIES = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
-VERBS = tuple(ABILITIES.values())
-MARKS = (*ABILITIES, "pickupable", "toggleable", "sliceable", "isreceptacleobject", "iscool")
-"""Predicates about one thing."""
-AGENT = "agent1"
-LOOK, TWO = "look_at_obj_in_light", "pick_two_obj_and_place"
+THING_PREDICATES = (
+    *(change.ability for change in CHANGES.values()),
+    "pickupable",
+    "toggleable",
+    "sliceable",
+    "isreceptacleobject",
+    CHANGES["cool"].mark,
+)
+"""What a problem may state about one thing. Of the changes, only `iscool` is true at the start."""
 SIGNATURES = {
     "atlocation": ("agent", "location"),
     "receptacleatlocation": ("receptacle", "location"),
@@ -44,7 +49,7 @@ SIGNATURES = {
     "objecttype": ("object", "otype"),
     "cancontain": ("rtype", "otype"),
     "openable": ("receptacle",),
-    **dict.fromkeys(MARKS, ("object",)),
+    **dict.fromkeys(THING_PREDICATES, ("object",)),
 }
 """What a problem may state at the start, and of what."""
 
@@ -68,17 +73,14 @@ _LIT = (
     "(exists (?o - object ?a - agent) (and (objecttype ?o X) (holds ?a ?o))))"
 )
 _GOALS = {
-    "pick_and_place_simple": _PLACED.format(f"(inreceptacle ?o ?r) {_TYPES}"),
+    PLACE: _PLACED.format(f"(inreceptacle ?o ?r) {_TYPES}"),
     LOOK: _LIT,
-    "pick_clean_then_place_in_recep": _PLACED.format(
-        f"(cleanable ?o) {_TYPES} (isclean ?o) (inreceptacle ?o ?r)"
-    ),
-    "pick_heat_then_place_in_recep": _PLACED.format(
-        f"(heatable ?o) {_TYPES} (ishot ?o) (inreceptacle ?o ?r)"
-    ),
-    "pick_cool_then_place_in_recep": _PLACED.format(
-        f"(coolable ?o) {_TYPES} (iscool ?o) (inreceptacle ?o ?r)"
-    ),
+    **{
+        change.family: _PLACED.format(
+            f"({change.ability} ?o) {_TYPES} ({change.mark} ?o) (inreceptacle ?o ?r)"
+        )
+        for change in CHANGES.values()
+    },
     TWO: _TWO,
 }
 """The goal of each family; X is the type of the thing, Y that of the receptacle or the lamp."""
@@ -260,12 +262,12 @@ def _read_goal(text: str) -> Goal:
             bound.setdefault(part, word) == word if part in "XY" else part == word
             for part, word in zip(shape, words, strict=True)
         ):
-            verb = next((verb for verb in VERBS if f"pick_{verb}_" in family), "")
+            change = CHANGE_OF_FAMILY.get(family)
             return Goal(
                 family=family,
                 thing=bound["X"],
                 target=bound["Y"],
-                verb=verb,
+                verb=change.verb if change else "",
                 count=2 if family == TWO else 1,
             )
     raise UnknownToNativeEngine(

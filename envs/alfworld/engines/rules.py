@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from envs.alfworld.engines.game import Game, Receptacle, Thing
-from envs.alfworld.engines.game_file import AGENT, VERBS
+from envs.alfworld.names import AGENT, CHANGES
 
 NOTHING_HAPPENS = "Nothing happens."
 
@@ -140,9 +140,8 @@ class State:
             for place, things in self.contents.items()
             for thing in things
         ]
-        names = {"clean": "isclean", "heat": "ishot", "cool": "iscool"}
         changed = [
-            f"{names[verb]} {thing.name}"
+            f"{CHANGES[verb].mark} {thing.name}"
             for verb, things in self.changed.items()
             for thing in things
         ]
@@ -382,7 +381,7 @@ def examine_thing(state: State, thing: Thing) -> str:
     """As the grammar has it: what can hold others tells no more, and what is merely cool is "cold"."""
     if thing.holds is not None:
         return f"This is a normal {thing.name}. In it, you see {_joined([f'a {name}' for name in thing.holds])}."
-    is_clean, is_hot, is_cool = (thing in state.changed[verb] for verb in VERBS)
+    is_clean, is_hot, is_cool = (thing in state.changed[verb] for verb in CHANGES)
     warmth = "hot" if is_hot else "cool" if is_cool else ""
     cut = " sliced" if thing in state.sliced else ""
     if is_clean:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envs.alfworld.engines.engine import Frame
+from envs.alfworld.names import LOOK
 from envs.alfworld.package import import_alfworld
 
 _package = import_alfworld("alfworld.agents.expert")
@@ -33,7 +34,7 @@ class HandcodedExpert:
         the task is.
         """
         family, target, _, place, *_ = game_id.partition("/")[0].lower().split("-")
-        look = family == "look_at_obj_in_light"
+        look = family == LOOK
         params = {
             "task_type": family,
             "object_target": target,

@@ -5,6 +5,8 @@ and answered.
 import re
 from dataclasses import dataclass
 
+from envs.alfworld.names import CHANGES
+
 NOTHING_HAPPENS = "Nothing happens."
 
 _TASK = "Your task is to: "
@@ -21,7 +23,7 @@ _FORMS = tuple(
     )
 )
 """How tasks are worded: two ways for each family. A kind of thing or of place is one word."""
-_VERBS = {"clean": "clean", "hot": "heat", "cool": "cool"}
+_VERB_OF_STATE = {change.state: verb for verb, change in CHANGES.items()}
 
 _ROOM = re.compile(r"Looking quickly around you, you see (.+)\.$", re.MULTILINE)
 _NAME = re.compile(r"\ba (\w+ \d+)")
@@ -67,7 +69,9 @@ def read_errand(text: str) -> Errand:
                 thing=said["thing"],
                 place=said.get("place", ""),
                 lamp=said.get("lamp", ""),
-                verb=said["verb"] if "verb" in said else _VERBS.get(said.get("state", ""), ""),
+                verb=said["verb"]
+                if "verb" in said
+                else _VERB_OF_STATE.get(said.get("state", ""), ""),
                 two="two" in said,
             )
     raise ValueError(
@@ -102,7 +106,7 @@ class Notes:
         self.shut: set[str] = set()
         self.held: str | None = None
         self.origin = ""
-        self.changed: dict[str, set[str]] = {verb: set() for verb in _VERBS.values()}
+        self.changed: dict[str, set[str]] = {verb: set() for verb in CHANGES}
         self.refused: set[tuple[str, str]] = set()
 
     def read(self, command: str, text: str) -> None:

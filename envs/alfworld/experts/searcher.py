@@ -25,9 +25,7 @@ from collections.abc import Sequence
 from envs.alfworld.engines.engine import Frame
 from envs.alfworld.experts.notes import Errand, Notes, kind_of, read_errand
 from envs.alfworld.experts.places import PLACES
-
-TOOLS = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
-"""The kind of place that each verb needs. It need not be open."""
+from envs.alfworld.names import CHANGES
 
 
 class Searcher:
@@ -88,7 +86,7 @@ class Searcher:
         return self._search(lamp)
 
     def _change(self, held: str, verb: str) -> str | None:
-        for place in self._of_kind(TOOLS[verb]):
+        for place in self._of_kind(CHANGES[verb].tool.lower()):
             return self._way_to(place) or f"{verb} {held} with {place}"
         return None
 

@@ -5,16 +5,16 @@ do.
 import random
 from collections import Counter
 
-from envs.alfworld.generator.drawn_game import TOOLS, DrawnGame, DrawnThing
-from envs.alfworld.package import Layout, Receptacle, constants, goals, mangle
+from envs.alfworld.generator.drawn_game import DrawnGame, DrawnThing
+from envs.alfworld.generator.layouts import Layout, LayoutReceptacle
+from envs.alfworld.names import CHANGE_OF_FAMILY, LAMP, LOOK, TWO
+from envs.alfworld.package import constants, goals, mangle
 
-LAMP = "DeskLamp"
 LAMP_PLACES = ("CoffeeTable", "Desk", "Dresser", "Shelf", "SideTable")
 """Where desk lamps stand in the real games."""
 
 _COPIES_OF_A_TYPE = 2
 _BASINS = ("SinkBasin", "BathtubBasin")
-_ABILITY = {"clean": "Cleanable", "heat": "Heatable", "cool": "Coolable"}
 
 
 def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
@@ -23,7 +23,7 @@ def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
     """
     holds = constants().VAL_RECEPTACLE_OBJECTS
     present = {receptacle.type for receptacle in layout.receptacles}
-    if family == "look_at_obj_in_light":
+    if family == LOOK:
         if LAMP not in layout.object_types or not present & set(LAMP_PLACES):
             return {}
         return {
@@ -33,10 +33,12 @@ def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
                 if any(kind in holds[place] for place in present)
             ]
         }
-    verb, tool = TOOLS.get(family, ("", ""))
-    if tool and tool not in present:
-        return {}
-    able = constants().VAL_ACTION_OBJECTS[_ABILITY[verb]] if tool else set(layout.object_types)
+    able, tool = set(layout.object_types), ""
+    if family in CHANGE_OF_FAMILY:
+        change = CHANGE_OF_FAMILY[family]
+        able, tool = constants().VAL_ACTION_OBJECTS[change.ability.capitalize()], change.tool
+        if tool not in present:
+            return {}
     found = {}
     for target in sorted(present - {tool, *_BASINS}):
         kinds = [
@@ -97,17 +99,17 @@ def _draw_room(
     *,
     size: int,
     copies: int,
-) -> list[Receptacle] | None:
+) -> list[LayoutReceptacle] | None:
     """`size` receptacles, each at a place of its own: what the task needs, where the object can be,
     and others.
     """
     holds = constants().VAL_RECEPTACLE_OBJECTS
     needed = [[target]] if target != LAMP else [list(LAMP_PLACES)]
-    if family in TOOLS:
-        needed.append([TOOLS[family][1]])
+    if family in CHANGE_OF_FAMILY:
+        needed.append([CHANGE_OF_FAMILY[family].tool])
     sources = [place for place in sorted(holds) if kind in holds[place] and place != target]
     needed += [sources]
-    room: list[Receptacle] = []
+    room: list[LayoutReceptacle] = []
 
     def add(kinds: list[str]) -> bool:
         counts = Counter(receptacle.type for receptacle in room)
@@ -131,7 +133,7 @@ def _draw_room(
 
 def _draw_things(
     layout: Layout,
-    room: list[Receptacle],
+    room: list[LayoutReceptacle],
     family: str,
     target: str,
     kind: str,
@@ -143,7 +145,7 @@ def _draw_things(
     lamp, and others.
     """
     holds = constants().VAL_RECEPTACLE_OBJECTS
-    asked = 2 if family == "pick_two_obj_and_place" else 1
+    asked = 2 if family == TWO else 1
     kinds = [kind] * (asked + rng.randint(0, 1))
     if target == LAMP:
         kinds.append(LAMP)
@@ -171,7 +173,7 @@ def _draw_things(
     return list(things.values()) if len(things) == count else None
 
 
-def _thing_id(kind: str, place: Receptacle, rng: random.Random) -> str:
+def _thing_id(kind: str, place: LayoutReceptacle, rng: random.Random) -> str:
     """An id as in the real games, `Type|x|y|z` in metres, within a step of the receptacle."""
     x, y, z = (value + rng.uniform(-0.25, 0.25) for value in place.position)
     return mangle(f"{kind}|{x:+06.2f}|{y:+06.2f}|{z:+06.2f}")

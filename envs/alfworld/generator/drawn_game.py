@@ -3,20 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from envs.alfworld.engines.game import player_names
-from envs.alfworld.package import Receptacle, constants, goals, mangle, package_folder
-
-TOOLS = {
-    "pick_clean_then_place_in_recep": ("clean", "SinkBasin"),
-    "pick_heat_then_place_in_recep": ("heat", "Microwave"),
-    "pick_cool_then_place_in_recep": ("cool", "Fridge"),
-}
-"""Families that change the object first: the verb, and the receptacle that does it."""
-
-_ABILITY_TOOLS = {"cleanable": "SinkBasin", "heatable": "Microwave", "coolable": "Fridge"}
+from envs.alfworld.generator.layouts import LayoutReceptacle
+from envs.alfworld.names import AGENT, CHANGE_OF_FAMILY, CHANGES, LOOK, TWO
+from envs.alfworld.package import constants, domain_and_grammar, goals, mangle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +35,7 @@ class DrawnGame:
     object_type: str
     target: str
     template: str
-    receptacles: tuple[Receptacle, ...]
+    receptacles: tuple[LayoutReceptacle, ...]
     things: tuple[DrawnThing, ...]
 
     @property
@@ -78,7 +70,7 @@ class DrawnGame:
         by_id = {receptacle.id: receptacle for receptacle in self.receptacles}
         here = ""
 
-        def visit(receptacle: Receptacle, *, inside: bool) -> Iterator[str]:
+        def visit(receptacle: LayoutReceptacle, *, inside: bool) -> Iterator[str]:
             nonlocal here
             if here != receptacle.id:
                 yield f"go to {names[receptacle.id]}"
@@ -87,31 +79,32 @@ class DrawnGame:
                 yield f"open {names[receptacle.id]}"
                 opened.add(receptacle.id)
 
-        def first_of(kind: str) -> Receptacle:
+        def first_of(kind: str) -> LayoutReceptacle:
             return next(receptacle for receptacle in self.receptacles if receptacle.type == kind)
 
         commands: list[str] = []
         wanted = [thing for thing in self.things if thing.type == self.object_type]
-        for thing in wanted[: 2 if self.family == "pick_two_obj_and_place" else 1]:
+        for thing in wanted[: 2 if self.family == TWO else 1]:
             name = names[thing.id]
             commands += [
                 *visit(by_id[thing.place], inside=True),
                 f"take {name} from {names[thing.place]}",
             ]
-            if self.family == "look_at_obj_in_light":
+            if self.family == LOOK:
                 lamp = next(thing for thing in self.things if thing.type == self.target)
                 return [*commands, *visit(by_id[lamp.place], inside=False), f"use {names[lamp.id]}"]
-            if self.family in TOOLS:
-                verb, kind = TOOLS[self.family]
-                tool = first_of(kind)
-                commands += [*visit(tool, inside=False), f"{verb} {name} with {names[tool.id]}"]
+            if self.family in CHANGE_OF_FAMILY:
+                change = CHANGE_OF_FAMILY[self.family]
+                tool = first_of(change.tool)
+                use = f"{change.verb} {name} with {names[tool.id]}"
+                commands += [*visit(tool, inside=False), use]
             target = first_of(self.target)
             commands += [*visit(target, inside=True), f"move {name} to {names[target.id]}"]
         return commands
 
     def to_json(self, name: str) -> dict[str, Any]:
         """The five keys of a game file."""
-        domain, grammar = package_texts()
+        domain, grammar = domain_and_grammar()
         return {
             "pddl_domain": domain,
             "grammar": grammar.replace("UNKNOWN GOAL", self.sentence),
@@ -130,7 +123,7 @@ def write_problem(game: DrawnGame, name: str) -> str:
         spot for spot in (mangle(f"loc|0|0|{turn}|60") for turn in range(4)) if spot not in spots
     )
     declared = {
-        "agent": ["agent1"],
+        "agent": [AGENT],
         "otype": [f"{kind}Type" for kind in sorted({thing.type for thing in game.things})],
         "rtype": [
             f"{kind}Type" for kind in sorted({receptacle.type for receptacle in game.receptacles})
@@ -142,7 +135,7 @@ def write_problem(game: DrawnGame, name: str) -> str:
     lines = [f"    {' '.join(names)} - {kind}" for kind, names in declared.items()]
     facts = [
         f"    ({fact})"
-        for fact in (f"atLocation agent1 {start}", *_receptacle_facts(game), *_thing_facts(game))
+        for fact in (f"atLocation {AGENT} {start}", *_receptacle_facts(game), *_thing_facts(game))
     ]
     head = f"(define (problem plan_{name})\n(:domain alfred)\n(:objects"
     return "\n".join([head, *lines, ")", "(:init", *facts, ")", _goal(game)])
@@ -168,9 +161,9 @@ def _thing_facts(game: DrawnGame) -> Iterator[str]:
     present = {receptacle.type for receptacle in game.receptacles}
     able = constants().VAL_ACTION_OBJECTS
     used = {
-        ability: able[ability.capitalize()]
-        for ability, tool in _ABILITY_TOOLS.items()
-        if tool in present
+        change.ability: able[change.ability.capitalize()]
+        for change in CHANGES.values()
+        if change.tool in present
     }
     for thing in game.things:
         yield f"objectType {thing.id} {thing.type}Type"
@@ -192,12 +185,3 @@ def _goal(game: DrawnGame) -> str:
         obj=game.object_type, recep=game.target, toggle=game.target
     )
     return re.sub(r"\s*\n\s*", "\n", filled).strip() + "\n"
-
-
-@cache
-def package_texts() -> tuple[str, str]:
-    """The PDDL domain and the grammar that alfworld ships; the grammar says UNKNOWN GOAL for the
-    task.
-    """
-    folder = package_folder() / "data"
-    return (folder / "alfred.pddl").read_text(), (folder / "alfred.twl2").read_text()

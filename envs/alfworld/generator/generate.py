@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from envs.alfworld.data import DATA_VERSION, FAMILIES, GAME_FILE, SPLITS
+from envs.alfworld.data import DATA_VERSION, GAME_FILE
 from envs.alfworld.generator.draw import draw_game, goals_in
 from envs.alfworld.generator.drawn_game import DrawnGame
-from envs.alfworld.package import SCENES, UNSEEN_SCENES, Layout, load_layout
+from envs.alfworld.generator.layouts import SCENES, UNSEEN_SCENES, Layout, load_layout
+from envs.alfworld.names import FAMILIES, SPLITS, TRAIN, VALID_UNSEEN
 from envs.files import Progress, appearing_whole, cached_folder
 from envs.nearest import hint
 
@@ -68,7 +69,7 @@ class GeneratorSettings:
                     f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}"
                 )
         object.__setattr__(self, "families", tuple(families))
-        allowed = scenes_of("train")
+        allowed = scenes_of(TRAIN)
         for scene in self.scenes:
             if scene not in allowed:
                 raise ValueError(
@@ -95,7 +96,7 @@ class GeneratorSettings:
 
     def layouts(self, split: str) -> Iterator[Layout]:
         """The floor plans of a split, with what these settings allow in them."""
-        scenes = self.scenes or scenes_of(split) if split != "valid_unseen" else scenes_of(split)
+        scenes = self.scenes or scenes_of(split) if split != VALID_UNSEEN else scenes_of(split)
         return (
             load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes
         )
@@ -148,7 +149,7 @@ def cached_games(settings: GeneratorSettings, progress: Progress | None = None) 
 
 def scenes_of(split: str) -> tuple[int, ...]:
     """The floor plans of a split."""
-    if split == "valid_unseen":
+    if split == VALID_UNSEEN:
         return UNSEEN_SCENES
     return tuple(scene for scene in SCENES if scene not in UNSEEN_SCENES)
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from envs.alfworld import doctor
-from envs.alfworld.data import DATA_VERSION, FAMILIES
+from envs.alfworld.data import DATA_VERSION
 from envs.alfworld.doctor import examine
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from envs.alfworld.names import FAMILIES
 
 
 @pytest.fixture

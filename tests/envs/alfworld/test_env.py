@@ -15,9 +15,10 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from envs import Task, make_env
-from envs.alfworld.data import FAMILIES, game_path
+from envs.alfworld.data import game_path
 from envs.alfworld.env import AlfworldEnv
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from envs.alfworld.names import FAMILIES
 
 SETTINGS = GeneratorSettings(train=12, valid_seen=6, valid_unseen=6, seed=7)
 

@@ -2,7 +2,7 @@ import pytest
 
 from agent_rl.commands.compare.published import PUBLISHED, published
 from agent_rl.config import ConfigError
-from envs.alfworld.data import FAMILIES
+from envs.alfworld.names import FAMILIES
 
 SEEN_GAMES = (35, 13, 27, 16, 25, 24)
 

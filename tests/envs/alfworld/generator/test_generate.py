@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from envs.alfworld.data import FAMILIES, GAME_FILE, SPLITS, index_games, resolve_data_folder
+from envs.alfworld.data import GAME_FILE, index_games, resolve_data_folder
 from envs.alfworld.generator.draw import draw_game
 from envs.alfworld.generator.drawn_game import DrawnGame, DrawnThing
 from envs.alfworld.generator.generate import (
@@ -17,7 +17,9 @@ from envs.alfworld.generator.generate import (
     generate_games,
     scenes_of,
 )
-from envs.alfworld.package import SCENES, UNSEEN_SCENES, constants, load_layout
+from envs.alfworld.generator.layouts import SCENES, UNSEEN_SCENES, load_layout
+from envs.alfworld.names import FAMILIES, SPLITS
+from envs.alfworld.package import constants
 
 SETTINGS = GeneratorSettings(train=120, valid_seen=60, valid_unseen=24)
 
