@@ -71,6 +71,28 @@ def held_stderr() -> Iterator[None]:
             os.close(real)
 
 
+def percent(fraction: float, digits: int = 1) -> str:
+    """Write a fraction in percent, without the sign: `percent(0.625)` is `62.5`."""
+    return f"{100 * fraction:.{digits}f}"
+
+
+def points(difference: float) -> str:
+    """Write a difference of fractions in percentage points: `points(0.05)` is `+5.0`."""
+    return f"{100 * difference:+.1f}"
+
+
+def interval(ends: tuple[float, float], *, digits: int = 1, between: str = "-") -> str:
+    """Write both ends in percent: `interval((0.5, 0.75))` is `50.0-75.0`."""
+    low, high = ends
+    return f"{percent(low, digits)}{between}{percent(high, digits)}"
+
+
+def points_interval(ends: tuple[float, float]) -> str:
+    """Write both ends in percentage points: `points_interval((-0.05, 0.02))` is `-5.0 to +2.0`."""
+    low, high = ends
+    return f"{points(low)} to {points(high)}"
+
+
 def say(text: str) -> None:
     """One plain line; square brackets are no markup."""
     console.print(escape(text))

@@ -21,7 +21,7 @@ from agent_rl.evaluation.episodes import digest, episodes_in, opened, repeat_fil
 from agent_rl.evaluation.report import VERSION, EvaluationReport, checkpoint_step, summarize
 from agent_rl.evaluation.tables import latex, markdown, show
 from agent_rl.runs.folder import write_trajectories
-from agent_rl.training.task_sampler import evaluation_tasks
+from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
 from rollouts import Trajectory
 from rollouts.seeds import derive_seed

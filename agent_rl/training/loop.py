@@ -13,9 +13,10 @@ from agent_rl.learner.batch import TrainingSample, samples_from_group
 from agent_rl.learner.processes import open_learner
 from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agent_rl.runs.folder import RunFolder
+from agent_rl.tasks import training_tasks
 from agent_rl.training.groups import StepGroups, collect_groups
 from agent_rl.training.session import Session
-from agent_rl.training.task_sampler import TaskSampler, training_tasks
+from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import TrajectoryGroup
 from rollouts.seeds import derive_seed

@@ -4,12 +4,10 @@ epoch.
 
 import hashlib
 import random
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from agent_rl.config import Config, ConfigError, TaskFilter
 from envs import Task
 
 
@@ -82,67 +80,3 @@ class TaskSampler:
         return [
             task for _, task in sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])
         ]
-
-
-def training_tasks(config: Config, tasks_of: Callable[[str], list[Task]]) -> list[Task]:
-    """The tasks that train, also in the warm start; `tasks_of` gives the tasks of a split."""
-    return chosen(tasks_of(config.env.train_split), config.train.only, "train.only")
-
-
-def evaluation_tasks(
-    config: Config, tasks_of: Callable[[str], list[Task]], split: str
-) -> list[Task]:
-    """The tasks of `split` that an evaluation plays: the same ones for every seed, so that runs can
-    be compared.
-    """
-    settings = config.evaluation
-    return spread(chosen(tasks_of(split), settings.only, "evaluation.only"), settings.tasks, seed=0)
-
-
-def chosen(tasks: Sequence[Task], only: TaskFilter, key: str) -> list[Task]:
-    """The tasks that a filter lets through; `key` is the config's name for it.
-
-    Raises:
-        ConfigError: there are none, or a name in the filter is no task's.
-    """
-    for part, of in (("families", "family"), ("scenes", "scene")):
-        there = sorted({str(getattr(task, of)) for task in tasks})
-        unknown = [name for name in getattr(only, part) if name not in there]
-        if unknown:
-            raise ConfigError(
-                f"{key}.{part}: {unknown[0]!r} is no task's {of}; there are: {', '.join(there)}"
-            )
-    least, most = only.difficulty or (0, sys.maxsize)
-    found = [
-        task
-        for task in tasks
-        if (not only.families or task.family in only.families)
-        and (not only.scenes or task.scene in only.scenes)
-        and least <= task.difficulty <= most
-    ]
-    if not found:
-        difficulties = [task.difficulty for task in tasks]
-        raise ConfigError(
-            f"{key}: none of {len(tasks)} tasks is left; widen the filter (their difficulties go from "
-            f"{min(difficulties)} to {max(difficulties)})"
-        )
-    return found
-
-
-def spread(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
-    """`count` tasks (0: all of them), the families in equal shares as far as they go, chosen by
-    `seed`.
-    """
-    if count <= 0 or count >= len(tasks):
-        return list(tasks)
-    by_family: dict[str, list[Task]] = {}
-    for task in sorted(tasks, key=lambda task: task.id):
-        by_family.setdefault(task.family, []).append(task)
-    for family, members in by_family.items():
-        random.Random(f"{seed}/{family}").shuffle(members)
-    chosen: list[Task] = []
-    while len(chosen) < count:
-        for family in sorted(by_family):
-            if by_family[family] and len(chosen) < count:
-                chosen.append(by_family[family].pop())
-    return sorted(chosen, key=lambda task: task.id)

@@ -12,8 +12,8 @@ from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.learner.batch import TrainingSample
 from agent_rl.learner.processes import open_learner
 from agent_rl.runs.folder import RunFolder
+from agent_rl.tasks import pick_evenly, training_tasks
 from agent_rl.training.session import Session
-from agent_rl.training.task_sampler import spread, training_tasks
 from envs import Task
 from rollouts import Trajectory
 
@@ -51,14 +51,14 @@ def tasks_to_play(config: Config, tasks: list[Task]) -> list[Task]:
     """As many as `sft.episodes` says, each as often as every other, as far as it goes."""
     wanted = config.sft.episodes
     if wanted <= len(tasks):
-        return spread(tasks, wanted, config.seed)
+        return pick_evenly(tasks, wanted, config.seed)
     if not config.sft.noise:
         raise ConfigError(
             f"sft.episodes: {wanted}, but there are {len(tasks)} tasks, and without sft.noise an expert plays each the "
             f"same way again; use at most {len(tasks)}, or set sft.noise"
         )
     rounds, rest = divmod(wanted, len(tasks))
-    return tasks * rounds + (spread(tasks, rest, config.seed) if rest else [])
+    return tasks * rounds + (pick_evenly(tasks, rest, config.seed) if rest else [])
 
 
 def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:

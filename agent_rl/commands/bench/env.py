@@ -19,7 +19,7 @@ import psutil
 from rich.table import Table
 
 from agent_rl.display import console, progress, say
-from agent_rl.training.task_sampler import spread
+from agent_rl.tasks import pick_evenly
 from envs.alfworld.data import game_path, read_game
 from envs.alfworld.engines.cache import forget_games, load_game
 from envs.alfworld.engines.game import Game, build_game
@@ -61,7 +61,7 @@ def bench_env(data: str, *, split: str, games: int, seed: int, json_file: Path |
         ValueError: there is no such data or split.
     """
     env = AlfworldEnv(data=data)
-    tasks = spread(env.tasks(split), games, seed)
+    tasks = pick_evenly(env.tasks(split), games, seed)
     costs: dict[str, list[EngineCost]] = {"native": [], "textworld": []}
     stock = TextworldEngine()
     with progress("games", len(tasks)) as advance:

@@ -41,7 +41,7 @@ from agent_rl.learner.learner import Learner
 from agent_rl.learner.metrics import peak_flops, peak_memory_bytes
 from agent_rl.learner.prefix_tree import PrefixTree
 from agent_rl.policy.loading import decoder_and_head, load_policy
-from agent_rl.training.task_sampler import spread
+from agent_rl.tasks import pick_evenly
 from envs import make_env
 from rollouts import EpisodeSettings, PromptSettings
 from rollouts.players import make_player
@@ -310,7 +310,7 @@ def _samples(
     rng = random.Random(0)
     samples = []
     with progress("the expert plays", episodes) as advance:
-        tasks = spread(env.tasks("train"), -(-episodes // generations), 0)
+        tasks = pick_evenly(env.tasks("train"), -(-episodes // generations), 0)
         for task, seed in list(product(tasks, range(generations)))[:episodes]:
             player = make_player("expert", env, task, seed)
             played = asyncio.run(

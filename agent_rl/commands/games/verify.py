@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.table import Table
 
 from agent_rl.display import console, progress, say
-from agent_rl.training.task_sampler import spread
+from agent_rl.tasks import pick_evenly
 from envs import Task
 from envs.alfworld.data import game_path
 from envs.alfworld.engines.stock import TextworldEngine
@@ -78,7 +78,7 @@ def verify(
         ValueError: there is no such data or split.
     """
     env = AlfworldEnv(data=data)
-    tasks = spread(env.tasks(split), games, seed)
+    tasks = pick_evenly(env.tasks(split), games, seed)
     folder = env.folder
     report = _compare_all(
         tasks,

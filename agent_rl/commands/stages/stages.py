@@ -32,9 +32,9 @@ from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.policy.loading import init_model, load_policy, save_policy, train_tokenizer
 from agent_rl.runs.checkpoint import latest_checkpoint
 from agent_rl.runs.folder import RunFolder, write_trajectories
+from agent_rl.tasks import pick_evenly, training_tasks
 from agent_rl.training.loop import TrainingLoop, checkpoint_to_resume
 from agent_rl.training.session import Session, policy_details
-from agent_rl.training.task_sampler import spread, training_tasks
 from agent_rl.training.warm_start import expert_episodes, warm_start
 from envs import Task, TextEnv, make_env
 from rollouts import StopReason
@@ -120,7 +120,7 @@ def corpus(config: Config) -> list[str]:
         ConfigError: the environment failed in all of them.
     """
     env = make_env(config.env.id, **config.env.options)
-    tasks = spread(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
+    tasks = pick_evenly(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
     settings = config.episode.model_copy(update={"max_turns": _CORPUS_TURNS})
     texts = [
         f" {word}{number}" for word in env.words() for number in ("", *_NUMBERS)
