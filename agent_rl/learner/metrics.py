@@ -1,4 +1,4 @@
-"""The numbers that people watch while a learner works; `docs/gmpo.md` says how to read them."""
+"""The numbers that people watch while a learner works; `docs/metrics.md` says how to read them."""
 
 import functools
 import math

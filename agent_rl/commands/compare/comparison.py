@@ -39,7 +39,7 @@ MECHANISM: Mapping[str, Callable[[Line], float]] = {
     "entropy": lambda line: line["learner/entropy"],
     "mismatch_abs_mean": lambda line: line["learner/mismatch_abs_mean"],
 }
-"""What is looked at over training, from a line of metrics; `docs/gmpo.md` says what the names mean."""
+"""What is looked at over training, from a line of metrics; `docs/metrics.md` says what the names mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
