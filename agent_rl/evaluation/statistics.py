@@ -1,9 +1,8 @@
-"""Intervals and tests for success rates and seeds: pure functions of numbers, the same result every
-time.
+"""Intervals and tests for success rates and seeds: pure functions, the same result every time.
 
-A game is the unit that is drawn: the repeats of a game are not independent of each other, so the
-bootstraps resample games, each with all its repeats (Efron and Tibshirani 1993, percentile method;
-`RESAMPLES` of them, a fixed seed). Intervals are 95 % ones.
+The bootstraps resample games, each with all its repeats, because the repeats of one game are not
+independent. They use the percentile method (Efron and Tibshirani 1993), `RESAMPLES` resamples and
+a fixed seed. All intervals are 95 % intervals.
 """
 
 import math
@@ -19,26 +18,38 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _SEED = 0
 _NO_SPREAD = 1e-9
-"""Means of thirds that are equal may differ in their last bits."""
+"""Values closer than this count as equal: equal means may differ in their last bits."""
 _BATCH = 1_000
 """Resamples in memory at a time: 10,000 of the 3,553 training games at once would be 280 MB."""
 
 Outcomes = Sequence[Sequence[float]]
-"""A sequence per game with its repeats' outcomes, 0 or 1; a game counts by its mean, however many
-repeats it has.
-"""
+"""The outcomes of each game's repeats, 0 or 1; a game counts by its mean, whatever its repeats."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """From `low` to `high`; 95 % unless said."""
+    """A 95 % interval."""
 
     low: float
+    """Its lower end."""
     high: float
+    """Its upper end."""
+
+
+def interval_of_games(outcomes: Outcomes) -> tuple[float, float]:
+    """The interval of the games' mean success: Wilson's if each game was played once, else the
+    bootstrap by game.
+
+    This is the one place that decides between the two. Wilson's interval needs independent trials,
+    and repeats of one game are not independent.
+    """
+    if all(len(repeats) == 1 for repeats in outcomes):
+        return wilson_interval(round(sum(game[0] for game in outcomes)), len(outcomes))
+    return bootstrap_by_game(outcomes)
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion (Wilson 1927); (0, 1) where nothing was tried."""
+    """The Wilson score interval of a proportion (Wilson 1927); (0, 1) if `n` is 0."""
     if n == 0:
         return 0.0, 1.0
     interval = stats.binomtest(successes, n).proportion_ci(
@@ -48,27 +59,30 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap_by_game(outcomes: Outcomes) -> tuple[float, float]:
-    """The interval of the games' mean success: games are resampled, each with all its repeats.
+    """The bootstrap interval of the games' mean success, with games resampled.
 
-    Where all games are won in all repeats, or lost in all, resampling would show no spread at all:
-    then it is Wilson's interval with each game as one trial. (0, 1) for no game, and for one whose
-    repeats differ. ValueError for a game without repeats.
+    If every repeat of every game has the same outcome, resampling shows no spread at all. Then the
+    interval is Wilson's, with each game as one trial. It is (0, 1) for no game, and for a single
+    game whose repeats differ.
+
+    Raises:
+        ValueError: a game has no repeats.
     """
     means = _game_means(outcomes)
-    if (certain := _all_alike(means)) is not None:
-        return wilson_interval(round(certain * len(means)), len(means))
+    outcome_of_all = _all_alike(means)
+    if outcome_of_all is not None:
+        return wilson_interval(round(outcome_of_all * len(means)), len(means))
     if len(means) < 2:
         return 0.0, 1.0
     return _percentile((means,), lambda x, axis: x.mean(axis=axis))
 
 
 def bootstrap_gap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
-    """The interval of mean(a) - mean(b) over two different sets of games (seen, unseen), each
-    resampled by itself.
+    """The interval of mean(a) - mean(b) over two different sets of games, such as seen and unseen.
 
-    Where resampling says nothing of a side (see `bootstrap_by_game`), the intervals of both sides
-    are put together by Newcombe's square-and-add (1998, method 10). (-1, 1) where a side has no
-    game.
+    Each side is resampled by itself. If resampling shows no spread on a side (see
+    `bootstrap_by_game`), Newcombe's square-and-add (1998, method 10) combines the intervals of the
+    two sides. The interval is (-1, 1) if a side has no game.
     """
     left, right = _game_means(a), _game_means(b)
     if not len(left) or not len(right):
@@ -85,12 +99,13 @@ def bootstrap_gap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
 
 
 def paired_bootstrap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
-    """The interval of mean(a) - mean(b) on the same games in the same order: games are resampled,
-    both sides together.
+    """The interval of mean(a) - mean(b) on the same games in the same order.
 
-    (-1, 1) for fewer than two games. Where the difference is the same in every game, the interval
-    is that number: resampling cannot show what no game showed. ValueError where the numbers of
-    games differ.
+    A resample draws games, with both sides of each. The interval is (-1, 1) for fewer than two
+    games. If the difference is the same in every game, the interval is that number.
+
+    Raises:
+        ValueError: the numbers of games differ.
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
@@ -103,10 +118,10 @@ def paired_bootstrap(a: Outcomes, b: Outcomes) -> tuple[float, float]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The exact two-sided p of McNemar's test, from the games won by only one side; 1 where there
-    are none.
+    """The exact two-sided p of McNemar's test, from the games that only one side won.
 
-    If both sides were alike, each such game would fall to either with probability 1/2 (binomial).
+    If both sides were equally good, each such game would go to either side with probability 1/2
+    (binomial). p is 1 if there is no such game.
     """
     if only_a + only_b == 0:
         return 1.0
@@ -116,9 +131,12 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def paired_permutation(a: Outcomes, b: Outcomes) -> float:
     """The two-sided p of mean(a) = mean(b) on the same games in the same order, by permutation.
 
-    If both sides were alike, each game's difference could as well have the other sign: all choices
-    of signs are tried, or 10,000 of them where there are more. With one repeat a game this is
-    McNemar's test. ValueError where the numbers of games differ.
+    If both sides were equally good, each game's difference could have the other sign as well. All
+    choices of signs are tried, or `RESAMPLES` random ones if there are more. With one repeat per
+    game this is McNemar's test.
+
+    Raises:
+        ValueError: the numbers of games differ.
     """
     left, right = _game_means(a), _game_means(b)
     if len(left) != len(right):
@@ -141,29 +159,32 @@ def paired_permutation(a: Outcomes, b: Outcomes) -> float:
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, float] | None:
-    """The interval of mean(a) - mean(b) and the two-sided p of 0, by Welch's t test (1947) of two
-    sets of seeds.
+    """Welch's t test (1947) of two sets of seeds, which may differ in their number.
 
-    The seeds of the sides need be neither the same nor as many. None where it cannot be told: fewer
-    than two seeds on a side, or no spread within either.
+    Args:
+        a: one number per seed of the first side.
+        b: one number per seed of the second side.
+
+    Returns:
+        The interval of mean(a) - mean(b) and the two-sided p of no difference. None with fewer than
+        two seeds on a side, and if neither side has any spread.
     """
     if min(len(a), len(b)) < 2 or max(np.ptp(a), np.ptp(b)) < _NO_SPREAD:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # a side without any spread is fine beside one that has some
+        # scipy warns if one side has no spread; the test is still valid if the other side has some.
+        warnings.simplefilter("ignore", RuntimeWarning)
         result = stats.ttest_ind(a, b, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
     return Interval(float(interval.low), float(interval.high)), float(result.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979): what each p becomes when all of them were looked at, in the order
-    given.
-    """
+    """Adjust p values for the number of tests (Holm 1979); returned in the order given."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
+    # The k-th smallest p (from 0) is multiplied by the number of tests that are left, n - k. The
+    # running maximum keeps a larger p from getting a smaller adjusted value.
     largest = 0.0
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
@@ -172,35 +193,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """The mean of the middle half, as in rliable (Agarwal et al. 2021); the plain mean of fewer
-    than four values.
+    """The mean of the middle half of the values, as in rliable (Agarwal et al. 2021).
 
-    A quarter of the values, rounded down, is cut off at each end. ValueError for no values.
+    A quarter of the values, rounded down, is cut off at each end: fewer than four values have their
+    plain mean.
+
+    Raises:
+        ValueError: there are no values.
     """
     if not len(values):
         raise ValueError("interquartile_mean: no values")
     return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25))
 
 
-def bootstrap_iqm(values: Sequence[float]) -> tuple[float, float]:
-    """The interval of the interquartile mean over seeds, which are resampled. `values`: one per
-    seed.
-
-    With few seeds it is narrower than it ought to be: three seeds have only ten different
-    resamples. ValueError for fewer than two values.
-    """
-    (interval,) = bootstrap_iqm_curve([[value] for value in values])
-    return interval.low, interval.high
-
-
 def bootstrap_iqm_curve(values: Sequence[Sequence[float]]) -> list[Interval]:
-    """The same at every point of a curve: `values` [seeds, points], and whole seeds are resampled."""
+    """The bootstrap interval of the interquartile mean over seeds, at each point of a curve.
+
+    Whole seeds are resampled. With few seeds the interval is too narrow: three seeds have only ten
+    different resamples.
+
+    Args:
+        values: [seeds, points], one row per seed.
+
+    Raises:
+        ValueError: there are fewer than two seeds.
+    """
     if len(values) < 2:
-        raise ValueError(f"bootstrap_iqm: {len(values)} values; an interval needs two at least")
-    low, high = _percentiles(
+        raise ValueError(f"bootstrap_iqm_curve: {len(values)} seeds; an interval needs at least 2")
+    lows, highs = _percentiles(
         (np.asarray(values, dtype=float),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis)
     )
-    return [Interval(float(one), float(other)) for one, other in zip(low, high, strict=True)]
+    return [Interval(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
 
 
 def _game_means(outcomes: Outcomes) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -211,7 +234,7 @@ def _game_means(outcomes: Outcomes) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _all_alike(means: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-    """0 or 1 where every game is so (0 for no game), else None."""
+    """0 or 1 if that is the mean of every game (0 for no game), else None."""
     if not len(means):
         return 0.0
     first = float(means[0])
@@ -219,6 +242,7 @@ def _all_alike(means: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
 
 
 def _percentile(data: tuple[Any, ...], statistic: Any) -> tuple[float, float]:
+    """`_percentiles` of a statistic that is one number."""
     low, high = _percentiles(data, statistic)
     return float(low), float(high)
 

@@ -17,7 +17,7 @@ from agent_rl.commands.compare.seeds import Curve, Spread, curve, smoothed, spre
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import ConfigError
 from agent_rl.config.keys import flat_values
-from agent_rl.evaluation.statistics import bootstrap_by_game, wilson_interval
+from agent_rl.evaluation.statistics import interval_of_games
 
 RECENT = 10
 """The success at the end of training is the mean over so many last rollout steps."""
@@ -187,14 +187,11 @@ def _score(by_seed: Mapping[int, Games]) -> FamilyScore:
     outcomes = [[games[name].mean for games in by_seed.values() if name in games] for name in ids]
     episodes = sum(len(game.success) for games in by_seed.values() for game in games.values())
     success = statistics.fmean(map(statistics.fmean, outcomes))
-    each_once = episodes == len(ids)
     return FamilyScore(
         games=len(ids),
         episodes=episodes,
         success=success,
-        interval=wilson_interval(round(success * len(ids)), len(ids))
-        if each_once
-        else bootstrap_by_game(outcomes),
+        interval=interval_of_games(outcomes),
         over_seeds=spread({seed: _mean_success(games) for seed, games in by_seed.items()}),
     )
 

@@ -9,10 +9,10 @@ from scipy import stats
 from agent_rl.evaluation.statistics import (
     bootstrap_by_game,
     bootstrap_gap,
-    bootstrap_iqm,
     bootstrap_iqm_curve,
     holm,
     interquartile_mean,
+    interval_of_games,
     mcnemar,
     paired_bootstrap,
     paired_permutation,
@@ -101,6 +101,13 @@ def test_wilson_of_nothing_says_nothing() -> None:
 
 
 # One set of games
+
+
+def test_games_played_once_have_wilsons_interval_and_others_the_bootstraps() -> None:
+    once = [[1], [0], [1], [0]]
+    assert interval_of_games(once) == wilson_interval(2, 4) != bootstrap_by_game(once)
+    assert interval_of_games(GAMES) == bootstrap_by_game(GAMES)
+    assert interval_of_games([]) == (0.0, 1.0)
 
 
 def test_bootstrap_of_two_games_by_hand() -> None:
@@ -303,8 +310,8 @@ def test_interquartile_mean_of_few_is_the_mean() -> None:
 
 def test_bootstrap_iqm_by_hand() -> None:
     # Three seeds: all of one value with 1/27 = 3.7 %, which is over 2.5 %.
-    assert bootstrap_iqm([0.2, 0.5, 0.9]) == pytest.approx((0.2, 0.9))
-    assert bootstrap_iqm([0.4, 0.4]) == pytest.approx((0.4, 0.4))
+    assert iqm_interval([0.2, 0.5, 0.9]) == pytest.approx((0.2, 0.9))
+    assert iqm_interval([0.4, 0.4]) == pytest.approx((0.4, 0.4))
 
 
 def test_bootstrap_iqm_against_scipy() -> None:
@@ -312,22 +319,25 @@ def test_bootstrap_iqm_against_scipy() -> None:
     want = reference(
         (np.array(values),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), vectorized=True
     )
-    got = bootstrap_iqm(values)
+    got = iqm_interval(values)
     assert got == pytest.approx(want, abs=0.02)
-    assert (
-        got[1] < 1.9
-    )  # the mean's would be over it: one seed in eight cannot pull the middle half far
-
-
-def test_bootstrap_iqm_of_one_seed() -> None:
-    with pytest.raises(ValueError, match="two at least"):
-        bootstrap_iqm([0.5])
+    # The interval of the plain mean would reach 1.9: one seed in eight cannot pull the middle half.
+    assert got[1] < 1.9
 
 
 def test_bootstrap_iqm_curve_is_that_of_every_point() -> None:
     seeds = [[0.1, 5.0, 1.0], [0.4, 2.0, 1.0], [0.3, 9.0, 1.0], [0.9, 4.0, 1.0]]
     got = [(interval.low, interval.high) for interval in bootstrap_iqm_curve(seeds)]
-    want = [bootstrap_iqm([seed[point] for seed in seeds]) for point in range(3)]
+    want = [iqm_interval([seed[point] for seed in seeds]) for point in range(3)]
     assert got == [pytest.approx(interval) for interval in want]
-    with pytest.raises(ValueError, match="two at least"):
+
+
+def test_bootstrap_iqm_of_one_seed() -> None:
+    with pytest.raises(ValueError, match="1 seeds; an interval needs at least 2"):
         bootstrap_iqm_curve([[0.1, 0.2]])
+
+
+def iqm_interval(values: list[float]) -> tuple[float, float]:
+    """The interval of one number per seed."""
+    (interval,) = bootstrap_iqm_curve([[value] for value in values])
+    return interval.low, interval.high

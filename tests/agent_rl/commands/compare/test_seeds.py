@@ -1,7 +1,7 @@
 import pytest
 
 from agent_rl.commands.compare.seeds import curve, smoothed, spread
-from agent_rl.evaluation.statistics import bootstrap_iqm
+from agent_rl.evaluation.statistics import bootstrap_iqm_curve
 
 
 def test_few_seeds_have_their_mean_and_range() -> None:
@@ -15,7 +15,8 @@ def test_more_seeds_have_their_interquartile_mean_and_interval() -> None:
     values = {0: 0.1, 1: 0.2, 2: 0.4, 3: 9.0, 4: 0.3}
     found = spread(values)
     assert found.centre == pytest.approx((0.2 + 0.3 + 0.4) / 3)
-    assert (found.low, found.high) == pytest.approx(bootstrap_iqm(list(values.values())))
+    (interval,) = bootstrap_iqm_curve([[value] for value in values.values()])
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.high < 9.0  # the range would reach it
 
 
