@@ -3,14 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from agent_rl.display import console, say
-from agent_rl.evaluation.report import Difference, EvaluationReport, Gap, Score, SplitReport
+from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.evaluation.scores import Gap, GapScore, Score, SplitReport
 
 ALL = "all"
 HEADS = ("n", "success %", "95 % interval", "turns", "turns to success", "invalid %", "tokens")
@@ -114,17 +114,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def policy_name(source: str) -> str:
-    """A short name for the policy at `source`, fit for a file's name: step-000050, sft, init, a
-    model's, a player's.
-    """
-    parts = [part for part in Path(source).parts if part not in ("/", "..")]
-    if len(parts) > 1 and parts[-1] == "model":
-        parts.pop()  # that of a checkpoint, or of the warm start
-    last = parts[-1].removesuffix(".gguf") if parts else ""
-    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "policy"
-
-
 def cells(score: Score) -> tuple[str, ...]:
     """What stands under `HEADS`."""
     return (
@@ -147,7 +136,7 @@ def _rows(report: SplitReport) -> list[tuple[str, Score]]:
     return [*report.families.items(), (ALL, report.overall)]
 
 
-def _gap_rows(gap: Gap) -> list[tuple[str, Difference]]:
+def _gap_rows(gap: Gap) -> list[tuple[str, GapScore]]:
     return [*gap.families.items(), (ALL, gap.overall)]
 
 
@@ -156,7 +145,7 @@ def _gap_table(gap: Gap) -> Table:
     return _table(f"{' - '.join(gap.splits)}, in points", ("family", "gap", "95 %\ninterval"), rows)
 
 
-def _gap_cells(of: Difference) -> tuple[str, str]:
+def _gap_cells(of: GapScore) -> tuple[str, str]:
     low, high = of.interval
     return f"{100 * of.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
 

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agent_rl.config import Config, ConfigError
-from agent_rl.evaluation.report import FINAL, VERSION, checkpoint_step
+from agent_rl.evaluation.report import VERSION
+from agent_rl.runs.layout import FINAL_REPORT, checkpoint_step_in
 
 _IN_TRAINING = re.compile(r"step-(?P<step>\d+)\.json")
 _AFTERWARDS = re.compile(r"(?:sft|step-(?P<step>\d+))-.+\.json")
@@ -77,7 +78,7 @@ def evaluations_of(
             if named := pattern.fullmatch(file.name):
                 step = int(named["step"] or 0)
                 by_step.setdefault(step, []).append(read_evaluation(file, step=step))
-    final = run / "evaluations" / FINAL
+    final = run / "evaluations" / FINAL_REPORT
     if final.is_file():
         read = read_evaluation(final)
         by_step.setdefault(steps if read.step is None else read.step, []).append(read)
@@ -119,7 +120,7 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
         named = _IN_TRAINING.fullmatch(path.name)
         step = int(named["step"]) if named else report.setting.get("rollout_step")
     if step is None:
-        step = checkpoint_step(report.setting)
+        step = checkpoint_step_in(str(report.setting.get("model")))
     splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
     return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
 
@@ -142,7 +143,7 @@ def _merged(
         *less, best = sorted(
             (one for one in several if split in one.splits),
             key=lambda one: (
-                one.name == FINAL,
+                one.name == FINAL_REPORT,
                 not _differs(one, config),
                 sum(len(game.success) for game in one.splits[split].values()),
                 not _IN_TRAINING.fullmatch(one.name),
@@ -163,7 +164,7 @@ def _merged(
             notes.append(f"{best.path}: not played as the run's config says: {differs}")
     files = list(
         dict.fromkeys(
-            one.path for one in sorted(counts.values(), key=lambda one: one.name != FINAL)
+            one.path for one in sorted(counts.values(), key=lambda one: one.name != FINAL_REPORT)
         )
     )
     first = next(one for one in several if one.path == files[0])

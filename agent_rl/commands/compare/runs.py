@@ -17,7 +17,7 @@ from typing import Any
 
 from agent_rl.commands.compare.evaluations import Evaluation, evaluations_of, read_evaluation
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.evaluation.report import FINAL
+from agent_rl.runs.layout import FINAL_REPORT
 
 NEEDED = (
     "rollout/success",
@@ -102,7 +102,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
         ]
         if not found:
             raise ConfigError(_nothing_there(path))
-        start = path / "start" / "evaluations" / FINAL
+        start = path / "start" / "evaluations" / FINAL_REPORT
         if start.is_file():
             began = read_evaluation(start, step=0)
             starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = began

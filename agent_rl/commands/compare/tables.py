@@ -18,7 +18,7 @@ from agent_rl.commands.compare.comparison import (
 )
 from agent_rl.commands.compare.published import Published
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL, Spread
-from agent_rl.evaluation.report import FINAL
+from agent_rl.runs.layout import FINAL_REPORT
 
 MECHANISM_ROWS = {
     "ratio_p01": "ratio, p01",
@@ -241,7 +241,7 @@ def _steps(run: RunSummary) -> str:
 def _evaluation(run: RunSummary) -> str:
     if run.evaluation is None:
         return "none"
-    made = {FINAL: "final", f"step-{run.evaluated_after:06d}.json": "training"}
+    made = {FINAL_REPORT: "final", f"step-{run.evaluated_after:06d}.json": "training"}
     return f"{made.get(run.evaluation, 'afterwards')}, {run.evaluated_after}"
 
 

@@ -17,15 +17,13 @@ from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.config.keys import upgraded
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.evaluation.report import (
-    FINAL,
     EvaluationReport,
-    checkpoint_step,
-    in_file,
     read_report,
-    report_of,
+    read_stage_reports,
 )
 from agent_rl.evaluation.tables import ALL, interval_text, markdown_table
 from agent_rl.runs.checkpoint import latest_checkpoint
+from agent_rl.runs.layout import FINAL_REPORT
 
 CONFIG_COPY = "agent_rl.yaml"
 _INIT, _SFT, _TRAIN, _OTHER = "init", "sft", "train", "other"
@@ -44,7 +42,7 @@ _SECTIONS = {
 _STAGES = {
     "init": "Before training",
     "sft": "After the warm start",
-    "gmpo": "After the reinforcement",
+    "train": "After the reinforcement",
 }
 
 
@@ -203,23 +201,14 @@ def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
     try:
         demo = origin.run / "demo.json"
         if demo.is_file():
-            yield from in_file(demo, lambda record: _demo_reports(record, origin.stage))
+            stages = read_stage_reports(demo)
+            last = list(stages).index(origin.stage) + 1 if origin.stage in stages else None
+            for stage, report in list(stages.items())[:last]:
+                yield from _report(_STAGES.get(stage, f"Stage {stage}"), report)
         for step, report in _newest(origin.run, origin.checkpoint):
             yield from _report(f"After rollout step {step}", report)
     except ConfigError as error:
         raise ConfigError(f"{error}; or delete it, and the card leaves it out") from error
-
-
-def _demo_reports(record: Any, last: str) -> list[dict[str, Any]]:
-    stages = record.get("stages") if isinstance(record, dict) else None
-    if not isinstance(stages, dict):
-        raise ConfigError("has no stages: run the demo again")
-    until = list(stages).index(last) + 1 if last in stages else None
-    return [
-        table
-        for name, report in list(stages.items())[:until]
-        for table in _report(_STAGES.get(name, f"Stage {name}"), report_of(report))
-    ]
 
 
 def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]]:
@@ -227,10 +216,10 @@ def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]
     there is one: the final one of a sweep's run where that is of the checkpoint, or else one that
     was made in training.
     """
-    final = run / "evaluations" / FINAL
+    final = run / "evaluations" / FINAL_REPORT
     if checkpoint and final.is_file():
         report = read_report(final)
-        step = checkpoint_step(report.setting)
+        step = report.checkpoint_step
         if step == int(checkpoint.rpartition("-")[2]):
             yield step, report
             return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent_rl.config import Config
 from agent_rl.display import console, progress
-from agent_rl.evaluation.playing import Outputs, Subject, run_evaluation, tasks_by_split
+from agent_rl.evaluation.playing import EvaluatedPlayer, Outputs, run_evaluation, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.training.pool import noted, open_pool
 from envs import Task, make_env
@@ -33,7 +33,7 @@ def evaluate_player(
         env = make_env(config.env.id, **config.env.options)
         tasks = tasks_by_split(config, env)
         env.close()
-    subject = Subject(model=player, name=player, identity=player, whole_repeats=True)
+    subject = EvaluatedPlayer(model=player, name=player, identity=player, whole_repeats=True)
     with ExitStack() as stack:
 
         @cache

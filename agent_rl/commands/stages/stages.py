@@ -20,14 +20,14 @@ from transformers.utils import logging as transformers_logging
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, progress, say
 from agent_rl.evaluation.playing import (
+    EvaluatedPlayer,
     Outputs,
-    Subject,
+    policy_name,
     run_evaluation,
     set_aside_after,
     tasks_by_split,
 )
 from agent_rl.evaluation.report import EvaluationReport
-from agent_rl.evaluation.tables import policy_name
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.policy.loading import init_model, load_policy, save_policy, train_tokenizer
 from agent_rl.runs.checkpoint import latest_checkpoint
@@ -238,7 +238,7 @@ def train(
     return newest
 
 
-def under_evaluation(config: Config, source: str) -> tuple[Subject, dict[str, list[Task]]]:
+def under_evaluation(config: Config, source: str) -> tuple[EvaluatedPlayer, dict[str, list[Task]]]:
     """The policy at `source` as the subject of an evaluation, and the tasks of each split that it
     is to play.
     """
@@ -247,7 +247,7 @@ def under_evaluation(config: Config, source: str) -> tuple[Subject, dict[str, li
         env = make_env(config.env.id, **config.env.options)
         tasks = tasks_by_split(config, env)
         env.close()
-    subject = Subject(
+    subject = EvaluatedPlayer(
         model=source,
         name=policy_name(source),
         identity=known.policy,

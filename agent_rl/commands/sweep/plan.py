@@ -21,7 +21,7 @@ import yaml
 
 from agent_rl.config import Config, ConfigError, SweepSettings, load_config, load_run_config
 from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
-from agent_rl.evaluation.report import FINAL
+from agent_rl.runs.layout import FINAL_REPORT
 
 START = "start"
 WARM_START = f"{START}/sft/model"
@@ -184,7 +184,7 @@ def last_checkpoint(train: Path) -> int:
 
 def report_in(folder: Path) -> Path:
     """The final evaluation of the run, or of the start, in a folder."""
-    return folder / "evaluations" / FINAL
+    return folder / "evaluations" / FINAL_REPORT
 
 
 def is_report(path: Path) -> bool:

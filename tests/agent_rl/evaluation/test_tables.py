@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from agent_rl.evaluation.report import (
-    Difference,
-    EvaluationReport,
-    Game,
+from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.evaluation.scores import (
+    GameScore,
     Gap,
+    GapScore,
     RepeatScore,
     Score,
     SplitReport,
@@ -18,7 +18,6 @@ from agent_rl.evaluation.tables import (
     latex,
     markdown,
     markdown_table,
-    policy_name,
     repeats_line,
     show,
     split_table,
@@ -54,7 +53,7 @@ def part(**families: Score) -> SplitReport:
     return SplitReport(
         overall=score(140, 117, 121, 124),
         families=families,
-        games=(Game(id="g", family=CLEAN, success=(True,), turns=(7,)),),
+        games=(GameScore(id="g", family=CLEAN, success=(True,), turns=(7,)),),
         stop_reasons={},
         failures={"env_error": 2},
     )
@@ -68,7 +67,7 @@ def report(env: str = "alfworld", *, gap: bool = True) -> EvaluationReport:
         "repeats": 3,
     }
     seen = part(**{CLEAN: score(100, 90), HEAT: score(0, 0, won_in=None, tokens=None)})
-    difference = Difference(difference=0.021, interval=(-0.0504, 0.0912))
+    difference = GapScore(difference=0.021, interval=(-0.0504, 0.0912))
     return EvaluationReport(
         setting={**setting, "env": env, "weights": None},
         splits={
@@ -181,20 +180,3 @@ def test_latex_of_other_worlds_names_its_columns() -> None:
 def test_a_markdown_cell_stays_on_its_line() -> None:
     table = markdown_table(("a", "b"), [("x | y", "1\n2"), (True, [1, "z"])])
     assert table == '| a | b |\n| --- | --- |\n| x \\| y | 1<br>2 |\n| true | [1, "z"] |'
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("runs/demo/train/checkpoints/step-000050/model", "step-000050"),
-        ("/home/runs/demo/sft/model", "sft"),
-        ("runs/demo/init", "init"),
-        ("model", "model"),
-        ("../policies/Q4_K.gguf", "Q4_K"),
-        ("Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5-1.5B-Instruct"),
-        ("my policy (best)/", "my-policy-best"),
-        ("..", "policy"),
-    ],
-)
-def test_short_names(source: str, name: str) -> None:
-    assert policy_name(source) == name

@@ -18,7 +18,8 @@ from agent_rl.commands.export.folder import export
 from agent_rl.commands.stages.stages import starting_policy
 from agent_rl.config import ConfigError, dump_config, load_config
 from agent_rl.config.learner import LoraSettings, ModelSettings
-from agent_rl.evaluation.report import EvaluationReport, RepeatScore, Score, SplitReport
+from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.evaluation.scores import RepeatScore, Score, SplitReport
 from agent_rl.policy.loading import (
     init_model,
     load_policy,
@@ -71,7 +72,7 @@ def run_folder(config: Path, tmp_path: Path) -> Path:
         write(folder / "train" / "evaluations" / f"step-{step:06d}.json", report(successes))
     write(
         folder / "demo.json",
-        {"stages": {"init": report(0), "sft": report(1), "gmpo": report(2)}, "seconds": {}},
+        {"stages": {"init": report(0), "sft": report(1), "train": report(2)}, "seconds": {}},
     )
     return folder
 

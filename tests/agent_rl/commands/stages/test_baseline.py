@@ -44,7 +44,7 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
     shown = evaluate(tmp_path, "--model", "expert", "--json", "r.json", hang)
     assert "expert on train" in shown
     assert (
-        "the first that is not scored: step 'hang' of task 'number-3' did not return within 1 s"
+        "the first episode that is not scored: step 'hang' of task 'number-3' did not return within 1 s"
         in shown
     )
     assert shown.splitlines()[-1] == "['ray']", "a library for models was loaded"
@@ -83,9 +83,9 @@ def test_chance_goes_on_with_its_own_seeds_and_a_whole_evaluation_starts_nothing
     assert second.read_text() != third.read_text()
     second.write_text("".join(second.read_text().splitlines(keepends=True)[6:]))
     third.write_text(third.read_text()[:-5])
-    assert "23 of 30 episodes are there already" in evaluate(tmp_path, *arguments)
+    assert "23 of 30 episodes have been played before" in evaluate(tmp_path, *arguments)
     assert json.loads((tmp_path / "r.json").read_text()) == expected
     shown = evaluate(tmp_path, *arguments)
-    assert "30 of 30 episodes are there already" in shown
+    assert "30 of 30 episodes have been played before" in shown
     assert shown.splitlines()[-1] == "[]", "Ray was loaded for nothing"
     assert json.loads((tmp_path / "r.json").read_text()) == expected
