@@ -1,26 +1,25 @@
-"""Playing an evaluation: each game of each split once per repeat, the same for a policy, the expert
-and chance.
+"""Playing an evaluation: each game of each split once per repeat, for a policy or another player.
 
-An episode is on disk as soon as it has ended (`evaluation_folder`). The same command again plays
-what is missing, and more repeats go on in the same folder. Each repeat has its own seed; the first
-has the config's.
+An episode is written to disk as soon as it has ended (see `agent_rl.evaluation.episodes`). The same
+command again plays only what is missing, and more repeats continue in the same folder. Each repeat
+has its own seed; the first has the config's.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
-from agent_rl.evaluation.episodes import digest, episodes_in, opened, repeat_file
-from agent_rl.evaluation.report import VERSION, EvaluationReport, checkpoint_step, summarize
+from agent_rl.evaluation.episodes import episodes_in, open_episodes, repeat_file
+from agent_rl.evaluation.report import VERSION, EvaluationReport, read_report, summarize
 from agent_rl.evaluation.tables import latex, markdown, show
+from agent_rl.files import set_aside, short_digest, write_text
 from agent_rl.runs.folder import write_trajectories
+from agent_rl.runs.layout import RunLayout, step_of
 from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
 from rollouts import Trajectory
@@ -28,69 +27,82 @@ from rollouts.seeds import derive_seed
 from rollouts.workers.pool import OnEpisode
 
 Play = Callable[[list[Task], str, int, OnEpisode], object]
-"""Plays each of some tasks once: the tasks, a label for the progress bar, the seed, whom to tell of
-each episode.
+"""Plays each task once: the tasks, a label for the progress bar, the seed, and a function that is
+called with each episode as it ends.
 """
 
-FOLDER = "evaluations"
 _TIME_LIMITS = {"timeout_seconds", "env_timeout_seconds"}
-"""Of `EpisodeSettings`: an episode that meets one is not scored, and is played again."""
+"""Keys of `EpisodeSettings` that change no number: an episode that meets one is not scored, and is
+played again.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Who is evaluated: `model` is a policy's path or hub name, or a player's name; `name` is
-    short, for files.
-
-    `identity` tells it from all others, wherever its files lie; `weights` (None for a player) from
-    those with other weights. A player has no `temperature` either. `details` are what else a
-    policy's numbers depend on. `whole_repeats`: its seeds depend on all the tasks that are played
-    together, so a repeat that was broken off is played from its beginning, and what was there is
-    kept.
-    """
+class EvaluatedPlayer:
+    """Who is evaluated: a policy, the environment's expert or random commands."""
 
     model: str
+    """The policy's path or hub name, or the player's name."""
     name: str
+    """A short name for files, see `policy_name`."""
     identity: str
+    """What distinguishes it from every other, wherever its files lie: a fingerprint for a policy."""
     weights: str | None = None
+    """The fingerprint of the weights alone; None for a player without a model."""
     temperature: float | None = None
+    """The sampling temperature; None for a player without a model."""
     details: Mapping[str, Any] = field(default_factory=dict)
+    """What else a policy's numbers depend on: prompt, dtype, context length."""
     whole_repeats: bool = False
+    """Whether the seed of an episode depends on all tasks of the call. Then an interrupted repeat
+    is played from its beginning, and the episodes that it already had are kept.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Files that get the report too, beside the JSON in the run's folder."""
+    """Files that the report is written to, in addition to the JSON in the run's folder."""
 
     json: Path | None = None
+    """The whole report."""
     markdown: Path | None = None
+    """The tables."""
     latex: Path | None = None
+    """A row of a table per split."""
+
+    def write(self, report: EvaluationReport, player: EvaluatedPlayer) -> None:
+        """Write the files that are named."""
+        if self.json:
+            report.write(self.json)
+        if self.markdown:
+            write_text(self.markdown, markdown(report, player.model))
+        if self.latex:
+            write_text(self.latex, latex(report, player.name))
 
 
 def tasks_by_split(config: Config, env: TextEnv) -> dict[str, list[Task]]:
     """The tasks of each split of `evaluation.split`.
 
     Raises:
-        ConfigError: a split is not there; the message names those that are.
+        ConfigError: a split does not exist; the message names those that do.
     """
-    found = {}
+    by_split = {}
     for split in config.evaluation.split:
         if split not in env.splits:
-            there = ", ".join(env.splits)
             raise ConfigError(
-                f"split {split!r}: environment {config.env.id!r} has no such split; there are: {there}"
+                f"split {split!r}: environment {config.env.id!r} has no such split; there are: "
+                + ", ".join(env.splits)
             )
         try:
-            found[split] = evaluation_tasks(config, env.tasks, split)
+            by_split[split] = evaluation_tasks(config, env.tasks, split)
         except ConfigError:
             raise
         except ValueError as error:
+            # Raised by the environment, whose data lacks this split: another one may be there.
             others = [name for name in env.splits if name != split and _has_tasks(env, name)]
-            there = (
-                f"splits with tasks: {', '.join(others)}" if others else "no other split has tasks"
-            )
-            raise ConfigError(f"split {split!r}: {error}; {there}") from error
-    return found
+            hint = f"splits with tasks: {', '.join(others)}" if others else "no split has tasks"
+            raise ConfigError(f"split {split!r}: {error}; {hint}") from error
+    return by_split
 
 
 def setting_of(
@@ -101,7 +113,12 @@ def setting_of(
     weights: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """What stands beside the scores of a report; see `Subject`."""
+    """The setting of a report: who played and under which conditions.
+
+    Args:
+        model: see `EvaluatedPlayer`; `temperature` and `weights` too.
+        more: further keys, such as the details of a policy.
+    """
     return {
         "model": model,
         "weights": weights,
@@ -117,178 +134,191 @@ def setting_of(
 
 
 def repeat_seed(seed: int, repeat: int) -> int:
-    """The seed of a repeat, counted from 0: the first one's is that of a single evaluation."""
+    """The seed of a repeat, counted from 0.
+
+    The first repeat has the config's seed, so an evaluation of one repeat is the beginning of one
+    of three.
+    """
     return derive_seed(seed, "repeat", repeat) if repeat else seed
+
+
+def policy_name(source: str) -> str:
+    """A short name for the policy at `source` that can be part of a file name.
+
+    For example step-000050, sft or init for a policy of a run, else the model's or player's name.
+    """
+    parts = [part for part in Path(source).parts if part not in ("/", "..")]
+    if len(parts) > 1 and parts[-1] == "model":
+        parts.pop()  # the folder above says whose model it is: a checkpoint's or the warm start's
+    last = parts[-1].removesuffix(".gguf") if parts else ""
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "policy"
 
 
 def run_evaluation(
     config: Config,
-    subject: Subject,
+    player: EvaluatedPlayer,
     tasks: Mapping[str, list[Task]],
     play: Play,
     *,
     again: bool = False,
     outputs: Outputs | None = None,
 ) -> EvaluationReport:
-    """Play what is missing of an evaluation, score all of it, print and write the report.
+    """Play the missing episodes of an evaluation, score all of them, print and write the report.
 
-    `play` is called only where something is missing. With `again`, everything is played anew.
+    Args:
+        tasks: the tasks of each split.
+        play: is called only if an episode is missing.
+        again: play all games again; the earlier episodes are renamed.
+        outputs: further files to write the report to.
 
     Raises:
         ConfigError: the files of an earlier call are damaged or of another setting, or another
-        process has them.
+            process holds them.
     """
     with ExitStack() as stack:
-        parts = [
-            _part(config, subject, split, of_split, again, stack)
-            for split, of_split in tasks.items()
-        ]
-        if there := sum(len(episodes) for part in parts for episodes in part.repeats):
-            total = sum(len(part.tasks) * len(part.repeats) for part in parts)
-            say(f"{there} of {total} episodes are there already")
+        parts = []
+        for split, of_split in tasks.items():
+            folder, setting = _folder_of(config, player, split, of_split)
+            stack.enter_context(open_episodes(folder, setting, again=again))
+            parts.append(_Part.read(split, of_split, folder, config.evaluation.repeats))
+        _say_played_before(parts)
         for part in parts:
-            for n in range(len(part.repeats)):
-                part.play_missing(
-                    n, play, seed=repeat_seed(config.seed, n), whole=subject.whole_repeats
-                )
+            for repeat in range(config.evaluation.repeats):
+                seed = repeat_seed(config.seed, repeat)
+                part.play_missing(repeat, play, seed=seed, whole=player.whole_repeats)
     setting = setting_of(
-        config, subject.model, subject.temperature, weights=subject.weights, **subject.details
+        config, player.model, player.temperature, weights=player.weights, **player.details
     )
     report = summarize({part.split: part.repeats for part in parts}, setting)
-    show(report, subject.model)
+    show(report, player.model)
     for part in parts:
-        part.tell_failures()
+        part.say_first_failure()
     names = [part.folder.name for part in parts]
-    name = names[0] if len(names) == 1 else _name(subject, "+".join(tasks), digest(names))
-    path = Path(config.run_folder) / FOLDER / f"{name}.json"
+    name = names[0] if len(names) == 1 else _name(player, "+".join(tasks), short_digest(names))
+    path = RunLayout(Path(config.run_folder)).evaluations / f"{name}.json"
     report.write(path)
-    _write(report, subject, outputs or Outputs())
+    (outputs or Outputs()).write(report, player)
     say(f"every game: {path}")
     return report
 
 
 def set_aside_after(run_folder: Path, step: int) -> None:
-    """Rename the reports on rollout steps of a run after `step`, as these will be made anew and be
-    other policies.
+    """Rename the reports on a run's rollout steps after `step`, because a resumed run repeats them.
 
-    The episodes need no new name: their folders are by the weights.
+    The repeated steps give other policies. The folders of episodes keep their names: these hold a
+    fingerprint of the weights.
     """
-    of = {
-        path: int(path.stem.rpartition("-")[2])
-        for path in (run_folder / "train" / FOLDER).glob("step-*.json")
-    }
-    for path in (run_folder / FOLDER).glob("*.json"):
-        if (made := _own_checkpoint(path, run_folder)) is not None:
-            of[path] = made
-    for report in sorted(path for path, made in of.items() if made > step):
-        aside = next(
-            to
-            for n in count(1)
-            if not (to := report.with_name(f"{report.name}.before-{n}")).exists()
-        )
-        report.rename(aside)
-        say(
-            f"rollout step {of[report]} will be made anew; what was evaluated there is kept as {aside}"
-        )
+    layout = RunLayout(run_folder)
+    step_of_report = {}
+    for path in layout.train.evaluations.glob("step-*.json"):
+        step_of_report[path] = step_of(path)
+    for path in layout.evaluations.glob("*.json"):
+        step_of_report[path] = _own_checkpoint(path, run_folder)
+    for path, evaluated in sorted(step_of_report.items()):
+        if evaluated is not None and evaluated > step:
+            aside = set_aside(path, "before")
+            say(f"rollout step {evaluated} is repeated; its earlier evaluation is kept as {aside}")
 
 
-def _own_checkpoint(report: Path, run_folder: Path) -> int | None:
-    """The rollout step of the run's checkpoint that a report is on; None for another policy's, and
-    where it cannot be told: whoever reads a damaged report will say so.
+def _own_checkpoint(path: Path, run_folder: Path) -> int | None:
+    """The rollout step of the run's checkpoint that a report is on; None for another policy.
+
+    None for a damaged report too: the command that reads it says so.
     """
-    with suppress(ValueError, KeyError, TypeError):
-        setting = json.loads(report.read_text())["setting"]
-        if Path(setting["model"]).parts[:-1].count(run_folder.resolve().name):
-            return checkpoint_step(setting)
-    return None
+    try:
+        report = read_report(path)
+    except ConfigError:
+        return None
+    # The report names the checkpoint by the path that was typed, perhaps from another working
+    # directory. The name of the run's folder is in it in any case.
+    parents = Path(str(report.setting.get("model"))).parts[:-1]
+    return report.checkpoint_step if run_folder.resolve().name in parents else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """One split: its folder, and the scored episodes of each repeat, to which those that are played
-    are added.
-    """
+    """One split of an evaluation."""
 
     split: str
+    """Its name."""
     tasks: list[Task]
+    """The games to play once per repeat."""
     folder: Path
+    """The folder of its episodes."""
     repeats: list[list[Trajectory]]
+    """The scored episodes of each repeat; new episodes are appended."""
+
+    @classmethod
+    def read(cls, split: str, tasks: list[Task], folder: Path, repeats: int) -> "_Part":
+        """Read the episodes that earlier calls have played."""
+        earlier = [episodes_in(repeat_file(folder, n), tasks) for n in range(repeats)]
+        return cls(split=split, tasks=tasks, folder=folder, repeats=earlier)
 
     def play_missing(self, repeat: int, play: Play, *, seed: int, whole: bool) -> None:
-        """Play what a repeat lacks; with `whole`, all of it is played for that, and what it lacked
-        is kept.
+        """Play the missing games of a repeat.
+
+        With `whole`, all games are played, and only the episodes of missing games are added.
         """
         episodes = self.repeats[repeat]
-        have = {episode.task.id for episode in episodes}
-        missing = [task for task in self.tasks if task.id not in have]
+        played = {episode.task.id for episode in episodes}
+        missing = [task for task in self.tasks if task.id not in played]
         if not missing:
             return
 
-        def ended(episode: Trajectory) -> None:
-            if episode.task.id not in have:
+        def on_end(episode: Trajectory) -> None:
+            if episode.task.id not in played:
                 write_trajectories(repeat_file(self.folder, repeat), [episode], append=True)
                 episodes.append(episode)
 
-        number = f", repeat {repeat + 1}/{len(self.repeats)}" if len(self.repeats) > 1 else ""
-        play(self.tasks if whole else missing, f"evaluation on {self.split}{number}", seed, ended)
+        label = f"evaluation on {self.split}"
+        if len(self.repeats) > 1:
+            label += f", repeat {repeat + 1}/{len(self.repeats)}"
+        play(self.tasks if whole else missing, label, seed, on_end)
 
-    def tell_failures(self) -> None:
-        """Say why the first of the episodes that are in no score is not, and where the others are."""
-        for n, episodes in enumerate(self.repeats):
+    def say_first_failure(self) -> None:
+        """Say why the first episode without a score has none, and where all of them are."""
+        for repeat, episodes in enumerate(self.repeats):
             for episode in episodes:
                 if not episode.stop_reason.trains:
                     why = episode.error or episode.stop_reason.value
-                    say(f"{self.split}, the first that is not scored: {why}")
-                    say(
-                        f"see `error` in {repeat_file(self.folder, n)}; the same command plays them again"
-                    )
+                    file = repeat_file(self.folder, repeat)
+                    say(f"{self.split}, the first episode that is not scored: {why}")
+                    say(f"see `error` in {file}; the same command plays such episodes again")
                     return
 
 
-def _part(
-    config: Config, subject: Subject, split: str, tasks: list[Task], again: bool, stack: ExitStack
-) -> _Part:
-    setting = _depends_on(config, subject, split, tasks)
-    folder = Path(config.run_folder) / FOLDER / _name(subject, split, digest(setting))
-    stack.enter_context(opened(folder, setting, again=again))
-    repeats = [episodes_in(repeat_file(folder, n), tasks) for n in range(config.evaluation.repeats)]
-    return _Part(split=split, tasks=tasks, folder=folder, repeats=repeats)
+def _say_played_before(parts: list[_Part]) -> None:
+    played = sum(len(episodes) for part in parts for episodes in part.repeats)
+    if played:
+        total = sum(len(part.tasks) * len(part.repeats) for part in parts)
+        say(f"{played} of {total} episodes have been played before")
 
 
-def _depends_on(config: Config, subject: Subject, split: str, tasks: list[Task]) -> dict[str, Any]:
-    """All that the outcome of an episode depends on."""
-    return {
+def _folder_of(
+    config: Config, player: EvaluatedPlayer, split: str, tasks: list[Task]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of a split's episodes, and the setting that its name has the digest of."""
+    setting = {
         "version": VERSION,
-        "policy": subject.identity,
-        "temperature": subject.temperature,
-        **subject.details,
+        "policy": player.identity,
+        "temperature": player.temperature,
+        **player.details,
         "seed": config.seed,
         "env": config.env.id,
         "env_options": config.env.options,
         "episode": config.episode.model_dump(exclude=_TIME_LIMITS),
         "split": split,
-        "tasks": f"{len(tasks)} tasks ({digest([asdict(task) for task in tasks])})",
+        "tasks": f"{len(tasks)} tasks ({short_digest([asdict(task) for task in tasks])})",
     }
+    evaluations = RunLayout(Path(config.run_folder)).evaluations
+    return evaluations / _name(player, split, short_digest(setting)), setting
 
 
-def _name(subject: Subject, splits: str, of_setting: str) -> str:
-    """Of a folder or a report: who, where, how hot, and what tells it from all others."""
-    temperature = "" if subject.temperature is None else f"-t{subject.temperature:g}"
-    place = re.sub(r"[^\w.+-]+", "-", splits)
-    return f"{subject.name}-{place}{temperature}-{of_setting}"
-
-
-def _write(report: EvaluationReport, subject: Subject, outputs: Outputs) -> None:
-    if outputs.json:
-        report.write(outputs.json)
-    texts = {
-        outputs.markdown: markdown(report, subject.model),
-        outputs.latex: latex(report, subject.name),
-    }
-    for path, text in texts.items():
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+def _name(player: EvaluatedPlayer, splits: str, digest: str) -> str:
+    """The name of a folder or a report, such as `sft-valid_seen-t0.4-1f3a9c2e`."""
+    temperature = "" if player.temperature is None else f"-t{player.temperature:g}"
+    split_part = re.sub(r"[^\w.+-]+", "-", splits)
+    return f"{player.name}-{split_part}{temperature}-{digest}"
 
 
 def _has_tasks(env: TextEnv, split: str) -> bool:

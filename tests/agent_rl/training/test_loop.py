@@ -239,7 +239,7 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
     assert place.wait_until_gone(60)
     assert not (place.folder / "report").exists()
     output = place.run("evaluate", *asked, what="run/train/checkpoints/step-000006")
-    there = re.search(r"(\d+) of 12 episodes are there already", output)
+    there = re.search(r"(\d+) of 12 episodes have been played before", output)
     assert there is not None
     assert 1 <= int(there[1]) < 12
     assert "step-000006/model on valid_seen, T = 0.4" in output
@@ -259,7 +259,7 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
     ]
     assert seeds[0] != seeds[1], "the repeats were sampled alike"
     output = place.run("evaluate", *asked)
-    assert "12 of 12 episodes are there already" in output
+    assert "12 of 12 episodes have been played before" in output
     assert json.loads((place.folder / "report/valid.json").read_text()) == report
 
 
