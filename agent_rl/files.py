@@ -13,29 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
+from envs.files import whole_file
+
+__all__ = [
+    "locked",
+    "set_aside",
+    "short_digest",
+    "whole_file",
+    "whole_folder",
+    "write_json",
+    "write_text",
+]
 
 _POLL_SECONDS = 0.2
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which replaces `path` at the end, or is removed if the writing fails.
-
-    A reader sees the old file or the new one, never a part. A link is followed. A pipe or a device
-    is written directly, because it cannot be replaced. Missing parent folders are made.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        yield path
-        return
-    path = path.resolve()
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What generators of games share: a cache of generated games, and folders that are written whole."""
+"""Files that are written whole or not at all, and the cache of everything that can be made again."""
 
 import hashlib
 import json
@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 Progress = Callable[[int, int], None]
-"""Called with the games done and the games in all."""
+"""A callback of generators: it gets the number of games made and the number of all games."""
 
 
 def cache_root() -> Path:
-    """The folder for everything that can be made again: `$AGENT_RL_CACHE`, or `~/.cache/agent_rl`."""
+    """The folder for everything that can be made again: `$AGENT_RL_CACHE` or `~/.cache/agent_rl`."""
     return Path(os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl").expanduser()
 
 
 def cached_folder(kind: str, recipe: Mapping[str, Any], generate: Callable[[Path], object]) -> Path:
-    """The folder of what `recipe` describes, under `cache_root() / kind`; `generate` makes it at
-    the first call.
+    """Return the cached folder of a recipe; the first call makes it.
+
+    Args:
+        kind: the folder's parent under `cache_root()`.
+        recipe: the values that determine the contents, as JSON; equal recipes share a folder.
+        generate: fills the folder that it is given, by `new_folder`.
     """
     text = json.dumps(recipe, sort_keys=True)
     folder = cache_root() / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -30,15 +34,18 @@ def cached_folder(kind: str, recipe: Mapping[str, Any], generate: Callable[[Path
     try:
         generate(folder)
     except (OSError, ValueError):
-        # Another process was quicker: its folder is whole, since it came into being by one rename.
+        # Another process may have made the folder meanwhile. It is complete, since `new_folder`
+        # renames a folder only when it is full.
         if not folder.is_dir():
             raise
     return folder
 
 
 @contextmanager
-def appearing_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` at the end, and nothing if the filling fails.
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which is renamed to `folder` at the end.
+
+    If the filling fails, `folder` does not come into being.
 
     Raises:
         ValueError: `folder` exists and is not empty.
@@ -54,7 +61,30 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
     )
     try:
         yield partial
+        # mkdtemp makes it readable for its owner only; generated games may be shared.
         partial.chmod(0o755)
         os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write to, which replaces `path` at the end.
+
+    A reader sees the old file or the new one, never a part. If the writing fails, the old file
+    stays. A link is followed. A pipe or a device is written directly, because it cannot be
+    replaced. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

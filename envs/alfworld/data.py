@@ -1,18 +1,16 @@
 """ALFWorld games in a folder: where they are, which of them count, and what one file holds."""
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envs.alfworld.names import FAMILIES, SPLITS
-from envs.files import cache_root
+from envs.files import cache_root, whole_file
 
 DATA_VERSION = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
@@ -208,13 +206,5 @@ def _read_cache(path: Path) -> dict[str, list[int]]:
 
 
 def _write_cache(path: Path, entries: dict[str, list[int]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(entries, file)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(entries), encoding="utf-8")

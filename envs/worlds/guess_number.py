@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.options import checked_int
 from envs.task import Task
 from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
 from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
@@ -42,15 +43,9 @@ class GuessTheNumber(TextEnv):
         Raises:
             ValueError: a number is out of range.
         """
-        for key, value, least, most in (
-            ("largest", largest, 2, _MOST),
-            ("guesses", guesses, 1, _MOST),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise ValueError(
-                    f"env.options: {key}: {value!r} is not a whole number from {least} to {most}"
-                )
-        self._largest, self._guesses, self._with_expert = largest, guesses, expert
+        self._largest = checked_int("env.options: largest", largest, 2, _MOST)
+        self._guesses = checked_int("env.options: guesses", guesses, 1, _MOST)
+        self._with_expert = expert
         self._counts = check_counts(train, valid)
         self._over = True
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from envs.options import checked_int
 from envs.task import Task
 
 HELD_OUT = 1_000_000
@@ -16,12 +17,10 @@ def check_counts(train: int, valid: int) -> dict[str, int]:
     Raises:
         ValueError: one of the two is no whole number, or out of range.
     """
-    for key, value in (("train", train), ("valid", valid)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= HELD_OUT:
-            raise ValueError(
-                f"env.options: {key}: {value!r} is not a whole number from 0 to {HELD_OUT:,}"
-            )
-    return {"train": train, "valid": valid}
+    return {
+        "train": checked_int("env.options: train", train, 0, HELD_OUT),
+        "valid": checked_int("env.options: valid", valid, 0, HELD_OUT),
+    }
 
 
 def task_seeds(counts: dict[str, int], split: str) -> range:

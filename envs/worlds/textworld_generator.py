@@ -3,12 +3,13 @@
 import argparse
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.files import Progress, appearing_whole, cached_folder
+from envs.files import Progress, cached_folder, new_folder
 from envs.nearest import hint
+from envs.options import checked_int, settings_from
 
 GENERATOR_VERSION = 2
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
@@ -53,11 +54,7 @@ class GameSettings:
             ("valid", 0, _MOST_GAMES),
             ("seed", 0, _LARGEST_SEED),
         ):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise ValueError(
-                    f"games.{key}: {value!r} is not a whole number from {least} to {most}"
-                )
+            checked_int(f"games.{key}", getattr(self, key), least, most)
         if not isinstance(self.settings, Mapping):
             raise ValueError(
                 f"games.settings: {self.settings!r} is not a mapping, for example {{level: 5}}"
@@ -68,11 +65,7 @@ class GameSettings:
         """Settings from a config file's mapping; an unknown key is an error that names the nearest
         known one.
         """
-        known = [each.name for each in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ValueError(f"games.{key}: not known{hint(str(key), known)}")
-        return cls(**values)
+        return settings_from(cls, values, "games")
 
 
 def cached_games(settings: GameSettings, progress: Progress | None = None) -> Path:
@@ -100,7 +93,7 @@ def generate_games(folder: Path, settings: GameSettings, progress: Progress | No
     """
     seen: set[str] = set()
     done, total = 0, settings.train + settings.valid
-    with appearing_whole(folder) as partial:
+    with new_folder(folder) as partial:
         for split in SPLITS:
             (partial / split).mkdir()
             for index in range(getattr(settings, split)):

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gymnasium
 
+from envs.options import checked_int
 from envs.task import Task
 from envs.worlds.gymnasium_env import GymnasiumEnv
 from envs.worlds.seeded_tasks import seeded_task, task_seeds
@@ -48,8 +49,7 @@ class FrozenLake(GymnasiumEnv):
         Raises:
             ValueError: a number is out of range.
         """
-        if not isinstance(size, int) or not 3 <= size <= 20:
-            raise ValueError(f"env.options: size: {size!r} is not a whole number from 3 to 20")
+        checked_int("env.options: size", size, 3, 20)
         if not isinstance(frozen, int | float) or not 0.5 <= frozen < 1:
             raise ValueError(
                 f"env.options: frozen: {frozen!r} is not a share of at least 0.5 and below 1"

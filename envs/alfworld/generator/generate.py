@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from envs.alfworld.generator.draw import draw_game, goals_in
 from envs.alfworld.generator.drawn_game import DrawnGame
 from envs.alfworld.generator.layouts import SCENES, UNSEEN_SCENES, Layout, load_layout
 from envs.alfworld.names import FAMILIES, SPLITS, TRAIN, VALID_UNSEEN
-from envs.files import Progress, appearing_whole, cached_folder
+from envs.files import Progress, cached_folder, new_folder
 from envs.nearest import hint
+from envs.options import settings_from
 
 GENERATOR_VERSION = 1
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
@@ -106,11 +107,7 @@ class GeneratorSettings:
         """Settings from a config file's mapping; an unknown key is an error that names the nearest
         known one.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ValueError(f"games.{key}: not known{hint(str(key), known)}")
-        return cls(**values)
+        return settings_from(cls, values, "games")
 
 
 def generate_games(
@@ -128,7 +125,7 @@ def generate_games(
     """
     counts = dict.fromkeys(SPLITS, 0)
     total = sum(getattr(settings, split) for split in SPLITS)
-    with appearing_whole(folder) as partial:
+    with new_folder(folder) as partial:
         for split, index, game in _draw_games(settings):
             recipe = f"{game.family}-{game.object_type}-None-{game.target}-{game.scene}"
             trial = f"trial_G{settings.seed}_{split}_{index:05d}"
