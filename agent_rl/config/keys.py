@@ -32,7 +32,9 @@ RENAMED_KEYS = {
 RENAMED_VALUES: dict[str, dict[str, str]] = {}
 """By dotted key (the present one): old values and their present names."""
 
-RENAMED_OPTIONS: dict[str, dict[str, str]] = {}
+RENAMED_OPTIONS: dict[str, dict[str, str]] = {
+    "alfworld": {"renamed": "entity_permutations"},
+}
 """By the id of an environment: old names of its options and their present names."""
 
 

@@ -15,7 +15,7 @@ from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, cached_games
 from envs.alfworld.names import SPLITS, TRAIN
 from envs.alfworld.package import constants
-from envs.alfworld.permuted_names import Renaming, renaming_of
+from envs.alfworld.permuted_names import PermutedNames, permuted_names
 from envs.task import Task
 from envs.text_env import TextEnv, reset_needed, task_in
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 ENV_ID = "alfworld"
 HANDCODED, SEARCHER = EXPERT_TYPES = ("handcoded", "searcher")
 GENERATED = "generated"
-RENAMED = "~"
-"""Between a game's id and the number of the renaming it is played in."""
+PERMUTED = "~"
+"""Stands between a game's id and the number of its permutation: `.../trial_1~2`."""
 ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {
     "native": NativeEngine,
     "textworld": TextworldEngine,
@@ -37,10 +37,9 @@ class AlfworldEnv(TextEnv):
     """ALFWorld's games: household tasks of six families, in rooms of up to forty pieces of
     furniture.
 
-    The reward is 1 at the step that wins and 0 otherwise; an episode ends by winning only. The
-    engines give the same texts, commands and rewards (`agent-rl games verify` compares them); the
-    native one is thousands of times faster, and refuses a game that holds anything it has no rule
-    for.
+    The reward is 1 at the step that wins and 0 otherwise. Only winning ends an episode. Both
+    engines give the same texts, commands and rewards (`agent-rl games verify` compares them). The
+    native one is thousands of times faster, and refuses a game if it has no rule for a part of it.
     """
 
     splits = SPLITS
@@ -51,28 +50,28 @@ class AlfworldEnv(TextEnv):
         games: Mapping[str, Any] | None = None,
         expert: bool = False,
         engine: str = "native",
-        expert_type: str = "handcoded",
-        renamed: int = 0,
+        expert_type: str = HANDCODED,
+        entity_permutations: int = 0,
     ) -> None:
         """Choose the games; nothing heavy is loaded before the first `reset`.
 
         Args:
             data: `generated`, or a folder in ALFWorld's layout; `~` and `$ALFWORLD_DATA` are
-            expanded.
+                expanded.
             games: for `generated`, the fields of `GeneratorSettings` to set.
             expert: put `expert_command` into `info`.
-            engine: `native`, or `textworld` for the stock engine, which is not thread-safe: one
-            thread per process.
-            expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads the texts
-            and nothing else.
-            renamed: how many more times each game of `train` is there with other names for its
-                things (`Renaming`), so that no room can be learned by heart. Not for the handcoded
-                expert, who knows the game's own names.
+            engine: `native`, or `textworld` for the stock engine, which is not thread-safe: use one
+                thread per process.
+            expert_type: `handcoded`, the alfworld package's, or `searcher`, which reads nothing but
+                the texts.
+            entity_permutations: data augmentation. Each game of `train` appears this many more
+                times, with the names of its things permuted (`PermutedNames`). The handcoded expert
+                cannot play such games, since it knows the game's own names.
 
         Raises:
-            ValueError: there is no such folder, engine or expert, or a field of `games` is not
-                known or out of range; or `renamed` is no number from 0 on, or the expert is
-                handcoded.
+            ValueError: there is no such folder, engine or expert; a field of `games` is unknown or
+                out of range; or `entity_permutations` is no whole number from 0 on, or not 0 with
+                the handcoded expert.
         """
         if data != GENERATED and games:
             raise ValueError(
@@ -82,17 +81,9 @@ class AlfworldEnv(TextEnv):
             raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
         if expert_type not in EXPERT_TYPES:
             raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
-        if isinstance(renamed, bool) or not isinstance(renamed, int) or renamed < 0:
-            raise ValueError(
-                f"renamed: {renamed!r} is no whole number from 0 on: how often to rename each game"
-            )
-        if renamed and expert and expert_type == HANDCODED:
-            raise ValueError(
-                f"renamed: {renamed}, but the {HANDCODED} expert knows the games' own names only; set expert_type: "
-                f"{SEARCHER}, or renamed: 0"
-            )
-        self._renamed = renamed
-        self._renaming: Renaming | None = None
+        _check_permutations(entity_permutations, handcoded=expert and expert_type == HANDCODED)
+        self._permutations = entity_permutations
+        self._names: PermutedNames | None = None
         self._settings = GeneratorSettings.from_mapping(games or {})
         self._folder = None if data == GENERATED else resolve_data_folder(data)
         self._with_expert = expert
@@ -103,26 +94,22 @@ class AlfworldEnv(TextEnv):
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the split folders; makes the generated games where that is yet to
-        be done.
-        """
+        """The folder that holds the split folders; generates the games if they do not exist yet."""
         if self._folder is None:
             self._folder = resolve_data_folder(str(cached_games(self._settings)))
         return self._folder
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of `train`, `valid_seen` or `valid_unseen`, by id; difficulty is the length of
-        the walkthrough.
+        """The games of `train`, `valid_seen` or `valid_unseen`, by id, each with its permutations.
 
-        A renamed game has its number behind its id: `.../trial_1~2`.
+        The difficulty is the length of the walkthrough.
 
         Raises:
             ValueError: the split is not known or holds no game, or a game file cannot be read.
         """
-        endings = [
-            "",
-            *(f"{RENAMED}{number}" for number in range(1, self._renamed + 1) if split == TRAIN),
-        ]
+        endings = [""]
+        if split == TRAIN:
+            endings += [f"{PERMUTED}{number}" for number in range(1, self._permutations + 1)]
         return [
             Task(
                 env_id=ENV_ID,
@@ -137,9 +124,7 @@ class AlfworldEnv(TextEnv):
         ]
 
     def words(self) -> list[str]:
-        """The names of all objects and receptacles that its games may hold, as the texts spell
-        them.
-        """
+        """The names of all objects and receptacles of its games, as the texts spell them."""
         things = self._settings.object_types or constants().OBJECTS
         places = self._settings.receptacle_types or constants().RECEPTACLES
         return sorted({name.lower() for name in (*things, *places)})
@@ -147,24 +132,26 @@ class AlfworldEnv(TextEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the episode of `options["task"]`. The game has no chance in it; `seed` is for the
-        expert's choices.
+        """Start the episode of `options["task"]`.
+
+        The game itself draws nothing at random; `seed` (default: the task's) is for the expert.
 
         Raises:
             ValueError: there is no task in `options`, no such game, or its file cannot be played.
         """
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
-        game_id, _, number = task.id.partition(RENAMED)
+        game_id, _, number = task.id.partition(PERMUTED)
         if number and not number.isdecimal():
             raise ValueError(
-                f"task: {task.id!r}: {number!r} is no number of a renaming; use one of tasks(split)"
+                f"task: {task.id!r}: {number!r} is not the number of a permutation; "
+                "use one of tasks(split)"
             )
         path = game_path(self.folder, task.split, game_id)
-        family_of(game_id)
+        family_of(game_id)  # raises if the folder's name is no game's
         self._over = True
-        self._renaming = renaming_of(task.id, int(number)) if number else None
-        frame = self._shown(self._engine.reset(path))
+        self._names = permuted_names(task.id, int(number)) if number else None
+        frame = self._as_shown(self._engine.reset(path))
         self._over = False
         advice = None
         if self._with_expert:
@@ -180,27 +167,28 @@ class AlfworldEnv(TextEnv):
         """
         if self._over:
             raise reset_needed()
-        frame = self._shown(
-            self._engine.step(self._renaming.command(action) if self._renaming else action)
-        )
+        command = self._names.command(action) if self._names else action
+        frame = self._as_shown(self._engine.step(command))
         self._over = frame.done
         advice = None
         if self._expert is not None and not self._over:
             advice = self._expert.advise(frame, action)
         return frame.text, frame.reward, self._over, False, _info(frame, advice)
 
-    def _shown(self, frame: Frame) -> Frame:
-        return self._renaming.frame(frame) if self._renaming else frame
+    def _as_shown(self, frame: Frame) -> Frame:
+        """The frame as the player reads it."""
+        return self._names.frame(frame) if self._names else frame
 
     def _make_expert(self, game_id: str, seed: int) -> "HandcodedExpert | Searcher":
         if self._expert_type == SEARCHER:
             return Searcher()
+        # Imported late: this module imports the alfworld package, which takes seconds.
         from envs.alfworld.experts.handcoded import HandcodedExpert
 
         return HandcodedExpert(game_id, seed)
 
     def clone(self) -> Self:
-        """A second environment in the same state, in microseconds; the engines share the game.
+        """A second environment in the same state, in microseconds; both share the parsed game.
 
         Raises:
             NotImplementedError: the engine is `textworld`.
@@ -211,11 +199,22 @@ class AlfworldEnv(TextEnv):
         return twin
 
     def close(self) -> None:
-        """Leave what is loaded to the next environment of this process. This one may be reset again
-        afterwards.
-        """
+        """Release the engine for the next environment of this process; `reset` takes one again."""
         self._engine.close()
         self._over = True
+
+
+def _check_permutations(value: int, *, handcoded: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"entity_permutations: {value!r} is no whole number from 0 on: how many times each "
+            "game appears with permuted names"
+        )
+    if value and handcoded:
+        raise ValueError(
+            f"entity_permutations: {value}, but the {HANDCODED} expert knows the games' own names "
+            f"only; set expert_type: {SEARCHER}, or entity_permutations: 0"
+        )
 
 
 def _info(frame: Frame, advice: str | None) -> dict[str, Any]:

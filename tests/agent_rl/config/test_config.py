@@ -113,6 +113,15 @@ def test_an_old_key_is_answered_with_the_new_one(tmp_path: Path) -> None:
             load(path, ["sft.reading_epochs=1"])
 
 
+def test_an_old_option_of_alfworld_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nenv: {id: alfworld, options: {renamed: 5}}")
+    with pytest.raises(
+        ConfigError, match=r"env\.options\.renamed: unknown key; it is now 'entity_permutations'"
+    ):
+        load_config(path)
+    assert load_run_config(path).env.options == {"entity_permutations": 5}
+
+
 def test_a_recorded_config_with_old_keys_is_read(tmp_path: Path) -> None:
     path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2, epochs: 3}")
     config = load_run_config(path, ["sft.epochs=5"])

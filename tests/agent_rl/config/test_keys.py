@@ -29,3 +29,10 @@ def test_recorded_values_move_to_their_new_keys() -> None:
 
 def test_values_that_are_no_mapping_of_sections_stay() -> None:
     assert upgraded({"sft": 4, "learner": None}) == {"sft": 4, "learner": None}
+
+
+def test_options_of_alfworld_move_to_their_new_names() -> None:
+    recorded = {"env": {"id": "alfworld", "options": {"renamed": 5, "expert": True}}}
+    assert upgraded(recorded)["env"]["options"] == {"entity_permutations": 5, "expert": True}
+    other = {"env": {"id": "mine:Env", "options": {"renamed": 5}}}
+    assert upgraded(other) == other

@@ -1,6 +1,4 @@
-"""Games whose things have other names: the same game underneath, told and commanded in the new
-names.
-"""
+"""Games with permuted names: the same game underneath, read and commanded in the new names."""
 
 import asyncio
 import random
@@ -12,7 +10,7 @@ import pytest
 
 from envs.alfworld.engines.engine import Frame
 from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.permuted_names import Renaming, renaming_of, takable_kinds
+from envs.alfworld.permuted_names import PermutedNames, permuted_names, takable_kinds
 from rollouts import EpisodeSettings
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer
@@ -30,45 +28,39 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_names_change_one_to_one_and_change_back() -> None:
-    names = Renaming("any", KINDS, exchange_kinds=True)
+    names = PermutedNames("any", KINDS, exchange_kinds=True)
     things = [f"{kind} {number}" for kind in KINDS for number in range(1, 5)]
-    renamed = [names.text(thing) for thing in things]
-    assert sorted(renamed) == sorted(things) != renamed
-    assert [names.command(name) for name in renamed] == things
-    assert (
-        len(
-            {names.text(f"mug {number}").split()[0] for number in range(1, 5)} | {names.text("mug")}
-        )
-        == 1
-    )
-    assert Renaming("any", KINDS, exchange_kinds=True).text("mug 1") == names.text("mug 1"), (
+    permuted = [names.text(thing) for thing in things]
+    assert sorted(permuted) == sorted(things) != permuted
+    assert [names.command(name) for name in permuted] == things
+    kinds = {names.text(f"mug {number}").split()[0] for number in range(1, 5)}
+    assert kinds == {names.text("mug")}
+    assert PermutedNames("any", KINDS, exchange_kinds=True).text("mug 1") == names.text("mug 1"), (
         "drawn from the seed and nothing else"
     )
-    assert (
-        len({Renaming(str(seed), KINDS, exchange_kinds=True).text("mug 1") for seed in range(200)})
-        == 12
-    )
+    many = [PermutedNames(str(seed), KINDS, exchange_kinds=True) for seed in range(200)]
+    assert len({names.text("mug 1") for names in many}) == 12, "3 kinds of 4 numbers"
 
 
 def test_where_kinds_stay_the_numbers_change() -> None:
-    names = Renaming("any", KINDS, exchange_kinds=False)
-    renamed = [names.text(f"mug {number}") for number in range(1, 5)]
-    assert sorted(renamed) == ["mug 1", "mug 2", "mug 3", "mug 4"] != renamed
+    names = PermutedNames("any", KINDS, exchange_kinds=False)
+    permuted = [names.text(f"mug {number}") for number in range(1, 5)]
+    assert sorted(permuted) == ["mug 1", "mug 2", "mug 3", "mug 4"] != permuted
     assert names.text("a mug") == "a mug"
-    (odd, even) = (renaming_of(ID, number).text("apple") for number in (1, 2))
+    (odd, even) = (permuted_names(ID, number).text("apple") for number in (1, 2))
     assert (odd != "apple", even) == (True, "apple")
 
 
 def test_what_is_no_thing_stays_and_numbers_above_four_stay() -> None:
-    names = Renaming("any", KINDS, exchange_kinds=True)
+    names = PermutedNames("any", KINDS, exchange_kinds=True)
     text = "On the shelf 1, you see a desklamp 1, a panel 1, and nothing. Put two in drawer."
     assert names.text(text) == text
     kind, number = names.text("pencil 12").split()
     assert (kind, number) == (names.text("pencil"), "12")
 
 
-def test_a_frame_is_told_in_the_new_names() -> None:
-    names = Renaming("any", KINDS, exchange_kinds=True)
+def test_a_frame_has_the_new_names() -> None:
+    names = PermutedNames("any", KINDS, exchange_kinds=True)
     frame = names.frame(
         Frame(
             text="a mug 1.", commands=["take mug 1 from shelf 1"], won=True, reward=1.0, done=True
@@ -86,43 +78,42 @@ def test_furniture_and_lamps_keep_their_names() -> None:
     assert not kinds & {"desklamp", "floorlamp", "fridge", "sinkbasin", "drawer", "bed"}
 
 
-def test_training_games_are_there_once_more_for_each_renaming(data: str) -> None:
-    env = AlfworldEnv(data=data, renamed=2)
+def test_training_games_appear_once_more_for_each_permutation(data: str) -> None:
+    env = AlfworldEnv(data=data, entity_permutations=2)
     assert [task.id for task in env.tasks("train")] == [ID, f"{ID}~1", f"{ID}~2"]
     assert len({(task.family, task.scene, task.difficulty) for task in env.tasks("train")}) == 1
     assert [task.id for task in AlfworldEnv(data=data).tasks("train")] == [ID]
 
 
 @pytest.mark.parametrize(("number", "engine"), [(1, "native"), (2, "native"), (1, "textworld")])
-def test_a_renamed_game_is_the_same_game(data: str, number: int, engine: str) -> None:
-    """Whatever is done there and here: texts, commands and endings are the game's own, told in the
-    new names.
-    """
-    plain, env = AlfworldEnv(data=data), AlfworldEnv(data=data, renamed=2, engine=engine)
+def test_a_permuted_game_is_the_same_game(data: str, number: int, engine: str) -> None:
+    """After any command the texts, commands and endings are the game's own, in the new names."""
+    plain = AlfworldEnv(data=data)
+    env = AlfworldEnv(data=data, entity_permutations=2, engine=engine)
     own, task = (env.tasks("train")[each] for each in (0, number))
-    names, rng = renaming_of(task.id, number), random.Random(0)
-    assert names.text("apple 1") != "apple 1", "else there is nothing to see here"
-    (text, info), (renamed, renamed_info) = (
+    names, rng = permuted_names(task.id, number), random.Random(0)
+    assert names.text("apple 1") != "apple 1", "else the test shows nothing"
+    (text, info), (permuted, permuted_info) = (
         plain.reset(options={"task": own}),
         env.reset(options={"task": task}),
     )
     assert "apple" in text
     for _ in range(30):
-        assert renamed == names.text(text)
-        assert renamed_info["admissible_commands"] == [
+        assert permuted == names.text(text)
+        assert permuted_info["admissible_commands"] == [
             names.text(each) for each in info["admissible_commands"]
         ]
         command = rng.choice(info["admissible_commands"])
         text, *ending, info = plain.step(command)
-        renamed, *renamed_ending, renamed_info = env.step(names.text(command))
-        assert renamed_ending == ending
+        permuted, *permuted_ending, permuted_info = env.step(names.text(command))
+        assert permuted_ending == ending
         if ending[1]:
             break
     env.close()
 
 
-def test_the_searcher_wins_renamed_games(data: str) -> None:
-    env = AlfworldEnv(data=data, renamed=3, expert=True, expert_type="searcher")
+def test_the_searcher_wins_permuted_games(data: str) -> None:
+    env = AlfworldEnv(data=data, entity_permutations=3, expert=True, expert_type="searcher")
     for task in env.tasks("train"):
         player = make_player("expert", env, task, seed=0)
         episode = asyncio.run(
@@ -131,8 +122,8 @@ def test_the_searcher_wins_renamed_games(data: str) -> None:
         assert episode.success, task.id
 
 
-def test_a_clone_goes_on_in_the_renamed_game(data: str) -> None:
-    env = AlfworldEnv(data=data, renamed=1)
+def test_a_clone_continues_the_permuted_game(data: str) -> None:
+    env = AlfworldEnv(data=data, entity_permutations=1)
     _, info = env.reset(options={"task": env.tasks("train")[1]})
     go = info["admissible_commands"][0]
     assert env.clone().step(go) == env.step(go)
@@ -141,11 +132,11 @@ def test_a_clone_goes_on_in_the_renamed_game(data: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"renamed": -1}, "^renamed: -1 is no whole number from 0 on"),
-        ({"renamed": True}, "^renamed: True is no whole number"),
+        ({"entity_permutations": -1}, "^entity_permutations: -1 is no whole number from 0 on"),
+        ({"entity_permutations": True}, "^entity_permutations: True is no whole number"),
         (
-            {"renamed": 1, "expert": True},
-            "^renamed: 1, but the handcoded expert .*; set expert_type: searcher",
+            {"entity_permutations": 1, "expert": True},
+            "^entity_permutations: 1, but the handcoded expert .*; set expert_type: searcher",
         ),
     ],
 )
@@ -155,11 +146,11 @@ def test_bad_options_are_refused(data: str, options: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize("ending", ["x", "-1", "1~2"])
-def test_a_renaming_has_a_number(data: str, ending: str) -> None:
-    env = AlfworldEnv(data=data, renamed=2)
+def test_a_permutation_has_a_number(data: str, ending: str) -> None:
+    env = AlfworldEnv(data=data, entity_permutations=2)
     task = replace(env.tasks("train")[0], id=f"{ID}~{ending}")
     with pytest.raises(
         ValueError,
-        match=f"^task: '{ID}~{ending}': '{ending}' is no number of a renaming; use one of tasks",
+        match=f"^task: '{ID}~{ending}': '{ending}' is not the number of a permutation; use",
     ):
         env.reset(options={"task": task})
