@@ -26,10 +26,14 @@ HOW_NOT_WHAT = (
 
 RENAMED_KEYS = {
     "sft.reading_epochs": "sft.observation_epochs",
+    "learner.step_discount": "learner.turn_discount",
+    "learner.step_advantage_weight": "learner.turn_advantage_weight",
 }
 """Old keys and their present names, both dotted."""
 
-RENAMED_VALUES: dict[str, dict[str, str]] = {}
+RENAMED_VALUES: dict[str, dict[str, str]] = {
+    "learner.advantage": {"step_groups": "turn_groups", "step_weighted": "turn_weighted"},
+}
 """By dotted key (the present one): old values and their present names."""
 
 RENAMED_OPTIONS: dict[str, dict[str, str]] = {

@@ -101,8 +101,8 @@ class LearnerSettings(Settings):
     null` is the preset's, or `epsilon` where that is given. `normalisation_length` in tokens is
     what `normalisation: constant` divides by; null is the most that an episode's actions can have.
     `beta` weighs the KL divergence from the policy that the run started with, `entropy_bonus` the
-    entropy, both normalised like the objective. `step_discount` and `step_advantage_weight` belong
-    to `advantage: step_groups`.
+    entropy, both normalised like the objective. `turn_discount` and `turn_advantage_weight` belong
+    to `advantage: turn_groups`.
 
     `old_logprobs`: recomputed by the `learner` before the first optimizer step, or the `sampler`'s
     own. In the first case `importance` corrects for the sampler's differing a little: with a weight
@@ -128,8 +128,8 @@ class LearnerSettings(Settings):
     normalisation: Normalisation | None = None
     normalisation_length: int | None = Field(default=None, ge=1)
     advantage: AdvantageName | None = None
-    step_discount: float | None = Field(default=None, gt=0.0, le=1.0)
-    step_advantage_weight: float | None = Field(default=None, ge=0.0)
+    turn_discount: float | None = Field(default=None, gt=0.0, le=1.0)
+    turn_advantage_weight: float | None = Field(default=None, ge=0.0)
     epsilon: float | None = Field(default=None, gt=0.0)
     epsilon_high: float | None = Field(default=None, gt=0.0)
     beta: float = Field(default=0.0, ge=0.0)
@@ -179,16 +179,16 @@ class LearnerSettings(Settings):
                 f"normalisation_length: {self.normalisation_length} has no effect with normalisation: "
                 f"{chosen.normalisation}; remove it, or use constant"
             )
-        if chosen.advantage != "step_groups":
-            for key in ("step_discount", "step_advantage_weight"):
+        if chosen.advantage != "turn_groups":
+            for key in ("turn_discount", "turn_advantage_weight"):
                 if getattr(self, key) is not None:
                     raise ValueError(
                         f"{key}: {getattr(self, key)} has no effect with advantage: {chosen.advantage}; remove it, "
-                        "or use step_groups"
+                        "or use turn_groups"
                     )
         elif chosen.aggregation in ("episode", "sequence"):
             raise ValueError(
-                f"advantage: step_groups gives each turn its own, but aggregation: {chosen.aggregation} needs one for "
+                f"advantage: turn_groups gives each turn its own, but aggregation: {chosen.aggregation} needs one for "
                 "an episode; use aggregation: turn or token"
             )
         return self

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agent_rl.learner.prefix_tree import PrefixTree, shared_length
-from agent_rl.objective.advantages import episode_advantages, step_group_advantages
+from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
 from agent_rl.objective.presets import AdvantageName
 from rollouts.types import TrajectoryGroup
 
@@ -80,13 +80,13 @@ def samples_from_group(
     group: TrajectoryGroup,
     advantage: AdvantageName = "group_std",
     *,
-    step_discount: float = 0.95,
-    step_advantage_weight: float = 1.0,
+    turn_discount: float = 0.95,
+    turn_advantage_weight: float = 1.0,
 ) -> list[TrainingSample]:
     """The group's samples with their advantages; an episode that does not train, or has no turn,
     gives none.
 
-    `step_discount` and `step_advantage_weight` are of `step_groups`: an episode's advantage, and so
+    `turn_discount` and `turn_advantage_weight` are of `turn_groups`: an episode's advantage, and so
     many times that of the turn's own group, as in GiGPO (arXiv 2505.10978, equation 8), whose
     values are the defaults.
     """
@@ -97,12 +97,12 @@ def samples_from_group(
         advantage, returns_G, torch.tensor(trains), [len(t.turns) for t in trajectories]
     )
     per_turn = [[a] * len(t.turns) for a, t in zip(advantages.tolist(), trajectories, strict=True)]
-    if advantage == "step_groups":
+    if advantage == "turn_groups":
         states = [[turn.observation for turn in t.turns] for t in trajectories]
         rewards = [[turn.reward for turn in t.turns] for t in trajectories]
-        of_steps = step_group_advantages(states, rewards, trains, discount=step_discount)
+        of_steps = turn_group_advantages(states, rewards, trains, discount=turn_discount)
         per_turn = [
-            [a + step_advantage_weight * b for a, b in zip(episode, steps, strict=True)]
+            [a + turn_advantage_weight * b for a, b in zip(episode, steps, strict=True)]
             for episode, steps in zip(per_turn, of_steps, strict=True)
         ]
     return [

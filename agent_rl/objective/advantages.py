@@ -24,9 +24,9 @@ def episode_advantages(
     group_std      (R - mean) / (std + 1e-6), std with ddof 1: GRPO (arXiv 2402.03300, section 4.1), GMPO
     group_mean     R - mean: Dr. GRPO (arXiv 2503.20783)
     leave_one_out  R - mean of the others: RLOO (arXiv 2402.14740, equation 8)
-    step_weighted  as group_std, but an episode counts as often as it has turns (`turns_G`): what comes out where each
+    turn_weighted  as group_std, but an episode counts as often as it has turns (`turns_G`): what comes out where each
                    turn has a row of its own, as in verl-agent
-    step_groups    as group_std; the part that the turns' own groups add is `step_group_advantages`
+    turn_groups    as group_std; the part that the turns' own groups add is `turn_group_advantages`
     """
     assert returns_G.ndim == 1, returns_G.shape
     assert returns_G.shape == trains_G.shape == (len(turns_G),), (
@@ -44,13 +44,13 @@ def episode_advantages(
         advantages_G[trains_G] = used - (used.sum() - used) / (used.numel() - 1)
         return advantages_G
     counts = torch.tensor(turns_G)[trains_G].clamp(min=1)
-    rows = used.repeat_interleave(counts) if name == "step_weighted" else used
+    rows = used.repeat_interleave(counts) if name == "turn_weighted" else used
     scale = 1.0 if name == "group_mean" else rows.std(correction=1) + EPSILON
     advantages_G[trains_G] = (used - rows.mean()) / scale
     return advantages_G
 
 
-def step_group_advantages(
+def turn_group_advantages(
     states: Sequence[Sequence[str]],
     rewards: Sequence[Sequence[float]],
     trains: Sequence[bool],

@@ -25,7 +25,7 @@ from typing import Literal
 Aggregation = Literal["token", "turn", "episode", "sequence"]
 Clip = Literal["log", "ratio", "weight", "none"]
 Normalisation = Literal["sequence", "token", "constant"]
-AdvantageName = Literal["group_std", "group_mean", "leave_one_out", "step_weighted", "step_groups"]
+AdvantageName = Literal["group_std", "group_mean", "leave_one_out", "turn_weighted", "turn_groups"]
 ObjectiveName = Literal["gmpo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce"]
 
 

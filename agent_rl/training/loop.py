@@ -130,7 +130,7 @@ class TrainingLoop:
             settings.chosen_objective.advantage,
             **{
                 key: value
-                for key in ("step_discount", "step_advantage_weight")
+                for key in ("turn_discount", "turn_advantage_weight")
                 if (value := getattr(settings, key)) is not None
             },
         )

@@ -54,23 +54,23 @@ def learner(**values: Any) -> LearnerSettings:
             "remove it, or use constant",
         ),
         (
-            {"step_discount": 0.9},
-            "step_discount: 0.9 has no effect with advantage: group_std",
-            "use step_groups",
+            {"turn_discount": 0.9},
+            "turn_discount: 0.9 has no effect with advantage: group_std",
+            "use turn_groups",
         ),
         (
-            {"objective": "rloo", "step_advantage_weight": 0.0},
-            "step_advantage_weight: 0.0 has no effect with advantage: leave_one_out",
-            "remove it, or use step_groups",
+            {"objective": "rloo", "turn_advantage_weight": 0.0},
+            "turn_advantage_weight: 0.0 has no effect with advantage: leave_one_out",
+            "remove it, or use turn_groups",
         ),
         (
-            {"advantage": "step_groups"},
-            "advantage: step_groups .* aggregation: episode",
+            {"advantage": "turn_groups"},
+            "advantage: turn_groups .* aggregation: episode",
             "aggregation: turn or token",
         ),
         (
-            {"objective": "gspo", "advantage": "step_groups"},
-            "advantage: step_groups .* aggregation: sequence",
+            {"objective": "gspo", "advantage": "turn_groups"},
+            "advantage: turn_groups .* aggregation: sequence",
             "aggregation: turn or token",
         ),
         (
@@ -140,11 +140,11 @@ def test_what_has_no_effect_is_an_error_that_names_the_way_out(
         {"normalisation": "constant", "normalisation_length": 9},
         {
             "objective": "grpo",
-            "advantage": "step_groups",
-            "step_discount": 0.9,
-            "step_advantage_weight": 0.0,
+            "advantage": "turn_groups",
+            "turn_discount": 0.9,
+            "turn_advantage_weight": 0.0,
         },
-        {"aggregation": "turn", "advantage": "step_groups"},
+        {"aggregation": "turn", "advantage": "turn_groups"},
         {"importance": "sequence", "importance_cap": 0.0, "importance_mask": 2.0},
         {"importance_cap": 1.0, "importance_mask": 2.0},
         {"old_logprobs": "sampler"},
@@ -243,7 +243,7 @@ def test_how_the_samplers_mismatch_is_corrected(
 
 
 @pytest.mark.parametrize(
-    "key", ["epsilon", "epsilon_high", "beta", "importance_cap", "importance_mask", "step_discount"]
+    "key", ["epsilon", "epsilon_high", "beta", "importance_cap", "importance_mask", "turn_discount"]
 )
 @pytest.mark.parametrize("value", [-1.0, math.nan])
 def test_a_number_out_of_range_is_an_error_at_its_key(key: str, value: float) -> None:

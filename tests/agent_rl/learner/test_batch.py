@@ -132,18 +132,18 @@ def test_a_group_is_compared_as_it_is_told() -> None:
         (-1.0,),
     ]
     # Rows 1, 1, 1, 0: mean 3/4, std 1/2.
-    weighted = samples_from_group(played, "step_weighted")
+    weighted = samples_from_group(played, "turn_weighted")
     assert [s.advantages[0] for s in weighted] == pytest.approx([0.5, -1.5], abs=1e-5)
 
 
-def test_step_groups_add_the_turns_advantages_to_the_episodes() -> None:
+def test_turn_groups_add_the_turns_advantages_to_the_episodes() -> None:
     # From the room, which all turns see: 1/4, 1/2, 1 and 0. mean 7/16; squared deviations over 256
     # are 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
     played = group(
         episode([0.0, 0.0, 1.0], StopReason.SUCCESS), episode([0.0], StopReason.MAX_TURNS)
     )
     samples = samples_from_group(
-        played, "step_groups", step_discount=0.5, step_advantage_weight=2.0
+        played, "turn_groups", turn_discount=0.5, turn_advantage_weight=2.0
     )
     std = math.sqrt(140 / 768)
     steps = [-3 / 16 / std, 1 / 16 / std, 9 / 16 / std, -7 / 16 / std]

@@ -3,15 +3,15 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from agent_rl.objective.advantages import episode_advantages, step_group_advantages
+from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
 from agent_rl.objective.presets import AdvantageName
 
 NAMES: tuple[AdvantageName, ...] = (
     "group_std",
     "group_mean",
     "leave_one_out",
-    "step_weighted",
-    "step_groups",
+    "turn_weighted",
+    "turn_groups",
 )
 EVERY = pytest.mark.parametrize("name", NAMES)
 
@@ -35,7 +35,7 @@ def advantages(
     [
         # mean 1/4; squared deviations 9/16 + 3 * 1/16 = 12/16 over 3 = 1/4; std 1/2
         ("group_std", [0.75 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001]),
-        ("step_groups", [0.75 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001]),
+        ("turn_groups", [0.75 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001, -0.25 / 0.500001]),
         ("group_mean", [0.75, -0.25, -0.25, -0.25]),
         # 1 - 0; 0 - 1/3
         ("leave_one_out", [1.0, -1 / 3, -1 / 3, -1 / 3]),
@@ -45,19 +45,19 @@ def test_one_success_of_four(name: AdvantageName, expected: list[float]) -> None
     assert advantages(name, [1.0, 0.0, 0.0, 0.0]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_step_weighted_by_hand() -> None:
+def test_turn_weighted_by_hand() -> None:
     # Rows 1, 0, 0, 0: the success took one turn, the failure three. Without weights it would be 1/2
     # and -1/2 over 0.7.
-    got = advantages("step_weighted", [1.0, 0.0], turns=[1, 3])
+    got = advantages("turn_weighted", [1.0, 0.0], turns=[1, 3])
     assert got == pytest.approx([0.75 / 0.500001, -0.25 / 0.500001], abs=1e-12)
 
 
-def test_step_weighted_is_group_std_of_a_row_for_each_turn() -> None:
+def test_turn_weighted_is_group_std_of_a_row_for_each_turn() -> None:
     returns, turns = [10.0, 0.0, -1.0, 10.0], [3, 7, 1, 2]
     rows = [value for value, count in zip(returns, turns, strict=True) for _ in range(count)]
     of_rows = iter(advantages("group_std", rows))
     expected = [[next(of_rows) for _ in range(count)] for count in turns]
-    got = advantages("step_weighted", returns, turns=turns)
+    got = advantages("turn_weighted", returns, turns=turns)
     assert [[value] * count for value, count in zip(got, turns, strict=True)] == [
         pytest.approx(row, abs=1e-12) for row in expected
     ]
@@ -94,7 +94,7 @@ def test_equal_returns_give_exactly_zero_in_spite_of_rounding(name: AdvantageNam
 def test_advantages_of_a_group_add_up_to_zero(name: AdvantageName) -> None:
     turns = [3, 1, 4, 1]
     got = advantages(name, [1.0, 0.5, -2.0, 7.0], turns=turns)
-    weights = turns if name == "step_weighted" else [1] * 4
+    weights = turns if name == "turn_weighted" else [1] * 4
     assert sum(a * w for a, w in zip(got, weights, strict=True)) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -113,7 +113,7 @@ def test_the_shapes_and_types_are_checked() -> None:
 def test_turns_that_began_in_the_same_state_are_compared() -> None:
     # Both episodes pass the hall. From there: 0 + 0.5 * 8 = 4 in the first, 2 in the second, which
     # began with 1. mean 3, std sqrt(2): +-1 / (sqrt(2) + 1e-6). All other states are passed once.
-    got = step_group_advantages(
+    got = turn_group_advantages(
         [["hall", "cellar"], ["garden", "hall"]],
         [[0.0, 8.0], [1.0, 2.0]],
         [True, True],
@@ -127,7 +127,7 @@ def test_turns_that_began_in_the_same_state_are_compared() -> None:
 def test_a_state_that_an_episode_passes_twice_counts_twice() -> None:
     # Returns from the hall: 0 + 0 + 4 = 4, 4, and 1 in the other episode: mean 3, std sqrt(3), in
     # the order of turns.
-    got = step_group_advantages(
+    got = turn_group_advantages(
         [["hall", "hall", "end"], ["hall"]], [[0.0, 0.0, 4.0], [1.0]], [True, True], discount=1
     )
     std = 3**0.5 + 1e-6
@@ -137,10 +137,10 @@ def test_a_state_that_an_episode_passes_twice_counts_twice() -> None:
 
 def test_an_episode_that_does_not_train_is_in_no_state_group() -> None:
     states, rewards = [["hall"], ["hall"], ["hall"]], [[0.0], [2.0], [1000.0]]
-    got = step_group_advantages(states, rewards, [True, True, False], discount=0.9)
+    got = turn_group_advantages(states, rewards, [True, True, False], discount=0.9)
     one = 1 / (2**0.5 + 1e-6)
     assert [row[0] for row in got] == pytest.approx([-one, one, 0.0])
-    assert step_group_advantages(states, rewards, [True, False, False], discount=0.9) == [
+    assert turn_group_advantages(states, rewards, [True, False, False], discount=0.9) == [
         [0.0],
         [0.0],
         [0.0],
@@ -148,14 +148,14 @@ def test_an_episode_that_does_not_train_is_in_no_state_group() -> None:
 
 
 def test_equal_returns_from_a_state_give_exactly_zero() -> None:
-    got = step_group_advantages(
+    got = turn_group_advantages(
         [["hall", "x"], ["hall", "x"]], [[0.1, 0.2], [0.1, 0.2]], [True, True], discount=0.95
     )
     assert got == [[0.0, 0.0], [0.0, 0.0]]
 
 
-def test_an_episode_without_turns_has_no_step_advantages() -> None:
-    assert step_group_advantages([[], ["hall"]], [[], [1.0]], [True, True], discount=0.95) == [
+def test_an_episode_without_turns_has_no_turn_advantages() -> None:
+    assert turn_group_advantages([[], ["hall"]], [[], [1.0]], [True, True], discount=0.95) == [
         [],
         [0.0],
     ]

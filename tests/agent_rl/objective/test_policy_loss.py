@@ -299,7 +299,7 @@ def test_turn_aggregation_is_episode_aggregation_with_turns_for_episodes() -> No
 
 
 def test_each_turn_may_have_an_advantage_of_its_own() -> None:
-    # Advantages 1 and -2 of two turns of one token each, as `step_groups` gives them.
+    # Advantages 1 and -2 of two turns of one token each, as `turn_groups` gives them.
     tokens = AgentTokens(
         logp_new=tensor([0.1, 0.2]),
         logp_old=tensor([0.0, 0.0]),
