@@ -2,7 +2,7 @@
 import: no torch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,13 +12,14 @@ from agent_rl.objective.presets import (
     AdvantageName,
     Aggregation,
     Clip,
+    Importance,
+    ImportanceName,
     Normalisation,
     Objective,
     ObjectiveName,
 )
 from rollouts.settings import Settings
 
-ImportanceName = Literal["none", "token", "sequence", "geometric"]
 TokensWithin = Literal["words", "names"]
 DEFAULT_IMPORTANCE_CAP = 2.0
 _BOUNDS_OF: dict[str, ObjectiveName] = {"log": "gmpo", "ratio": "grpo", "weight": "cispo"}
@@ -257,18 +258,9 @@ class LearnerSettings(Settings):
         return chosen
 
     @property
-    def chosen_importance(self) -> "Importance":
+    def chosen_importance(self) -> Importance:
         """How the sampler's mismatch is corrected."""
         if self.old_logprobs == "sampler" or self.importance == "none":
             return Importance()
         cap = DEFAULT_IMPORTANCE_CAP if self.importance_cap is None else self.importance_cap
         return Importance(level=self.importance or "token", cap=cap, mask=self.importance_mask)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Importance:
-    """The correction of the sampler's mismatch; `cap` and `mask` are weights, 0 is off."""
-
-    level: ImportanceName = "none"
-    cap: float = 0.0
-    mask: float = 0.0

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agent_rl.config.learner import Importance
-from agent_rl.objective.presets import Normalisation, Objective
+from agent_rl.objective.presets import Importance, Normalisation, Objective
 
 
 @dataclass(frozen=True, kw_only=True)

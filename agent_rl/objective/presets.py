@@ -26,6 +26,7 @@ Aggregation = Literal["token", "turn", "episode", "sequence"]
 Clip = Literal["log", "ratio", "weight", "none"]
 Normalisation = Literal["sequence", "token", "constant"]
 AdvantageName = Literal["group_std", "group_mean", "leave_one_out", "turn_weighted", "turn_groups"]
+ImportanceName = Literal["none", "token", "sequence", "geometric"]
 ObjectiveName = Literal["gmpo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce"]
 
 
@@ -40,6 +41,22 @@ class Objective:
     epsilon: float = 0.0
     epsilon_high: float = 0.0
     source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """The correction of differences between the sampler's log-probs and the learner's.
+
+    Both compute the same policy, but not with the same arithmetic. A token's importance weight is
+    the ratio learner / sampler.
+    """
+
+    level: ImportanceName = "none"
+    """What has a weight: each token, the product over a sequence, or its geometric mean."""
+    cap: float = 0.0
+    """The largest weight; 0 is no cap."""
+    mask: float = 0.0
+    """Tokens or sequences with a weight above this or below its inverse are left out; 0 is off."""
 
 
 PRESETS: dict[ObjectiveName, Objective] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from agent_rl.config.learner import Importance, LearnerSettings, ModelSettings
-from agent_rl.objective.presets import PRESETS, ObjectiveName
+from agent_rl.config.learner import LearnerSettings, ModelSettings
+from agent_rl.objective.presets import PRESETS, Importance, ObjectiveName
 
 
 def learner(**values: Any) -> LearnerSettings:

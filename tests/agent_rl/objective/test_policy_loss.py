@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent_rl.config.learner import Importance, ImportanceName
 from agent_rl.objective.policy_loss import (
     AgentTokens,
     Clipped,
@@ -20,7 +19,14 @@ from agent_rl.objective.policy_loss import (
     policy_loss,
     shares,
 )
-from agent_rl.objective.presets import PRESETS, Normalisation, Objective, ObjectiveName
+from agent_rl.objective.presets import (
+    PRESETS,
+    Importance,
+    ImportanceName,
+    Normalisation,
+    Objective,
+    ObjectiveName,
+)
 from tests.builders.paths import VECTORS
 
 VECTOR_FILES = [VECTORS]
