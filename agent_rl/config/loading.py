@@ -19,7 +19,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be run. The message names file, key, value and remedy."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:
     """Read a person's YAML file, apply overrides and check the result.
 
     Args:
@@ -32,7 +32,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _checked(Path(path), _read_mapping(Path(path)), overrides)
 
 
-def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_run_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:
     """Read a config that a run recorded, perhaps under keys that have been renamed since.
 
     Use it for `config.yaml` in a run folder and `agent_rl.yaml` in an exported policy. The
@@ -61,8 +61,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _checked(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> Config:
-    for override in overrides:
+def _checked(path: Path, values: dict[str, Any], overrides: Sequence[str] | None) -> Config:
+    for override in overrides or ():
         _put(values, override, "key.path=value, for example train.num_generations=8")
     try:
         config = Config.model_validate(values)
