@@ -12,6 +12,8 @@ from rollouts.actions import parse_action
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason, ParsedAction
 
+_MARK = "\n> "
+"""What the plain format writes before an action."""
 _WAY_OUT = "; set prompt.format: plain, or use a model with another chat template"
 
 
@@ -39,6 +41,52 @@ class Renderer(Protocol):
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         """The ids of an action that means `command`, its end token included."""
+
+
+def first_text(settings: PromptSettings, observation: str, admissible: Sequence[str] | None) -> str:
+    """Return the text of the first prompt in the plain format, without the begin token."""
+    system = f"{settings.system}\n\n" if settings.system else ""
+    return system + _plain_text(settings, observation, admissible)
+
+
+def _plain_text(
+    settings: PromptSettings, observation: str, admissible: Sequence[str] | None
+) -> str:
+    listed = ""
+    if settings.show_admissible_commands and admissible:
+        listed = f"\nCommands: {', '.join(admissible)}"
+    return f"{observation}{listed}{_MARK}"
+
+
+def first_messages(
+    settings: PromptSettings, observation: str, admissible: Sequence[str] | None
+) -> list[dict[str, str]]:
+    """Return the messages of the first prompt in the chat format, as chat templates take them."""
+    return [*_opening_messages(settings), _user_message(settings, observation, admissible)]
+
+
+def _opening_messages(settings: PromptSettings) -> list[dict[str, str]]:
+    """The messages before the first observation: the system message and the examples."""
+    messages = []
+    if settings.system:
+        messages.append({"role": "system", "content": settings.system})
+    for example in settings.examples:
+        messages.append({"role": "user", "content": example.observation})
+        messages.append({"role": "assistant", "content": example.action})
+    return messages
+
+
+def _user_message(
+    settings: PromptSettings, observation: str, admissible: Sequence[str] | None
+) -> dict[str, str]:
+    if settings.show_admissible_commands and admissible:
+        observation = f"{observation}\n\nYou can now do one of these:\n" + "\n".join(admissible)
+    return {"role": "user", "content": observation}
+
+
+def transcript(observation: str, command: str) -> str:
+    """Return a past observation and its command as text for people, in the plain format."""
+    return f"{observation}{_MARK}{command}\n"
 
 
 class ByteTokenizer:
@@ -148,24 +196,14 @@ class PlainRenderer(_TokenizerRenderer):
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         bos = self._tokenizer.bos_token_id
-        system = f"{self._settings.system}\n\n" if self._settings.system else ""
-        return (
-            *(() if bos is None else (bos,)),
-            *self._encode(system + self._show(observation, admissible)),
-        )
+        ids = self._encode(first_text(self._settings, observation, admissible))
+        return ids if bos is None else (bos, *ids)
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
-        return (
-            *self._missing_end(finish_reason),
-            *self._encode("\n" + self._show(observation, admissible)),
-        )
-
-    def _show(self, observation: str, admissible: Sequence[str] | None) -> str:
-        shown = self._settings.show_admissible_commands and admissible
-        commands = f"\nCommands: {', '.join(admissible or ())}" if shown else ""
-        return f"{observation}{commands}\n> "
+        text = "\n" + _plain_text(self._settings, observation, admissible)
+        return (*self._missing_end(finish_reason), *self._encode(text))
 
 
 class ChatRenderer(_TokenizerRenderer):
@@ -180,31 +218,23 @@ class ChatRenderer(_TokenizerRenderer):
                 "prompt.format: chat needs a tokenizer with a chat template; this one has none"
                 + _WAY_OUT
             )
-        self._before = [{"role": "system", "content": settings.system}] if settings.system else []
-        for example in settings.examples:
-            self._before.append({"role": "user", "content": example.observation})
-            self._before.append({"role": "assistant", "content": example.action})
         self._end = self._probe_end_token()
         ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
         self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
-        return self._encode(self._render([self._user(observation, admissible)]))
+        return self._encode(self._render(first_messages(self._settings, observation, admissible)))
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
-        tail = self._tail([_PROBE_USER, _PROBE_ACTION, self._user(observation, admissible)])
+        user = _user_message(self._settings, observation, admissible)
+        tail = self._tail([_PROBE_USER, _PROBE_ACTION, user])
         return (*self._missing_end(finish_reason), *self._encode(tail.removeprefix(self._end)))
-
-    def _user(self, observation: str, admissible: Sequence[str] | None) -> dict[str, str]:
-        if self._settings.show_admissible_commands and admissible:
-            observation = f"{observation}\n\nYou can now do one of these:\n" + "\n".join(admissible)
-        return {"role": "user", "content": observation}
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            [*self._before, *messages], tokenize=False, add_generation_prompt=True
+            messages, tokenize=False, add_generation_prompt=True
         )
         return text
 
@@ -212,8 +242,9 @@ class ChatRenderer(_TokenizerRenderer):
         """What the template writes after the last assistant message, where it leaves everything
         before it alone.
         """
-        before, action = self._render(messages[:-2]), messages[-2]["content"]
-        whole = self._render(messages)
+        whole_messages = [*_opening_messages(self._settings), *messages]
+        before, action = self._render(whole_messages[:-2]), messages[-2]["content"]
+        whole = self._render(whole_messages)
         if not whole.startswith(before + action):
             raise ValueError(
                 "prompt.format: the tokenizer's chat template rewrites the past: with one more message, an earlier "

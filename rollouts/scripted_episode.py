@@ -9,7 +9,7 @@ from envs import Task, TextEnv
 from rollouts.episode import EpisodeOver, Recorder, act, check_first_prompt
 from rollouts.mistakes import Mistakes
 from rollouts.players import Player
-from rollouts.renderer import Renderer
+from rollouts.renderer import Renderer, transcript
 from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory
 
@@ -71,7 +71,7 @@ async def run_scripted_episode(
                 )
                 delta, shown = (), ""
             else:
-                shown = f"{record.observation}\n> {mistake}\n"
+                shown = transcript(record.observation, mistake)
                 _, ending, info = record.step(mistake)
                 if ending is not None:
                     raise EpisodeOver(

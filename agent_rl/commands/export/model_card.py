@@ -24,8 +24,14 @@ from agent_rl.evaluation.report import (
 from agent_rl.evaluation.tables import ALL, interval_text, markdown_table
 from agent_rl.runs.checkpoint import latest_checkpoint
 from agent_rl.runs.layout import FINAL_REPORT
+from rollouts import PromptSettings
+from rollouts.renderer import first_messages, first_text
 
 CONFIG_COPY = "agent_rl.yaml"
+OBSERVATION = "the environment's first observation, with the task in it"
+"""Stands in the card's example prompt for the text of a game."""
+COMMANDS = ("a command", "another command")
+"""Stand in the card's example prompt for a game's admissible commands."""
 _INIT, _SFT, _TRAIN, _OTHER = "init", "sft", "train", "other"
 _WHAT = {
     _INIT: "Random weights; nothing has been trained yet.",
@@ -134,8 +140,7 @@ def model_card(
         config_copy=CONFIG_COPY,
         folder=folder,
         hub=hub,
-        chat=_section(settings, "prompt").get("format") == "chat",
-        system=_section(settings, "prompt").get("system"),
+        first=_first_prompt(settings),
         tokens=_section(settings, "episode").get("max_action_tokens", 16),
     )
 
@@ -177,6 +182,19 @@ def _objective(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     except ValidationError:
         return []
     return list(_rows(asdict(learner.chosen_objective)))
+
+
+def _first_prompt(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The renderer's first prompt, with placeholders; nothing if the config's keys are too old."""
+    try:
+        prompt = PromptSettings.model_validate(_section(settings, "prompt"))
+    except ValidationError:
+        return {}
+    chat = prompt.format == "chat"
+    return {
+        "messages": first_messages(prompt, OBSERVATION, COMMANDS) if chat else [],
+        "text": "" if chat else first_text(prompt, OBSERVATION, COMMANDS),
+    }
 
 
 def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -330,29 +348,30 @@ agent-rl evaluate {{ here }}/{{ config_copy }} --model {{ here }}
 agent-rl play {{ here }}/{{ config_copy }} --policy {{ here }}
 ```
 
-With transformers, the first turn:
+{% if first %}
+With transformers, the first turn. Put the text of your game in the place of the one shown:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({{ (hub or folder | string) | python }})
 model = AutoModelForCausalLM.from_pretrained({{ (hub or folder | string) | python }})
-observation = "what the environment says first, with the task in it"
-{% if chat %}
-messages = [{"role": "user", "content": observation}]
-{% if system %}
-messages.insert(0, {"role": "system", "content": {{ system | python }}})
-{% endif %}
+{% if first.messages %}
+messages = [
+{% for message in first.messages %}
+    {{ message | python }},
+{% endfor %}
+]
 prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 {% else %}
-{% set before = system ~ "\n\n" if system else "" %}
-prompt = (tokenizer.bos_token or "") + {{ before | python }} + observation + {{ "\n> " | python }}
+prompt = (tokenizer.bos_token or "") + {{ first.text | python }}
 {% endif %}
 ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
 answer = model.generate(ids, max_new_tokens={{ tokens }}, eos_token_id=tokenizer.eos_token_id)[0, ids.shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 
+{% endif %}
 ## Licence
 
 {% if base %}

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from agent_rl import cli
 from agent_rl.commands.export.folder import export
+from agent_rl.commands.export.model_card import COMMANDS, OBSERVATION
 from agent_rl.commands.stages.stages import starting_policy
 from agent_rl.config import ConfigError, dump_config, load_config
 from agent_rl.config.learner import LoraSettings, ModelSettings
@@ -28,6 +29,9 @@ from agent_rl.policy.loading import (
     train_tokenizer,
 )
 from agent_rl.runs import checkpoint
+from rollouts import PromptSettings
+from rollouts.renderer import load_renderer
+from tests.builders.models import CHATML
 
 TOKENIZER = train_tokenizer(["You see a drawer 1."], 300)
 SIZES = ModelSettings(
@@ -322,30 +326,42 @@ def test_an_adapter_is_exported_merged(config: Path, run_folder: Path, tmp_path:
     torch.testing.assert_close(logits(exported), logits(model), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("chat", [False, True])
-def test_the_cards_snippet_runs(
-    chat: bool, config: Path, run_folder: Path, agent_rl: Run, capsys: pytest.CaptureFixture[str]
+SNIPPET_PROMPTS: dict[str, dict[str, Any]] = {
+    "plain": {"system": 'Say a number | "quickly".', "show_admissible_commands": True},
+    "chat": {
+        "format": "chat",
+        "system": "Win.",
+        "show_admissible_commands": True,
+        "examples": [
+            {"observation": "You see a door 1.", "action": "open door 1"},
+            {"observation": "The door 1 is open.", "action": "go to door 1"},
+        ],
+    },
+    "bare chat": {"format": "chat"},
+}
+
+
+@pytest.mark.parametrize("name", SNIPPET_PROMPTS)
+def test_the_cards_snippet_shows_the_model_the_prompt_that_it_was_trained_on(
+    name: str, config: Path, run_folder: Path, agent_rl: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if chat:
-        tokenizer = train_tokenizer(["You see a drawer 1."], 300)
-        tokenizer.chat_template = (
-            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-        )
-        save_policy(init_model(SIZES, tokenizer), tokenizer, run_folder / "init")
-    arguments = ["--model", run_folder / "init", "--to", run_folder / "shown"]
-    assert (
-        agent_rl("export", config, *arguments, f"prompt.format={'chat' if chat else 'plain'}") == ""
-    )
-    card = (run_folder / "shown" / "README.md").read_text()
-    snippet = card.partition("```python\n")[2].partition("```")[0]
+    settings = PromptSettings.model_validate(SNIPPET_PROMPTS[name])
+    tokenizer = train_tokenizer(["You see a drawer 1."], 300)
+    if settings.format == "chat":
+        tokenizer.chat_template = CHATML.replace("<|im_end|>", tokenizer.eos_token)
+    save_policy(init_model(SIZES, tokenizer), tokenizer, run_folder / "init")
+    values = yaml.safe_load(config.read_text())
+    values["prompt"] = SNIPPET_PROMPTS[name]
+    config.write_text(yaml.safe_dump(values))
+    folder = run_folder / "shown"
+    assert agent_rl("export", config, "--model", run_folder / "init", "--to", folder) == ""
+    snippet = (folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {}
     exec(snippet, names)
-    said = 'Say a number | "quickly".'
-    observation = "what the environment says first, with the task in it"
-    expected = (
-        f"system: {said}\nuser: {observation}\n" if chat else f"<|bos|>{said}\n\n{observation}\n> "
-    )
-    assert names["prompt"] == expected
+    trained = load_renderer(folder, settings).first(OBSERVATION, COMMANDS)
+    assert names["ids"].tolist() == [list(trained)]
+    assert all(command in names["prompt"] for command in COMMANDS) is (name != "bare chat")
+    assert ("The door 1 is open." in names["prompt"]) is (name == "chat")
     assert 0 < len(names["answer"]) <= 16
     assert capsys.readouterr().out
 
