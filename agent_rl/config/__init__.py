@@ -1,12 +1,6 @@
 """The configuration of a run: YAML in, one checked `Config` out."""
 
-from agent_rl.config.config import (
-    Config,
-    EvaluationSettings,
-    SweepSettings,
-    TaskFilter,
-    TrainSettings,
-)
+from agent_rl.config.config import Config
 from agent_rl.config.loading import (
     ConfigError,
     dump_config,
@@ -15,6 +9,7 @@ from agent_rl.config.loading import (
     load_run_config,
     read_options,
 )
+from agent_rl.config.sections import EvaluationSettings, SweepSettings, TaskFilter, TrainSettings
 
 __all__ = [
     "Config",

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agent_rl.config.learner import LoraSettings, ModelSettings, TokensWithin
+from agent_rl.config.model import LoraSettings, ModelSettings, TokensWithin
 from agent_rl.policy.lora import (
     ADAPTER,
     base_of,

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from agent_rl.config.learner import LoraSettings
+from agent_rl.config.model import LoraSettings
 
 ADAPTER = "adapter"
 _NAME, _WEIGHTS = "default", "adapter_model.safetensors"

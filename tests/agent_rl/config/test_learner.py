@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from agent_rl.config.learner import LearnerSettings, ModelSettings
+from agent_rl.config.learner import LearnerSettings
 from agent_rl.objective.presets import PRESETS, Importance, ObjectiveName
 
 
@@ -255,9 +255,3 @@ def test_a_number_out_of_range_is_an_error_at_its_key(key: str, value: float) ->
 def test_an_unknown_key_is_an_error(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         learner(**{key: 1})
-
-
-@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (4, 3), (8, 8)])
-def test_heads_must_divide(heads: int, kv_heads: int) -> None:
-    with pytest.raises(ValidationError, match="heads"):
-        ModelSettings(hidden_size=128, heads=heads, kv_heads=kv_heads)

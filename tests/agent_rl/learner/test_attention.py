@@ -16,7 +16,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from agent_rl.config.learner import ModelSettings
+from agent_rl.config.model import ModelSettings
 from agent_rl.learner.attention import packed_attention, use_packed_attention
 from agent_rl.learner.prefix_tree import Branch, PrefixTree
 from agent_rl.policy.loading import init_model, train_tokenizer

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from agent_rl.config.learner import LearnerSettings, LoraSettings
+from agent_rl.config.learner import LearnerSettings
+from agent_rl.config.model import LoraSettings
 from agent_rl.learner.batch import TrainingSample, groups_of, micro_batches
 from agent_rl.learner.learner import Learner
 from agent_rl.learner.prefix_tree import PrefixTree

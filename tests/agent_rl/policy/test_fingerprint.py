@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent_rl.config.learner import ModelSettings
+from agent_rl.config.model import ModelSettings
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.policy.loading import init_model, save_policy, train_tokenizer
 

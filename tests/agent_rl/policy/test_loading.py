@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
-from agent_rl.config.learner import ModelSettings, TokensWithin
+from agent_rl.config.model import ModelSettings, TokensWithin
 from agent_rl.policy.loading import (
     init_model,
     load_policy,

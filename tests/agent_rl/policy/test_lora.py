@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from agent_rl.config import ConfigError, load_config
-from agent_rl.config.learner import LoraSettings, ModelSettings
+from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.policy.loading import (
     decoder_and_head,
     init_model,
@@ -276,26 +274,3 @@ def test_what_cannot_be_resumed(base_folder: Path, tmp_path: Path) -> None:
 def test_layers_that_take_no_adapter(targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         with_lora(new_base(), LoraSettings(target_modules=targets), source="base")
-
-
-@pytest.mark.parametrize("targets", ["q_proj", [], [""], 3, [1]])
-def test_target_modules_are_names_or_all(targets: Any) -> None:
-    with pytest.raises(ValidationError, match=r"write all-linear, or a list of layers' names"):
-        LoraSettings(target_modules=targets)
-
-
-def test_a_config_may_have_an_adapter(tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(f"run_folder: {tmp_path}\n")
-    assert load_config(path).model.lora is None
-    assert load_config(path, ["model.lora={}"]).model.lora == LoraSettings()
-    chosen = load_config(
-        path, ["model.lora.rank=8", "model.lora.target_modules=[q_proj]"]
-    ).model.lora
-    assert chosen == LoraSettings(rank=8, target_modules=("q_proj",))
-    with pytest.raises(ConfigError, match=r"model\.lora\.rnak: unknown key; did you mean 'rank'"):
-        load_config(path, ["model.lora.rnak=8"])
-    with pytest.raises(
-        ConfigError, match=r"model\.lora\.target_modules: 'q_proj': write all-linear"
-    ):
-        load_config(path, ["model.lora.target_modules=q_proj"])

@@ -1,0 +1,197 @@
+"""The sections of a config that are agent_rl's: environment, tasks, warm start, training,
+evaluation, sweep. Light to import.
+"""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rollouts.settings import Settings
+
+
+class EnvSettings(Settings):
+    """The environment to play in, and the split of its tasks that trains."""
+
+    id: str = "alfworld"
+    """Id of a built-in or registered environment, or `package.module:Class`."""
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the environment; docs/environments.md lists those of each."""
+
+    train_split: str = "train"
+    """Split of the tasks that train."""
+
+
+class TaskFilter(Settings):
+    """A choice among the tasks of a split; a task must pass every key."""
+
+    families: tuple[str, ...] = ()
+    """Families of tasks; empty takes all."""
+
+    scenes: tuple[str, ...] = ()
+    """Scenes, such as ALFWorld's rooms; empty takes all."""
+
+    difficulty: tuple[int, int] | None = None
+    """Least and most commands that a player needs who knows everything; null takes all."""
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _scenes_are_names(cls, value: Any) -> Any:
+        return [str(scene) for scene in value] if isinstance(value, list | tuple) else value
+
+    @field_validator("difficulty")
+    @classmethod
+    def _least_and_most(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("write [least, most]")
+        return value
+
+
+class SftSettings(Settings):
+    """The warm start: supervised fine-tuning (SFT) on episodes of the environment's expert.
+
+    First come `observation_epochs` on all tokens, then `epochs` on the expert's tokens. A model
+    from scratch learns to read, and to copy names from observations, in the first ones.
+    """
+
+    episodes: int = Field(default=400, ge=0)
+    """Episodes that the expert plays; 0 plays each task once. If there are fewer tasks, they are
+    played again, with other mistakes."""
+
+    noise: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of turns with a random command in place of the expert's, which `epochs` do not train.
+    They teach the policy to recover."""
+
+    observation_epochs: int = Field(default=0, ge=0)
+    """Epochs on all tokens, those of observations too. For a model from scratch; a pretrained one
+    needs none."""
+
+    epochs: int = Field(default=4, ge=1)
+    """Epochs on the expert's tokens."""
+
+    batch_episodes: int = Field(default=16, ge=1)
+    """Episodes in an optimizer step."""
+
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    """AdamW's learning rate. The default suits a model from scratch."""
+
+    muon_learning_rate: float | None = Field(default=None, gt=0.0)
+    """Muon's learning rate for the matrices of the decoder's layers; null trains them with
+    AdamW."""
+
+    warmup_steps: int = Field(default=20, ge=0)
+    """Optimizer steps over which the learning rate rises; it then falls linearly to 0."""
+
+
+class TrainSettings(Settings):
+    """The loop of reinforcement learning: rollout steps of groups of episodes."""
+
+    only: TaskFilter = TaskFilter()
+    """Tasks that train, also in the warm start."""
+
+    rollout_steps: int = Field(default=30, ge=1)
+    """Rollout steps of the run: episodes, an update, a sync of the weights."""
+
+    tasks_per_step: int = Field(default=8, ge=1)
+    """Groups in a rollout step, one for each task."""
+
+    num_generations: int = 8
+    """Episodes in a group; at least 2, because an advantage compares them."""
+
+    drop_groups: tuple[Literal["all_succeed", "all_fail"], ...] = ()
+    """Groups to drop because their episodes all end alike (dynamic sampling). They differ only in
+    penalties and other small rewards."""
+
+    max_extra_groups: int = Field(default=0, ge=0)
+    """Groups that may be played in a rollout step in place of dropped ones, at most."""
+
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Sampling temperature of the training episodes."""
+
+    checkpoint_every: int = Field(default=10, ge=0)
+    """Rollout steps from one checkpoint to the next; 0 saves at the end only."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept; older ones are deleted."""
+
+    eval_every: int = Field(default=0, ge=0)
+    """Rollout steps from one evaluation to the next; 0 is never."""
+
+    @field_validator("num_generations")
+    @classmethod
+    def _a_group_compares(cls, value: int) -> int:
+        if value < 2:
+            raise ValueError(
+                "a group needs at least 2 episodes: its advantage compares them with each other"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _extra_groups_replace_dropped_ones(self) -> Self:
+        if self.max_extra_groups and not self.drop_groups:
+            raise ValueError(
+                f"max_extra_groups: {self.max_extra_groups} has no effect without drop_groups: "
+                "name the groups to drop, or remove it"
+            )
+        return self
+
+
+class EvaluationSettings(Settings):
+    """The held-out evaluation: each task of each split once per repeat."""
+
+    split: tuple[str, ...] = ("valid_seen",)
+    """Splits to play, as a list or as names with commas between them."""
+
+    only: TaskFilter = TaskFilter()
+    """Tasks of each split that are played."""
+
+    tasks: int = Field(default=0, ge=0)
+    """Tasks of each split, in equal shares of its families; 0 plays all. They are the same for
+    every seed."""
+
+    repeats: int = Field(default=1, ge=1)
+    """Times that each task is played, with a seed for each."""
+
+    temperature: float = Field(default=0.4, ge=0.0)
+    """Sampling temperature; 0 is greedy. The default is verl-agent's."""
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _names_with_commas(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("split")
+    @classmethod
+    def _each_split_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(value) or len(set(value)) < len(value):
+            raise ValueError("write the names of different splits, such as valid_seen,valid_unseen")
+        return value
+
+
+class SweepSettings(Settings):
+    """The runs of `agent-rl sweep`: each variant with each of the seeds."""
+
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Seeds; each variant gets a run for each."""
+
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Names of variants, which become parts of folder names, and the dotted keys that each changes:
+    `{grpo: {learner.objective: grpo}}`."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 0 or len(set(value)) < len(value):
+            raise ValueError("write different numbers, from 0 on")
+        return value
+
+    @field_validator("variants")
+    @classmethod
+    def _names_of_folders(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in value:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"{name!r} is part of a folder's name: use letters, digits, _, - and ."
+                )
+        return value

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from agent_rl.config import ConfigError, dump_config, load_config, load_run_config, read_options
+from tests.builders.paths import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\ntrain: {num_generations: 4}")
+    config = load_config(
+        path,
+        [
+            "train.num_generations=6",
+            "learner.learning_rate=1e-4",
+            "env.options.data=$ALFWORLD_DATA",
+        ],
+    )
+    assert config.train.num_generations == 6
+    assert config.learner.learning_rate == 1e-4
+    assert config.env.options == {"data": "$ALFWORLD_DATA"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "run_folder: r\ntrain: {num_generation: 8}",
+            "train.num_generation: unknown key; did you mean 'num_generations'?",
+        ),
+        ("run_folder: r\ntrian: {}", "trian: unknown key; did you mean 'train'?"),
+        (
+            "run_folder: r\ntrain: {num_generations: 1}",
+            "train.num_generations: 1: a group needs at least 2 episodes",
+        ),
+        ("run_folder: r\ntrain: {num_generations: many}", "train.num_generations: 'many': "),
+        ("seed: 1", "run_folder: missing"),
+        ("- a\n- b", "a config is a mapping of sections, this is list"),
+        ("a: [", "not valid YAML"),
+        ("run_folder: r\nseed: {}", "seed: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_config_names_file_key_and_way_out(text: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_missing_config_names_those_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, "run_folder: r")
+    with pytest.raises(ConfigError, match=r"no such config file; there are: .*c\.yaml"):
+        load_config(tmp_path / "d.yaml")
+
+
+def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"write key\.path=value"):
+        load_config(write(tmp_path, "run_folder: r"), ["train.num_generations"])
+    with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
+        load_config(write(tmp_path, "run_folder: r\nseed: 1"), ["seed.x=1"])
+
+
+def test_options_are_yaml_and_may_go_down() -> None:
+    values = read_options(["size=8", "games.train=4", "games.settings={level: 3}", "data=~/games"])
+    assert values == {"size": 8, "games": {"train": 4, "settings": {"level": 3}}, "data": "~/games"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["size"], r"'size': write key(\.path)?=value, for example"),
+        (["=3"], r"'=3': write key(\.path)?=value"),
+        (["size.=3"], r"'size\.=3': write key(\.path)?=value"),
+        (["games=["], "'games=.': the value is not valid YAML"),
+        (["since=2024-99-99"], "'since=2024-99-99': the value is not valid YAML"),
+        (["games=3", "games.train=4"], "'games.train=4': 'games' is a value, not a section"),
+    ],
+)
+def test_what_is_no_option_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_options(settings)
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, "run_folder: r\nenv: {}"), settings)
+
+
+def test_an_old_key_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2}")
+    with pytest.raises(
+        ConfigError, match=r"sft\.reading_epochs: unknown key; it is now 'sft\.observation_epochs'"
+    ):
+        load_config(path)
+    path = write(tmp_path, "run_folder: r")
+    for load in (load_config, load_run_config):
+        with pytest.raises(ConfigError, match=r"it is now 'sft\.observation_epochs'"):
+            load(path, ["sft.reading_epochs=1"])
+
+
+def test_an_old_option_of_alfworld_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nenv: {id: alfworld, options: {renamed: 5}}")
+    with pytest.raises(
+        ConfigError, match=r"env\.options\.renamed: unknown key; it is now 'entity_permutations'"
+    ):
+        load_config(path)
+    assert load_run_config(path).env.options == {"entity_permutations": 5}
+
+
+def test_a_recorded_config_with_old_keys_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2, epochs: 3}")
+    config = load_run_config(path, ["sft.epochs=5"])
+    assert (config.sft.observation_epochs, config.sft.epochs) == (2, 5)
