@@ -1,6 +1,4 @@
-"""The strict grammar of an action: from the text that the policy wrote to the command that it
-means.
-"""
+"""The grammar of an action: from a command to the policy's text, and strictly back."""
 
 import re
 
@@ -12,16 +10,24 @@ _TAGGED = re.compile(
 _TAGS = ("<think>", "</think>", "<action>", "</action>")
 
 
-def parse_action(text: str, *, think: bool = False) -> ParsedAction:
-    """Read one action.
+def action_text(command: str, *, think: bool = False) -> str:
+    """Return the text of an action that means `command`; `parse_action` reads it back."""
+    return f"<action>{command}</action>" if think else command
 
-    Plain: the text is exactly one line that is not blank; that line, stripped, is the command. With
-    `think`: an optional `<think>...</think>` and then exactly one `<action>...</action>` that holds
-    such a line, nothing else but white space. Everything else has no command.
+
+def parse_action(text: str, *, think: bool = False) -> ParsedAction:
+    """Read the text of one action.
+
+    Without `think`, the text must be one line that is not blank. That line, stripped, is the
+    command. With `think`, the text must be an optional `<think>...</think>` and then one
+    `<action>...</action>` around such a line, with only white space around them. Any other text
+    has no command.
     """
     if not think:
         return ParsedAction(text=text, command=_single_line(text))
     match = _TAGGED.fullmatch(text)
+    # The pattern also matches "<action>look</action><action>help</action>", with the inner tags as
+    # part of the command. A second action is ambiguous, so tags within a part are refused.
     if match is None or any(tag in part for part in match.groups(default="") for tag in _TAGS):
         return ParsedAction(text=text, command=None)
     return ParsedAction(text=text, command=_single_line(match["command"]))

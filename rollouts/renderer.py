@@ -1,14 +1,24 @@
-"""Text to tokens and back: the only file that knows the tokenizer.
+"""The prompt's format: the only file that turns an episode into text and tokens, and back.
 
-A renderer only ever appends. It gives the ids to put after those that are already there, and never
-looks at them again, so the ids that the policy sampled are the ids that the learner trains on.
+A renderer only appends. It returns the ids to put after the ids that are already there, and never
+looks at those again. So the learner trains on exactly the ids that the policy sampled.
+
+The plain format, for one turn and the prompt of the next (`</s>` is the tokenizer's end token):
+
+    <s>You see a desk 1.          first("You see a desk 1.", ...)
+    > go to desk 1</s>            the action follows "> "
+    On the desk 1, you see ...    following("On the desk 1, you see ...", ...)
+    >
+
+The chat format writes the same exchange as user and assistant messages of the tokenizer's chat
+template.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rollouts.actions import parse_action
+from rollouts.actions import action_text, parse_action
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason, ParsedAction
 
@@ -18,29 +28,27 @@ _WAY_OUT = "; set prompt.format: plain, or use a model with another chat templat
 
 
 class Renderer(Protocol):
-    """What an episode needs to know about tokens."""
+    """Turns observations into token ids, and completions into commands."""
 
     end_token_ids: tuple[int, ...]
-    """The ids that end an action; the first is the one that an action of ours is written with."""
+    """The ids that end an action; `action_ids` writes the first of them."""
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
-        """The ids of the first prompt."""
+        """Return the ids of the first prompt."""
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
-        """The ids to append to a completion that ended with `finish_reason`.
+        """Return the ids to append to a completion that ended with `finish_reason`.
 
-        They begin with the end token where the policy sampled none.
+        They begin with an end token if the policy did not sample one.
         """
 
     def parse(self, completion: Completion) -> ParsedAction:
-        """Read a completion. One that reached its token limit is no whole action and has no
-        command.
-        """
+        """Read a completion; one that was cut at its token limit has no command."""
 
     def action_ids(self, command: str) -> tuple[int, ...]:
-        """The ids of an action that means `command`, its end token included."""
+        """Return the ids of an action that means `command`, with its end token."""
 
 
 def first_text(settings: PromptSettings, observation: str, admissible: Sequence[str] | None) -> str:
@@ -85,14 +93,12 @@ def _user_message(
 
 
 def transcript(observation: str, command: str) -> str:
-    """Return a past observation and its command as text for people, in the plain format."""
+    """Return a past observation and the command after it as text for people."""
     return f"{observation}{_MARK}{command}\n"
 
 
 class ByteTokenizer:
-    """The UTF-8 bytes of a text as its ids, and 256 to end an action: for episodes that no model
-    plays.
-    """
+    """A tokenizer of UTF-8 bytes, with 256 as end token; for episodes that no model plays."""
 
     bos_token_id = None
     eos_token_id = 256
@@ -105,12 +111,12 @@ class ByteTokenizer:
 
 
 def byte_renderer() -> Renderer:
-    """For episodes that no model plays: what was shown and said, byte by byte."""
+    """Return a plain renderer over bytes, for episodes that no model plays."""
     return PlainRenderer(ByteTokenizer(), PromptSettings())
 
 
 def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Renderer:
-    """The renderer for the tokenizer of a model folder.
+    """Return the renderer for the tokenizer of a model folder.
 
     Raises:
         ValueError: the folder has no tokenizer, or the tokenizer does not fit `prompt.format`.
@@ -119,7 +125,8 @@ def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Rendere
 
     if not Path(model_folder).is_dir():
         raise ValueError(
-            f"model: no folder {str(model_folder)!r}; name a folder that holds a model and its tokenizer"
+            f"model: no folder {str(model_folder)!r}; name a folder that holds a model and its "
+            "tokenizer"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model_folder))
@@ -131,7 +138,7 @@ def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Rendere
 
 
 def make_renderer(tokenizer: Any, settings: PromptSettings) -> Renderer:
-    """The renderer of `settings.format` over a transformers tokenizer.
+    """Return the renderer of `settings.format` over a transformers tokenizer.
 
     Raises:
         ValueError: the tokenizer does not fit the format; the message says why and what to do.
@@ -142,7 +149,7 @@ def make_renderer(tokenizer: Any, settings: PromptSettings) -> Renderer:
 
 
 class _TokenizerRenderer:
-    """What both formats share: ids to an action and back."""
+    """The part that both formats share: actions to ids and back."""
 
     end_token_ids: tuple[int, ...]
 
@@ -153,17 +160,18 @@ class _TokenizerRenderer:
     def parse(self, completion: Completion) -> ParsedAction:
         stopped = completion.finish_reason is FinishReason.STOP
         ids = completion.token_ids[:-1] if stopped else completion.token_ids
+        # Special tokens stay in the text, so that a command with one inside is no valid command.
+        # The clean-up would rewrite spaces, but a command must match the game's to the letter.
         text = self._tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        return (
-            parse_action(text, think=self._settings.think)
-            if stopped
-            else ParsedAction(text=text, command=None)
-        )
+        if not stopped:
+            # "take book 1" may be the beginning of "take book 12": a cut action is not guessed.
+            return ParsedAction(text=text, command=None)
+        return parse_action(text, think=self._settings.think)
 
     def action_ids(self, command: str) -> tuple[int, ...]:
-        text = f"<action>{command}</action>" if self._settings.think else command
+        text = action_text(command, think=self._settings.think)
         return (*self._encode(text), self.end_token_ids[0])
 
     def _encode(self, text: str) -> tuple[int, ...]:
@@ -174,9 +182,7 @@ class _TokenizerRenderer:
 
 
 class PlainRenderer(_TokenizerRenderer):
-    """The observation, a line with `> `, the action, the tokenizer's end-of-sequence token; and so
-    on.
-    """
+    """Writes the observation and `> `; the tokenizer's eos token ends an action."""
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         super().__init__(tokenizer, settings)
@@ -207,11 +213,19 @@ class PlainRenderer(_TokenizerRenderer):
 
 
 class ChatRenderer(_TokenizerRenderer):
-    """Observations as user messages and actions as assistant messages, in the tokenizer's own chat
-    template.
+    """Writes observations as user messages and actions as assistant messages.
+
+    The messages go through the tokenizer's chat template. A template renders whole conversations,
+    but a renderer may only append. So the constructor renders short conversations and checks two
+    rules: a further message leaves the text before it alone, and every turn is written alike.
     """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+        """Check the chat template.
+
+        Raises:
+            ValueError: there is no template, or it breaks a rule of the class.
+        """
         super().__init__(tokenizer, settings)
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError(
@@ -219,6 +233,8 @@ class ChatRenderer(_TokenizerRenderer):
                 + _WAY_OUT
             )
         self._end = self._probe_end_token()
+        # The template's end token comes first: `action_ids` writes it. Some models end a message
+        # with another token than their eos token, and sample either, so both end an action.
         ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
         self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
@@ -228,6 +244,8 @@ class ChatRenderer(_TokenizerRenderer):
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
+        # Any short conversation serves, because the template writes each turn alike. The end token
+        # is left out of the text: the completion has it, or `_missing_end` adds it.
         user = _user_message(self._settings, observation, admissible)
         tail = self._tail([_PROBE_USER, _PROBE_ACTION, user])
         return (*self._missing_end(finish_reason), *self._encode(tail.removeprefix(self._end)))
@@ -239,39 +257,49 @@ class ChatRenderer(_TokenizerRenderer):
         return text
 
     def _tail(self, messages: list[dict[str, str]]) -> str:
-        """What the template writes after the last assistant message, where it leaves everything
-        before it alone.
+        """Return the text after the last assistant message, its end token included.
+
+        Args:
+            messages: a conversation that ends with an assistant and a user message.
+
+        Raises:
+            ValueError: with the user message, the template changes the text before it.
         """
-        whole_messages = [*_opening_messages(self._settings), *messages]
-        before, action = self._render(whole_messages[:-2]), messages[-2]["content"]
-        whole = self._render(whole_messages)
+        messages = [*_opening_messages(self._settings), *messages]
+        before, action = self._render(messages[:-2]), messages[-2]["content"]
+        whole = self._render(messages)
         if not whole.startswith(before + action):
             raise ValueError(
-                "prompt.format: the tokenizer's chat template rewrites the past: with one more message, an earlier "
-                f"assistant message {action!r} is no longer shown as it was said (some templates drop <think> from "
-                "earlier turns), so what the policy saw could not be trained on" + _WAY_OUT
+                "prompt.format: the tokenizer's chat template rewrites the past: with one more "
+                f"message, an earlier assistant message {action!r} is no longer shown as it was "
+                "said (some templates drop <think> from earlier turns), so the policy's prompt "
+                "could not be trained on" + _WAY_OUT
             )
         tail: str = whole.removeprefix(before + action)
         return tail
 
     def _probe_end_token(self) -> str:
-        """The one token that the template writes after an assistant message; checks that the
-        template only appends.
+        """Return the one token that the template writes after an assistant message.
+
+        Raises:
+            ValueError: the template does not only append, or writes no special token there.
         """
         first = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER])
         later = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER, _PROBE_ACTION, _PROBE_USER])
         if first != later:
             raise ValueError(
-                "prompt.format: the tokenizer's chat template shows the same message differently later on "
-                f"({first!r}, then {later!r}), so turns cannot be appended" + _WAY_OUT
+                "prompt.format: the tokenizer's chat template shows the same message differently "
+                f"later on ({first!r}, then {later!r}), so turns cannot be appended" + _WAY_OUT
             )
-        known = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
-        ends = [token for token in known if token and first.startswith(token)]
+        special_tokens = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
+        ends = [token for token in special_tokens if token and first.startswith(token)]
         if not ends:
             raise ValueError(
-                f"prompt.format: after an assistant message the chat template writes {first[:20]!r}, which does not "
-                "begin with one special token that could end an action" + _WAY_OUT
+                "prompt.format: after an assistant message the chat template writes "
+                f"{first[:20]!r}, which does not begin with one special token that could end an "
+                "action" + _WAY_OUT
             )
+        # One special token may begin another, such as "<|im" and "<|im_end|>".
         end: str = max(ends, key=len)
         return end
 
@@ -281,3 +309,4 @@ _PROBE_ACTION = {
     "role": "assistant",
     "content": "<think>the desk is near</think><action>go to desk 1</action>",
 }
+"""Messages to try a chat template with. Templates that drop past thoughts show it with this one."""

@@ -1,4 +1,7 @@
-"""The settings of rollouts, checked by pydantic. Light to import: no tokenizer, no engine."""
+"""The settings of rollouts, checked by pydantic. Light to import: no tokenizer, no engine.
+
+The docstring under each field is its line in `docs/configuration.md`.
+"""
 
 from typing import Literal
 
@@ -6,72 +9,85 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Frozen; an unknown key is an error. The text under a field is its description."""
+    """The base of all settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Example(Settings):
-    """An exchange to show before the first observation: what a user says, and the action that
-    answers it.
-    """
+    """An exchange to show before the first observation."""
 
     observation: str
+    """The text of the user's message, written as an observation of the episode would be."""
     action: str
+    """The answer to it, written as the policy should write its actions."""
 
 
 class PromptSettings(Settings):
-    """How an episode becomes text.
-
-    `format`: `plain` shows the observation and then `> `, for small models made from scratch;
-    `chat` goes through the tokenizer's chat template. `system` is said once, before the first
-    observation. `think`: the action may begin with `<think>...</think>` and must stand in
-    `<action>...</action>` tags (chat only). `examples` are exchanges that come before the episode,
-    as they would be said in it (chat only); small pretrained models learn from them what to answer.
-    """
+    """How an episode becomes text."""
 
     format: Literal["plain", "chat"] = "plain"
+    """`plain` writes the observation and `> `, for small models made from scratch; `chat` uses the
+    tokenizer's chat template, which pretrained models know."""
     system: str = ""
+    """Instructions before the first observation; empty leaves them out."""
     show_admissible_commands: bool = False
+    """Whether each prompt lists the commands that the environment accepts now. Off by default, as
+    the lists take many tokens."""
     think: bool = False
+    """Whether an action may begin with `<think>...</think>` and must be in `<action>...</action>`
+    (`chat` only)."""
     examples: tuple[Example, ...] = ()
+    """Exchanges shown before the episode (`chat` only); they teach a small pretrained model the
+    form of an answer."""
 
 
 class EpisodeSettings(Settings):
-    """One episode: its limits and what its outcome is worth.
-
-    Every reward of the environment is multiplied by `reward_scale`; an unparsable or inadmissible
-    action then costs `invalid_action_penalty`. `timeout_seconds` bounds the whole episode. An
-    environment that does not return from one reset or step within `env_timeout_seconds` holds up
-    all others of its process, which is then ended and replaced.
-    """
+    """The limits of one episode, and its rewards."""
 
     max_turns: int = Field(default=30, ge=1)
+    """Turns before the episode ends as `max_turns`. 30 fits small worlds; ALFWorld's convention
+    is 50."""
     max_action_tokens: int = Field(default=16, ge=1)
+    """Tokens that one action may take, its end token included. The default fits a short command;
+    raise it for `prompt.think`."""
     reward_scale: float = 1.0
+    """Factor for every reward of the environment; 1 keeps them as they are."""
     invalid_action_penalty: float = Field(default=0.0, ge=0.0)
+    """Reward subtracted for an action that cannot be parsed or is not admissible; 0 is no
+    penalty."""
     timeout_seconds: float = Field(default=600.0, gt=0.0)
+    """Seconds of wall time before the episode ends as `timeout` and is left out of training. The
+    default is far above a healthy episode."""
     env_timeout_seconds: float = Field(default=60.0, gt=0.0)
+    """Seconds that one reset or step may take. A longer call blocks every episode of its worker
+    process, so the pool then replaces that process."""
 
 
 class ServingSettings(Settings):
-    """The vLLM engine and the processes beside it.
-
-    `context_length` in tokens; 0 takes the model's own. `kv_cache_gib` sizes the KV cache on CPU
-    and `gpu_memory_utilization` on GPU. `threads` is the engine's OpenMP threads on CPU. `dtype:
-    auto` is bfloat16 where the device has it in hardware, and float32 elsewhere.
-    """
+    """The vLLM engine that samples the policy's actions."""
 
     context_length: int = Field(default=0, ge=0)
+    """Context in tokens that the engine serves; 0 is the model's own. A shorter one needs less
+    memory for each request."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the served weights; `auto` is bfloat16 if the device multiplies it in
+    hardware, else float32."""
     max_concurrent: int = Field(default=64, ge=1)
+    """Requests that the engine samples at the same time; further ones wait."""
     kv_cache_gib: float = Field(default=1.0, gt=0.0)
+    """Size of the KV cache in GiB on CPU; 1 is enough for a small model."""
     gpu_memory_utilization: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Share of the GPU's memory for the engine; half of it is left to the learner."""
     threads: int = Field(default=1, ge=1)
+    """OpenMP threads of the engine on CPU; 1 leaves the other cores to environments and learner."""
 
 
 class WorkerSettings(Settings):
-    """The processes that hold the environments, and the environments (episodes at once) in each."""
+    """The worker processes that hold the environments."""
 
     count: int = Field(default=2, ge=1)
+    """Number of worker processes; about one per core, as a process plays in one thread."""
     envs_per_worker: int = Field(default=8, ge=1)
+    """Environments in each process, and so episodes at once. While one waits for the policy, the
+    others play."""

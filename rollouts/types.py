@@ -1,14 +1,13 @@
-"""The chain of types from one sampled action to a group of episodes. Frozen, and complete when
-built.
+"""The types from one sampled action to a group of episodes. All are frozen and complete when built.
 
-A worked example of two turns (token ids invented; `|` ends a turn's part):
+A worked example of two turns (token ids invented; `|` ends a turn):
 
     prompt delta   [1 17 4]   completion [21 2]   |  prompt delta [9 4]   completion [22 23 2]
     token_ids      [1 17 4 21 2 9 4 22 23 2]
     action_mask    [0  0 0  1 1 0 0  1  1 1]       the end token (2) of an action is trained
 
-`behavior_logprobs` has the same length and is 0 where the mask is 0. Nobody re-tokenises: what the
-policy sampled is, by id, what the learner trains on.
+`behavior_logprobs` has the same length and is 0 where the mask is 0. Nothing is tokenised twice:
+the learner trains on the very ids that the policy sampled.
 """
 
 from dataclasses import dataclass
@@ -22,19 +21,19 @@ class StopReason(Enum):
     """Why an episode ended. It alone decides whether the episode trains (`trains`)."""
 
     SUCCESS = "success"
-    """The environment said that the task is done."""
+    """The environment reported that the task is done."""
     FAILURE = "failure"
     """The environment ended the episode without success."""
     TRUNCATED = "truncated"
     """The environment cut the episode short."""
     MAX_TURNS = "max_turns"
-    """The turn limit was reached."""
+    """The episode reached `episode.max_turns`."""
     CONTEXT_FULL = "context_full"
     """The next turn would not have fitted into the model's context."""
     TIMEOUT = "timeout"
-    """The episode took longer than its time limit; what happened says nothing about the policy."""
+    """The episode took longer than `episode.timeout_seconds`; this does not judge the policy."""
     ENV_ERROR = "env_error"
-    """The environment, or the process that held it, failed."""
+    """The environment failed, or the process that held it."""
     POLICY_ERROR = "policy_error"
     """The serving engine failed."""
     QUIT = "quit"
@@ -42,7 +41,7 @@ class StopReason(Enum):
 
     @property
     def trains(self) -> bool:
-        """Whether the ending says something about the policy, so that the episode may train it."""
+        """Whether the ending says something about the policy, and the episode may train it."""
         return self not in (
             StopReason.TIMEOUT,
             StopReason.ENV_ERROR,
@@ -55,21 +54,23 @@ class FinishReason(Enum):
     """Why a completion ended."""
 
     STOP = "stop"
-    """The policy sampled an end token, the last of the completion's ids."""
+    """The policy sampled an end token, which is the last of the completion's ids."""
     LENGTH = "length"
     """The completion reached its token limit; its last id is an ordinary token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What the policy returned for one prompt: ids, the log-probs they were sampled with, and by
-    which weights.
-    """
+    """The policy's answer to one prompt."""
 
     token_ids: tuple[int, ...]
+    """The sampled ids, at least one; an end token is kept."""
     logprobs: tuple[float, ...]
+    """The log-prob of each id in nats, under the distribution that it was sampled from."""
     finish_reason: FinishReason
+    """Whether the policy ended the completion or the token limit did."""
     policy_version: int
+    """The version of the weights that sampled every id of this completion."""
 
     def __post_init__(self) -> None:
         assert self.token_ids, "a completion holds at least one token"
@@ -78,48 +79,59 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedAction:
-    """An action's text read as a command. `command` is None where the text has not the action
-    format.
-    """
+    """The text of an action, read as a command."""
 
     text: str
+    """The decoded completion without its end token."""
     command: str | None
+    """The command to execute; None if the text does not have the action format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One exchange: what the policy was shown, what it said, and what that was worth.
-
-    `prompt_token_ids` is the delta: what was appended after the last completion, up to the
-    generation prompt. `admissible` says whether the environment offered the command; an environment
-    that lists none takes all. `reward` is the environment's, scaled, less the penalty for an
-    invalid action.
-    """
+    """One exchange: the prompt, the policy's action and its reward."""
 
     observation: str
+    """The text that the environment showed before the action."""
     prompt_token_ids: tuple[int, ...]
+    """The prompt's delta: the ids appended after the last completion, up to this action."""
     completion: Completion
+    """The ids of the action, and their log-probs."""
     action: ParsedAction
+    """The command in the completion."""
     admissible: bool
+    """Whether the environment offered the command; one that lists no commands accepts all."""
     reward: float
+    """The environment's reward, scaled, less the penalty if the action was invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """One whole episode. The three token sequences are derived, of one length, and checked at
-    construction.
+    """One whole episode. Its three token sequences are derived from the turns, all of one length.
+
+    In the example at the top of this file, `token_ids` has 10 ids and `action_mask` 5 True.
     """
 
     task: Task
+    """The task that was played."""
     turns: tuple[Turn, ...]
+    """The turns in order; none if the episode failed before the first action."""
     stop_reason: StopReason
+    """Why the episode ended."""
     success: bool
+    """Whether the task was done: exactly if `stop_reason` is SUCCESS."""
     final_observation: str = ""
+    """The text shown after the last action, which no turn holds."""
     error: str = ""
+    """The message of the failure for ENV_ERROR and POLICY_ERROR, else empty."""
     env_seconds: float = 0.0
+    """Wall time spent in the environment's calls."""
     policy_seconds: float = 0.0
+    """Wall time spent waiting for the policy."""
 
     def __post_init__(self) -> None:
+        # An episode that trains has turns to train on. The one exception: its context was full
+        # before the first action.
         assert (
             self.turns or not self.stop_reason.trains or self.stop_reason is StopReason.CONTEXT_FULL
         )
@@ -131,28 +143,30 @@ class Trajectory:
 
     @cached_property
     def token_ids(self) -> tuple[int, ...]:
-        return tuple(
-            i for turn in self.turns for i in (*turn.prompt_token_ids, *turn.completion.token_ids)
-        )
+        """All ids of the episode: prompt deltas and completions in turn."""
+        ids: list[int] = []
+        for turn in self.turns:
+            ids += turn.prompt_token_ids
+            ids += turn.completion.token_ids
+        return tuple(ids)
 
     @cached_property
     def action_mask(self) -> tuple[bool, ...]:
-        return tuple(
-            bit
-            for turn in self.turns
-            for bit in (
-                *(False for _ in turn.prompt_token_ids),
-                *(True for _ in turn.completion.token_ids),
-            )
-        )
+        """True for the ids that the policy wrote."""
+        mask: list[bool] = []
+        for turn in self.turns:
+            mask += [False] * len(turn.prompt_token_ids)
+            mask += [True] * len(turn.completion.token_ids)
+        return tuple(mask)
 
     @cached_property
     def behavior_logprobs(self) -> tuple[float, ...]:
-        return tuple(
-            x
-            for turn in self.turns
-            for x in (*(0.0 for _ in turn.prompt_token_ids), *turn.completion.logprobs)
-        )
+        """The log-probs of sampling in nats; 0 for the ids of prompts."""
+        logprobs: list[float] = []
+        for turn in self.turns:
+            logprobs += [0.0] * len(turn.prompt_token_ids)
+            logprobs += turn.completion.logprobs
+        return tuple(logprobs)
 
     @property
     def episode_return(self) -> float:
@@ -161,16 +175,18 @@ class Trajectory:
 
     @property
     def invalid_actions(self) -> int:
-        """Turns whose action could not be parsed or was not admissible."""
+        """The number of turns whose action could not be parsed or was not admissible."""
         return sum(not turn.admissible for turn in self.turns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryGroup:
-    """The episodes of one `Task`, failures among them: never a missing row."""
+    """The episodes of one task, which the advantage compares. Failed episodes stay in it."""
 
     task: Task
+    """The task that all episodes played."""
     trajectories: tuple[Trajectory, ...]
+    """At least one episode, in the order of their seeds."""
 
     def __post_init__(self) -> None:
         assert self.trajectories, "a group holds at least one episode"

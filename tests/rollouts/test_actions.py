@@ -1,6 +1,6 @@
 import pytest
 
-from rollouts.actions import parse_action
+from rollouts.actions import action_text, parse_action
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,8 @@ def test_plain(text: str, command: str | None) -> None:
 )
 def test_tagged(text: str, command: str | None) -> None:
     assert parse_action(text, think=True).command == command
+
+
+@pytest.mark.parametrize("think", [False, True])
+def test_an_action_that_is_written_is_read_back(think: bool) -> None:
+    assert parse_action(action_text("look", think=think), think=think).command == "look"
