@@ -1,0 +1,164 @@
+"""Writes docs/configuration.md, the page of all settings, from the settings classes.
+
+    python -m agent_rl.config.reference > docs/configuration.md
+
+A test compares the page with the classes, so run this after each change of a setting.
+"""
+
+import textwrap
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic.fields import FieldInfo
+
+from agent_rl.config.config import Config
+from agent_rl.config.keys import RENAMED_KEYS, RENAMED_OPTIONS, RENAMED_VALUES
+from rollouts.settings import Settings
+
+_HEAD = """# Configuration
+
+You want to know which settings there are. A config is a YAML file with the sections below. Every
+key has a default, except `run_folder`.
+
+```yaml
+run_folder: runs/mine
+env: {id: guess-the-number}
+train: {rollout_steps: 10}
+```
+
+`agent-rl` commands take further settings as `key.path=value`, for example
+`train.rollout_steps=20`; they replace the file's. Values are YAML. An unknown key is an error that
+suggests the nearest one. A run records its whole config, defaults included, in `config.yaml`.
+
+This page is generated from the settings classes:
+`python -m agent_rl.config.reference > docs/configuration.md`.
+"""
+_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs that runs recorded
+under old names are still read."""
+_TABLE_HEAD = "| key | type | default | range | meaning |\n|---|---|---|---|---|"
+_NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", Any: "any"}
+_PLURALS = {int: "integers", float: "numbers", str: "texts"}
+_BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
+_WIDTH = 100
+
+
+def reference() -> str:
+    """Return the whole page as Markdown."""
+    parts = [_HEAD]
+    top = []
+    for name, field in Config.model_fields.items():
+        section = _settings_in(field.annotation)
+        if section is None:
+            top.append(_row(name, field))
+        else:
+            parts.append(_section(name, field, section))
+    parts.insert(1, "\n".join(["## The whole", "", _prose(Config), "", _TABLE_HEAD, *top]) + "\n")
+    parts.append(_renamed())
+    return "\n".join(parts)
+
+
+def _section(name: str, field: FieldInfo, section: type[Settings]) -> str:
+    """The heading, text and table of one section of the config."""
+    lines = [f"## {name}", "", _prose(section), ""]
+    if field.default is None:
+        lines += [f"`{name}` is null by default.", ""]
+    return "\n".join([*lines, _TABLE_HEAD, *_rows(name, section)]) + "\n"
+
+
+def _rows(prefix: str, section: type[Settings]) -> Iterator[str]:
+    """A row for each key of a section, and for each key of the settings within it."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}.{name}"
+        yield _row(key, field)
+        inner = _settings_in(field.annotation)
+        if inner is not None:
+            is_list = get_origin(field.annotation) is tuple
+            yield from _rows(f"{key}[]" if is_list else key, inner)
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    cells = (
+        f"`{key}`",
+        _type_text(field.annotation),
+        _default_text(field),
+        _range_text(field),
+        " ".join((field.description or "").split()),
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type_text(annotation: Any) -> str:
+    """What a person may write: `integer`, `list of texts`, or the words to choose from."""
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_text(part) for part in arguments if part is not NoneType)
+    if origin is tuple:
+        if arguments[-1] is not Ellipsis:
+            return f"[{', '.join(_type_text(part) for part in arguments)}]"
+        return f"list of {_PLURALS.get(arguments[0]) or _type_text(arguments[0])}"
+    return "mapping"
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Settings):
+        return ""
+    if isinstance(default, tuple):
+        default = list(default)
+    if default == "":
+        return "empty"
+    # A document of one plain value ends with a line "...".
+    text = yaml.safe_dump(default, default_flow_style=True, width=float("inf"))
+    return f"`{text.strip().removesuffix('...').strip()}`"
+
+
+def _range_text(field: FieldInfo) -> str:
+    """The bounds of a value, as in `at least 0, below 1`."""
+    bounds = []
+    for constraint in field.metadata:
+        if isinstance(constraint, MinLen):
+            bounds.append(f"at least {constraint.min_length} of them")
+        for kind, (attribute, words) in _BOUNDS.items():
+            if isinstance(constraint, kind):
+                bounds.append(f"{words} {getattr(constraint, attribute):g}")
+    return ", ".join(bounds)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The settings class in an annotation such as `X`, `X | None` or `tuple[X, ...]`, if any."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None
+
+
+def _prose(section: type[Settings]) -> str:
+    """A class's docstring, wrapped."""
+    paragraphs = textwrap.dedent("    " + (section.__doc__ or "")).strip().split("\n\n")
+    return "\n\n".join(textwrap.fill(" ".join(p.split()), _WIDTH) for p in paragraphs)
+
+
+def _renamed() -> str:
+    """The table of names that have changed."""
+    rows = [(f"`{old}`", f"`{new}`") for old, new in RENAMED_KEYS.items()]
+    for key, names in RENAMED_VALUES.items():
+        rows += [(f"`{key}: {old}`", f"`{key}: {new}`") for old, new in names.items()]
+    for env_id, names in RENAMED_OPTIONS.items():
+        for old, new in names.items():
+            rows.append((f"`env.options.{old}` ({env_id})", f"`env.options.{new}`"))
+    lines = ["## Renamed", "", _RENAMED_TEXT, ""]
+    lines += ["| old | now |", "|---|---|", *(f"| {old} | {new} |" for old, new in rows)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
