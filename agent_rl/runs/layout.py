@@ -2,6 +2,7 @@
 
 RUN/
   config.yaml                      a sweep's run: the resolved config
+  log.txt  attempts.jsonl          a sweep's run: what its processes printed, how they ended
   init/                            the policy made from scratch (Hugging Face format)
   sft/                             the warm start (SFT)
     config.yaml  metrics.jsonl  tensorboard/
@@ -23,6 +24,8 @@ from pathlib import Path
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
+LOG_FILE = "log.txt"
+ATTEMPTS_FILE = "attempts.jsonl"
 FINAL_REPORT = "final.json"
 STAGES = ("init", "sft", "train")
 
@@ -135,6 +138,16 @@ class RunLayout:
     def config_file(self) -> Path:
         """The resolved config of a sweep's run."""
         return self.folder / CONFIG_FILE
+
+    @property
+    def log_file(self) -> Path:
+        """The output of all processes of a sweep's run."""
+        return self.folder / LOG_FILE
+
+    @property
+    def attempts_file(self) -> Path:
+        """A line of JSON per process of a sweep's run."""
+        return self.folder / ATTEMPTS_FILE
 
     @property
     def init(self) -> Path:
