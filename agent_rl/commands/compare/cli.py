@@ -11,30 +11,30 @@ from agent_rl.config import ConfigError
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="run folders, copies of them, sweeps' folders"),
+        typer.Argument(metavar="RUN...", help="folders of runs, of copies of runs, of sweeps"),
     ],
     to: Annotated[
         Path | None,
         typer.Option(
-            help="the folder to write; else the sweep's, or comparison/ beside the first run"
+            help="the folder to write; default: the sweep's, or comparison/ next to the first run"
         ),
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option(help="compare on this split; may be given again; else all that all runs have"),
+        typer.Option(help="compare on this split; repeatable; default: all splits that all have"),
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=GLOB", help="names the variant whose runs' folders fit the glob"
+            metavar="NAME=GLOB", help="name the variant whose run folders match; repeatable"
         ),
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="a published row beside ours, for example grpo-1.5b; may be given again"),
+        typer.Option(help="also show a published row, for example grpo-1.5b; repeatable"),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="test each variant against this one; else every two")
+        str | None, typer.Option(help="test each variant against this one; default: all pairs")
     ] = None,
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="no paired tests; for runs over different games")
@@ -46,11 +46,10 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare runs: learning curves, success per family, paired tests on the same games, the
-    mechanism.
+    """Compare runs: learning curves, success per family, paired tests, the mechanism.
 
-    Runs that differ in nothing but the seed are the seeds of one variant. Writes Markdown, JSON and
-    two pictures.
+    Runs that differ only in the seed are the seeds of one variant. Writes Markdown, JSON and two
+    pictures.
     """
     from agent_rl.commands.compare.report import compare_folders
 
@@ -67,6 +66,7 @@ def compare(
 
 
 def _label(text: str) -> tuple[str, str]:
+    """The name and the glob of a `--label`."""
     name, equals, glob = text.partition("=")
     if not (name and equals and glob):
         raise ConfigError(f"--label {text}: write NAME=GLOB, for example 'GMPO=gmpo-s*'")

@@ -1,7 +1,6 @@
-"""Runs compared, as values: learning curves, success per family, paired tests, the mechanism, by
-variant.
+"""The comparison of runs, as values: learning curves, success per family, paired tests, mechanism.
 
-A pure function of `Run`s, the same every time; `compare_report` and `compare_figures` show it.
+A pure function of `Run`s with the same result every time. `tables`, `figures` and `report` show it.
 """
 
 import itertools
@@ -11,120 +10,125 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_rl.commands.compare.pairs import Games, PairedTest, paired_tests
+from agent_rl.commands.compare.evaluations import Evaluation
+from agent_rl.commands.compare.mechanism import MECHANISM, MetricsLine
+from agent_rl.commands.compare.pairs import Games, PairedTest, mean_success, paired_tests
 from agent_rl.commands.compare.runs import Found, Run
-from agent_rl.commands.compare.seeds import Curve, Spread, curve, smoothed, spread
+from agent_rl.commands.compare.seeds import Curve, Spread, curve, over_seeds, smoothed
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import ConfigError
 from agent_rl.config.keys import flat_values
-from agent_rl.evaluation.statistics import interval_of_games
+from agent_rl.evaluation.statistics import bootstrap_by_game, interval_of_games
 
 RECENT = 10
-"""The success at the end of training is the mean over so many last rollout steps."""
+"""Success at the end of training is the mean over this many last rollout steps."""
 OVERALL = "all"
-"""What stands in the place of a family's name for all games."""
-
-Line = Mapping[str, float]
-MECHANISM: Mapping[str, Callable[[Line], float]] = {
-    "ratio_p01": lambda line: line["learner/ratio_p01"],
-    "ratio_p99": lambda line: line["learner/ratio_p99"],
-    "ratio_range": lambda line: line["learner/ratio_p99"] - line["learner/ratio_p01"],
-    "log_ratio_rms": lambda line: line["learner/log_ratio_rms"],
-    "clip_fraction_low": lambda line: line["learner/clip_fraction_low"],
-    "clip_fraction_high": lambda line: line["learner/clip_fraction_high"],
-    "clip_fraction": lambda line: (
-        line["learner/clip_fraction_low"] + line["learner/clip_fraction_high"]
-    ),
-    "grad_norm": lambda line: line["learner/grad_norm"],
-    "entropy": lambda line: line["learner/entropy"],
-    "mismatch_abs_mean": lambda line: line["learner/mismatch_abs_mean"],
-}
-"""What is looked at over training, from a line of metrics; `docs/metrics.md` says what the names mean."""
+"""Stands for all games among the names of families."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyScore:
-    """Success on the games of a family, or on all: the mean over games, a game counting by its mean
-    over seeds and repeats. `interval` is the bootstrap by game; Wilson's where each game was played
-    once.
-    """
+    """Success on the games of one family, or on all games."""
 
     games: int
+    """How many games were played."""
     episodes: int
+    """How many episodes, over all seeds and repeats."""
     success: float
+    """The mean over games; a game counts by its mean over seeds and repeats."""
     interval: tuple[float, float]
+    """The 95 % bootstrap interval by game; Wilson's if each game was played once."""
     over_seeds: Spread
+    """The mean success of each seed, and their centre."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
-    """A metric's mean over all rollout steps, over the first quarter and over the last; `change` is
-    the last less the first. `deviation` is from step to step: the root mean square of the
-    differences between a rollout step and the next, over the square root of 2. It is the standard
-    deviation of what is independent from step to step, whatever the metric does slowly, as with a
-    falling learning rate (von Neumann's mean square successive difference, 1941).
-    """
+    """A metric in the phases of training, over seeds."""
 
     whole: Spread
+    """The mean over all rollout steps."""
     first: Spread
+    """The mean over the first quarter of the rollout steps."""
     last: Spread
+    """The mean over the last quarter."""
     change: Spread
+    """`last` minus `first`."""
     deviation: Spread
+    """The deviation from step to step: see `_from_step_to_step`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One run in a line. `tokens` are those of its episodes, `seconds` those of its rollout steps."""
+    """One run in a line."""
 
     name: str
+    """The name of its folder."""
     seed: int
+    """Its config's `seed`."""
     steps: int
+    """The rollout steps that it has done."""
     rollout_steps: int
+    """The rollout steps that its config asks for."""
     recent_success: float
+    """Success in training, the mean over the last `RECENT` rollout steps."""
     evaluation: str | None
+    """The file name of its final evaluation."""
     evaluated_after: int | None
+    """The rollout step after which the final evaluation was made."""
     seconds: float
+    """The wall-clock time of its rollout steps."""
     tokens: int
+    """The tokens of all episodes that it trained on."""
 
     @property
     def is_finished(self) -> bool:
+        """Whether all rollout steps are done."""
         return self.steps >= self.rollout_steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What the seeds of one setting came to. `scores` by split and family; without an evaluation a
-    split is not there.
-
-    `differs`: its values of the keys in which variants differ. `clip`: what its clip fractions
-    count.
-    """
+    """The results of one setting, over its seeds."""
 
     label: str
+    """Its name: the values in which it differs from the others, or a given name."""
     differs: Mapping[str, Any]
+    """Its values of the keys in which the variants differ."""
     clip: str
+    """The clip and its bounds, which its clip fractions count."""
     runs: Sequence[RunSummary]
+    """Its runs, by seed."""
     training: Curve
+    """Success in training, smoothed."""
     held_out: Mapping[str, Curve]
+    """Success of all evaluations, by split."""
     recent_success: Spread
+    """Success in the last `RECENT` rollout steps."""
     scores: Mapping[str, Mapping[str, FamilyScore]]
+    """Success of the final evaluations by split and family; splits without any are absent."""
     mechanism: Mapping[str, Phases]
+    """The metrics of `MECHANISM` by name."""
     mechanism_curves: Mapping[str, Curve]
+    """The same metrics over training, smoothed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All of it. `starts`: success of what sweeps began with, by label and split. `tests` by split;
-    none where they were not asked for or there is one variant. `notes`: what a reader has to know
-    about these runs.
-    """
+    """All results."""
 
     env: str
+    """The environment's id; several ids have commas between."""
     splits: Sequence[str]
+    """The splits that are compared."""
     variants: Sequence[Variant]
+    """In the order in which their runs were given."""
     starts: Mapping[str, Mapping[str, Mapping[str, FamilyScore]]]
+    """Success of the shared starts of sweeps, by label, split and family."""
     tests: Mapping[str, Sequence[PairedTest]]
+    """Paired tests by split; empty if they were not asked for or there is one variant."""
     notes: Sequence[str]
+    """Sentences that a reader of the numbers has to know."""
 
 
 def compare(
@@ -135,97 +139,120 @@ def compare(
     against: str | None = None,
     paired: bool = True,
 ) -> Comparison:
-    """Compare runs on the `splits` named, else on all that every final evaluation has.
+    """Compare runs.
 
-    `labels`: names by globs of run folders. `against`: test every variant against this one only.
-    `paired`: test at all.
+    Args:
+        found: the runs.
+        splits: the splits to compare on; by default all that every final evaluation has.
+        labels: names of variants, each with a glob that its runs' names match.
+        against: test every variant against this one only.
+        paired: whether to make paired tests.
 
     Raises:
-        ConfigError: a run twice, a split that is not there, a label that fits nothing, tests over
-        different games.
+        ConfigError: a run is given twice, a split is missing, a label matches nothing, or the tests
+            would be over different games.
     """
     variants = grouped(found.runs, labels or {})
     if against is not None and against not in variants:
         raise ConfigError(f"--against {against}: no such variant; there are: {', '.join(variants)}")
-    chosen, left_out = _splits(found.runs, splits)
+    compared, split_notes = _splits(found.runs, splits)
     tests: dict[str, Sequence[PairedTest]] = {}
     if paired and len(variants) > 1:
-        for split in chosen:
+        for split in compared:
             evaluated = {label: _final_games(runs, split) for label, runs in variants.items()}
             tests[split] = paired_tests(split, evaluated, against)
     keys = differing(variants.values())
+    starts = {label: _start_scores(start, compared) for label, start in found.starts.items()}
     return Comparison(
         env=", ".join(sorted({run.config.env.id for run in found.runs})),
-        splits=chosen,
-        variants=[_variant(label, runs, chosen, keys) for label, runs in variants.items()],
-        starts={
-            label: {
-                split: scores({0: games}) for split in chosen if (games := start.splits.get(split))
-            }
-            for label, start in found.starts.items()
-        },
+        splits=compared,
+        variants=[_variant(label, runs, compared, keys) for label, runs in variants.items()],
+        starts=starts,
         tests=tests,
-        notes=[*found.notes, *left_out, *notes_on(variants)],
+        notes=[*found.notes, *split_notes, *notes_on(variants)],
     )
 
 
 def scores(by_seed: Mapping[int, Games]) -> dict[str, FamilyScore]:
-    """Success on all games, then by family, from each seed's games; empty where there is no seed."""
-    families = sorted({game.family for games in by_seed.values() for game in games.values()})
-    parts = {OVERALL: by_seed} if by_seed else {}
-    for family in families:
-        of_family = {
-            seed: {name: game for name, game in games.items() if game.family == family}
-            for seed, games in by_seed.items()
-        }
-        parts[family] = {seed: games for seed, games in of_family.items() if games}
-    return {name: _score(part) for name, part in parts.items()}
+    """Success on all games, then by family, from each seed's games; empty if there is no seed."""
+    if not by_seed:
+        return {}
+    by_family: dict[str, dict[int, dict[str, Any]]] = {}
+    for seed, games in by_seed.items():
+        for name, game in games.items():
+            by_family.setdefault(game.family, {}).setdefault(seed, {})[name] = game
+    result = {OVERALL: _score(by_seed)}
+    for family in sorted(by_family):
+        result[family] = _score(by_family[family])
+    return result
 
 
 def _score(by_seed: Mapping[int, Games]) -> FamilyScore:
-    ids = sorted({name for games in by_seed.values() for name in games})
-    outcomes = [[games[name].mean for games in by_seed.values() if name in games] for name in ids]
-    episodes = sum(len(game.success) for games in by_seed.values() for game in games.values())
-    success = statistics.fmean(map(statistics.fmean, outcomes))
+    outcomes: dict[str, list[float]] = {}
+    episodes = 0
+    for games in by_seed.values():
+        for name, game in games.items():
+            outcomes.setdefault(name, []).append(game.mean)
+            episodes += len(game.success)
+    # In one order of games, so that the bootstrap's draws do not depend on the order in the files.
+    by_game = [outcomes[name] for name in sorted(outcomes)]
+    success = statistics.fmean(map(statistics.fmean, by_game))
+    # A number here may be the mean of several repeats, which `interval_of_games` cannot see.
+    each_once = episodes == len(by_game)
+    interval = interval_of_games(by_game) if each_once else bootstrap_by_game(by_game)
+    seed_means = {seed: mean_success(games) for seed, games in by_seed.items()}
     return FamilyScore(
-        games=len(ids),
+        games=len(by_game),
         episodes=episodes,
         success=success,
-        interval=interval_of_games(outcomes),
-        over_seeds=spread({seed: _mean_success(games) for seed, games in by_seed.items()}),
+        interval=interval,
+        over_seeds=over_seeds(seed_means),
     )
 
 
-def _mean_success(games: Games) -> float:
-    return statistics.fmean(game.mean for game in games.values())
+def _start_scores(start: Evaluation, splits: Sequence[str]) -> dict[str, Mapping[str, FamilyScore]]:
+    """The success of a sweep's start on the splits that it was evaluated on."""
+    by_split: dict[str, Mapping[str, FamilyScore]] = {}
+    for split in splits:
+        games = start.splits.get(split)
+        if games:
+            by_split[split] = scores({0: games})
+    return by_split
 
 
 def _splits(runs: Sequence[Run], named: Sequence[str]) -> tuple[list[str], list[str]]:
     """The splits to compare on, and notes on those that are left out."""
     finals = [(run.name, run.final) for run in runs if run.final is not None]
-    if named and not finals:
+    if named:
+        _refuse_missing_splits(finals, named)
+        return list(dict.fromkeys(named)), []
+    # Keys of a dict: each split once, in the order in which it first appears.
+    every: dict[str, None] = {}
+    for _, final in finals:
+        every.update({split: None for split, games in final.splits.items() if games})
+    common, left_out = [], []
+    for split in every:
+        if all(final.splits.get(split) for _, final in finals):
+            common.append(split)
+        else:
+            left_out.append(f"split {split}: only some of the final evaluations have it; left out")
+    return common, left_out
+
+
+def _refuse_missing_splits(finals: Sequence[tuple[str, Evaluation]], named: Sequence[str]) -> None:
+    if not finals:
         raise ConfigError(
-            f"--split {named[0]}: none of these runs has an evaluation; set train.eval_every, or use `agent-rl sweep`"
+            f"--split {named[0]}: none of these runs has an evaluation; set train.eval_every, or "
+            "use `agent-rl sweep`"
         )
     for split in named:
         for name, final in finals:
             if not final.splits.get(split):
-                there = ", ".join(final.splits) or "none"
+                present = ", ".join(final.splits) or "none"
                 raise ConfigError(
-                    f"--split {split}: not in {final.name}, the final evaluation of {name}, which has: {there}; choose "
-                    "another, or evaluate the run on it"
+                    f"--split {split}: not in {final.name}, the final evaluation of {name}, which "
+                    f"has: {present}; choose another, or evaluate the run on it"
                 )
-    every = list(
-        dict.fromkeys(
-            split for _, final in finals for split, games in final.splits.items() if games
-        )
-    )
-    common = [split for split in every if all(final.splits.get(split) for _, final in finals)]
-    chosen = list(dict.fromkeys(named)) or common
-    left_out = [split for split in every if split not in common and not named]
-    return chosen, [
-        f"split {split}: only some of the final evaluations have it; left out" for split in left_out
-    ]
 
 
 def _variant(
@@ -233,29 +260,40 @@ def _variant(
 ) -> Variant:
     values = flat_values(runs[0].config)
     objective = runs[0].config.learner.chosen_objective
-    bounds = (
-        f" -{objective.epsilon:g}, +{objective.epsilon_high:g}" if objective.clip != "none" else ""
-    )
+    clip = str(objective.clip)
+    if objective.clip != "none":
+        clip += f" -{objective.epsilon:g}, +{objective.epsilon_high:g}"
+    split_scores = {}
+    for split in splits:
+        games = _final_games(runs, split)
+        if games:
+            split_scores[split] = scores(games)
     return Variant(
         label=label,
         differs={key: values.get(key) for key in keys},
-        clip=f"{objective.clip}{bounds}",
+        clip=clip,
         runs=[_summary(run) for run in runs],
-        training=_training_curve(runs, lambda line: line["rollout/success"]),
+        training=_training_curve(runs, _training_success),
         held_out={split: _held_out(runs, split) for split in splits},
-        recent_success=spread({run.config.seed: _recent(run) for run in runs}),
-        scores={split: scores(games) for split in splits if (games := _final_games(runs, split))},
-        mechanism={name: _phases(runs, value) for name, value in MECHANISM.items()},
-        mechanism_curves={name: _training_curve(runs, value) for name, value in MECHANISM.items()},
+        recent_success=over_seeds({run.config.seed: _recent(run) for run in runs}),
+        scores=split_scores,
+        mechanism={metric.name: _phases(runs, metric.value) for metric in MECHANISM},
+        mechanism_curves={metric.name: _training_curve(runs, metric.value) for metric in MECHANISM},
     )
 
 
 def _final_games(runs: Sequence[Run], split: str) -> dict[int, Games]:
-    finals = {run.config.seed: run.final for run in runs if run.final is not None}
-    return {seed: games for seed, final in finals.items() if (games := final.splits.get(split))}
+    """The games of the final evaluations on a split, by seed; seeds without any are absent."""
+    by_seed: dict[int, Games] = {}
+    for run in runs:
+        games = run.final.splits.get(split) if run.final is not None else None
+        if games:
+            by_seed[run.config.seed] = games
+    return by_seed
 
 
 def _summary(run: Run) -> RunSummary:
+    tokens = sum(line["time/tokens_per_second"] * line["time/seconds"] for line in run.metrics)
     return RunSummary(
         name=run.name,
         seed=run.config.seed,
@@ -265,47 +303,63 @@ def _summary(run: Run) -> RunSummary:
         evaluation=run.final.name if run.final else None,
         evaluated_after=run.evaluated_after,
         seconds=sum(line["time/seconds"] for line in run.metrics),
-        tokens=round(
-            sum(line["time/tokens_per_second"] * line["time/seconds"] for line in run.metrics)
-        ),
+        tokens=round(tokens),
     )
+
+
+def _training_success(line: MetricsLine) -> float:
+    return line["rollout/success"]
 
 
 def _recent(run: Run) -> float:
-    return statistics.fmean(line["rollout/success"] for line in run.metrics[-RECENT:])
+    return statistics.fmean(_training_success(line) for line in run.metrics[-RECENT:])
 
 
-def _training_curve(runs: Sequence[Run], value: Callable[[Line], float]) -> Curve:
-    return curve({run.config.seed: smoothed([value(line) for line in run.metrics]) for run in runs})
+def _training_curve(runs: Sequence[Run], value: Callable[[MetricsLine], float]) -> Curve:
+    by_seed = {}
+    for run in runs:
+        by_seed[run.config.seed] = smoothed([value(line) for line in run.metrics])
+    return curve(by_seed)
 
 
 def _held_out(runs: Sequence[Run], split: str) -> Curve:
-    return curve(
-        {
-            run.config.seed: {
-                step: _mean_success(games)
-                for step, evaluation in sorted(run.evaluations.items())
-                if (games := evaluation.splits.get(split))
-            }
-            for run in runs
-        }
+    """Success on a split in all evaluations, by the rollout step after which they were made."""
+    by_seed: dict[int, dict[int, float]] = {}
+    for run in runs:
+        by_step = by_seed.setdefault(run.config.seed, {})
+        for step, evaluation in sorted(run.evaluations.items()):
+            games = evaluation.splits.get(split)
+            if games:
+                by_step[step] = mean_success(games)
+    return curve(by_seed)
+
+
+def _phases(runs: Sequence[Run], value: Callable[[MetricsLine], float]) -> Phases:
+    whole, first, last, change, deviation = {}, {}, {}, {}, {}
+    for run in runs:
+        seed = run.config.seed
+        values = [value(line) for line in run.metrics]
+        quarter = max(1, len(values) // 4)
+        whole[seed] = statistics.fmean(values)
+        first[seed] = statistics.fmean(values[:quarter])
+        last[seed] = statistics.fmean(values[-quarter:])
+        change[seed] = last[seed] - first[seed]
+        deviation[seed] = _from_step_to_step(values)
+    return Phases(
+        whole=over_seeds(whole),
+        first=over_seeds(first),
+        last=over_seeds(last),
+        change=over_seeds(change),
+        deviation=over_seeds(deviation),
     )
 
 
-def _phases(runs: Sequence[Run], value: Callable[[Line], float]) -> Phases:
-    found: dict[str, dict[int, float]] = {
-        name: {} for name in ("whole", "first", "last", "change", "deviation")
-    }
-    for run in runs:
-        values = [value(line) for line in run.metrics]
-        quarter = max(1, len(values) // 4)
-        first, last = statistics.fmean(values[:quarter]), statistics.fmean(values[-quarter:])
-        numbers = (statistics.fmean(values), first, last, last - first, _from_step_to_step(values))
-        for of_seeds, number in zip(found.values(), numbers, strict=True):
-            of_seeds[run.config.seed] = number
-    return Phases(**{name: spread(of_seeds) for name, of_seeds in found.items()})
-
-
 def _from_step_to_step(values: Sequence[float]) -> float:
+    """How much a metric moves from one rollout step to the next, without its slow change.
+
+    The root mean square of the differences between neighbouring steps, over the square root of 2
+    (von Neumann's mean square successive difference, 1941). For independent values it is their
+    standard deviation. A slow change, as with a falling learning rate, hardly counts.
+    """
     squares = [(after - before) ** 2 / 2 for before, after in itertools.pairwise(values)]
     return math.sqrt(statistics.fmean(squares)) if squares else 0.0

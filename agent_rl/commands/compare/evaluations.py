@@ -1,203 +1,190 @@
-"""The evaluations in a run's folder, read into plain values, and which of them counts at which
-rollout step.
+"""The evaluations in a run's folder as plain values, and which of them counts at a rollout step.
 
-RUN/train/evaluations/step-000008.json                    made during training
-RUN/evaluations/step-000008-valid_seen-t0.4-1f3a9c2e.json made by `agent-rl evaluate` of a
-checkpoint RUN/evaluations/sft-valid_seen-t0.4-5b0d1f77.json         and of the warm start
-RUN/evaluations/final.json                                the last one of a sweep's run
+RUN/train/evaluations/step-000008.json                       made during training
+RUN/evaluations/step-000008-valid_seen-t0.4-1f3a9c2e.json    by `agent-rl evaluate`, a checkpoint
+RUN/evaluations/sft-valid_seen-t0.4-5b0d1f77.json            the same, the warm start
+RUN/evaluations/final.json                                   the last one of a sweep's run
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from agent_rl.config import Config, ConfigError
-from agent_rl.evaluation.report import VERSION
-from agent_rl.runs.layout import FINAL_REPORT, checkpoint_step_in
+from agent_rl.evaluation.report import read_report
+from agent_rl.evaluation.scores import GameScore
+from agent_rl.runs.layout import FINAL_REPORT, RunLayout, StageLayout, step_of
 
-_IN_TRAINING = re.compile(r"step-(?P<step>\d+)\.json")
-_AFTERWARDS = re.compile(r"(?:sft|step-(?P<step>\d+))-.+\.json")
-
-
-class Game(BaseModel, frozen=True):
-    """One game of an evaluation: the outcomes of its repeats, in their order."""
-
-    id: str
-    family: str
-    success: tuple[bool, ...]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.success) / len(self.success)
+_AFTERWARDS = re.compile(r"(?:sft|(?P<name>step-\d+))-.+\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One policy's evaluation, from the file `path`; `step` is the rollout step after which it was
-    made, if any.
-
-    `splits` has the games of each split by id; a game of which no repeat could be scored is not
-    among them. `others` are the files of those splits that `path` does not have.
-    """
+    """One policy's evaluation."""
 
     path: Path
+    """Its file."""
     step: int | None
+    """The rollout step after which it was made; None if neither its file's name, its setting nor
+    its policy says so.
+    """
     setting: Mapping[str, Any]
-    splits: Mapping[str, Mapping[str, Game]]
+    """The policy and the conditions: model, temperature, seed and so on."""
+    splits: Mapping[str, Mapping[str, GameScore]]
+    """The games of each split by id; games without a scored repeat are left out."""
     others: tuple[Path, ...] = ()
+    """The files of the splits that `path` does not have."""
 
     @property
     def name(self) -> str:
+        """The name of its file."""
         return self.path.name
+
+    @property
+    def in_training(self) -> bool:
+        """Whether it was made during training: these may play fewer games."""
+        return step_of(self.path) is not None
+
+    def episodes(self, split: str) -> int:
+        """How many episodes of a split were scored."""
+        return sum(len(game.success) for game in self.splits[split].values())
 
 
 def evaluations_of(
-    run: Path, inner: Path, config: Config, steps: int, notes: list[str]
+    run: Path, training: StageLayout, config: Config, steps: int, notes: list[str]
 ) -> dict[int, Evaluation]:
-    """A run's evaluations by rollout step, 0 being its warm start; `inner` is the folder of its
-    training.
+    """A run's evaluations by rollout step; 0 is its warm start.
 
-    Of several of one step and split one counts: `final.json`; else one with the config's own
-    temperature and limits of an episode; of these the one of most episodes; and at last one that
-    was made afterwards. Those of steps beyond `steps` are of a run that was resumed before them,
-    and do not count. What a reader ought to know goes to `notes`.
+    If there are several of one step and split, one counts:
+
+    1. `final.json`;
+    2. else those with the config's temperature and limits of an episode;
+    3. of these the one with most episodes;
+    4. at last one that was made after training.
+
+    Those of steps beyond `steps` do not count: the run was resumed before them.
+
+    Args:
+        run: the run's folder.
+        training: the folder of its training.
+        config: its config.
+        steps: the rollout steps that it has done.
+        notes: sentences that a reader has to know are added here.
 
     Raises:
         ConfigError: an evaluation cannot be read.
     """
     by_step: dict[int, list[Evaluation]] = {}
-    patterns = ((inner, _IN_TRAINING), (run, _AFTERWARDS))
-    for folder, pattern in patterns:
-        for file in sorted((folder / "evaluations").glob("*.json")):
-            if named := pattern.fullmatch(file.name):
-                step = int(named["step"] or 0)
-                by_step.setdefault(step, []).append(read_evaluation(file, step=step))
-    final = run / "evaluations" / FINAL_REPORT
-    if final.is_file():
-        read = read_evaluation(final)
-        by_step.setdefault(steps if read.step is None else read.step, []).append(read)
-    return {
-        step: _merged(step, several, config, notes)
-        for step, several in sorted(by_step.items())
-        if step <= steps
-    }
+    for file in sorted(training.evaluations.glob("*.json")):
+        step = step_of(file)
+        if step is not None:
+            by_step.setdefault(step, []).append(read_evaluation(file, step=step))
+    for file in sorted(RunLayout(run).evaluations.glob("*.json")):
+        named = _AFTERWARDS.fullmatch(file.name)
+        if named:
+            step = (step_of(Path(named["name"])) or 0) if named["name"] else 0
+            by_step.setdefault(step, []).append(read_evaluation(file, step=step))
+    final_report = RunLayout(run).final_report
+    if final_report.is_file():
+        final = read_evaluation(final_report)
+        by_step.setdefault(steps if final.step is None else final.step, []).append(final)
+    evaluations = {}
+    for step in sorted(by_step):
+        if step <= steps:
+            evaluations[step] = _merged(step, by_step[step], config, notes)
+    return evaluations
 
 
 def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
-    """Read an evaluation's JSON. `step` where it is known; else its name or its setting says it, or
-    the checkpoint's.
+    """Read an evaluation's report.
+
+    Args:
+        path: its file.
+        step: its rollout step; by default the one in the file's name, in the setting, or in the
+            path of the checkpoint.
 
     Raises:
-        ConfigError: it is not whole, of another version, or lists a game twice.
+        ConfigError: the report is damaged, or of another version.
     """
     try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(
-            f"{path}: not whole JSON ({error}); if it is still being written, wait; or delete it"
-        ) from error
-    version = values.get("version") if isinstance(values, dict) else None
-    if version != VERSION:
-        raise ConfigError(
-            f"{path}: version: {version}; this reads {VERSION}; evaluate again with `agent-rl evaluate "
-            f"CONFIG --json {path}`, or move the file away to compare the rest"
-        )
-    try:
-        report = _Report.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{path}: {where}: {first['msg']}; no evaluation of this version; evaluate again"
-        ) from error
+        report = read_report(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or move the file away to compare the rest") from error
     if step is None:
-        named = _IN_TRAINING.fullmatch(path.name)
-        step = int(named["step"]) if named else report.setting.get("rollout_step")
+        step = step_of(path)
     if step is None:
-        step = checkpoint_step_in(str(report.setting.get("model")))
-    splits = {name: _by_id(path, name, split.games) for name, split in report.splits.items()}
+        step = report.setting.get("rollout_step")
+    if step is None:
+        step = report.checkpoint_step
+    splits = {}
+    for name, split in report.splits.items():
+        splits[name] = {game.id: game for game in split.games if game.success}
     return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
-
-
-class _Split(BaseModel):
-    games: tuple[Game, ...]
-
-
-class _Report(BaseModel):
-    setting: dict[str, Any]
-    splits: dict[str, _Split]
 
 
 def _merged(
     step: int, several: Sequence[Evaluation], config: Config, notes: list[str]
 ) -> Evaluation:
-    """One evaluation of a step, from the one that counts on each split."""
-    counts: dict[str, Evaluation] = {}
-    for split in dict.fromkeys(chain.from_iterable(one.splits for one in several)):
-        *less, best = sorted(
-            (one for one in several if split in one.splits),
-            key=lambda one: (
-                one.name == FINAL_REPORT,
-                not _differs(one, config),
-                sum(len(game.success) for game in one.splits[split].values()),
-                not _IN_TRAINING.fullmatch(one.name),
-            ),
-        )
-        counts[split] = best
-        others = [
-            one.name
-            for one in less
-            # In training it is less; and one with the same outcomes is a copy, as a final one has.
-            if not _IN_TRAINING.fullmatch(one.name) and one.splits[split] != best.splits[split]
-        ]
-        if others:
+    """One evaluation of a step, with each split from the evaluation that counts on it."""
+    counting: dict[str, Evaluation] = {}
+    names = dict.fromkeys(split for evaluation in several for split in evaluation.splits)
+    for split in names:
+        having = [evaluation for evaluation in several if split in evaluation.splits]
+        best = _best(having, split, config)
+        ignored = []
+        for other in having:
+            # One in training is smaller by design. One with the same outcomes is a copy of the
+            # best, as `final.json` has one under its long name.
+            differs = other.splits[split] != best.splits[split]
+            if other is not best and differs and not other.in_training:
+                ignored.append(other.name)
+        if ignored:
             notes.append(
-                f"{best.path}: on {split} this evaluation of its policy counts; not: {', '.join(others)}"
+                f"{best.path}: on {split} this evaluation of its policy counts; not: "
+                f"{', '.join(ignored)}"
             )
-        if (differs := _differs(best, config)) and best not in list(counts.values())[:-1]:
-            notes.append(f"{best.path}: not played as the run's config says: {differs}")
-    files = list(
-        dict.fromkeys(
-            one.path for one in sorted(counts.values(), key=lambda one: one.name != FINAL_REPORT)
-        )
-    )
-    first = next(one for one in several if one.path == files[0])
-    splits = {split: one.splits[split] for split, one in counts.items()}
+        differences = _differences(best, config)
+        if differences and best not in counting.values():
+            notes.append(f"{best.path}: not played as the run's config says: {differences}")
+        counting[split] = best
+    in_order = sorted(counting.values(), key=lambda evaluation: evaluation.name != FINAL_REPORT)
+    first = in_order[0]
+    files = list(dict.fromkeys(evaluation.path for evaluation in in_order))
     return Evaluation(
-        path=files[0], step=step, setting=first.setting, splits=splits, others=tuple(files[1:])
+        path=first.path,
+        step=step,
+        setting=first.setting,
+        splits={split: evaluation.splits[split] for split, evaluation in counting.items()},
+        others=tuple(files[1:]),
     )
 
 
-def _differs(evaluation: Evaluation, config: Config) -> str:
-    """In what an evaluation was not played as the config says, of what it tells; empty where it
-    was.
-    """
-    own = {
+def _best(several: Sequence[Evaluation], split: str, config: Config) -> Evaluation:
+    """The evaluation that counts on a split; of equal ones the last."""
+
+    def rank(evaluation: Evaluation) -> tuple[bool, bool, int, bool]:
+        return (
+            evaluation.name == FINAL_REPORT,
+            not _differences(evaluation, config),
+            evaluation.episodes(split),
+            not evaluation.in_training,
+        )
+
+    return sorted(several, key=rank)[-1]
+
+
+def _differences(evaluation: Evaluation, config: Config) -> str:
+    """How an evaluation's recorded conditions differ from the config's; empty if they do not."""
+    expected = {
         "temperature": config.evaluation.temperature,
         "max_turns": config.episode.max_turns,
         "max_action_tokens": config.episode.max_action_tokens,
     }
-    told = evaluation.setting
-    return ", ".join(
-        f"{key} {told[key]} and not {own[key]}"
-        for key in own
-        if key in told and told[key] != own[key]
-    )
-
-
-def _by_id(path: Path, split: str, games: Sequence[Game]) -> dict[str, Game]:
-    found: dict[str, Game] = {}
-    for game in games:
-        if game.id in found:
-            raise ConfigError(
-                f"{path}: splits.{split}: game {game.id!r} is there twice; evaluate again"
-            )
-        if game.success:
-            found[game.id] = game
-    return found
+    differences = []
+    for key, value in expected.items():
+        recorded = evaluation.setting.get(key, value)
+        if recorded != value:
+            differences.append(f"{key} {recorded} and not {value}")
+    return ", ".join(differences)

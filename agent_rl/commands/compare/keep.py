@@ -1,67 +1,88 @@
-"""The small files of runs, kept apart from checkpoints and trajectories: enough to make their
-comparison again.
+"""The small files of runs, copied apart from checkpoints and trajectories.
+
+They are enough to make a comparison again.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent_rl.commands.compare.runs import Found, Run
+from agent_rl.commands.compare.runs import Found, Run, training_of
 from agent_rl.config import ConfigError
+from agent_rl.runs.layout import RunLayout
 
 
-def keep(folder: Path, found: Found) -> int:
-    """Copy what a comparison reads of each run, and of the starts of sweeps, to `folder`, each to a
-    folder of its name.
+@dataclass(frozen=True, kw_only=True)
+class _Copy:
+    """The files of one run or start to copy, from `source` to `target`."""
 
-    Returns the bytes that were copied. `agent-rl compare FOLDER` reads them as it reads the runs.
+    source: Path
+    target: Path
+    files: set[Path]
+
+
+def copy_small_files(found: Found, folder: Path) -> int:
+    """Copy the files that a comparison reads to `folder`, into a folder for each run and start.
+
+    `agent-rl compare FOLDER` reads the copies as it reads the runs.
+
+    Returns:
+        The number of bytes that were copied.
 
     Raises:
-        ConfigError: a copy is there already, or these are runs of several folders; nothing has been
-        copied then.
+        ConfigError: a copy exists already, or the runs are of several folders. Nothing has been
+            copied then.
     """
-    names = [*(run.name for run in found.runs), *found.starts]
-    if len(found.starts) > 1 or any("/" in name for name in names):
-        raise ConfigError(
-            f"--keep {folder}: these are runs of several folders, which one copy could not tell apart; keep them one "
-            "by one (agent-rl compare SWEEP --keep FOLDER), and compare the copies"
-        )
-    copies = {
-        folder / run.name: (run.path, _small_files(run.path) | _evaluations_of(run))
-        for run in found.runs
-    }
-    for label, evaluation in found.starts.items():
-        source = evaluation.path.parents[1]
-        copies[folder / label] = (source, _small_files(source) | {evaluation.path})
+    copies = _planned(found, folder)
     for copy in copies:
-        if copy.exists():
+        if copy.target.exists():
             raise ConfigError(
-                f"--keep {folder}: {copy} exists already; name another folder, or delete it first"
+                f"--keep {folder}: {copy.target} exists already; name another folder, or delete it "
+                "first"
             )
     size = 0
-    for copy, (source, files) in copies.items():
-        for file in sorted(files):
-            target = copy / file.relative_to(source)
+    for copy in copies:
+        for file in sorted(copy.files):
+            target = copy.target / file.relative_to(copy.source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
             size += target.stat().st_size
     return size
 
 
-def _small_files(run: Path) -> set[Path]:
-    """What `agent_rl.commands.compare.runs` reads beside evaluations, and how long each attempt of
-    a sweep took.
-    """
-    inner = run / "train" if (run / "train").is_dir() else run
-    files = {
-        inner / "config.yaml",
-        inner / "metrics.jsonl",
-        run / "config.yaml",
-        run / "attempts.jsonl",
-    }
+def _planned(found: Found, folder: Path) -> list[_Copy]:
+    names = [*(run.name for run in found.runs), *found.starts]
+    # A name has a slash if another folder has a run or a start of the same name.
+    if len(found.starts) > 1 or any("/" in name for name in names):
+        raise ConfigError(
+            f"--keep {folder}: these are runs of several folders, which one copy could not tell "
+            "apart; keep them one by one (agent-rl compare SWEEP --keep FOLDER), and compare the "
+            "copies"
+        )
+    copies = []
+    for run in found.runs:
+        small = _small_files(run.path) | _own_evaluations(run)
+        copies.append(_Copy(source=run.path, target=folder / run.name, files=small))
+    for label, evaluation in found.starts.items():
+        # START/evaluations/final.json
+        start = evaluation.path.parents[1]
+        small = _small_files(start) | {evaluation.path}
+        copies.append(_Copy(source=start, target=folder / label, files=small))
+    return copies
+
+
+def _small_files(folder: Path) -> set[Path]:
+    """The configs, the metrics and the attempts of a run, of a copy of one, or of a start."""
+    run, training = RunLayout(folder), training_of(folder)
+    files = (run.config_file, run.attempts_file, training.config_file, training.metrics_file)
     return {file for file in files if file.is_file()}
 
 
-def _evaluations_of(run: Run) -> set[Path]:
-    """Those of its own: that of the start of a sweep is kept with the start."""
-    files = {file for one in run.evaluations.values() for file in (one.path, *one.others)}
-    return {file for file in files if file.is_relative_to(run.path)}
+def _own_evaluations(run: Run) -> set[Path]:
+    """The files of a run's evaluations. That of a sweep's start is copied with the start."""
+    files = set()
+    for evaluation in run.evaluations.values():
+        for file in (evaluation.path, *evaluation.others):
+            if file.is_relative_to(run.path):
+                files.add(file)
+    return files

@@ -1,8 +1,8 @@
 """Paired tests of variants on the same games. Pure values.
 
-For most of them games are what is drawn, and the trained policies are taken as they are. So a small
-p says that these policies differ on games like these, not that another seed would show the same:
-for that there is `OverSeeds`.
+Most of these tests draw games and take the trained policies as fixed. A small p therefore says that
+these policies differ on games like these. Whether other seeds would show the same is a question for
+`OverSeeds`.
 """
 
 import itertools
@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent_rl.commands.compare.evaluations import Game
 from agent_rl.config import ConfigError
+from agent_rl.evaluation.scores import GameScore
 from agent_rl.evaluation.statistics import (
     holm,
     mcnemar,
@@ -20,143 +20,182 @@ from agent_rl.evaluation.statistics import (
     welch,
 )
 
-Games = Mapping[str, Game]
+Games = Mapping[str, GameScore]
 """The games of an evaluation by id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedTest:
-    """McNemar's exact test of two runs of one seed. A game is won where more than half of its
-    repeats are.
+    """McNemar's exact test of two runs with the same seed.
 
-    `difference`: of the mean success over games (and repeats); `only_a`, `only_b`: games won by one
-    run alone.
+    A run wins a game if it wins more than half of the game's repeats.
     """
 
     seed: int
+    """The seed of both runs."""
     difference: float
+    """Mean success of `a` minus that of `b`; a game counts by the mean of its repeats."""
     only_a: int
+    """Games that only the run of `a` wins."""
     only_b: int
+    """Games that only the run of `b` wins."""
     p: float
+    """The test's p, uncorrected."""
     p_holm: float
+    """The same after Holm's correction over all tests of single seeds on the split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverSeeds:
-    """Welch's t test of the mean successes of two variants' seeds: seeds are what is drawn, the
-    games are fixed.
-    """
+    """Welch's t test of the mean successes of two variants' seeds: seeds are drawn, games fixed."""
 
     interval: tuple[float, float]
+    """The 95 % interval of the difference of success, `a` minus `b`."""
     p: float
+    """The test's p, uncorrected."""
     p_holm: float
+    """The same after Holm's correction over the pairs that have this test."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Variant `a` less variant `b`, on the same games, a game's success being its mean over seeds
-    and repeats.
-
-    `interval`: paired bootstrap by game. `p`: permutation of each game's sign. `p_holm`: corrected
-    for all pairs. `over_seeds`: None with fewer than two seeds on a side, or no spread on either.
-    """
+    """Variant `a` minus variant `b` on the same games."""
 
     a: str
+    """The first variant's label."""
     b: str
+    """The second variant's label."""
     games: int
+    """How many games both were evaluated on."""
     difference: float
+    """Mean success of `a` minus that of `b`; a game counts by its mean over seeds and repeats."""
     interval: tuple[float, float]
+    """The 95 % interval of the difference: a paired bootstrap by game."""
     p: float
+    """The p of the permutation test that flips the sign of each game's difference."""
     p_holm: float
+    """The same after Holm's correction over the pairs."""
     over_seeds: OverSeeds | None
+    """None with fewer than two seeds on a side, or if neither side has a spread."""
     seeds: Sequence[SeedTest]
+    """The tests of the seeds that both variants have."""
 
 
 def paired_tests(
     split: str, variants: Mapping[str, Mapping[int, Games]], against: str | None = None
 ) -> list[PairedTest]:
-    """Every two variants, or each less `against`. `variants`: by label and seed; those without a
-    seed are left out.
+    """Test all pairs of variants, or each variant minus `against`.
 
-    Holm's correction is made for each kind of test by itself: over the pairs, or over all tests of
-    single seeds.
+    Holm's correction is made separately for each kind of test: over the pairs, over the pairs'
+    tests over seeds, and over all tests of single seeds.
+
+    Args:
+        split: for messages.
+        variants: the games by label and seed. Variants without a seed are left out.
+        against: a label; every other variant is tested against this one.
 
     Raises:
         ConfigError: evaluations are not of the same games.
     """
-    having = {label: seeds for label, seeds in variants.items() if seeds}
-    _same_games(split, having)
-    pairs = list(itertools.combinations(having, 2))
-    if against is not None:
-        pairs = [(label, against) for label in having if label != against and against in having]
-    tests = [_test(a, having[a], b, having[b]) for a, b in pairs]
-    overall = holm([test.p for test in tests])
-    drawn = iter(holm([test.over_seeds.p for test in tests if test.over_seeds]))
-    single = iter(holm([one.p for test in tests for one in test.seeds]))
-    return [
-        replace(
-            test,
-            p_holm=p,
-            over_seeds=test.over_seeds and replace(test.over_seeds, p_holm=next(drawn)),
-            seeds=[replace(one, p_holm=next(single)) for one in test.seeds],
-        )
-        for test, p in zip(tests, overall, strict=True)
-    ]
+    evaluated = {label: seeds for label, seeds in variants.items() if seeds}
+    _refuse_other_games(split, evaluated)
+    if against is None:
+        pairs = list(itertools.combinations(evaluated, 2))
+    elif against in evaluated:
+        pairs = [(label, against) for label in evaluated if label != against]
+    else:
+        pairs = []
+    return _corrected([_test(a, evaluated[a], b, evaluated[b]) for a, b in pairs])
+
+
+def _corrected(tests: Sequence[PairedTest]) -> list[PairedTest]:
+    """The tests with Holm's correction, a correction for each kind of test."""
+    of_pairs = holm([test.p for test in tests])
+    of_seed_means = iter(holm([test.over_seeds.p for test in tests if test.over_seeds]))
+    of_single_seeds = iter(holm([single.p for test in tests for single in test.seeds]))
+    corrected = []
+    for test, p_holm in zip(tests, of_pairs, strict=True):
+        over_seeds = test.over_seeds
+        if over_seeds is not None:
+            over_seeds = replace(over_seeds, p_holm=next(of_seed_means))
+        seeds = [replace(single, p_holm=next(of_single_seeds)) for single in test.seeds]
+        corrected.append(replace(test, p_holm=p_holm, over_seeds=over_seeds, seeds=seeds))
+    return corrected
 
 
 def _test(a: str, of_a: Mapping[int, Games], b: str, of_b: Mapping[int, Games]) -> PairedTest:
+    """The tests of one pair, uncorrected: `p_holm` is `p`."""
+    # The same order of games on both sides, whatever the order in the files.
     ids = sorted(next(iter(of_a.values())))
-    left = [[games[name].mean for games in of_a.values()] for name in ids]
-    right = [[games[name].mean for games in of_b.values()] for name in ids]
+    left, right = _outcomes(of_a, ids), _outcomes(of_b, ids)
     p = paired_permutation(left, right)
+    common_seeds = sorted(set(of_a) & set(of_b))
     return PairedTest(
         a=a,
         b=b,
         games=len(ids),
-        difference=statistics.fmean(map(statistics.fmean, left))
-        - statistics.fmean(map(statistics.fmean, right)),
+        difference=_mean_of_games(left) - _mean_of_games(right),
         interval=paired_bootstrap(left, right),
         p=p,
         p_holm=p,
         over_seeds=_over_seeds(of_a, of_b),
-        seeds=[_seed_test(seed, of_a[seed], of_b[seed]) for seed in sorted(set(of_a) & set(of_b))],
+        seeds=[_seed_test(seed, of_a[seed], of_b[seed]) for seed in common_seeds],
     )
+
+
+def _outcomes(by_seed: Mapping[int, Games], ids: Sequence[str]) -> list[list[float]]:
+    """For each game its success with each seed: [games, seeds]."""
+    outcomes = []
+    for name in ids:
+        outcomes.append([games[name].mean for games in by_seed.values()])
+    return outcomes
+
+
+def _mean_of_games(outcomes: Sequence[Sequence[float]]) -> float:
+    return statistics.fmean(map(statistics.fmean, outcomes))
 
 
 def _over_seeds(of_a: Mapping[int, Games], of_b: Mapping[int, Games]) -> OverSeeds | None:
-    left, right = (
-        [statistics.fmean(g.mean for g in games.values()) for games in of.values()]
-        for of in (of_a, of_b)
-    )
-    found = welch(left, right)
-    if found is None:
+    left = [mean_success(games) for games in of_a.values()]
+    right = [mean_success(games) for games in of_b.values()]
+    test = welch(left, right)
+    if test is None:
         return None
-    interval, p = found
+    interval, p = test
     return OverSeeds(interval=(interval.low, interval.high), p=p, p_holm=p)
 
 
 def _seed_test(seed: int, of_a: Games, of_b: Games) -> SeedTest:
-    won = [(of_a[name].mean > 0.5, of_b[name].mean > 0.5) for name in of_a]
-    only_a, only_b = won.count((True, False)), won.count((False, True))
+    only_a = only_b = 0
+    for name in of_a:
+        a_wins, b_wins = of_a[name].mean > 0.5, of_b[name].mean > 0.5
+        only_a += a_wins and not b_wins
+        only_b += b_wins and not a_wins
     p = mcnemar(only_a, only_b)
     difference = statistics.fmean(of_a[name].mean - of_b[name].mean for name in of_a)
     return SeedTest(seed=seed, difference=difference, only_a=only_a, only_b=only_b, p=p, p_holm=p)
 
 
-def _same_games(split: str, variants: Mapping[str, Mapping[int, Games]]) -> None:
-    """Raise where any evaluation is of other games than the first."""
-    each = [
-        (label, seed, set(games))
-        for label, seeds in variants.items()
-        for seed, games in seeds.items()
-    ]
-    for label, seed, games in each[1:]:
-        first_label, first_seed, first = each[0]
-        if differ := sorted(first ^ games):
+def mean_success(games: Games) -> float:
+    """The mean over games; a game counts by the mean of its repeats."""
+    return statistics.fmean(game.mean for game in games.values())
+
+
+def _refuse_other_games(split: str, variants: Mapping[str, Mapping[int, Games]]) -> None:
+    """Raise if an evaluation has other games than the first one."""
+    evaluations = []
+    for label, seeds in variants.items():
+        for seed, games in seeds.items():
+            evaluations.append((f"{label} (seed {seed})", set(games)))
+    for name, games in evaluations[1:]:
+        first_name, first = evaluations[0]
+        differ = sorted(first ^ games)
+        if differ:
             raise ConfigError(
-                f"split {split}: {first_label} (seed {first_seed}) and {label} (seed {seed}) were not evaluated on the "
-                f"same games: {len(first - games)} of the first's {len(first)} and {len(games - first)} of the other's "
-                f"{len(games)} are in one only, {differ[0]!r} for example. A paired test needs the same: evaluate them "
-                "again with the same env.options, evaluation.tasks and evaluation.only, or compare without the paired "
-                "tests (--unpaired)"
+                f"split {split}: {first_name} and {name} were not evaluated on the same games: "
+                f"{len(first - games)} of the first's {len(first)} and {len(games - first)} of "
+                f"the other's {len(games)} are in one only, {differ[0]!r} for example. A paired "
+                "test needs the same games: evaluate them again with the same env.options, "
+                "evaluation.tasks and evaluation.only, or compare without paired tests "
+                "(--unpaired)"
             )

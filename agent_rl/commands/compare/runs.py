@@ -1,153 +1,172 @@
 """Reads what runs left behind, finished or not, into plain values: config, metrics, evaluations.
 
-    RUN/train/{config.yaml, metrics.jsonl, evaluations/step-*.json},
-    RUN/evaluations/{final,sft-*,step-*}.json RUN/{config.yaml, metrics.jsonl, evaluations/*.json}
-    a small copy of one SWEEP/<variant>-s<seed>/                                   a RUN each;
-    SWEEP/start/ is what they began with
+A run is one of:
 
-Nothing is written, and nothing is repaired in silence: what was left out is told in `Found.notes`.
+- a run folder, see `agent_rl.runs.layout`;
+- a small copy of one: RUN/{config.yaml, metrics.jsonl, evaluations/*.json};
+- each folder SWEEP/<variant>-s<seed>/ of a sweep, whose SWEEP/start/ is their shared start.
+
+Nothing is written. Everything that is left out is named in `Found.notes`.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent_rl.commands.compare.evaluations import Evaluation, evaluations_of, read_evaluation
+from agent_rl.commands.compare.mechanism import MetricsLine, mechanism_keys
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.runs.layout import FINAL_REPORT
+from agent_rl.runs.layout import RunLayout, StageLayout
 
-NEEDED = (
-    "rollout/success",
-    "learner/ratio_p01",
-    "learner/ratio_p99",
-    "learner/log_ratio_rms",
-    "learner/clip_fraction_low",
-    "learner/clip_fraction_high",
-    "learner/grad_norm",
-    "learner/entropy",
-    "learner/mismatch_abs_mean",
-    "time/seconds",
-    "time/tokens_per_second",
-)
-"""What every line of metrics must have, as a number."""
+NEEDED = ("rollout/success", *mechanism_keys(), "time/seconds", "time/tokens_per_second")
+"""Every line of metrics must have these keys, each with a finite number."""
+START = "start"
+"""The folder of the shared start in a sweep's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as far as it went. `metrics` has a line per rollout step, from the first on. `name` is
-    its folder's, with the parent's where two have the same.
-
-    `evaluations` by rollout step (`agent_rl.commands.compare.evaluations`); step 0 is the warm
-    start, or the start of a sweep.
-    """
+    """A run, as far as it went."""
 
     path: Path
+    """Its folder."""
     name: str
+    """Its folder's name; with the parent's name if another run has the same."""
     config: Config
-    metrics: tuple[Mapping[str, float], ...]
+    """The config of its training."""
+    metrics: tuple[MetricsLine, ...]
+    """A line per rollout step, from the first on."""
     evaluations: Mapping[int, Evaluation]
+    """Its evaluations by rollout step; 0 is the warm start, or the start of a sweep."""
 
     @property
     def steps(self) -> int:
+        """The rollout steps that are done."""
         return len(self.metrics)
 
     @property
     def is_finished(self) -> bool:
+        """Whether all rollout steps of the config are done."""
         return self.steps >= self.config.train.rollout_steps
 
     @property
     def final(self) -> Evaluation | None:
-        """The last evaluation, never the best; None where there is none."""
+        """The last evaluation, never the best; None if there is none."""
         return None if self.evaluated_after is None else self.evaluations[self.evaluated_after]
 
     @property
     def evaluated_after(self) -> int | None:
-        """The rollout step of the last evaluation; that of the warm start is none of the run's own."""
+        """The rollout step of the last evaluation; that of the start (step 0) does not count."""
         return max((step for step in self.evaluations if step), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The runs that were asked for; `starts`: the evaluations of what sweeps began with, by label;
-    `notes` to tell.
-    """
+    """The runs that were asked for."""
 
     runs: tuple[Run, ...]
+    """In the order in which they were given; the runs of a sweep by name."""
     starts: Mapping[str, Evaluation]
+    """The evaluations of the shared starts of sweeps, by label."""
     notes: tuple[str, ...]
+    """Sentences on what was left out and what a reader has to know."""
 
 
 def find_runs(paths: Sequence[Path]) -> Found:
     """Read runs, and all runs of each folder that is a sweep.
 
     Raises:
-        ConfigError: a folder is no run and no sweep, or what it holds cannot be read.
+        ConfigError: a folder is neither a run nor a sweep, or a file in it cannot be read.
     """
     runs: list[Run] = []
     starts: dict[str, Evaluation] = {}
     notes: list[str] = []
     for named in paths:
-        path = named.parent if named.name == "train" and is_run(named) else named
+        path = named.parent if _is_training_folder(named) else named
         if is_run(path):
             runs.append(read_run(path, notes))
             continue
-        children = (
-            sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
-        )
-        found = [
-            read_run(child, notes) for child in children if is_run(child) and _has_begun(child)
-        ]
-        if not found:
-            raise ConfigError(_nothing_there(path))
-        start = path / "start" / "evaluations" / FINAL_REPORT
-        if start.is_file():
-            began = read_evaluation(start, step=0)
-            starts["start" if len(paths) == 1 else f"{path.resolve().name}/start"] = began
-            found = [replace(run, evaluations={0: began, **run.evaluations}) for run in found]
-        runs += found
-        notes += [
-            f"{child}: no rollout step yet; left out"
-            for child in children
-            if child.name != "start"
-            and (is_run(child) or (child / "config.yaml").is_file())
-            and not _has_begun(child)
-        ]
-    return Found(runs=tuple(_with_own_names(runs)), starts=starts, notes=tuple(notes))
+        of_sweep, start = _read_sweep(path, notes)
+        runs += of_sweep
+        if start is not None:
+            # Several sweeps have several starts: their labels have the sweeps' names.
+            label = START if len(paths) == 1 else f"{path.resolve().name}/{START}"
+            starts[label] = start
+    return Found(runs=tuple(_with_unique_names(runs)), starts=starts, notes=tuple(notes))
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run's or a copy of one, as far as its names say."""
-    return (path / "train").is_dir() or (path / "metrics.jsonl").is_file()
+    """Whether a folder is a run or a small copy of one, judging by names alone."""
+    training = training_of(path)
+    return training.folder != path or training.metrics_file.is_file()
+
+
+def training_of(path: Path) -> StageLayout:
+    """The files of a run's training: in RUN/train, or in RUN itself if it is a small copy."""
+    train = RunLayout(path).train
+    return train if train.folder.is_dir() else StageLayout(path)
 
 
 def read_run(path: Path, notes: list[str]) -> Run:
-    """Read one run; what a reader ought to know about it is added to `notes`.
+    """Read one run.
+
+    Args:
+        path: its folder.
+        notes: sentences that a reader has to know are added here.
 
     Raises:
-        ConfigError: it has no rollout step yet, or its config, its metrics or an evaluation is not
-        of this version.
+        ConfigError: it has no rollout step yet, or its config, its metrics or an evaluation is of
+            another version.
     """
-    inner = path / "train" if (path / "train").is_dir() else path
-    metrics = _read_metrics(inner / "metrics.jsonl", notes)
+    training = training_of(path)
+    metrics = _read_metrics(training.metrics_file, notes)
     if not metrics:
         raise ConfigError(
-            f"{inner / 'metrics.jsonl'}: no rollout step yet; wait for the first, or leave {path} out"
+            f"{training.metrics_file}: no rollout step yet; wait for the first, or leave {path} out"
         )
-    config = _read_config(inner / "config.yaml")
-    evaluations = evaluations_of(path, inner, config, len(metrics), notes)
+    config = _read_config(training.config_file)
+    evaluations = evaluations_of(path, training, config, len(metrics), notes)
     return Run(
         path=path, name=path.resolve().name, config=config, metrics=metrics, evaluations=evaluations
     )
 
 
-def _with_own_names(runs: Sequence[Run]) -> Iterator[Run]:
+def _is_training_folder(path: Path) -> bool:
+    """Whether a path is RUN/train, which stands for RUN."""
+    return path == RunLayout(path.parent).train.folder and is_run(path)
+
+
+def _read_sweep(path: Path, notes: list[str]) -> tuple[list[Run], Evaluation | None]:
+    """The runs of a sweep, and the evaluation of its start if there is one."""
+    children = sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+    runs, not_begun = [], []
+    for child in children:
+        if is_run(child) and _has_begun(child):
+            runs.append(read_run(child, notes))
+        elif child.name != START and (is_run(child) or RunLayout(child).config_file.is_file()):
+            not_begun.append(f"{child}: no rollout step yet; left out")
+    if not runs:
+        raise ConfigError(_no_run(path))
+    notes += not_begun
+    report = RunLayout(path / START).final_report
+    if not report.is_file():
+        return runs, None
+    start = read_evaluation(report, step=0)
+    return [replace(run, evaluations={0: start, **run.evaluations}) for run in runs], start
+
+
+def _with_unique_names(runs: Sequence[Run]) -> list[Run]:
+    """The runs; those with a common name get their parent folder's name in front."""
     names = [run.name for run in runs]
+    unique = []
     for run in runs:
-        parent = run.path.resolve().parent.name
-        yield run if names.count(run.name) == 1 else replace(run, name=f"{parent}/{run.name}")
+        if names.count(run.name) > 1:
+            run = replace(run, name=f"{run.path.resolve().parent.name}/{run.name}")
+        unique.append(run)
+    return unique
 
 
 def _read_config(path: Path) -> Config:
@@ -155,65 +174,75 @@ def _read_config(path: Path) -> Config:
         return load_run_config(path)
     except ConfigError as error:
         raise ConfigError(
-            f"{error}\n{path.parent} is no run of this version of agent_rl: compare it with the version that wrote it, "
-            "or leave it out"
+            f"{error}\n{path.parent} is no run of this version of agent_rl: compare it with the "
+            "version that wrote it, or leave it out"
         ) from error
 
 
-def _read_metrics(path: Path, notes: list[str]) -> tuple[Mapping[str, float], ...]:
+def _read_metrics(path: Path, notes: list[str]) -> tuple[MetricsLine, ...]:
     """The lines of metrics; a torn last line is left out, with a note."""
     if not path.is_file():
         return ()
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    records: list[Mapping[str, float]] = []
+    records: list[MetricsLine] = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except ValueError as error:
             if number == len(lines):
+                # A run that was killed, or that is writing just now.
                 notes.append(f"{path}: the last line is torn (its writing was cut off); left out")
                 break
             raise ConfigError(
-                f"{path}:{number}: not a whole line of JSON ({error}), and not the last line either: the file is "
-                "damaged; take it from a backup, or leave the run out"
+                f"{path}:{number}: not a whole line of JSON ({error}), and not the last line "
+                "either: the file is damaged; take it from a backup, or leave the run out"
             ) from error
         records.append(_checked(path, number, record))
     return tuple(records)
 
 
-def _checked(path: Path, number: int, record: Any) -> Mapping[str, float]:
-    """A line of metrics with all that is needed of it."""
-    if not isinstance(record, dict) or record.get("step") != number:
-        step = record.get("step") if isinstance(record, dict) else None
+def _checked(path: Path, number: int, record: Any) -> MetricsLine:
+    """A line of metrics that has all needed keys.
+
+    Raises:
+        ConfigError: a key is missing or no number, or the line is not that of rollout step
+            `number`.
+    """
+    step = record.get("step") if isinstance(record, dict) else None
+    if step != number:
         raise ConfigError(
-            f"{path}:{number}: step: {step}; a run has a line for each rollout step, so this should be {number}; "
-            "leave the run out"
+            f"{path}:{number}: step: {step}; a run has a line for each rollout step, so this "
+            f"should be {number}; leave the run out"
         )
     for key in NEEDED:
         value = record.get(key)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ConfigError(
-                f"{path}:{number}: {key}: {value}; it should be a number. These are no metrics of `agent-rl train` of "
-                "this version; compare the run with the version that wrote it, or leave it out"
+                f"{path}:{number}: {key}: {value}; it should be a number. These are no metrics of "
+                "`agent-rl train` of this version; compare the run with the version that wrote it, "
+                "or leave it out"
             )
-    return record
+    line: MetricsLine = record
+    return line
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether a run has a line of metrics, if only a torn one."""
-    metrics = (path / "train" if (path / "train").is_dir() else path) / "metrics.jsonl"
+    """Whether a run has a line of metrics, even if it is torn."""
+    metrics = training_of(path).metrics_file
     return metrics.is_file() and metrics.stat().st_size > 0
 
 
-def _nothing_there(path: Path) -> str:
-    if not path.is_dir():
-        near = (
-            sorted(str(p) for p in path.parent.iterdir() if p.is_dir())
-            if path.parent.is_dir()
-            else []
+def _no_run(path: Path) -> str:
+    """The message for a folder that is neither a run nor a sweep."""
+    if path.is_dir():
+        return (
+            f"{path}: no run: there is no train/metrics.jsonl (nor metrics.jsonl) in it or in a "
+            "folder of it; name a run_folder of `agent-rl train`, or a sweep's folder, once a "
+            "first rollout step is done"
         )
-        return f"{path}: no such folder" + (f"; there are: {', '.join(near)}" if near else "")
-    return (
-        f"{path}: no run: there is no train/metrics.jsonl (nor metrics.jsonl) in it or in a folder of it; name a "
-        "run_folder of `agent-rl train`, or a sweep's folder, once a first rollout step is done"
-    )
+    message = f"{path}: no such folder"
+    if path.parent.is_dir():
+        neighbours = sorted(str(other) for other in path.parent.iterdir() if other.is_dir())
+        if neighbours:
+            message += f"; there are: {', '.join(neighbours)}"
+    return message

@@ -1,4 +1,4 @@
-"""Numbers over seeds: one number each, or a curve over rollout steps. Pure values."""
+"""Numbers over seeds: a single number, or a curve over rollout steps. Pure values."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,71 +7,87 @@ from dataclasses import dataclass
 from agent_rl.evaluation.statistics import bootstrap_iqm_curve, interquartile_mean
 
 WINDOW = 5
-"""Curves of training are running means over so many rollout steps: a step and those before it."""
+"""Training curves are running means over this many rollout steps: a step and those before it."""
 SEEDS_FOR_INTERVAL = 5
-"""With fewer seeds there is no interval, and their range is given: the bootstrap of three is their
-range, too.
+"""With fewer seeds the range is given, and no interval: the bootstrap of three seeds would be
+their range, too.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A number over seeds: `seeds` has each seed's own.
-
-    `centre` is their interquartile mean, which is the mean of fewer than four. `low` to `high` is
-    its 95 % bootstrap interval; with fewer than `SEEDS_FOR_INTERVAL` seeds, from the least to the
-    greatest.
-    """
+    """A number over seeds."""
 
     centre: float
+    """The interquartile mean over seeds, which is the plain mean of fewer than four."""
     low: float
+    """The lower end of the 95 % bootstrap interval; with fewer than `SEEDS_FOR_INTERVAL` seeds, the
+    smallest value.
+    """
     high: float
+    """The upper end of the interval, or the largest value."""
     seeds: Mapping[int, float]
+    """The number of each seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A number over rollout steps. `centre`, `low` and `high` are as in `Spread`, at the `steps`
-    that all seeds have; `seeds` has each seed's own steps and values.
-    """
+    """A number over rollout steps and seeds. `centre`, `low` and `high` are as in `Spread`."""
 
     steps: Sequence[int]
+    """The rollout steps that all seeds have."""
     centre: Sequence[float]
+    """One value per rollout step."""
     low: Sequence[float]
+    """One value per rollout step."""
     high: Sequence[float]
+    """One value per rollout step."""
     seeds: Mapping[int, Mapping[int, float]]
+    """All values of each seed, by rollout step."""
 
 
-def spread(by_seed: Mapping[int, float]) -> Spread:
-    """Aggregate a number per seed; there must be one at least."""
-    one = curve({seed: {0: value} for seed, value in by_seed.items()})
-    return Spread(centre=one.centre[0], low=one.low[0], high=one.high[0], seeds=by_seed)
+def over_seeds(by_seed: Mapping[int, float]) -> Spread:
+    """Aggregate one number per seed. At least one seed is needed."""
+    # A number is a curve with a single point.
+    point = curve({seed: {0: value} for seed, value in by_seed.items()})
+    return Spread(centre=point.centre[0], low=point.low[0], high=point.high[0], seeds=by_seed)
 
 
 def curve(by_seed: Mapping[int, Mapping[int, float]]) -> Curve:
-    """Aggregate each seed's values by rollout step; seeds without any are left out."""
-    having = {seed: values for seed, values in by_seed.items() if values}
-    steps = sorted(set.intersection(*(set(values) for values in having.values()))) if having else []
-    rows = [[values[step] for step in steps] for values in having.values()]
+    """Aggregate each seed's values by rollout step; seeds without values are left out."""
+    seeds = {seed: values for seed, values in by_seed.items() if values}
+    steps = _common_steps(list(seeds.values()))
+    rows = [[values[step] for step in steps] for values in seeds.values()]
     columns = list(zip(*rows, strict=True))
-    low, high = [min(column) for column in columns], [max(column) for column in columns]
     if steps and len(rows) >= SEEDS_FOR_INTERVAL:
         intervals = bootstrap_iqm_curve(rows)
-        low, high = [one.low for one in intervals], [one.high for one in intervals]
-    return Curve(
-        steps=steps,
-        centre=[interquartile_mean(column) for column in columns],
-        low=low,
-        high=high,
-        seeds=having,
-    )
+        low = [interval.low for interval in intervals]
+        high = [interval.high for interval in intervals]
+    else:
+        low = [min(column) for column in columns]
+        high = [max(column) for column in columns]
+    centre = [interquartile_mean(column) for column in columns]
+    return Curve(steps=steps, centre=centre, low=low, high=high, seeds=seeds)
 
 
 def smoothed(values: Sequence[float]) -> dict[int, float]:
-    """By rollout step, from 1: the mean over a step and those before it, `WINDOW` in all (fewer at
-    the beginning).
+    """Running means by rollout step, from 1.
+
+    Args:
+        values: one per rollout step.
+
+    Returns:
+        For each step the mean over it and the steps before it, `WINDOW` in all (fewer at the
+        beginning).
     """
-    return {
-        step: statistics.fmean(values[max(0, step - WINDOW) : step])
-        for step in range(1, len(values) + 1)
-    }
+    means = {}
+    for step in range(1, len(values) + 1):
+        means[step] = statistics.fmean(values[max(0, step - WINDOW) : step])
+    return means
+
+
+def _common_steps(curves: Sequence[Mapping[int, float]]) -> list[int]:
+    """The rollout steps that all curves have, in order."""
+    if not curves:
+        return []
+    return sorted(set(curves[0]).intersection(*curves[1:]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -16,64 +15,61 @@ from agent_rl.commands.compare.comparison import (
     RunSummary,
     Variant,
 )
+from agent_rl.commands.compare.mechanism import MECHANISM
 from agent_rl.commands.compare.published import Published
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL, Spread
-from agent_rl.runs.layout import FINAL_REPORT
-
-MECHANISM_ROWS = {
-    "ratio_p01": "ratio, p01",
-    "ratio_p99": "ratio, p99",
-    "ratio_range": "ratio, p99 - p01",
-    "log_ratio_rms": "log-ratio, rms",
-    "clip_fraction_low": "clipped, A < 0",
-    "clip_fraction_high": "clipped, A > 0",
-    "grad_norm": "gradient norm",
-    "entropy": "entropy",
-    "mismatch_abs_mean": "mismatch",
-}
+from agent_rl.display import interval, percent, points, points_interval
+from agent_rl.runs.layout import FINAL_REPORT, step_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table of texts; all columns but the first `left` are numbers, set to the right. Those of
-    `page_only` are left out on the terminal, where there is less room.
-    """
+    """A table of texts."""
 
     title: str
+    """Stands above the table."""
     heads: Sequence[str]
+    """The heads of the columns."""
     rows: Sequence[Sequence[str]]
+    """A text for each column."""
     left: int = 1
+    """The number of text columns, which are aligned left. The columns after them are numbers."""
     page_only: Sequence[int] = ()
+    """The columns that the terminal leaves out, where there is less room."""
 
     def markdown(self) -> str:
-        rule = ["---" if i < self.left else "---:" for i in range(len(self.heads))]
-        lines = [self.heads, rule, *self.rows]
-        return "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
+        """The table in Markdown."""
+        rule = ["---" if column < self.left else "---:" for column in range(len(self.heads))]
+        lines = []
+        for row in (self.heads, rule, *self.rows):
+            cells = " | ".join(cell.replace("|", "\\|") for cell in row)
+            lines.append(f"| {cells} |")
+        return "\n".join(lines)
 
     def table(self) -> Table:
-        title = escape(self.title)
+        """The table for the terminal."""
         table = Table(
-            title=title,
+            title=escape(self.title),
             title_justify="left",
             box=SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
             show_edge=False,
         )
-        shown = [i for i in range(len(self.heads)) if i not in self.page_only]
-        for i in shown:
-            justify: Literal["left", "right"] = "left" if i < self.left else "right"
+        columns = [column for column in range(len(self.heads)) if column not in self.page_only]
+        for column in columns:
             table.add_column(
-                escape(self.heads[i]), justify=justify, no_wrap=i == 0, overflow="fold"
+                escape(self.heads[column]),
+                justify="left" if column < self.left else "right",
+                no_wrap=column == 0,
+                overflow="fold",
             )
         for row in self.rows:
-            table.add_row(*(escape(row[i]) for i in shown))
+            table.add_row(*(escape(row[column]) for column in columns))
         return table
 
 
 def runs_table(comparison: Comparison) -> Grid:
-    """A line per run: how far it went, its last evaluation, time and tokens."""
+    """A row per run: its steps, its last evaluation, its time and tokens."""
     heads = (
         "run",
         "variant",
@@ -83,117 +79,130 @@ def runs_table(comparison: Comparison) -> Grid:
         "minutes",
         "tokens",
     )
-    rows = [
-        (
-            run.name,
-            variant.label,
-            _steps(run),
-            _evaluation(run),
-            percent(run.recent_success),
-            f"{run.seconds / 60:.1f}",
-            f"{run.tokens:,}",
-        )
-        for variant in comparison.variants
-        for run in variant.runs
-    ]
+    rows = []
+    for variant in comparison.variants:
+        for run in variant.runs:
+            row = (
+                run.name,
+                variant.label,
+                _steps(run),
+                _evaluation(run),
+                percent(run.recent_success),
+                f"{run.seconds / 60:.1f}",
+                f"{run.tokens:,}",
+            )
+            rows.append(row)
     return Grid(title="Runs", heads=heads, rows=rows, left=4)
 
 
 def family_table(comparison: Comparison, split: str, references: Sequence[Published]) -> Grid:
-    """Success by family, a column per variant; then what sweeps began with, then published rows."""
+    """Success by family: a column per variant, then the starts of sweeps, then published rows."""
     columns = {_marked(variant): variant.scores.get(split, {}) for variant in comparison.variants}
-    columns |= {label: of_split.get(split, {}) for label, of_split in comparison.starts.items()}
-    families = sorted({name for scores in columns.values() for name in scores} - {OVERALL})
+    for label, by_split in comparison.starts.items():
+        columns[label] = by_split.get(split, {})
+    families = sorted(set().union(*columns.values()) - {OVERALL})
     rows = []
     for name in (OVERALL, *families):
         games = sorted({scores[name].games for scores in columns.values() if name in scores})
         ours = [_score_cell(scores.get(name)) for scores in columns.values()]
-        theirs = [row.cell(split, None if name == OVERALL else name) for row in references]
+        family = None if name == OVERALL else name
+        theirs = [row.cell(split, family) for row in references]
         rows.append((name, "/".join(map(str, games)), *ours, *theirs))
     heads = ("family", "games", *columns, *(f"published {row.name}" for row in references))
     return Grid(title=f"Success on {split}, % (95 % interval by game)", heads=heads, rows=rows)
 
 
 def seeds_table(comparison: Comparison, split: str | None) -> Grid:
-    """Success over seeds: held out on `split`, or, where it is None, in the last rollout steps of
-    training.
-    """
+    """Success over seeds: held out on `split`, or in the last rollout steps if it is None."""
     rows = []
     for variant in comparison.variants:
-        found = variant.recent_success if split is None else _over_seeds(variant, split)
-        if found is None:
+        spread = variant.recent_success if split is None else _held_out(variant, split)
+        if spread is None:
             rows.append((_marked(variant), "no evaluation", "", ""))
             continue
-        each = ", ".join(f"{seed}: {percent(value)}" for seed, value in found.seeds.items())
-        rows.append((_marked(variant), each, percent(found.centre), _span(found, percent)))
-    what = f"the last {RECENT} rollout steps of training" if split is None else split
+        each = ", ".join(f"{seed}: {percent(value)}" for seed, value in spread.seeds.items())
+        rows.append((_marked(variant), each, percent(spread.centre), _range(spread, percent)))
+    measured = f"the last {RECENT} rollout steps of training" if split is None else split
     heads = ("variant", "seed: success %", "IQM", "95 % interval over seeds")
-    return Grid(title=f"Success over seeds, {what}", heads=heads, rows=rows, left=2)
+    return Grid(title=f"Success over seeds, {measured}", heads=heads, rows=rows, left=2)
 
 
 def pairs_table(comparison: Comparison, split: str) -> Grid:
-    """The paired tests over all seeds, a line per pair."""
-    rows = [
-        (
-            f"{test.a} - {test.b}",
-            str(test.games),
-            points(test.difference),
-            _points_span(test.interval),
-            p_value(test.p),
-            p_value(test.p_holm),
-            _points_span(test.over_seeds.interval) if test.over_seeds else "",
-            p_value(test.over_seeds.p_holm) if test.over_seeds else "",
-        )
-        for test in comparison.tests.get(split, ())
-    ]
-    drawn = sum(test.over_seeds is not None for test in comparison.tests.get(split, ()))
-    by_game = ("pair", "games", "points", "95 % interval by game", "p", f"p, Holm over {len(rows)}")
-    heads = (*by_game, "95 % interval over seeds", f"p over seeds, Holm over {drawn}")
+    """The paired tests over all seeds, a row per pair."""
+    tests = comparison.tests.get(split, ())
+    rows = []
+    seeds_tested = 0
+    for test in tests:
+        over_seeds = ("", "")
+        if test.over_seeds is not None:
+            seeds_tested += 1
+            over_seeds = (
+                points_interval(test.over_seeds.interval),
+                p_value(test.over_seeds.p_holm),
+            )
+        by_game = (points(test.difference), points_interval(test.interval), p_value(test.p))
+        pair = (f"{test.a} - {test.b}", str(test.games))
+        rows.append((*pair, *by_game, p_value(test.p_holm), *over_seeds))
+    heads = (
+        "pair",
+        "games",
+        "points",
+        "95 % interval by game",
+        "p",
+        f"p, Holm over {len(rows)}",
+        "95 % interval over seeds",
+        f"p over seeds, Holm over {seeds_tested}",
+    )
     return Grid(title=f"Paired over all seeds, {split}", heads=heads, rows=rows, page_only=(1, 4))
 
 
 def seed_pairs_table(comparison: Comparison, split: str) -> Grid:
-    """The paired tests of single seeds (McNemar)."""
-    rows = [
-        (
-            f"{test.a} - {test.b}",
-            str(one.seed),
-            points(one.difference),
-            str(one.only_a),
-            str(one.only_b),
-            p_value(one.p),
-            p_value(one.p_holm),
-        )
-        for test in comparison.tests.get(split, ())
-        for one in test.seeds
-    ]
-    heads = ("pair", "seed", "points", "won by the first only", "by the second only", "McNemar's p")
-    return Grid(
-        title=f"Paired seed by seed, {split}",
-        heads=(*heads, f"p, Holm over {len(rows)}"),
-        rows=rows,
+    """The paired tests of single seeds (McNemar), a row per pair and seed."""
+    rows = []
+    for test in comparison.tests.get(split, ()):
+        for single in test.seeds:
+            row = (
+                f"{test.a} - {test.b}",
+                str(single.seed),
+                points(single.difference),
+                str(single.only_a),
+                str(single.only_b),
+                p_value(single.p),
+                p_value(single.p_holm),
+            )
+            rows.append(row)
+    heads = (
+        "pair",
+        "seed",
+        "points",
+        "won by the first only",
+        "by the second only",
+        "McNemar's p",
+        f"p, Holm over {len(rows)}",
     )
+    return Grid(title=f"Paired seed by seed, {split}", heads=heads, rows=rows)
 
 
 def mechanism_table(comparison: Comparison) -> Grid:
-    """A line per metric and variant: over the run, at its beginning and end, and how much it moves."""
+    """A row per metric and variant: over the run, in its first and last quarter, its deviation."""
     rows = []
-    for name, meaning in MECHANISM_ROWS.items():
+    for metric in MECHANISM:
+        if not metric.row:
+            continue
         for variant in comparison.variants:
-            found = variant.mechanism[name]
-            rows.append(
-                (
-                    meaning,
-                    variant.label,
-                    _number(found.whole.centre),
-                    _span(found.whole, _number),
-                    _number(found.first.centre),
-                    _number(found.last.centre),
-                    f"{found.change.centre:+.3g}",
-                    _span(found.change, lambda x: f"{x:+.3g}"),
-                    _number(found.deviation.centre),
-                )
+            phases = variant.mechanism[metric.name]
+            row = (
+                metric.row,
+                variant.label,
+                _number(phases.whole.centre),
+                _range(phases.whole, _number),
+                _number(phases.first.centre),
+                _number(phases.last.centre),
+                _signed(phases.change.centre),
+                _range(phases.change, _signed),
+                _number(phases.deviation.centre),
             )
+            rows.append(row)
     heads = (
         "metric",
         "variant",
@@ -203,35 +212,20 @@ def mechanism_table(comparison: Comparison) -> Grid:
         "last quarter",
         "change",
         "over seeds",
+        "deviation",
     )
-    return Grid(
-        title="The mechanism", heads=(*heads, "deviation"), rows=rows, left=2, page_only=(3, 7)
-    )
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _points_span(interval: tuple[float, float]) -> str:
-    return f"{points(interval[0])} to {points(interval[1])}"
+    return Grid(title="The mechanism", heads=heads, rows=rows, left=2, page_only=(3, 7))
 
 
 def p_value(p: float) -> str:
+    """A p in three digits."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _marked(variant: Variant) -> str:
-    """The label, with a word where not all of its runs are finished."""
-    return (
-        variant.label
-        if all(run.is_finished for run in variant.runs)
-        else f"{variant.label} (unfinished)"
-    )
+    """The label, marked if some of its runs are unfinished."""
+    finished = all(run.is_finished for run in variant.runs)
+    return variant.label if finished else f"{variant.label} (unfinished)"
 
 
 def _steps(run: RunSummary) -> str:
@@ -239,30 +233,41 @@ def _steps(run: RunSummary) -> str:
 
 
 def _evaluation(run: RunSummary) -> str:
-    if run.evaluation is None:
+    """How the last evaluation was made, and after which rollout step."""
+    if run.evaluation is None or run.evaluated_after is None:
         return "none"
-    made = {FINAL_REPORT: "final", f"step-{run.evaluated_after:06d}.json": "training"}
-    return f"{made.get(run.evaluation, 'afterwards')}, {run.evaluated_after}"
+    if run.evaluation == FINAL_REPORT:
+        made = "final"
+    elif run.evaluation == f"{step_name(run.evaluated_after)}.json":
+        made = "training"
+    else:
+        made = "afterwards"
+    return f"{made}, {run.evaluated_after}"
 
 
 def _score_cell(score: FamilyScore | None) -> str:
     if score is None:
         return ""
-    return f"{percent(score.success)} ({percent(score.interval[0])} - {percent(score.interval[1])})"
+    return f"{percent(score.success)} ({interval(score.interval, between=' - ')})"
 
 
-def _over_seeds(variant: Variant, split: str) -> Spread | None:
+def _held_out(variant: Variant, split: str) -> Spread | None:
+    """Success on all games of a split over seeds; None without an evaluation."""
     scores = variant.scores.get(split)
     return scores[OVERALL].over_seeds if scores else None
 
 
-def _span(found: Spread, show: Callable[[float], str]) -> str:
-    """The interval; with few seeds, the range, which says that it is one; nothing for one seed."""
-    if len(found.seeds) == 1:
+def _range(spread: Spread, show: Callable[[float], str]) -> str:
+    """The interval over seeds; with few seeds the range, marked as one; empty for one seed."""
+    if len(spread.seeds) == 1:
         return ""
-    mark = "" if len(found.seeds) >= SEEDS_FOR_INTERVAL else "range "
-    return f"{mark}{show(found.low)} to {show(found.high)}"
+    mark = "" if len(spread.seeds) >= SEEDS_FOR_INTERVAL else "range "
+    return f"{mark}{show(spread.low)} to {show(spread.high)}"
 
 
 def _number(value: float) -> str:
     return f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}"

@@ -1,6 +1,4 @@
-"""Which runs belong together, what to call them, and what a reader has to know before comparing
-them.
-"""
+"""Which runs belong together, their names, and what a reader has to know before comparing them."""
 
 import fnmatch
 import json
@@ -13,120 +11,123 @@ from agent_rl.config import ConfigError
 from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
 
 Variants = Mapping[str, Sequence[Run]]
-"""The runs of each variant by its label; its seeds in their order."""
+"""The runs of each variant by its label, in the order of their seeds."""
 
 _OF_ONE_RUN = ("seed", "run_folder")
 _NOT_COMPARED = ("model", "weights", "rollout_step", "seed", "stage", "split", "splits")
-"""Settings of an evaluation that may differ between runs without a word."""
+"""Settings of an evaluation that may differ between runs without a note."""
 
 
 def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Run]]:
-    """The variants: runs whose configs differ in nothing but the seed, the folder and
-    `HOW_NOT_WHAT`.
+    """Group runs into variants: their configs differ only in the seed, the folder, `HOW_NOT_WHAT`.
 
-    In the order in which they were given. `labels`: names for those whose folders' names fit a
-    glob.
+    Args:
+        runs: the variants keep their order.
+        labels: names for variants, each with a glob that the names of the variant's runs match.
 
     Raises:
-        ConfigError: a seed is there twice, or a label fits no variant, or more than one.
+        ConfigError: a seed occurs twice in a variant, or a label matches no variant or several.
     """
-    variants: list[list[Run]] = []
-    for run in runs:
-        same = next(
-            (variant for variant in variants if _setting(variant[0]) == _setting(run)), None
-        )
-        if same is None:
-            variants.append([run])
-            continue
-        for other in same:
-            if other.config.seed == run.config.seed:
-                raise ConfigError(
-                    f"{other.path} and {run.path} have the same config and the same seed {run.config.seed}: they would "
-                    "count as two seeds; name one of them"
-                )
-        same.append(run)
+    variants = _same_settings(runs)
     names = _names(variants)
     for label, glob in labels.items():
-        names[_fitting(variants, label, glob)] = label
+        names[_matching(variants, label, glob)] = label
     if len(set(names)) < len(names):
         raise ConfigError(f"--label: two variants have one name: {', '.join(names)}; give others")
-    return {
-        name: sorted(runs, key=lambda run: run.config.seed)
-        for name, runs in zip(names, variants, strict=True)
-    }
+    by_name = {}
+    for name, variant in zip(names, variants, strict=True):
+        by_name[name] = sorted(variant, key=lambda run: run.config.seed)
+    return by_name
+
+
+def _same_settings(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each setting; no two of them with one seed."""
+    variants: list[list[Run]] = []
+    settings: list[dict[str, Any]] = []
+    for run in runs:
+        setting = _setting(run)
+        if setting not in settings:
+            settings.append(setting)
+            variants.append([])
+        variant = variants[settings.index(setting)]
+        for other in variant:
+            if other.config.seed == run.config.seed:
+                raise ConfigError(
+                    f"{other.path} and {run.path} have the same config and the same seed "
+                    f"{run.config.seed}: they would count as two seeds; name one of them"
+                )
+        variant.append(run)
+    return variants
 
 
 def differing(variants: Iterable[Sequence[Run]]) -> list[str]:
-    """The dotted keys in which variants differ; the objective first."""
+    """The dotted keys in which variants differ; the objective comes first."""
     settings = [_setting(runs[0]) for runs in variants]
-    keys = {key for setting in settings for key in setting}
-    found = [
-        key
-        for key in sorted(keys)
-        if len({json.dumps(setting.get(key)) for setting in settings}) > 1
-    ]
-    return sorted(found, key=lambda key: key != "learner.objective")
+    keys = sorted(set().union(*settings), key=lambda key: (key != "learner.objective", key))
+    return [key for key in keys if len(_different(key, settings)) > 1]
 
 
 def notes_on(variants: Variants) -> list[str]:
-    """Sentences on what makes these runs less than alike: unfinished ones, seeds, evaluations."""
-    return [
-        *(note for label, runs in variants.items() for note in _notes_on_runs(label, runs)),
-        *_notes_on_seeds(variants),
-        *_notes_on_evaluations([run for runs in variants.values() for run in runs]),
-    ]
+    """Sentences on what makes runs hard to compare: unfinished ones, seeds, evaluations."""
+    notes = []
+    for label, runs in variants.items():
+        notes += _notes_on_runs(label, runs)
+    notes += _notes_on_seeds(variants)
+    notes += _notes_on_evaluations([run for runs in variants.values() for run in runs])
+    return notes
 
 
 def _setting(run: Run) -> dict[str, Any]:
+    """The values that make the variant, by dotted key."""
     left_out = (*_OF_ONE_RUN, *HOW_NOT_WHAT)
-    return {
-        key: value
-        for key, value in flat_values(run.config).items()
-        if key not in left_out and key.partition(".")[0] != "sweep"
-    }
+    setting = {}
+    for key, value in flat_values(run.config).items():
+        if key not in left_out and key.partition(".")[0] != "sweep":
+            setting[key] = value
+    return setting
+
+
+def _different(key: str, settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The different values of a key, as JSON texts in the order in which they first appear."""
+    return list(dict.fromkeys(json.dumps(setting.get(key)) for setting in settings))
 
 
 def _names(variants: Sequence[Sequence[Run]]) -> list[str]:
-    """What differs, in short: the objective's name, and other keys with their values where they are
-    set.
-    """
+    """The short name of each variant: the objective, and other keys with values that are set."""
     keys = differing(variants)
-    last = [key.rpartition(".")[2] for key in keys]
-    short = {
-        key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)
-    }
+    last_parts = [key.rpartition(".")[2] for key in keys]
+    short = {}
+    for key, last_part in zip(keys, last_parts, strict=True):
+        # `train.temperature` and `evaluation.temperature` are written whole.
+        short[key] = last_part if last_parts.count(last_part) == 1 else key
     names = []
     for runs in variants:
         setting = _setting(runs[0])
-        parts = [
-            f"{short[key]}={_text(setting.get(key))}"
-            for key in keys
-            if setting.get(key) is not None
-        ]
-        names.append(
-            ", ".join(part.removeprefix("objective=") for part in parts)
-            or setting["learner.objective"]
-        )
+        parts = []
+        for key in keys:
+            value = setting.get(key)
+            if value is not None:
+                text = value if isinstance(value, str) else json.dumps(value)
+                parts.append(f"{short[key]}={text}".removeprefix("objective="))
+        names.append(", ".join(parts) or setting["learner.objective"])
     return names
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _fitting(variants: Sequence[Sequence[Run]], label: str, glob: str) -> int:
-    """The number of the variant whose runs' names fit the glob."""
-    found = {
-        i for i, runs in enumerate(variants) for run in runs if fnmatch.fnmatchcase(run.name, glob)
-    }
-    if len(found) == 1:
-        return found.pop()
-    if not found:
+def _matching(variants: Sequence[Sequence[Run]], label: str, glob: str) -> int:
+    """The index of the variant whose runs' names match the glob."""
+    matching = []
+    for index, runs in enumerate(variants):
+        if any(fnmatch.fnmatchcase(run.name, glob) for run in runs):
+            matching.append(index)
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
         names = ", ".join(run.name for runs in variants for run in runs)
-        raise ConfigError(f"--label {label}={glob}: fits no run; there are: {names}")
-    keys = ", ".join(differing([variants[i] for i in sorted(found)]))
+        raise ConfigError(f"--label {label}={glob}: matches no run; there are: {names}")
+    keys = ", ".join(differing([variants[index] for index in matching]))
     raise ConfigError(
-        f"--label {label}={glob}: fits runs whose configs differ, in {keys}: they are no seeds of one"
+        f"--label {label}={glob}: matches runs whose configs differ, in {keys}: they are not the "
+        "seeds of one variant"
     )
 
 
@@ -140,15 +141,15 @@ def _notes_on_runs(label: str, runs: Sequence[Run]) -> list[str]:
             notes.append(f"{run.name}: no evaluation")
         elif run.evaluated_after != run.steps:
             notes.append(
-                f"{run.name}: last evaluated after rollout step {run.evaluated_after} of {run.steps}"
+                f"{run.name}: last evaluated after rollout step {run.evaluated_after} of "
+                f"{run.steps}"
             )
     values = [flat_values(run.config) for run in runs]
-    if keys := [
-        key for key in HOW_NOT_WHAT if len({json.dumps(value.get(key)) for value in values}) > 1
-    ]:
+    keys = [key for key in HOW_NOT_WHAT if len(_different(key, values)) > 1]
+    if keys:
         notes.append(
-            f"{label}: its seeds differ in {', '.join(keys)}: this changes their time, and otherwise no more than the "
-            "order of sums"
+            f"{label}: its seeds differ in {', '.join(keys)}: this changes their time, and "
+            "otherwise no more than the order of sums"
         )
     return notes
 
@@ -156,22 +157,24 @@ def _notes_on_runs(label: str, runs: Sequence[Run]) -> list[str]:
 def _notes_on_seeds(variants: Variants) -> list[str]:
     seeds = {label: [run.config.seed for run in runs] for label, runs in variants.items()}
     notes = []
-    if few := [label for label, of in seeds.items() if len(of) < SEEDS_FOR_INTERVAL]:
+    few = [label for label, numbers in seeds.items() if len(numbers) < SEEDS_FOR_INTERVAL]
+    if few:
         notes.append(
-            f"fewer than {SEEDS_FOR_INTERVAL} seeds: {', '.join(few)}; success over seeds has a range and no interval"
+            f"fewer than {SEEDS_FOR_INTERVAL} seeds: {', '.join(few)}; success over seeds has a "
+            "range and no interval"
         )
-    if len({tuple(of) for of in seeds.values()}) > 1:
-        each = "; ".join(f"{label}: {', '.join(map(str, of))}" for label, of in seeds.items())
-        notes.append(f"the variants have other seeds: {each}")
+    if len({tuple(numbers) for numbers in seeds.values()}) > 1:
+        each = [f"{label}: {', '.join(map(str, numbers))}" for label, numbers in seeds.items()]
+        notes.append(f"the variants have different seeds: {'; '.join(each)}")
     return notes
 
 
 def _notes_on_evaluations(runs: Sequence[Run]) -> list[str]:
     settings = [run.final.setting for run in runs if run.final is not None]
-    keys = sorted({key for setting in settings for key in setting} - set(_NOT_COMPARED))
+    keys = sorted(set().union(*settings) - set(_NOT_COMPARED))
     notes = []
     for key in keys:
-        values = list(dict.fromkeys(json.dumps(setting.get(key)) for setting in settings))
+        values = _different(key, settings)
         if len(values) > 1:
             notes.append(f"the final evaluations differ in {key}: {', '.join(values)}")
     return notes

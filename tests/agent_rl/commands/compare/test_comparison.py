@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agent_rl.commands.compare.comparison import MECHANISM, OVERALL, compare, scores
-from agent_rl.commands.compare.evaluations import Evaluation, Game
+from agent_rl.commands.compare.comparison import OVERALL, compare, scores
+from agent_rl.commands.compare.evaluations import Evaluation
 from agent_rl.commands.compare.runs import NEEDED, Found, Run
 from agent_rl.config import Config, ConfigError
 from agent_rl.evaluation.statistics import bootstrap_by_game, wilson_interval
-
-
-def games(outcomes: Mapping[str, str]) -> dict[str, Game]:
-    """By id, whose first letter is the family; a 1 or a 0 per repeat."""
-    return {
-        name: Game(id=name, family=name[0], success=tuple(bit == "1" for bit in of))
-        for name, of in outcomes.items()
-    }
+from tests.builders.comparisons import games
 
 
 def evaluation(step: int, **splits: Mapping[str, str]) -> Evaluation:
@@ -85,6 +78,12 @@ def test_one_run_with_one_repeat_has_wilsons_interval() -> None:
     assert result[OVERALL].interval == wilson_interval(2, 3)
 
 
+def test_one_run_with_repeats_has_the_bootstraps_interval() -> None:
+    result = scores({0: games({"a1": "111", "a2": "000", "a3": "110"})})
+    assert result[OVERALL].interval == bootstrap_by_game([[1.0], [0.0], [2 / 3]])
+    assert result[OVERALL].interval != wilson_interval(2, 3)
+
+
 def test_games_with_different_numbers_of_repeats_count_alike() -> None:
     result = scores({0: games({"a1": "1111", "a2": "0"})})
     assert result[OVERALL].success == 0.5
@@ -147,33 +146,6 @@ def test_phases_by_hand() -> None:
     deviation = math.sqrt(4 * 0.2**2 / 8 / 2)  # four of the eight differences are 0.2, the others 0
     assert phases("entropy", values, "entropy") == pytest.approx([0.5, 0.8, 0.2, -0.6, deviation])
     assert phases("grad_norm", [3.0], "grad_norm") == pytest.approx([3.0, 3.0, 3.0, 0.0, 0.0])
-
-
-def test_the_mechanisms_numbers_are_those_of_their_names() -> None:
-    line = {
-        "learner/ratio_p01": 0.5,
-        "learner/ratio_p99": 1.75,
-        "learner/log_ratio_rms": 0.3,
-        "learner/clip_fraction_low": 0.01,
-        "learner/clip_fraction_high": 0.02,
-        "learner/grad_norm": 4.0,
-        "learner/entropy": 0.6,
-        "learner/mismatch_abs_mean": 0.002,
-    }
-    assert {name: value(line) for name, value in MECHANISM.items()} == pytest.approx(
-        {
-            "ratio_p01": 0.5,
-            "ratio_p99": 1.75,
-            "ratio_range": 1.25,
-            "log_ratio_rms": 0.3,
-            "clip_fraction_low": 0.01,
-            "clip_fraction_high": 0.02,
-            "clip_fraction": 0.03,
-            "grad_norm": 4.0,
-            "entropy": 0.6,
-            "mismatch_abs_mean": 0.002,
-        }
-    )
 
 
 def test_the_clip_is_that_of_the_objective() -> None:

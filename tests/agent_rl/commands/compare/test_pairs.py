@@ -1,19 +1,16 @@
+"""Paired tests, by hand."""
+
 import pytest
 
-from agent_rl.commands.compare.evaluations import Game
 from agent_rl.commands.compare.pairs import Games, paired_tests
 from agent_rl.config import ConfigError
 from agent_rl.evaluation.statistics import paired_bootstrap
+from tests.builders.comparisons import games as by_id
 
 
 def games(won: str, *, prefix: str = "g") -> Games:
     """A game per word; a word has a 1 or a 0 for each repeat."""
-    return {
-        f"{prefix}{i}": Game(
-            id=f"{prefix}{i}", family="f", success=tuple(bit == "1" for bit in word)
-        )
-        for i, word in enumerate(won.split())
-    }
+    return by_id({f"{prefix}{number}": word for number, word in enumerate(won.split())})
 
 
 def test_two_runs_by_hand() -> None:

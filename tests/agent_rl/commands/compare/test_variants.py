@@ -101,12 +101,12 @@ def test_labels_that_are_given() -> None:
     runs = [run("gmpo-s0", 0), run("gmpo-s1", 1), run("lr-s0", learner={"learning_rate": 0.5})]
     assert list(grouped(runs, {"base": "gmpo-s*", "fast": "lr-s0"})) == ["base", "fast"]
     with pytest.raises(
-        ConfigError, match=r"--label x=z\*: fits no run; there are: gmpo-s0, gmpo-s1, lr-s0"
+        ConfigError, match=r"--label x=z\*: matches no run; there are: gmpo-s0, gmpo-s1, lr-s0"
     ):
         grouped(runs, {"x": "z*"})
     with pytest.raises(
         ConfigError,
-        match=r"--label x=\*-s0: fits runs whose configs differ, in learner.learning_rate",
+        match=r"--label x=\*-s0: matches runs whose configs differ, in learner.learning_rate",
     ):
         grouped(runs, {"x": "*-s0"})
     with pytest.raises(ConfigError, match="two variants have one name"):
@@ -130,7 +130,7 @@ def test_notes_on_what_is_not_alike() -> None:
         "g1: unfinished: 1 of 2 rollout steps",
         "g1: no evaluation",
         "fewer than 5 seeds: gmpo, grpo; success over seeds has a range and no interval",
-        "the variants have other seeds: gmpo: 0, 1; grpo: 0",
+        "the variants have different seeds: gmpo: 0, 1; grpo: 0",
         "the final evaluations differ in temperature: 0.4, 1.0",
     ]
 

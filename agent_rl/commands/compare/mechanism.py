@@ -1,0 +1,100 @@
+"""The mechanism's metrics: how an objective moves the policy, besides success. The only list of
+them.
+
+The reader of runs asks for their keys, the comparison for their values, tables and pictures for
+their titles. `docs/metrics.md` says what the keys mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MetricsLine = Mapping[str, float]
+"""One line of metrics.jsonl: the metrics of one rollout step, by their keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MechanismMetric:
+    """One metric: where it comes from, and how it is called where it is shown."""
+
+    name: str
+    """Its name in comparison.json."""
+    terms: Mapping[str, float]
+    """The keys of metrics.jsonl that it is a sum of, each with its factor."""
+    row: str = ""
+    """The name of its row in the table; empty: not in the table."""
+    panel: str = ""
+    """The title of its panel in mechanism.png; empty: not in the picture."""
+    panel_scale: float = 1.0
+    """The panel shows values times this: 100 for per cent."""
+
+    def value(self, line: MetricsLine) -> float:
+        """The metric of one rollout step."""
+        return sum(factor * line[key] for key, factor in self.terms.items())
+
+
+MECHANISM = (
+    MechanismMetric(
+        name="ratio_p01",
+        terms={"learner/ratio_p01": 1},
+        row="ratio, p01",
+    ),
+    MechanismMetric(
+        name="ratio_p99",
+        terms={"learner/ratio_p99": 1},
+        row="ratio, p99",
+    ),
+    MechanismMetric(
+        name="ratio_range",
+        terms={"learner/ratio_p99": 1, "learner/ratio_p01": -1},
+        row="ratio, p99 - p01",
+        panel="ratio, 1st to 99th percentile",
+    ),
+    MechanismMetric(
+        name="log_ratio_rms",
+        terms={"learner/log_ratio_rms": 1},
+        row="log-ratio, rms",
+        panel="log-ratio, root mean square",
+    ),
+    MechanismMetric(
+        name="clip_fraction_low",
+        terms={"learner/clip_fraction_low": 1},
+        row="clipped, A < 0",
+    ),
+    MechanismMetric(
+        name="clip_fraction_high",
+        terms={"learner/clip_fraction_high": 1},
+        row="clipped, A > 0",
+    ),
+    MechanismMetric(
+        name="clip_fraction",
+        terms={"learner/clip_fraction_low": 1, "learner/clip_fraction_high": 1},
+        panel="tokens clipped, both sides, %",
+        panel_scale=100.0,
+    ),
+    MechanismMetric(
+        name="grad_norm",
+        terms={"learner/grad_norm": 1},
+        row="gradient norm",
+        panel="gradient norm",
+    ),
+    MechanismMetric(
+        name="entropy",
+        terms={"learner/entropy": 1},
+        row="entropy",
+        panel="entropy, nats a token",
+    ),
+    MechanismMetric(
+        name="mismatch_abs_mean",
+        terms={"learner/mismatch_abs_mean": 1},
+        row="mismatch",
+        panel="|log-prob, learner - sampler|, nats",
+    ),
+)
+
+
+def mechanism_keys() -> list[str]:
+    """The keys of metrics.jsonl that the mechanism needs, each once, in the list's order."""
+    keys: dict[str, None] = {}
+    for metric in MECHANISM:
+        keys.update(dict.fromkeys(metric.terms))
+    return list(keys)

@@ -1,0 +1,51 @@
+"""The pictures: their size, and the curves in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_rl.commands.compare import figures
+from agent_rl.commands.compare.comparison import compare
+from agent_rl.commands.compare.report import compare_folders
+from agent_rl.commands.compare.runs import find_runs
+
+
+def test_the_pictures_are_pictures(sweep: Path) -> None:
+    from matplotlib.image import imread
+
+    compare_folders([sweep])
+    for name, panels in {"curves.png": 2, "mechanism.png": 3}.items():
+        height, width, _ = imread(sweep / name).shape
+        assert width > 400 * panels
+        assert height > 400
+
+
+def test_the_curves_are_those_of_the_variants(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Sequence[Any]] = []
+    monkeypatch.setattr(figures, "_finish", lambda figure, axes, path: drawn.append(axes))
+    figures.draw_curves(compare(find_runs([sweep])), tmp_path / "curves.png")
+    ((training, held_out),) = drawn
+    lines = {line.get_label(): line.get_xydata().tolist() for line in held_out.get_lines()}
+    # All begin with the start, which wins one game of eight; only one of grpo's seeds came to its
+    # last step.
+    assert lines["gmpo"] == [[0, 12.5], [8, 81.25]]
+    assert lines["grpo"] == [[0, 12.5]]
+    thin = [
+        line.get_xydata().tolist()
+        for line in held_out.get_lines()
+        if line.get_label().startswith("_")
+    ]
+    assert thin == [
+        [[0, 12.5], [8, 75]],
+        [[0, 12.5], [8, 87.5]],
+        [[0, 12.5], [8, 12.5]],
+        [[0, 12.5], [5, 0]],
+    ]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in training.get_lines()}
+    assert lines["gmpo"][:2] == [[1, pytest.approx(10)], [2, pytest.approx(15)]]
+    assert len(lines["gmpo"]) == 8
+    assert len(lines["grpo"]) == 5
