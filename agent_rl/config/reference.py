@@ -36,11 +36,11 @@ suggests the nearest one. A run records its whole config, defaults included, in 
 This page is generated from the settings classes:
 `python -m agent_rl.config.reference > docs/configuration.md`.
 """
-_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs that runs recorded
-under old names are still read."""
+_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs
+that runs recorded under old names are still read."""
 _TABLE_HEAD = "| key | type | default | range | meaning |\n|---|---|---|---|---|"
 _NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", Any: "any"}
-_PLURALS = {int: "integers", float: "numbers", str: "texts"}
+_PLURALS = {"integer": "integers", "number": "numbers", "text": "texts", "mapping": "mappings"}
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 _WIDTH = 100
 
@@ -102,7 +102,8 @@ def _type_text(annotation: Any) -> str:
     if origin is tuple:
         if arguments[-1] is not Ellipsis:
             return f"[{', '.join(_type_text(part) for part in arguments)}]"
-        return f"list of {_PLURALS.get(arguments[0]) or _type_text(arguments[0])}"
+        of = _type_text(arguments[0])
+        return f"list of {_PLURALS.get(of, of)}"
     return "mapping"
 
 
