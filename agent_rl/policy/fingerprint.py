@@ -1,6 +1,4 @@
-"""Which policy this is, by what its files hold: the same after a move, another after one more
-optimizer step.
-"""
+"""Identifies a policy by the content of its files, so a moved policy is still the same one."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,24 +13,24 @@ from agent_rl.policy.loading import CONFIG, load_policy
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TEXT = ("*.json", "*.jinja", "*.txt", "*.model")
 _UNUSED = "generation_config.json"
+"""Settings of transformers' own sampler, which nothing here uses."""
 _LETTERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """`weights`: of the weights alone; `policy`: of all that its text depends on, the tokenizer
-    too.
-
-    Both are the first letters of a SHA-256; for a model of the hub, of its commit there.
-    """
+    """The identity of a policy: the first letters of SHA-256 digests, or a commit on the hub."""
 
     weights: str
+    """Of the weights alone."""
     policy: str
+    """Of all files that its text depends on, the tokenizer's too."""
 
 
 def fingerprint(source: str) -> Fingerprint:
-    """Tell by the files at `source`, a policy as in `load_policy`. A model of the hub is not
-    downloaded for it.
+    """Return the fingerprint of the policy at `source`, which is as in `load_policy`.
+
+    A model on the hub is not downloaded: its commit identifies it.
 
     Raises:
         ValueError: there is no policy at `source`.
@@ -49,21 +47,23 @@ def fingerprint(source: str) -> Fingerprint:
         return Fingerprint(weights=weights, policy=_sha256([*files, *_in_folder(path, _TEXT)]))
     commit = getattr(resolve_revision(source), "resolved", None)
     if commit is None:
-        load_policy(source)  # says what is wrong with it
+        load_policy(source)  # raises an error that says what is wrong
         raise ConfigError(
-            f"model {source}: loads, but its commit on the hub cannot be told; give it as a folder"
+            f"model {source}: loads, but its commit on the hub is not known; give it as a folder"
         )
     return Fingerprint(weights=f"commit {commit[:_LETTERS]}", policy=f"{source} at {commit}")
 
 
 def _in_folder(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted(
-        path for pattern in patterns for path in folder.glob(pattern) if path.name != _UNUSED
-    )
+    """The files that match a pattern, by name."""
+    files: list[Path] = []
+    for pattern in patterns:
+        files += [path for path in folder.glob(pattern) if path.name != _UNUSED]
+    return sorted(files)
 
 
 def _sha256(files: Iterable[Path]) -> str:
-    """A single file's own; of several, that of their names and digests in their order."""
+    """The digest of one file, or of the lines `DIGEST  NAME` of several files in their order."""
     lines = []
     for path in files:
         with path.open("rb") as file:

@@ -1,12 +1,10 @@
-"""LoRA (arXiv 2106.09685): a low-rank adapter is trained in the place of the weights, and merged
-into them to serve.
+"""LoRA (arXiv 2106.09685): train a low-rank adapter in place of the weights, merge it to serve.
 
-A run's base weights do not change, so a checkpoint holds the adapter beside the merged weights and
-says where the base is; `resume_lora` puts the very same two together again.
+The base weights of a run do not change. A checkpoint holds the merged weights and the adapter. The
+adapter records where its base is; `resume_lora` puts the two together again, bit for bit.
 
-    model/                             the merged weights: an ordinary Hugging Face folder
-    model/adapter/                     the adapter in peft's format; base_model_name_or_path says
-    where the base is
+    model/            the merged weights: an ordinary Hugging Face folder
+    model/adapter/    the adapter in peft's format; base_model_name_or_path is its base
 """
 
 import copy
@@ -31,67 +29,67 @@ from transformers import PreTrainedModel
 from agent_rl.config.model import LoraSettings
 
 ADAPTER = "adapter"
-_NAME, _WEIGHTS = "default", "adapter_model.safetensors"
+"""The adapter's folder, within the folder of the merged weights."""
+
+_NAME = "default"
+"""The name that peft gives an adapter."""
+_WEIGHTS = "adapter_model.safetensors"
 _FINGERPRINT, _RELATIVE = "base_sha256", "base_relative"
+"""Keys of the weights' metadata: the base's fingerprint, and its path from the adapter's folder."""
 
 
 def with_lora(
     model: PreTrainedModel, settings: LoraSettings, *, source: str, seed: int = 0
 ) -> PreTrainedModel:
-    """Put a new adapter on a model: its A drawn from `seed`, its B zero, so that the policy is
-    still the same.
+    """Put a new adapter on a model. Its B is zero, so the policy does not change yet.
 
     Args:
-        model: changed in place: from now on nothing but the adapter's parameters requires a
-        gradient.
-        source: where the model was loaded from, for whoever needs its base again.
+        model: is changed in place: only the adapter's parameters require a gradient from now on.
+        settings: the adapter's size, scale and layers.
+        source: where the model was loaded from; it is recorded as the adapter's base.
+        seed: decides the adapter's A.
 
     Returns:
-        A `PeftModel`, which has the model's own attributes too, except `base_model` (see
-        `model.decoder_and_head`).
+        A `PeftModel`. It has the model's attributes too, except `base_model`: use
+        `decoder_and_head`.
 
     Raises:
         ValueError: `target_modules` names no layer, or one that cannot have an adapter.
     """
-    chosen = settings.target_modules
+    targets = settings.target_modules
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
-        target_modules=chosen if isinstance(chosen, str) else list(chosen),
+        target_modules=targets if isinstance(targets, str) else list(targets),
     )
-    # Modules draw from torch's global generator: it is seeded for them and put back.
+    # Modules draw their weights from torch's global generator: seed it for them, then restore it.
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(seed)
-        # peft warns that an adapter on tied embeddings needs care; such a one is refused below.
+        # peft warns about an adapter on tied embeddings; such an adapter is refused below.
         warnings.simplefilter("ignore", UserWarning)
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ValueError(
-                f"model.lora.target_modules: {_listed(chosen)}: no adapter can be put there ({error}); the model's "
-                f"linear layers are {_listed(_linear_layers(model))}"
+                f"model.lora.target_modules: {_listed(targets)}: no adapter can be put there "
+                f"({error}); the model's linear layers are {_listed(_linear_layers(model))}"
             ) from error
-    ends = {"input embedding": model.get_input_embeddings(), "head": model.get_output_embeddings()}  # type: ignore[no-untyped-call]
-    for what, module in ends.items():
-        if isinstance(module, BaseTunerLayer):
-            raise ValueError(
-                f"model.lora.target_modules: {_listed(chosen)} adapts the model's {what}, which can be one tensor with "
-                "the other end of the model; name layers of the decoder, or use all-linear"
-            )
-    here = Path(source).expanduser()
-    adapted.peft_config[_NAME].base_model_name_or_path = (
-        str(here.resolve()) if here.exists() else source
-    )
+    _refuse_embeddings(model, targets)
+    path = Path(source).expanduser()
+    base = str(path.resolve()) if path.exists() else source
+    adapted.peft_config[_NAME].base_model_name_or_path = base
     return cast(PreTrainedModel, adapted)
 
 
 def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) -> PreTrainedModel:
-    """Put the adapter of `folder` back on its base, bit for bit as it was saved.
+    """Put a saved adapter back on its base, bit for bit.
 
     Args:
-        model: what `base_of(folder)` names, loaded in the dtype that it had; changed in place.
+        model: the model at `base_of(folder)`, in its dtype at the save; is changed in place.
+        settings: the adapter's settings, which must be those it was trained with.
+        folder: the adapter, as `save_adapter` wrote it.
 
     Raises:
         ValueError: the settings or the base are not those that the adapter was trained with.
@@ -100,34 +98,35 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
     for key, saved in (("rank", config.r), ("alpha", config.lora_alpha)):
         if getattr(settings, key) != saved:
             raise ValueError(
-                f"model.lora.{key}: {getattr(settings, key)} differs from the {saved} of the adapter in {folder}; set "
-                "it back, or start a new run without --resume"
+                f"model.lora.{key}: {getattr(settings, key)} differs from the {saved} of the "
+                f"adapter in {folder}; set it back, or start a new run without --resume"
             )
     with safe_open(folder / _WEIGHTS, "pt") as file:
         recorded = file.metadata()
     source = str(config.base_model_name_or_path)
     if _fingerprint(_base_weights(model)) != recorded[_FINGERPRINT]:
         raise ValueError(
-            f"{folder}: the model in {source} is not the one that this adapter was trained on, its weights have "
-            f"changed; put the old one back, or start a new run from the merged weights, model.path={folder.parent}"
+            f"{folder}: the model in {source} is not the one that this adapter was trained on, its "
+            "weights have changed; put the old one back, or start a new run from the merged "
+            f"weights, model.path={folder.parent}"
         )
     adapted = with_lora(model, settings, source=source)
     weights = load_file(folder / _WEIGHTS)
-    expected = _adapter_weights(adapted)
-    if {name: tensor.shape for name, tensor in weights.items()} != {
-        n: t.shape for n, t in expected.items()
-    }:
+    if _shapes(weights) != _shapes(_adapter_weights(adapted)):
         raise ValueError(
-            f"model.lora.target_modules: {_listed(settings.target_modules)} are not the layers of the adapter in "
-            f"{folder} ({_listed(config.target_modules or ())}); set them back, or start a new run without --resume"
+            f"model.lora.target_modules: {_listed(settings.target_modules)} are not the layers of "
+            f"the adapter in {folder} ({_listed(config.target_modules or ())}); set them back, or "
+            "start a new run without --resume"
         )
     set_peft_model_state_dict(adapted, weights)
     return adapted
 
 
 def base_of(folder: Path) -> str:
-    """Where the base of a saved adapter is: as recorded, or, of a run folder that was moved, where
-    it is now.
+    """Return where the base of a saved adapter is.
+
+    The path is recorded twice: as it was, and relative to the adapter. The second one is right if
+    the run folder was moved and the base with it.
     """
     source = str(LoraConfig.from_pretrained(str(folder)).base_model_name_or_path)
     with safe_open(folder / _WEIGHTS, "pt") as file:
@@ -138,9 +137,7 @@ def base_of(folder: Path) -> str:
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write the adapter of a model with one in peft's format, with a fingerprint of the base that
-    it belongs to.
-    """
+    """Write a model's adapter in peft's format, with a fingerprint of its base."""
     adapted = _peft(model)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.copy(adapted.peft_config[_NAME])
@@ -158,26 +155,28 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 def has_adapter(model: PreTrainedModel) -> bool:
-    """Whether `with_lora` was used on the model."""
+    """Return whether the model has an adapter."""
     return isinstance(model, PeftModel)
 
 
 def without_wrapper(model: PreTrainedModel) -> PreTrainedModel:
-    """The transformers model itself; an adapter stays within its layers."""
+    """Return the transformers model itself; an adapter stays within its layers."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 @contextmanager
 def adapter_off(model: PreTrainedModel) -> Iterator[None]:
-    """Meanwhile the model computes what its base does. For passes without a gradient: the adapter
-    is frozen as well.
+    """Let the model compute like its base within a `with` block.
+
+    Only for passes without gradient, because it also freezes the adapter.
 
     Raises:
-        ValueError: the model has no adapter, so there is no base beside it.
+        ValueError: the model has no adapter, so its base is gone.
     """
     if not isinstance(model, PeftModel):
         raise ValueError(
-            f"model {type(model).__name__}: has no adapter to switch off; set model.lora, or keep a copy of the model"
+            f"model {type(model).__name__}: has no adapter to switch off; set model.lora, or keep "
+            "a copy of the model"
         )
     with model.disable_adapter():
         yield
@@ -185,11 +184,10 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """The model's weights by the names of the base: W + (alpha / rank) B A where there is an
-    adapter.
+    """Yield the model's weights under the base's names: W + (alpha / rank) B A if adapted, else W.
 
-    One at a time, each made when it is asked for: the model does not change, and no second one
-    comes into being.
+    Each one is computed when it is asked for. So the model does not change, and there is never a
+    second whole model in memory.
     """
     for name, tensor, layer in _named_weights(model):
         if layer is None:
@@ -204,8 +202,10 @@ def _base_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
-    """The base's weights by its own names, each with the adapted layer that it is the weight of, or
-    None.
+    """The base's weights under its own names, each with its adapted layer or None.
+
+    peft wraps an adapted layer `q_proj` and renames its weight: `q_proj.base_layer.weight`. The
+    adapter's own weights, such as `q_proj.lora_A.default.weight`, are within the layer too.
     """
     inner = without_wrapper(model)
     adapted = {
@@ -214,30 +214,51 @@ def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
     for name, tensor in inner.state_dict().items():
         owner, of_base, parameter = name.partition(".base_layer.")
         if of_base and owner in adapted:
-            yield f"{owner}.{parameter}", tensor, adapted[owner] if parameter == "weight" else None
+            layer = adapted[owner] if parameter == "weight" else None
+            yield f"{owner}.{parameter}", tensor, layer
         elif not _parents(name) & adapted.keys():
             yield name, tensor, None
 
 
 def _parents(name: str) -> set[str]:
-    """The modules that a parameter is in, innermost and outermost."""
+    """The modules that a parameter is in: of `a.b.weight`, `a` and `a.b`."""
     parts = name.split(".")
     return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
+def _refuse_embeddings(model: PreTrainedModel, targets: Any) -> None:
+    """Raise if an adapter is on an end of the model, which may be one tensor with the other end."""
+    ends = {
+        "input embedding": model.get_input_embeddings(),
+        "head": model.get_output_embeddings(),  # type: ignore[no-untyped-call]
+    }
+    for end, module in ends.items():
+        if isinstance(module, BaseTunerLayer):
+            raise ValueError(
+                f"model.lora.target_modules: {_listed(targets)} adapts the model's {end}, which "
+                "can be one tensor with the other end of the model; name layers of the decoder, or "
+                "use all-linear"
+            )
+
+
 def _adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    # False: otherwise peft asks the hub what the vocabulary of the base is.
+    # With the default, peft asks the hub for the base's vocabulary.
     weights: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     return weights
 
 
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
+
+
 def _fingerprint(weights: Iterator[tuple[str, Tensor]]) -> str:
+    """SHA-256 of the names, dtypes, shapes and bytes of weights, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights, key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
-        )
+        # numpy has no bfloat16, so the bytes are read as uint8.
+        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -247,13 +268,12 @@ def _peft(model: PreTrainedModel) -> PeftModel:
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:
-    return sorted(
-        {
-            n.rpartition(".")[2]
-            for n, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear)
-        }
-    )
+    """The last parts of the names of the model's linear layers, such as `q_proj`."""
+    names = set()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            names.add(name.rpartition(".")[2])
+    return sorted(names)
 
 
 def _listed(names: Any) -> str:

@@ -91,7 +91,7 @@ class TrainingLoop:
                 raise self._nothing_to_learn_from(groups)
             learning = self.learner.update(samples)
             clock.append(time.perf_counter())
-            self.session.publish()
+            self.session.sync()
             clock.append(time.perf_counter())
             self.step += 1
             metrics = step_metrics(groups, learning, clock)

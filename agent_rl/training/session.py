@@ -13,7 +13,7 @@ from agent_rl.display import console, progress
 from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.loading import load_policy, load_to_train
-from agent_rl.policy.serving_copy import Publisher
+from agent_rl.policy.serving_copy import ServingCopy
 from agent_rl.training.pool import noted, open_pool, play_scripted
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
@@ -25,8 +25,8 @@ class Session:
     """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play
     and to learn.
 
-    `model` is the learner's copy: whoever changes it calls `publish()`, so that the next episode is
-    played by the new weights. Ray, the environments' processes and the serving engine start when
+    `model` is the learner's copy. After a change, call `sync`, so the next episode is played with
+    the new weights. Ray, the environments' processes and the serving engine start when
     they are first needed. Use it as a context manager.
     """
 
@@ -47,18 +47,18 @@ class Session:
             )
         else:
             self.model, self.tokenizer = load_policy(str(source))
-        self.publisher = Publisher(self.model, self.tokenizer, config.serving.dtype)
+        self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
         self._env = make_env(config.env.id, **config.env.options)
         self._pool: RolloutPool | None = None
 
     def tasks(self, split: str) -> list[Task]:
         return self._env.tasks(split)
 
-    def publish(self) -> None:
-        """Make the model's present weights those that play."""
-        self.publisher.write()
+    def sync(self) -> None:
+        """Load the model's current weights into the serving engine."""
+        self.serving_copy.write()
         if self._pool is not None:
-            self._pool.sync_weights(self.publisher.folder, self.publisher.version)
+            self._pool.sync_weights(self.serving_copy.folder, self.serving_copy.version)
 
     def play(
         self,
@@ -70,7 +70,7 @@ class Session:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
-        """Play `group_size` episodes of each task with the published weights; a group per task, in
+        """Play `group_size` episodes of each task with the synced weights; a group per task, in
         their order.
 
         `on_episode` is called with each episode as it ends.
@@ -78,7 +78,10 @@ class Session:
         if self._pool is None:
             with console.status("starting Ray, the environments and vLLM"):
                 self._pool = open_pool(
-                    self.config, self.publisher.folder, serve=True, version=self.publisher.version
+                    self.config,
+                    self.serving_copy.folder,
+                    serve=True,
+                    version=self.serving_copy.version,
                 )
         with progress(label, len(tasks) * group_size) as advance:
             count = noted(advance)
@@ -96,7 +99,7 @@ class Session:
         """Let the environment's expert play each task once, in the tokens of this policy."""
         if self._pool is not None:
             return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
-        with open_pool(self.config, self.publisher.folder, serve=False) as pool:
+        with open_pool(self.config, self.serving_copy.folder, serve=False) as pool:
             return play_scripted(pool, tasks, "expert", noise=noise, seed=seed)
 
     def play_once(
@@ -112,7 +115,7 @@ class Session:
         return [group.trajectories[0] for group in groups]
 
     def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
-        """Play the evaluation with the published weights and score it; `more` goes into the
+        """Play the evaluation with the synced weights and score it; `more` goes into the
         report's setting.
 
         The episodes come by split, by repeat, and in the tasks' order.
@@ -137,7 +140,7 @@ class Session:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.close()
-        self.publisher.close()
+        self.serving_copy.close()
         self._env.close()
 
     def __enter__(self) -> "Session":

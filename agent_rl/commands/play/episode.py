@@ -205,15 +205,15 @@ def _play_checkpoint(
 
 def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
     from agent_rl.policy.loading import load_policy
-    from agent_rl.policy.serving_copy import Publisher
+    from agent_rl.policy.serving_copy import ServingCopy
 
-    publisher = Publisher(*load_policy(source), config.serving.dtype)
+    serving_copy = ServingCopy(*load_policy(source), config.serving.dtype)
     try:
-        return ServedPolicy(publisher.folder, config.serving), load_renderer(
-            publisher.folder, config.prompt
+        return ServedPolicy(serving_copy.folder, config.serving), load_renderer(
+            serving_copy.folder, config.prompt
         )
     finally:
-        publisher.close()
+        serving_copy.close()
 
 
 def _check_policy(policy: str) -> None:

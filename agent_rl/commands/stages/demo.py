@@ -58,7 +58,7 @@ def run_demo(config: Config) -> None:
         look("init")
         with _timed(seconds, "sft", "Warm start on the expert's episodes"):
             stages.sft_in(config, session, RunFolder(Path(config.run_folder) / "sft", config))
-            session.publish()
+            session.sync()
         look("sft")
         with _timed(seconds, "gmpo", f"Reinforcement with {config.learner.objective.upper()}"):
             loop = TrainingLoop(

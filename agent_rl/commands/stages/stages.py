@@ -29,7 +29,8 @@ from agent_rl.evaluation.playing import (
 )
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.policy.fingerprint import fingerprint
-from agent_rl.policy.loading import init_model, load_policy, save_policy, train_tokenizer
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+from agent_rl.policy.loading import load_policy, save_policy
 from agent_rl.runs.checkpoint import latest_checkpoint
 from agent_rl.runs.folder import RunFolder, write_trajectories
 from agent_rl.tasks import pick_evenly, training_tasks

@@ -58,7 +58,7 @@ def refuse_another_start(config: Config) -> None:
 
 
 def evaluate_in(session: Session, source: str) -> None:
-    """`evaluate` of the policy that a session has published, whose files are at `source`."""
+    """`evaluate` of the policy that a session serves, whose files are at `source`."""
     config = session.config
     subject, tasks = stages.under_evaluation(config, source)
     report = report_in(Path(config.run_folder))

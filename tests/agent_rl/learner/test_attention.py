@@ -19,7 +19,7 @@ from transformers import (
 from agent_rl.config.model import ModelSettings
 from agent_rl.learner.attention import packed_attention, use_packed_attention
 from agent_rl.learner.prefix_tree import Branch, PrefixTree
-from agent_rl.policy.loading import init_model, train_tokenizer
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from tests.agent_rl.conftest import with_exact_norms
 
 SAMPLES = [[1, 5, 3, 9, 2], [7], [4, 4, 8], [11, 2, 6, 6, 1, 3, 12]]

@@ -10,16 +10,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from agent_rl.config.model import LoraSettings, ModelSettings
-from agent_rl.policy.loading import (
-    decoder_and_head,
-    init_model,
-    load_policy,
-    load_to_train,
-    save_for_serving,
-    save_policy,
-    train_tokenizer,
-)
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+from agent_rl.policy.loading import decoder_and_head, load_policy, load_to_train, save_policy
 from agent_rl.policy.lora import adapter_off, has_adapter, merged_weights, with_lora
+from agent_rl.policy.serving_copy import save_for_serving
 
 SETTINGS = LoraSettings(rank=2, alpha=6)
 TOKENIZER = train_tokenizer(["You see a drawer 1."], 300)
@@ -261,7 +255,8 @@ def test_what_cannot_be_resumed(base_folder: Path, tmp_path: Path) -> None:
     [
         (
             ("q_porj",),
-            r"target_modules: q_porj: no adapter can be put there .*linear layers are down_proj, .*q_proj",
+            r"target_modules: q_porj: no adapter can be put there .*linear layers are down_proj, "
+            r".*q_proj",
         ),
         (
             ("q_proj", "lm_head"),

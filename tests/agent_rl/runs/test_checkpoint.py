@@ -11,7 +11,8 @@ from transformers import LlamaForCausalLM
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.batch import TrainingSample
 from agent_rl.learner.learner import Learner
-from agent_rl.policy.loading import load_policy, train_tokenizer
+from agent_rl.policy.from_scratch import train_tokenizer
+from agent_rl.policy.loading import load_policy
 from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 
 MakeModel = Callable[..., LlamaForCausalLM]

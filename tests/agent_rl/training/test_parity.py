@@ -110,7 +110,7 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Sess
         not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters()
     )
     move_every_weight(model)
-    session.publish()
+    session.sync()
     groups = play(session)
     versions = {
         turn.completion.policy_version

@@ -21,13 +21,8 @@ from agent_rl.config import ConfigError, dump_config, load_config
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import RepeatScore, Score, SplitReport
-from agent_rl.policy.loading import (
-    init_model,
-    load_policy,
-    load_to_train,
-    save_policy,
-    train_tokenizer,
-)
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+from agent_rl.policy.loading import load_policy, load_to_train, save_policy
 from agent_rl.runs import checkpoint
 from rollouts import PromptSettings
 from rollouts.renderer import load_renderer

@@ -15,7 +15,8 @@ from agent_rl.commands.play.episode import choose_task, config_to_play
 from agent_rl.commands.play.person import Game
 from agent_rl.config import ConfigError
 from agent_rl.config.model import ModelSettings
-from agent_rl.policy.loading import init_model, save_policy, train_tokenizer
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+from agent_rl.policy.loading import save_policy
 from agent_rl.runs.folder import load_trajectories
 from envs import Task, TextEnv
 from rollouts import EpisodeSettings, StopReason, Trajectory

@@ -7,7 +7,7 @@ import pytest
 
 from agent_rl.commands.stages.stages import corpus, init
 from agent_rl.config import Config, ConfigError, load_config
-from agent_rl.policy.loading import train_tokenizer
+from agent_rl.policy.from_scratch import train_tokenizer
 from envs import Task, TextEnv
 from tests.builders.paths import ROOT
 

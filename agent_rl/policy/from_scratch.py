@@ -1,0 +1,102 @@
+"""Makes a small policy from scratch: a tokenizer of the environment's texts, random weights."""
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from agent_rl.config.model import ModelSettings, TokensWithin
+
+PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
+
+# Pieces that no token crosses, for example in ", and a drawer 12":  ", and" | " a" | " drawer 12".
+# The alternatives, in this order: a word with its number; a word with the punctuation before it;
+# a number; other signs; white space.
+_NAMES = r" ?\p{L}+ \d+|[.,:]? ?\p{L}+| ?\d+| ?[^\s\p{L}\d]+|\s+"
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, tokens_within: TokensWithin = "words"
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer, which decodes every text to itself.
+
+    Text is first cut into pieces, and no token is longer than its piece. With `words` a piece is a
+    word and the space before it. With `names` a piece is also a word and its number, and a full
+    stop, comma or colon belongs to the word after it.
+
+    The special tokens are `<|end|>`, which ends an action and is the eos token, `<|bos|>` and
+    `<|pad|>`.
+
+    Args:
+        texts: the corpus.
+        vocab_size: tokens at most; a small corpus gives fewer.
+        tokens_within: the kind of pieces.
+
+    Raises:
+        ValueError: `vocab_size` is below 259: 256 bytes and the special tokens.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    smallest = len(alphabet) + 3
+    if vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size {vocab_size} is below {smallest} (256 bytes and 3 special tokens): raise "
+            "it"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    if tokens_within == "words":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        cut = pre_tokenizers.Split(Regex(_NAMES), "isolated")
+        # use_regex=False: the text is cut already, and this step only maps bytes to letters.
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, END],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=END,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def init_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> LlamaForCausalLM:
+    """Return a Llama-architecture model in float32 with random weights.
+
+    Args:
+        settings: the sizes.
+        tokenizer: gives the vocabulary, which may be smaller than `settings.vocab_size`.
+        seed: decides the weights.
+    """
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads,
+        max_position_embeddings=settings.context_length,
+        tie_word_embeddings=settings.tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # Modules draw their weights from torch's global generator: seed it for them, then restore it.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from agent_rl.config.model import ModelSettings, TokensWithin
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+
+TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
+
+
+@pytest.mark.parametrize("within", ["words", "names"])
+@pytest.mark.parametrize(
+    "text", [*TEXTS[:1], "  two  spaces\t\n", "Grüße, 世界 🌍 7", "don't , stop .", "12 drawer 12"]
+)
+def test_the_tokenizer_is_lossless(text: str, within: TokensWithin) -> None:
+    tokenizer = train_tokenizer(TEXTS, 400, within)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(ids) == text
+    assert not {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id} & set(ids)
+
+
+def test_the_tokenizer_learns_words_and_has_its_special_tokens() -> None:
+    tokenizer = train_tokenizer(TEXTS, 400)
+    assert tokenizer.tokenize("You see a drawer 1") == ["You", "Ġsee", "Ġa", "Ġdrawer", "Ġ1"]
+    assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == (
+        "<|pad|>",
+        "<|bos|>",
+        "<|end|>",
+    )
+    assert tokenizer.encode("go<|end|>", add_special_tokens=False)[-1] == tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="vocab_size 258 is below 259"):
+        train_tokenizer(TEXTS, 258)
+
+
+def test_a_name_with_its_number_may_be_one_token() -> None:
+    tokenizer = train_tokenizer(
+        ["You see a drawer 12, and a mug 3. On it, a mug."] * 2, 400, "names"
+    )
+    tokens = tokenizer.tokenize("You see a drawer 12, and a mug 3. On it")
+    assert tokens == ["You", "Ġsee", "Ġa", "ĠdrawerĠ12", ",Ġand", "Ġa", "ĠmugĠ3", ".ĠOn", "Ġit"]
+    # With a number that the corpus does not have, and across the end of a line, it is cut.
+    assert tokenizer.tokenize(" mug 9")[-1] == "9"
+    assert tokenizer.tokenize(" mug\n3") == ["Ġmug", "Ċ", "3"]
+
+
+def test_the_seed_decides_the_weights_and_touches_no_other_draw() -> None:
+    tokenizer = train_tokenizer(TEXTS, 300)
+    sizes = ModelSettings(hidden_size=32, layers=1, heads=1, kv_heads=1, intermediate_size=8)
+    before = torch.get_rng_state()
+    first, again = (init_model(sizes, tokenizer, seed=3).lm_head.weight for _ in range(2))
+    other = init_model(sizes, tokenizer, seed=4).lm_head.weight
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
