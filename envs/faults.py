@@ -1,11 +1,12 @@
-"""What an environment's `reset` and `step` returned, checked against the contract of `TextEnv`.
+"""Checks of the answers of an environment's `reset` and `step` against the contract of `TextEnv`.
 
-Environments are other people's code: in training, a wrong answer ends one episode with a sentence,
-and never the process. The conformance check asks the same functions, so that what passes it trains.
+Environments are other people's code. In training, a wrong answer ends one episode with a sentence,
+never the process. The conformance check uses the same functions: an environment that passes it can
+be trained on.
 
-What does no harm is taken: numpy's numbers and bools, a bool as a reward, any mapping as `info`, a
-tuple of commands, and None for `admissible_commands` or `expert_command`, which says as much as no
-key.
+Harmless deviations are accepted: numpy's numbers and bools, a bool as a reward, any mapping as
+`info`, a tuple of commands. None for `admissible_commands` or `expert_command` means the same as a
+missing key.
 """
 
 import math
@@ -16,28 +17,27 @@ from typing import Any
 import numpy as np
 
 RESET = ("observation", "info")
-"""What a `reset` returns."""
+"""The names of the values that `reset` returns."""
 STEP = ("observation", "reward", "terminated", "truncated", "info")
-"""What a `step` returns."""
+"""The names of the values that `step` returns."""
 
 
 def reset_fault(answer: Any) -> str:
-    """What is wrong with the answer of a `reset`; "" where nothing is."""
-    return shape_fault(answer, RESET) or next(
-        iter(value_faults(dict(zip(RESET, answer, strict=True))).values()), ""
-    )
+    """Say what is wrong with the answer of a `reset`; "" if nothing is."""
+    return _first_fault(answer, RESET)
 
 
 def step_fault(answer: Any) -> str:
-    """What is wrong with the answer of a `step`; "" where nothing is."""
-    return shape_fault(answer, STEP) or next(
-        iter(value_faults(dict(zip(STEP, answer, strict=True))).values()), ""
-    )
+    """Say what is wrong with the answer of a `step`; "" if nothing is."""
+    return _first_fault(answer, STEP)
 
 
 def shape_fault(answer: Any, names: tuple[str, ...]) -> str:
-    """What is wrong with an answer of which one cannot even say which value is which; "" where
-    nothing is.
+    """Say why the values of an answer cannot be told apart; "" if they can.
+
+    Args:
+        answer: what the environment returned.
+        names: `RESET` or `STEP`.
     """
     if not isinstance(answer, tuple) or len(answer) != len(names):
         count = "two" if names is RESET else "five"
@@ -48,26 +48,23 @@ def shape_fault(answer: Any, names: tuple[str, ...]) -> str:
 
 
 def value_faults(values: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with the values of an answer, by the name of each, those of `info` included."""
+    """Say what is wrong with the values of an answer; those of `info` are included.
+
+    Args:
+        values: the values by their names in `RESET` or `STEP`.
+
+    Returns:
+        A sentence for each wrong value, by its name or its key in `info`; empty if all are right.
+    """
     info = values["info"]
     faults = {"observation": _text_fault("observation", values["observation"])}
-    if "reward" in values and not _is_finite_number(values["reward"]):
-        reward = values["reward"]
-        shown = f"{float(reward)}" if isinstance(reward, float | np.floating) else _kind(reward)
-        faults["reward"] = f"returned {shown} as reward; a TextEnv returns a finite number"
+    if "reward" in values:
+        faults["reward"] = _reward_fault(values["reward"])
     for name in ("terminated", "truncated"):
         if not is_bool(values.get(name, False)):
-            faults[name] = (
-                f"returned {_kind(values[name])} as {name}; a TextEnv returns a bool: bool(...) of it"
-            )
-    if "success" not in info:
-        faults["success"] = (
-            "returned info without 'success'; a TextEnv says there whether the task is done, after reset too: a bool"
-        )
-    elif not is_bool(info["success"]):
-        faults["success"] = (
-            f"returned {_kind(info['success'])} as info['success']; a TextEnv says there whether it is done: a bool"
-        )
+            kind = _kind(values[name])
+            faults[name] = f"returned {kind} as {name}; a TextEnv returns a bool: bool(...) of it"
+    faults["success"] = _success_fault(info)
     faults["admissible_commands"] = _commands_fault(info.get("admissible_commands"))
     advice = info.get("expert_command")
     if advice is not None:
@@ -78,8 +75,26 @@ def value_faults(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_bool(value: Any) -> bool:
-    """Whether it is a bool, numpy's included."""
+    """Whether the value is a bool, of Python or of numpy."""
     return isinstance(value, bool | np.bool_)
+
+
+def _first_fault(answer: Any, names: tuple[str, ...]) -> str:
+    fault = shape_fault(answer, names)
+    if fault:
+        return fault
+    values = dict(zip(names, answer, strict=True))
+    faults = list(value_faults(values).values())
+    return faults[0] if faults else ""
+
+
+def _reward_fault(reward: Any) -> str:
+    if _is_finite_number(reward):
+        return ""
+    # A float has the right type, so its value says more: nan or inf.
+    is_float = isinstance(reward, float | np.floating)
+    returned = f"{float(reward)}" if is_float else _kind(reward)
+    return f"returned {returned} as reward; a TextEnv returns a finite number"
 
 
 def _is_finite_number(value: Any) -> bool:
@@ -91,15 +106,33 @@ def _is_finite_number(value: Any) -> bool:
         return False
 
 
+def _success_fault(info: Mapping[str, Any]) -> str:
+    if "success" not in info:
+        return (
+            "returned info without 'success'; a TextEnv says there whether the task is done, "
+            "after reset too: a bool"
+        )
+    if not is_bool(info["success"]):
+        return (
+            f"returned {_kind(info['success'])} as info['success']; a TextEnv says there whether "
+            "the task is done: a bool"
+        )
+    return ""
+
+
 def _commands_fault(commands: Any) -> str:
     if commands is None:
         return ""
     name = "info['admissible_commands']"
-    if not isinstance(commands, list | tuple) or not all(
-        isinstance(command, str) for command in commands
-    ):
-        return f"returned as {name} what is no list of str; a TextEnv lists str, or has no such key"
-    return next((fault for command in commands if (fault := _text_fault(name, command))), "")
+    is_list = isinstance(commands, list | tuple)
+    if not is_list or not all(isinstance(command, str) for command in commands):
+        kind = "a list that holds other values than str" if is_list else _kind(commands)
+        return f"returned {kind} as {name}; a TextEnv returns a list of str, or has no such key"
+    for command in commands:
+        fault = _text_fault(name, command)
+        if fault:
+            return fault
+    return ""
 
 
 def _text_fault(name: str, text: Any, otherwise: str = "") -> str:
@@ -111,12 +144,19 @@ def _text_fault(name: str, text: Any, otherwise: str = "") -> str:
         text.encode()
     except UnicodeEncodeError as error:
         part = ascii(text[error.start])
-        return f"returned as {name} a text that cannot be written as UTF-8: it holds {part}, half a character"
+        return (
+            f"returned as {name} a text that cannot be written as UTF-8: it holds {part}, "
+            "half a character"
+        )
     return ""
 
 
 def _kind(value: Any) -> str:
+    """The type of a value in words, for example "an int" or "a tuple of 3"."""
+    if value is None:
+        return "None"
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    article = "an" if name[0].lower() in "aeiou" else "a"
+    return f"{article} {name}"

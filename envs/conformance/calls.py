@@ -1,4 +1,4 @@
-"""Calls into an environment that may raise, print, hang or return anything, and what came of them."""
+"""Calls into an environment that may raise, print, hang or return anything."""
 
 import contextlib
 import io
@@ -14,75 +14,93 @@ from envs.faults import RESET, STEP, shape_fault
 from envs.task import Task
 from envs.text_env import TextEnv
 
-_COMPARED = ("success", "admissible_commands", "expert_command")
+_COMPARED_INFO = ("success", "admissible_commands", "expert_command")
+"""The keys of `info` that must be equal when the same commands are played again."""
 
 
-class Trouble(Exception):
-    """A call that cannot be judged any further; its text is a sentence that says what is wrong and
-    the way out.
+class CheckStopped(Exception):
+    """A check cannot continue.
+
+    Its text is a sentence that says what is wrong with the environment, and how to mend it.
     """
 
 
-class Hang(Trouble):
-    """A call that did not come back. The environment cannot be called again."""
+class Hang(CheckStopped):
+    """A call did not return in time. The environment cannot be called again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What `reset` (where `command` is None) or `step` returned, as it is."""
+    """The values that one `reset` or `step` returned. Only their number has been checked."""
 
     command: Any
+    """The command that was sent; None for a `reset`."""
     observation: Any
+    """The text that came back, if the environment is right."""
     info: Mapping[str, Any]
+    """The dictionary that came back."""
     reward: Any = 0.0
+    """The reward of a `step`."""
     terminated: Any = False
+    """Whether the environment says that the episode is decided."""
     truncated: Any = False
+    """Whether the environment says that something else ended the episode."""
 
     @property
     def over(self) -> bool:
-        """Whether it is; so it counts too where the flags cannot say, for then there is no going
-        on.
-        """
-        return holds(self.terminated, otherwise=True) or holds(self.truncated, otherwise=True)
+        """Whether the episode has ended. A flag that cannot be read as a bool counts as ended."""
+        return truthy(self.terminated, otherwise=True) or truthy(self.truncated, otherwise=True)
 
     @property
     def success(self) -> bool:
-        return holds(self.info.get("success"))
+        """Whether `info` says that the task is done."""
+        return truthy(self.info.get("success"))
 
     @property
     def commands(self) -> list[str] | None:
-        """The texts among the commands that it lists; None where it lists none."""
-        listed = self.info.get("admissible_commands")
-        return (
-            [text for text in listed if isinstance(text, str)]
-            if isinstance(listed, list | tuple)
-            else None
-        )
+        """The texts among the admissible commands; None if `info` holds no list of them."""
+        commands = self.info.get("admissible_commands")
+        if not isinstance(commands, list | tuple):
+            return None
+        return [command for command in commands if isinstance(command, str)]
 
     @property
-    def where(self) -> str:
+    def call(self) -> str:
+        """The call as a sentence names it: `reset` or `step('look')`."""
         return "reset" if self.command is None else f"step({self.command!r})"
 
-    def essence(self) -> dict[str, Any]:
-        """What two plays of the same commands must have in common."""
-        told = {key: self.info[key] for key in _COMPARED if key in self.info}
-        ending = {"terminated": self.terminated, "truncated": self.truncated}
-        essence = {"observation": self.observation, "reward": self.reward, **ending, **told}
-        return {key: value for key, value in essence.items() if value is not None}
+    def compared_values(self) -> dict[str, Any]:
+        """The values that must be equal when the same commands are played again, by name.
+
+        A value of None is left out, since it means the same as no value.
+        """
+        values = {
+            "observation": self.observation,
+            "reward": self.reward,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
+        for key in _COMPARED_INFO:
+            values[key] = self.info.get(key)
+        return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass
 class Caller:
-    """Makes calls in a thread of its own, so that one that hangs can be left behind; keeps what
-    they print.
+    """Makes calls in a second thread and keeps what they print.
+
+    A call that hangs cannot be stopped. It is left behind in its thread, which does not keep the
+    process from ending.
     """
 
     seconds: float
+    """How long a call may take."""
     printed: dict[str, str] = field(default_factory=dict)
-    """What went to the standard output, by the call that first did it."""
+    """The text on the standard output, by the label of the first call that printed it."""
     _jobs: "queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]] | None]" = field(
         default_factory=queue.SimpleQueue
     )
+    """Functions to call, each with the queue for its answer; None ends the thread."""
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(
@@ -91,22 +109,29 @@ class Caller:
         self._thread.start()
 
     def call(self, label: str, function: Callable[[], Any], *, seconds: float | None = None) -> Any:
-        """What `function` returns, or raises.
+        """Return what `function` returns, or raise what it raises.
+
+        Args:
+            label: names the call in sentences.
+            function: the call.
+            seconds: how long it may take; None for `self.seconds`.
 
         Raises:
-            Hang: it has not come back after `seconds`, or `self.seconds` where that is not given.
+            Hang: the call takes longer.
         """
         limit = seconds or self.seconds
         answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         text = io.StringIO()
         self._jobs.put((function, answer))
         try:
+            # The standard output belongs to the whole process, so redirecting it here works for
+            # the second thread, too.
             with contextlib.redirect_stdout(text):
                 value, error = answer.get(timeout=limit)
         except queue.Empty:
             raise Hang(
-                f"{label} had not come back after {limit:g} seconds, {self._place()}; make sure that every wait in it "
-                "has an end"
+                f"{label} had not come back after {limit:g} seconds, {self._place()}; make sure "
+                "that every wait in it has an end"
             ) from None
         if text.getvalue():
             self.printed.setdefault(label, text.getvalue())
@@ -115,52 +140,76 @@ class Caller:
         return value
 
     def close(self) -> None:
-        """Let the thread end, once it is through."""
+        """Let the thread end when its call has returned."""
         self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
             function, answer = job
             try:
                 answer.put((function(), None))
-            except BaseException as error:  # SystemExit too: it is for the caller to judge
+            except BaseException as error:  # SystemExit included: the caller judges it
                 answer.put((None, error))
 
     def _place(self) -> str:
+        """The line at which the thread hangs, in words."""
         frame = sys._current_frames().get(self._thread.ident or 0)
-        last = traceback.extract_stack(frame)[-1] if frame is not None else None
-        return (
-            f"and was at {last.filename}:{last.lineno} (`{last.line}`)"
-            if last is not None
-            else "and has ended"
-        )
+        if frame is None:
+            return "and has ended"
+        last = traceback.extract_stack(frame)[-1]
+        return f"and was at {last.filename}:{last.lineno} (`{last.line}`)"
 
 
 @dataclass
 class Subject:
-    """An environment under examination: `reset` and `step` return moments, and raise `Trouble`
-    where they cannot.
-    """
+    """An environment under examination. `reset` and `step` return moments."""
 
     env: TextEnv
+    """The environment."""
     caller: Caller
+    """Makes the calls."""
 
     def reset(self, task: Task) -> Moment:
+        """Start the episode of a task.
+
+        Raises:
+            CheckStopped: `reset` raised, or returned anything but two values.
+        """
         label = f"reset of task {task.id!r}"
         returned = self._try(label, lambda: self.env.reset(seed=task.seed, options={"task": task}))
-        if fault := shape_fault(returned, RESET):
-            raise Trouble(f"{label} {fault} (it was {shown(returned)})")
+        fault = shape_fault(returned, RESET)
+        if fault:
+            raise CheckStopped(f"{label} {fault} (it was {short_repr(returned)})")
         return Moment(command=None, observation=returned[0], info=dict(returned[1]))
 
     def step(self, command: str) -> Moment:
-        label = f"step({shown(command)})"
+        """Send one command.
+
+        Raises:
+            CheckStopped: `step` raised, or returned anything but five values.
+        """
+        label = f"step({short_repr(command)})"
         returned = self._try(label, lambda: self.env.step(command))
         return moment_of(command, returned)
+
+    def play(self, task: Task, commands: list[Any]) -> list[Moment]:
+        """Reset to a task, then send the commands; returns the moments of all these calls."""
+        moments = [self.reset(task)]
+        for command in commands:
+            moments.append(self.step(command))
+        return moments
 
     def attempt(
         self, label: str, act: Callable[[], Any], *, seconds: float | None = None
     ) -> tuple[Any, BaseException | None]:
-        """What a call returned, and what it raised."""
+        """Return the value of a call and None, or None and the error that it raised.
+
+        Raises:
+            Hang: the call takes too long.
+        """
         try:
             return self.caller.call(label, act, seconds=seconds), None
         except Hang:
@@ -171,21 +220,22 @@ class Subject:
     def _try(self, label: str, act: Callable[[], Any]) -> Any:
         returned, error = self.attempt(label, act)
         if error is not None:
-            raise Trouble(
-                f"{label} raised {type(error).__name__}: {error}; in training, such an episode counts as an error of "
-                "the environment and is left out"
+            raise CheckStopped(
+                f"{label} raised {type(error).__name__}: {error}; in training, such an episode "
+                "counts as an error of the environment and is left out"
             ) from error
         return returned
 
 
 def moment_of(command: str, returned: Any) -> Moment:
-    """The moment that `step` returned.
+    """Make a moment of what `step` returned.
 
     Raises:
-        Trouble: that is not five values of which the last is a mapping.
+        CheckStopped: `returned` is not a tuple of five values with a mapping at the end.
     """
-    if fault := shape_fault(returned, STEP):
-        raise Trouble(f"step({shown(command)}) {fault} (it was {shown(returned)})")
+    fault = shape_fault(returned, STEP)
+    if fault:
+        raise CheckStopped(f"step({short_repr(command)}) {fault} (it was {short_repr(returned)})")
     observation, reward, terminated, truncated, info = returned
     return Moment(
         command=command,
@@ -197,17 +247,15 @@ def moment_of(command: str, returned: Any) -> Moment:
     )
 
 
-def holds(value: Any, *, otherwise: bool = False) -> bool:
-    """Whether a value counts as true; `otherwise` where it cannot say, as an array of several
-    cannot.
-    """
+def truthy(value: Any, *, otherwise: bool = False) -> bool:
+    """Return `bool(value)`, or `otherwise` if that raises, as it does for an array of several."""
     try:
         return bool(value)
     except Exception:
         return otherwise
 
 
-def shown(value: Any) -> str:
-    """A value in a sentence, cut off where it is long."""
+def short_repr(value: Any) -> str:
+    """The `repr` of a value on one line, cut off at 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,65 +1,80 @@
-"""An environment that is being examined: its copies, and the games that were played in it so far."""
+"""The examination of one environment: its copies, and the games that were played so far."""
 
 import copy
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.conformance.calls import Caller, Moment, Subject, Trouble
+from envs.conformance.calls import Caller, CheckStopped, Moment, Subject
 from envs.faults import is_bool
 from envs.task import Task
 from envs.text_env import TextEnv
 
 NONSENSE = ("xyzzy the frotz", "", "a" * 300, '\\h "%s" {0} ~`')
-LONGER = 20
-"""How many times more commands a game gets where an end is looked for."""
-_SAID_ANYWHERE = ("look", "help", "yes", "no", "1", "2")
+"""Commands that mean nothing: unknown words, no text, a very long one, special characters."""
+LONG_GAME_FACTOR = 20
+"""How many times more commands a game gets when it is played until it ends."""
+_COMMON_COMMANDS = ("look", "help", "yes", "no", "1", "2")
+"""Commands for environments that list none."""
 
 
 @dataclass
 class Examination:
-    """An environment, the copies of it, and what was seen of it so far."""
+    """An environment, its copies, and the games played in them. All checks share one."""
 
     env: TextEnv | Callable[[], TextEnv]
+    """The environment, or a class or function that makes it."""
     caller: Caller
+    """Makes all calls into the environment."""
     task_count: int
+    """How many tasks to play."""
     steps: int
+    """How many commands a game gets."""
     seed: int
-    chosen: list[Task] = field(default_factory=list)
-    """The tasks that are played."""
+    """The seed of the choice of commands."""
+    chosen_tasks: list[Task] = field(default_factory=list)
+    """The tasks to play; the first check fills them in."""
     _walks: dict[Task, list[Moment]] = field(default_factory=dict)
+    """The games that `walk` has played, by task."""
     _subject: Subject | None = None
     _pristine: TextEnv | None = None
-    _ours: list[TextEnv] = field(default_factory=list)
+    """A copy of a given environment that is never played; None if it cannot be copied."""
+    _own_envs: list[TextEnv] = field(default_factory=list)
+    """The environments that the examination has made, which it closes at the end."""
 
     @property
     def subject(self) -> Subject:
-        """The environment that most is looked at on."""
+        """The environment that most checks play."""
         if self._subject is None:
-            self._subject = self._first()
+            self._subject = self._first_subject()
         return self._subject
 
     def another(self) -> Subject | None:
-        """One more environment that nobody has played; None where there is no way to make one."""
+        """Make a second environment that nobody has played; None if that is impossible."""
         if not isinstance(self.env, TextEnv):
-            return Subject(self._made(self.env), self.caller)
-        _ = self.subject
+            return Subject(self._build(self.env), self.caller)
+        _ = self.subject  # makes the pristine copy, before the environment is played
         if self._pristine is None:
             return None
-        self._ours.append(copy.deepcopy(self._pristine))
-        return Subject(self._ours[-1], self.caller)
+        self._own_envs.append(copy.deepcopy(self._pristine))
+        return Subject(self._own_envs[-1], self.caller)
 
     def close(self) -> None:
-        """Close what was made here. What goes wrong was looked at before, or nobody asked."""
-        for env in self._ours:
+        """Close the environments that were made here.
+
+        Errors are ignored, since one check is about closing.
+        """
+        for env in self._own_envs:
             Subject(env, self.caller).attempt("close", env.close)
 
     def walk(self, task: Task) -> list[Moment]:
-        """A game of up to `steps` commands, once played: the reset, then a moment per command.
+        """A game of up to `steps` commands: the moment of the reset, then one for each command.
 
-        The commands are the expert's and random ones in turn, and now and then nonsense.
+        It is played at the first call only. Half of the commands are the expert's, if there is one;
+        the others are random. The second command means nothing.
         """
         if task not in self._walks:
             rng = random.Random(f"{self.seed}:{task.id}")
@@ -67,105 +82,115 @@ class Examination:
             for number in range(self.steps):
                 if moments[-1].over:
                     break
-                command = (
-                    NONSENSE[0]
-                    if number == 1
-                    else choose(moments[-1], rng, follow=rng.random() < 0.5)
-                )
+                if number == 1:
+                    command = NONSENSE[0]
+                else:
+                    command = choose_command(moments[-1], rng, follow=rng.random() < 0.5)
                 moments.append(self.subject.step(command))
             self._walks[task] = moments
         return self._walks[task]
 
+    def play_to_the_end(self, task: Task) -> list[Moment]:
+        """A game that mostly follows the expert, until it ends or has 20 times `steps` commands."""
+        rng = random.Random(f"{self.seed}:end:{task.id}")
+        moments = [self.subject.reset(task)]
+        while not moments[-1].over and len(moments) <= LONG_GAME_FACTOR * self.steps:
+            command = choose_command(moments[-1], rng, follow=rng.random() < 0.9)
+            moments.append(self.subject.step(command))
+        return moments
+
     def moments(self) -> list[Moment]:
+        """All moments of the walks through all chosen tasks."""
         return [moment for task in self.tasks() for moment in self.walk(task)]
 
     def tasks(self) -> list[Task]:
-        _ = self.subject
-        if not self.chosen:
-            raise Trouble(
+        """The tasks to play.
+
+        Raises:
+            CheckStopped: there are none.
+        """
+        _ = self.subject  # an environment that cannot be made is the more useful message
+        if not self.chosen_tasks:
+            raise CheckStopped(
                 "there is no task to play; let tasks(split) return some for the first of its splits"
             )
-        return self.chosen
+        return self.chosen_tasks
 
-    def _first(self) -> Subject:
+    def _first_subject(self) -> Subject:
         if not isinstance(self.env, TextEnv):
-            return Subject(self._made(self.env), self.caller)
+            return Subject(self._build(self.env), self.caller)
         try:
             self._pristine = copy.deepcopy(self.env)
         except Exception:
-            # Whatever a copy may fail with: then there are no copies, and the checks that need them
-            # say so.
+            # A copy may fail with any error. The checks that need copies then say so.
             self._pristine = None
         return Subject(self.env, self.caller)
 
-    def _made(self, make: Callable[[], TextEnv]) -> TextEnv:
+    def _build(self, make: Callable[[], TextEnv]) -> TextEnv:
         try:
-            made = self.caller.call("making the environment", make)
+            env = self.caller.call("making the environment", make)
         except (Exception, SystemExit) as error:
-            if isinstance(error, Trouble):
+            if isinstance(error, CheckStopped):
                 raise
-            raise Trouble(
+            raise CheckStopped(
                 f"making the environment raised {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(made, TextEnv):
-            raise Trouble(
-                f"the environment is a {type(made).__name__}; make it a subclass of envs.TextEnv"
+        if not isinstance(env, TextEnv):
+            raise CheckStopped(
+                f"the environment is a {type(env).__name__}; make it a subclass of envs.TextEnv"
             )
-        self._ours.append(made)
-        return made
+        self._own_envs.append(env)
+        return env
 
 
-def choose(moment: Moment, rng: random.Random, *, follow: bool) -> str:
-    """A command: the expert's if `follow` and there is one, else one that is listed, else one of a
-    few words.
+def choose_command(moment: Moment, rng: random.Random, *, follow: bool) -> str:
+    """Choose the next command.
+
+    Args:
+        moment: the last answer of the environment.
+        rng: draws one of the admissible commands, or of a few common ones if none are listed.
+        follow: take the expert's command instead, if there is one.
     """
     expert = moment.info.get("expert_command")
     if follow and isinstance(expert, str):
         return expert
-    return rng.choice(moment.commands or _SAID_ANYWHERE)
+    return rng.choice(moment.commands or _COMMON_COMMANDS)
 
 
-def spread(found: Mapping[str, Sequence[Task]], count: int) -> list[Task]:
-    """Some tasks of all splits and families in turn, the first of each before the second of any."""
-    rank: dict[tuple[str, str], int] = {}
-    ranked = []
-    for split, tasks in found.items():
+def first_of_each(tasks_by_split: Mapping[str, Sequence[Task]], count: int) -> list[Task]:
+    """Choose `count` tasks: the first of each family in each split, then the second, and so on."""
+    tasks_so_far: Counter[tuple[str, str]] = Counter()
+    ranked: list[tuple[int, Task]] = []
+    for split, tasks in tasks_by_split.items():
         for task in tasks:
-            rank[split, task.family] = rank.get((split, task.family), -1) + 1
-            ranked.append((rank[split, task.family], task))
-    return [task for _, task in sorted(ranked, key=lambda pair: pair[0])[:count]]
+            ranked.append((tasks_so_far[split, task.family], task))
+            tasks_so_far[split, task.family] += 1
+    ranked.sort(key=lambda pair: pair[0])  # stable: tasks of one rank keep their order
+    return [task for _, task in ranked[:count]]
 
 
-def differ(walk: Sequence[Moment], again: Sequence[Moment]) -> str:
-    """The first difference of two games of the same commands, in words; "" where there is none."""
-    for number, (one, other) in enumerate(zip(walk, again, strict=True)):
-        first, second = one.essence(), other.essence()
-        for key in sorted({*first, *second}):
-            if _comparable(first.get(key)) != _comparable(second.get(key)):
-                return f"{one.where} (command {number}) gave {key} {first.get(key)!r}, then {second.get(key)!r}"
+def first_difference(game: Sequence[Moment], replay: Sequence[Moment]) -> str:
+    """Say where two games of the same commands first differ; "" if they are equal."""
+    for number, (earlier, later) in enumerate(zip(game, replay, strict=True)):
+        before, after = earlier.compared_values(), later.compared_values()
+        for key in sorted({*before, *after}):
+            old, new = before.get(key), after.get(key)
+            if _comparable(old) != _comparable(new):
+                return f"{earlier.call} (command {number}) gave {key} {old!r}, then {new!r}"
     return ""
 
 
 def _comparable(value: Any) -> Any:
-    """Plain values as they are; others, whose `==` may be no bool (arrays) or never hold (NaN), as
-    type and text.
+    """Turn a value into one whose `==` returns a bool.
+
+    An array's `==` returns an array, and NaN is not equal to itself: both become type and text.
     """
     if is_bool(value):
         return bool(value)
     if isinstance(value, list | tuple):
         return [_comparable(each) for each in value]
-    if (
-        value is None
-        or isinstance(value, str | int)
-        or (isinstance(value, float) and math.isfinite(value))
-    ):
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     return type(value), repr(value)
-
-
-def play_to_the_end(this: Examination, task: Task) -> list[Moment]:
-    rng = random.Random(f"{this.seed}:end:{task.id}")
-    moments = [this.subject.reset(task)]
-    while not moments[-1].over and len(moments) <= LONGER * this.steps:
-        moments.append(this.subject.step(choose(moments[-1], rng, follow=rng.random() < 0.9)))
-    return moments

@@ -2,12 +2,15 @@
 
 import random
 import threading
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+import pytest
 from gymnasium.error import ResetNeeded
 
-from envs import Task, TextEnv
+from envs import Task, TextEnv, check_env
+from envs.conformance.report import examine_env
 
 ARRAY: Any = np.arange(3)
 Result = tuple[str, float, bool, bool, dict[str, Any]]
@@ -320,3 +323,18 @@ class Sleepy(Stairs):
         if not self.over:
             threading.Event().wait()
         return super().step(action)
+
+
+def failures_of(make: Callable[[], TextEnv]) -> dict[str, str]:
+    """The sentences of the conformance check, by the names of the checks that fail."""
+    return {check.name: check.sentence for check in examine_env(make).failures}
+
+
+def assert_refused(make: Callable[[], TextEnv], name: str, sentence: str) -> None:
+    """Assert that one check says a sentence, in the report and in the error of `check_env`."""
+    failures = failures_of(make)
+    assert name in failures, failures
+    assert sentence in failures[name]
+    with pytest.raises(AssertionError, match="does not keep the contract") as refused:
+        check_env(make())
+    assert sentence in str(refused.value)

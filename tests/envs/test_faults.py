@@ -27,8 +27,14 @@ OK = {"success": False}
         (("a room", None), "returned None as info; a TextEnv returns a dict"),
         (("a room", {}), "returned info without 'success'"),
         (("a room", {"success": 1}), "returned an int as info['success']"),
-        (("a room", {**OK, "admissible_commands": "go"}), "what is no list of str"),
-        (("a room", {**OK, "admissible_commands": ["go", 2]}), "what is no list of str"),
+        (
+            ("a room", {**OK, "admissible_commands": "go"}),
+            "a TextEnv returns a list of str, or has no such key",
+        ),
+        (
+            ("a room", {**OK, "admissible_commands": ["go", 2]}),
+            "a TextEnv returns a list of str, or has no such key",
+        ),
         (("a room", {**OK, "expert_command": 3}), "returned an int as info['expert_command']"),
         (("a room", MappingProxyType({**OK, "admissible_commands": None})), ""),
         (
