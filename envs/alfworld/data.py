@@ -122,31 +122,15 @@ def read_game(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is cut off, is no game, or cannot be read.
     """
-    return decode_game(path, read_game_file(path))
-
-
-def read_game_file(path: Path) -> bytes:
-    """The bytes of a game file (ValueError where it cannot be read)."""
     try:
-        return path.read_bytes()
-    except OSError as error:
+        game = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise broken_game(path, str(error)) from error
-
-
-def decode_game(path: Path, content: bytes) -> dict[str, Any]:
-    """The game that `content`, of the file `path`, spells (see `read_game`)."""
-    try:
-        game = json.loads(content)
-    except ValueError as error:
-        raise broken_game(path, str(error)) from error
-    missing = [
-        key
-        for key in _PLAYABLE_KEYS
-        if not isinstance(game, dict) or not isinstance(game.get(key), str)
-    ]
+    if not isinstance(game, dict):
+        game = {}
+    missing = [key for key in _PLAYABLE_KEYS if not isinstance(game.get(key), str)]
     if missing:
         raise broken_game(path, f"no text under {', '.join(missing)}")
-    assert isinstance(game, dict)
     return game
 
 

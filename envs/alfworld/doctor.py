@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envs.alfworld.data import GAME_FILE, game_folders, read_game
-from envs.alfworld.engines.cache import load_game
+from envs.alfworld.engines.game import load_game
 from envs.alfworld.engines.rules import State
 from envs.alfworld.names import FAMILIES, SPLITS
 

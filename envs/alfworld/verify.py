@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from envs.alfworld.engines.cache import load_game
 from envs.alfworld.engines.engine import Engine, Frame
+from envs.alfworld.engines.game import load_game
 from envs.alfworld.engines.native import NativeEngine
 from envs.alfworld.engines.rules import RULES
 

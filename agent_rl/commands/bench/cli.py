@@ -34,7 +34,7 @@ def env_(
 
 @bench.command("games")
 def games_(data: Data = "generated", split: Split = "train", json: Json = None) -> None:
-    """Find and load all games of a split, with an empty cache and with a full one."""
+    """Find all games of a split without an index, and parse them."""
     from agent_rl.commands.bench.env import bench_games
 
     bench_games(data, split=split, json_file=json)

@@ -20,10 +20,8 @@ from rich.table import Table
 
 from agent_rl.display import console, progress, say
 from agent_rl.tasks import pick_evenly
-from envs.alfworld.data import game_path, read_game
-from envs.alfworld.engines.cache import forget_games, load_game
-from envs.alfworld.engines.game import Game, build_game
-from envs.alfworld.engines.game_file import read_problem
+from envs.alfworld.data import game_path
+from envs.alfworld.engines.game import Game, load_game, parse_game
 from envs.alfworld.engines.rules import State
 from envs.alfworld.engines.stock import TextworldEngine, forget_translations
 from envs.alfworld.env import AlfworldEnv
@@ -90,56 +88,45 @@ def bench_env(data: str, *, split: str, games: int, seed: int, json_file: Path |
 
 
 def bench_games(data: str, *, split: str, json_file: Path | None) -> None:
-    """Time finding and loading all games of a split: with an empty cache, with a full one, and from
-    memory.
-    """
-    seconds: dict[str, float] = {}
+    """Time finding all games of a split in a folder without an index, and parsing them."""
     folder = str(AlfworldEnv(data=data).folder)  # generated before the clock runs
     with _empty_cache():
-        for state in ("cold", "cached"):
-            count = _time_loading(folder, split, state, seconds)
-    table = Table(title=f"{count:,} games of {split} of {data}, wall time", title_justify="left")
+        env = AlfworldEnv(data=folder)
+        tasks, index_seconds = _timed(lambda: env.tasks(split), time.perf_counter)
+    paths = [game_path(env.folder, split, task.id) for task in tasks]
+
+    def parse_all() -> None:
+        with progress("parsing", len(paths)) as advance:
+            for path in paths:
+                parse_game(path)
+                advance("")
+
+    _, parse_seconds = _timed(parse_all, time.perf_counter)
+    seconds = {"index": index_seconds, "parse": parse_seconds}
+    title = f"{len(paths):,} games of {split} of {data}, wall time"
+    table = Table(title=title, title_justify="left")
     for name in ("", "seconds", "ms a game"):
         table.add_column(name, justify="right" if name else "left")
     for name, value in seconds.items():
-        table.add_row(name, f"{value:.2f}", f"{1e3 * value / count:.2f}")
+        table.add_row(name, f"{value:.2f}", f"{1e3 * value / len(paths):.2f}")
     console.print(table)
     if json_file is not None:
-        _write(json_file, {"games": count, "seconds": seconds})
+        _write(json_file, {"games": len(paths), "seconds": seconds})
 
 
 @contextmanager
 def _empty_cache() -> Iterator[None]:
-    """The cache in a folder of its own, which is empty at first."""
+    """Use an empty cache folder meanwhile, so the index of the games is made again."""
     value = os.environ.get("AGENT_RL_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AGENT_RL_CACHE"] = folder
         try:
             yield
         finally:
-            forget_games()
             if value is None:
                 del os.environ["AGENT_RL_CACHE"]
             else:
                 os.environ["AGENT_RL_CACHE"] = value
-
-
-def _time_loading(data: str, split: str, state: str, seconds: dict[str, float]) -> int:
-    """Find and load all games of a split, note the seconds, and return how many there are."""
-    env = AlfworldEnv(data=data)
-    forget_games()
-    tasks, seconds[f"index, {state}"] = _timed(lambda: env.tasks(split), time.perf_counter)
-
-    def load_all() -> list[Game]:
-        with progress("loading", len(tasks)) as advance:
-            games = []
-            for task in tasks:
-                games.append(load_game(game_path(env.folder, task.split, task.id)))
-                advance("")
-        return games
-
-    _, seconds[f"load, {state}"] = _timed(load_all, time.perf_counter)
-    return len(tasks)
 
 
 def _walk(path: Path, rng: random.Random) -> list[str]:
@@ -155,9 +142,6 @@ def _walk(path: Path, rng: random.Random) -> list[str]:
 
 
 def _native(path: Path, walk: Sequence[str]) -> EngineCost:
-    def parse() -> Game:
-        return build_game(read_problem(read_game(path)))
-
     def play(game: Game, *, with_commands: bool) -> float:
         state = State(game)
         started = time.process_time()
@@ -169,14 +153,14 @@ def _native(path: Path, walk: Sequence[str]) -> EngineCost:
         return (time.process_time() - started) / len(walk)
 
     def group() -> None:
-        game = parse()
+        game = parse_game(path)
         for _ in range(EPISODES):
             State(game).intro()
             play(game, with_commands=True)
 
-    game = parse()
+    game = parse_game(path)
     return EngineCost(
-        load=_typical(lambda: _timed(parse)[1]),
+        load=_typical(lambda: _timed(lambda: parse_game(path))[1]),
         reset=_typical(lambda: _timed(lambda: State(game).intro())[1]),
         step=_typical(lambda: play(game, with_commands=True)),
         bare_step=_typical(lambda: play(game, with_commands=False)),
@@ -207,7 +191,7 @@ def _native_memory(paths: Sequence[Path]) -> dict[str, float]:
     for path in paths:
         load_game(path)
     tracemalloc.start()
-    games = [build_game(read_problem(read_game(path))) for path in paths]
+    games = [parse_game(path) for path in paths]
     for_games, _ = tracemalloc.get_traced_memory()
     walks = [_walk(path, random.Random(0)) for path in paths]
     before, _ = tracemalloc.get_traced_memory()

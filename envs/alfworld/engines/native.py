@@ -5,8 +5,8 @@ once.
 from pathlib import Path
 from typing import Self
 
-from envs.alfworld.engines.cache import load_game
 from envs.alfworld.engines.engine import Frame
+from envs.alfworld.engines.game import load_game
 from envs.alfworld.engines.rules import State
 
 

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from envs.alfworld.data import game_path, index_games, resolve_data_folder
-from envs.alfworld.engines.cache import load_game
-from envs.alfworld.engines.game import Game
+from envs.alfworld.engines.game import Game, load_game
 from envs.alfworld.experts.notes import kind_of
 
 _COMMANDS = {False: 1, True: 2}

@@ -1,14 +1,11 @@
-"""The native engine's rules, by hand, in a kitchen with every quirk; and what it refuses to play."""
-
-from pathlib import Path
+"""The native engine's rules, by hand, in a kitchen with every quirk."""
 
 import pytest
 
-from envs.alfworld.engines.game import build_game, player_names
-from envs.alfworld.engines.game_file import UnknownToNativeEngine, read_problem
-from envs.alfworld.engines.native import NativeEngine
+from envs.alfworld.engines.game import build_game
+from envs.alfworld.engines.game_file import read_problem
 from envs.alfworld.engines.rules import NOTHING_HAPPENS, State
-from tests.builders.kitchen import kitchen, write_kitchen
+from tests.builders.kitchen import kitchen
 
 
 @pytest.fixture
@@ -191,62 +188,6 @@ def test_white_space_around_a_command_does_not_count(state: State) -> None:
     assert state.step(" \tgo to fridge 1 \n").startswith("You arrive at fridge 1.")
 
 
-def test_names_count_down_in_the_order_of_the_ids() -> None:
-    assert player_names(["mug_bar_2", "mug_bar_1", "sink_bar_1_bar_sinkbasin", "sink_bar_1"]) == {
-        "mug_bar_1": "mug 2",
-        "mug_bar_2": "mug 1",
-        "sink_bar_1": "sink 1",
-        "sink_bar_1_bar_sinkbasin": "sinkbasin 1",
-    }
-
-
-@pytest.mark.parametrize(
-    ("key", "old", "new", "named"),
-    [
-        ("pddl_problem", "(isCool", "(isFrozen", r"\(isfrozen bread_bar_1\): unknown predicate"),
-        (
-            "pddl_problem",
-            "(openable Fridge_bar_1)",
-            "(openable Mug_bar_1)",
-            "should be about receptacle",
-        ),
-        ("pddl_problem", "(openable Fridge_bar_1)", "(openable Oven_bar_1)", "oven_bar_1"),
-        (
-            "pddl_problem",
-            "(isCool ?o)",
-            "(isHot ?o)",
-            "has not the form of any of the six families",
-        ),
-        (
-            "pddl_problem",
-            "(openable Fridge_bar_1)",
-            "(not (openable Fridge_bar_1))",
-            "not of the form",
-        ),
-        ("pddl_problem", "(atLocation agent1 loc_bar_9)", "", "exactly one agent"),
-        ("pddl_problem", "Mug_bar_1", "Mug", "mug: it has no coordinates"),
-        (
-            "pddl_problem",
-            "(receptacleAtLocation Fridge_bar_1 loc_bar_3)",
-            "",
-            "fridge_bar_1: it has no fact",
-        ),
-        ("pddl_problem", "agent1", "agent2", "agent2: it should be agent1"),
-        ("pddl_problem", "(:init", "(:start", "does not consist of"),
-        ("pddl_domain", "?ko", "?knife", "pddl_domain"),
-        ("grammar", "move {o} to {r}", "put {o} in/on {r}", "grammar is none of those"),
-        ("grammar", "cool some apple", "cool #some# apple", "grammar is none of those"),
-    ],
-)
-def test_what_it_has_no_rule_for_is_refused_by_name(
-    key: str, old: str, new: str, named: str
-) -> None:
-    data = kitchen()
-    assert old in data[key]
-    with pytest.raises(UnknownToNativeEngine, match=named):
-        read_problem({**data, key: data[key].replace(old, new)})
-
-
 def test_in_the_published_games_a_sink_cleans_too() -> None:
     as_sink = {"SinkBasinType": "SinkType", "Sink_bar_1_bar_SinkBasin": "Sink_bar_1"}
     cleaned = []
@@ -258,20 +199,3 @@ def test_in_the_published_games_a_sink_cleans_too() -> None:
         told(state, "go to sink 1", "take knife 1 from countertop 1")
         cleaned.append(state.step("clean knife 1 with sink 1"))
     assert cleaned == ["You clean the knife 1 using the sink 1.", NOTHING_HAPPENS]
-
-
-def test_two_facts_about_one_name_are_refused() -> None:
-    with pytest.raises(UnknownToNativeEngine, match="receptacleatlocation: two of them"):
-        read_problem(kitchen(more_facts="(receptacleAtLocation Fridge_bar_1 loc_bar_4)"))
-
-
-def test_the_refusal_names_the_file_and_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
-    path = write_kitchen(tmp_path, more_facts="(full Fridge_bar_1)")
-    with pytest.raises(
-        ValueError, match=r"unknown predicate; set env\.options\.engine: textworld"
-    ) as error:
-        NativeEngine().reset(path)
-    assert str(path) in str(error.value)
