@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.learner.batch import Batch, TrainingSample, episodes_of
+from agent_rl.learner.batch import Batch
 from agent_rl.learner.metrics import TokenRecord
+from agent_rl.learner.samples import TrainingSample, episodes_of
 from agent_rl.learner.scoring import Scores
 from agent_rl.objective.policy_loss import (
     AgentTokens,

@@ -1,16 +1,105 @@
-"""Muon for the matrices of a decoder's layers, AdamW for everything else."""
+"""The optimizer of a run: AdamW, or Muon for the layers' matrices, on a learning-rate schedule."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
+from transformers import PreTrainedModel
 
 from agent_rl.config.learner import LearnerSettings
+from agent_rl.learner.ranks import Ranks
 from agent_rl.policy.loading import decoder_and_head
 
 FULL_RATE = "full_rate"
-"""The key of a parameter group for its learning rate where the schedule's factor is 1."""
+"""The key of a parameter group for its learning rate at a schedule factor of 1."""
+
+
+def learning_rate_factor(step: int, settings: LearnerSettings, total_steps: int) -> float:
+    """Return the factor of the learning rate at an optimizer step.
+
+    It rises linearly from 1/warmup_steps to 1 during the warm-up. Then it stays 1, or falls to 0 at
+    `total_steps`, linearly or on a cosine.
+
+    Args:
+        step: the number of the optimizer step, from 0.
+        settings: `warmup_steps` and `schedule`.
+        total_steps: the optimizer steps of the whole run.
+    """
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    done = min((step - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1), 1.0)
+    return 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class ScheduledOptimizer:
+    """Takes optimizer steps: clips and checks the gradient, and moves along the schedule.
+
+    Two counters live as long as the run. `schedule_step` also counts steps that were skipped
+    because nothing had a gradient; `steps_taken` does not.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        parameters: list[nn.Parameter],
+        settings: LearnerSettings,
+        *,
+        total_steps: int,
+        ranks: Ranks,
+    ) -> None:
+        self.inner = make_optimizer(model, parameters, settings)
+        self.schedule_step = 0
+        self.steps_taken = 0
+        self._parameters = parameters
+        self._settings = settings
+        self._total_steps = total_steps
+        self._ranks = ranks
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW's rate at the next optimizer step."""
+        return self._settings.learning_rate * self._factor
+
+    def step(self) -> float:
+        """Clip the gradients, take a step and clear them.
+
+        Returns:
+            The norm of the gradient before clipping, over all ranks.
+
+        Raises:
+            FloatingPointError: the norm is not finite; the weights did not change.
+        """
+        norm = self._ranks.clip_gradients(self._parameters, self._settings.max_grad_norm)
+        if not math.isfinite(norm):
+            self.zero_grad()
+            raise FloatingPointError(
+                f"the gradient norm of optimizer step {self.steps_taken + 1} is {norm}: "
+                "lower learning_rate, or use dtype float32"
+            )
+        for group in self.inner.param_groups:
+            group["lr"] = group[FULL_RATE] * self._factor
+        self.inner.step()
+        self.zero_grad()
+        self.schedule_step += 1
+        self.steps_taken += 1
+        return norm
+
+    def skip(self) -> None:
+        """Clear the gradients and move along the schedule, without a step."""
+        self.zero_grad()
+        self.schedule_step += 1
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        self.inner.zero_grad()
+
+    @property
+    def _factor(self) -> float:
+        return learning_rate_factor(self.schedule_step, self._settings, self._total_steps)
 
 
 class MuonAndAdamW(Optimizer):

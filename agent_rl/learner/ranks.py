@@ -1,6 +1,6 @@
-"""What a learner needs of the processes that it shares its work with; alone, nothing is left to do."""
+"""Ranks: the processes that train one model together, seen from one of them."""
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
@@ -9,43 +9,28 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 
-class Ranks(Protocol):
-    """The processes that train one model together, seen from one of them. All make the same calls
-    in the same order.
+class Ranks:
+    """One process alone; `ShardedRanks` (`agent_rl.learner.sharding`) is several.
+
+    All ranks make the same calls in the same order.
     """
 
-    rank: int
-    size: int
+    rank: int = 0
+    """The number of this process, from 0."""
+    size: int = 1
+    """The number of processes."""
 
     def shard(self, module: M) -> M:
-        """Share a module's weights and gradients out. Gradients are summed over the ranks, not
-        averaged.
+        """Return the module with its weights and gradients divided among the ranks.
+
+        Gradients are summed over the ranks, not averaged. No-op with one rank.
         """
-        ...
-
-    def gather(self, value: T) -> list[T]:
-        """Every rank's value, in their order."""
-        ...
-
-    def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
-        """Scale the gradients down to a norm of `most`; returns the norm before, over all ranks."""
-        ...
-
-
-class OneRank:
-    """No other process."""
-
-    rank = 0
-    size = 1
-
-    def shard(self, module: M) -> M:
         return module
 
     def gather(self, value: T) -> list[T]:
+        """Return every rank's value, in the order of the ranks."""
         return [value]
 
     def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
+        """Scale the gradients down to a norm of `most`; return the norm before, over all ranks."""
         return float(clip_grad_norm_(parameters, most))
-
-
-ONE = OneRank()

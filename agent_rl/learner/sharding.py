@@ -38,6 +38,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from agent_rl.learner.ranks import Ranks
+
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
@@ -45,7 +47,7 @@ _WEIGHT, _STATE = "weight", "optimizer"
 """A checkpoint names its tensors `weight/<weight>` and `optimizer/<weight>/<exp_avg, step, ...>`."""
 
 
-class ShardedRanks:
+class ShardedRanks(Ranks):
     """The ranks of this process's group, seen from one of them (see `join`). All must make the same
     calls in order.
     """

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.display import Column, StepRows, say
 from agent_rl.evaluation.tables import show
-from agent_rl.learner.batch import TrainingSample, samples_from_group
+from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import open_learner
+from agent_rl.learner.samples import TrainingSample, samples_from_group
 from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agent_rl.runs.folder import RunFolder
 from agent_rl.tasks import training_tasks
@@ -59,12 +60,14 @@ class TrainingLoop:
         self.learner = open_learner(
             session.model,
             config.learner,
-            temperature=config.train.temperature,
-            total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
-            seed=config.seed,
-            most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
-            reference=reference,
-            evidence=folder / "not_finite",
+            LearnerContext(
+                total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
+                temperature=config.train.temperature,
+                seed=config.seed,
+                most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
+                reference=reference,
+                failure_folder=folder / "not_finite",
+            ),
         )
         self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
         if checkpoint is not None:

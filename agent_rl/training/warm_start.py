@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import Column, StepRows, progress, say
-from agent_rl.learner.batch import TrainingSample
+from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import open_learner
+from agent_rl.learner.samples import TrainingSample
 from agent_rl.runs.folder import RunFolder
 from agent_rl.tasks import pick_evenly, training_tasks
 from agent_rl.training.session import Session
@@ -96,8 +97,7 @@ def warm_start(
     learner = open_learner(
         model,
         config.learner.model_copy(update=rate),
-        total_steps=steps_per_epoch * epochs,
-        seed=config.seed,
+        LearnerContext(total_steps=steps_per_epoch * epochs, seed=config.seed),
     )
     order = random.Random(config.seed)
     rows = StepRows(COLUMNS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agent_rl.learner.batch import TrainingSample
+from agent_rl.learner.samples import TrainingSample
 
 VOCABULARY = 32
 

@@ -36,10 +36,10 @@ from transformers.utils import logging as transformers_logging
 from agent_rl.config import Config
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import console, progress, say
-from agent_rl.learner.batch import TrainingSample
-from agent_rl.learner.learner import Learner
-from agent_rl.learner.metrics import peak_flops, peak_memory_bytes
+from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.prefix_tree import PrefixTree
+from agent_rl.learner.samples import TrainingSample
+from agent_rl.learner.throughput import peak_flops, peak_memory_bytes
 from agent_rl.policy.loading import decoder_and_head, load_policy
 from agent_rl.tasks import pick_evenly
 from envs import make_env
@@ -135,7 +135,7 @@ def bench_learner(
 def _learner(
     model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
 ) -> Step:
-    learner = Learner(model, settings, total_steps=1)
+    learner = Learner(model, settings, LearnerContext(total_steps=1))
     return lambda: learner.update(samples)
 
 

@@ -11,16 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_rl.learner.batch import (
-    Batch,
-    TrainingSample,
-    episodes_of,
-    groups_of,
-    micro_batches,
-    minibatches,
-    samples_from_group,
-)
+from agent_rl.learner.batch import Batch
+from agent_rl.learner.plan import micro_batches, minibatches
 from agent_rl.learner.prefix_tree import PrefixTree
+from agent_rl.learner.samples import TrainingSample, episodes_of, groups_of, samples_from_group
 from rollouts.types import StopReason, Trajectory
 from tests.builders.episodes import group, trajectory, turn
 

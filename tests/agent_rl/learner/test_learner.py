@@ -13,10 +13,11 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.config.model import LoraSettings
-from agent_rl.learner.batch import TrainingSample, groups_of, micro_batches
-from agent_rl.learner.learner import Learner
+from agent_rl.learner.learner import Learner, LearnerContext
+from agent_rl.learner.optimizer import learning_rate_factor
+from agent_rl.learner.plan import micro_batches
 from agent_rl.learner.prefix_tree import PrefixTree
-from agent_rl.learner.schedule import learning_rate_factor
+from agent_rl.learner.samples import TrainingSample, groups_of
 from agent_rl.objective.policy_loss import AgentTokens, policy_loss
 from agent_rl.objective.presets import PRESETS
 from agent_rl.policy.lora import with_lora
@@ -30,7 +31,7 @@ OF_THE_SPLIT = {"shared_prefixes"}
 
 def learner_of(model: PreTrainedModel, **settings: Any) -> Learner:
     values = {"device": "cpu", "learning_rate": 1e-2, "max_grad_norm": 1e9, **settings}
-    return Learner(model, LearnerSettings.model_validate(values), total_steps=100)
+    return Learner(model, LearnerSettings.model_validate(values), LearnerContext(total_steps=100))
 
 
 def plain_logprobs(
@@ -55,7 +56,7 @@ def gradient_of_one_step(
     """The gradient that the optimizer is given."""
     seen: list[Tensor] = []
     monkeypatch.setattr(
-        learner._optimizer,
+        learner._optimizer.inner,
         "step",
         lambda: seen.append(
             torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])
@@ -70,7 +71,9 @@ def test_logprobs_are_those_of_plain_full_logits(
     tiny_model: MakeModel, random_samples: MakeSamples
 ) -> None:
     model, samples = tiny_model(), random_samples(5)
-    learner = Learner(model, LearnerSettings(device="cpu"), total_steps=1, temperature=0.7)
+    learner = Learner(
+        model, LearnerSettings(device="cpu"), LearnerContext(total_steps=1, temperature=0.7)
+    )
     expected = [plain_logprobs(model, s, 0.7)[torch.tensor(s.action_mask[1:])] for s in samples]
     torch.testing.assert_close(
         learner.logprobs(samples), torch.cat(expected).detach(), rtol=0, atol=1e-12
@@ -214,7 +217,7 @@ def test_shared_prefixes_change_nothing_but_the_work(
             {"device": "cpu", "share_prefixes": share_prefixes, **values}
         )
         reference = tiny_model() if settings.beta else None
-        learner = Learner(model, settings, total_steps=100, reference=reference)
+        learner = Learner(model, settings, LearnerContext(total_steps=100, reference=reference))
         metrics = learner.update(grouped_samples())
         return metrics, weights_of(model)
 
@@ -471,7 +474,9 @@ def test_the_batch_whose_loss_is_not_finite_is_kept(
         sample, behavior_logprobs=infinite, advantages=(-1.0,) * sample.turns
     )
     settings = LearnerSettings(device="cpu", old_logprobs="sampler", optimizer_steps=1)
-    learner = Learner(tiny_model(), settings, total_steps=1, evidence=tmp_path)
+    learner = Learner(
+        tiny_model(), settings, LearnerContext(total_steps=1, failure_folder=tmp_path)
+    )
     with pytest.raises(
         FloatingPointError, match=r"the batch is in .*optimizer-step-000001-rank-0.pt"
     ):
@@ -492,7 +497,7 @@ def test_beta_pulls_the_policy_to_its_reference(
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     settings = LearnerSettings(device="cpu", learning_rate=3e-3, optimizer_steps=1, beta=1.0)
-    learner = Learner(model, settings, total_steps=100, reference=tiny_model())
+    learner = Learner(model, settings, LearnerContext(total_steps=100, reference=tiny_model()))
     divergences = [learner.update(samples)["kl_reference"] for _ in range(20)]
     assert divergences[0] > 0.01
     assert divergences[-1] < 0.5 * divergences[0]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.learner.batch import Batch, TrainingSample
+from agent_rl.learner.batch import Batch
 from agent_rl.learner.loss import LossRule, ScoredTokens, StepCounts
 from agent_rl.learner.metrics import TokenRecord
+from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scores
 
 

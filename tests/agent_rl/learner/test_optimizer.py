@@ -11,9 +11,9 @@ from transformers import LlamaForCausalLM
 
 from agent_rl.config import Config
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.learner.batch import TrainingSample
-from agent_rl.learner.learner import Learner
+from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.optimizer import make_optimizer
+from agent_rl.learner.samples import TrainingSample
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
@@ -47,7 +47,7 @@ def test_a_first_step_moves_every_direction_of_a_matrix_alike(
 ) -> None:
     model = tiny_model()
     before = values_of(model)
-    Learner(model, settings(), total_steps=10).supervised_step(random_samples(3))
+    Learner(model, settings(), LearnerContext(total_steps=10)).supervised_step(random_samples(3))
     after = values_of(model)
     name = "model.layers.0.mlp.gate_proj.weight"
     moved = torch.linalg.svdvals((after[name] - before[name]).float())
@@ -62,10 +62,10 @@ def test_a_first_step_moves_every_direction_of_a_matrix_alike(
 
 
 def test_the_schedule_scales_both_rates(tiny_model: MakeModel, random_samples: MakeSamples) -> None:
-    learner = Learner(tiny_model(), settings(warmup_steps=4), total_steps=10)
+    learner = Learner(tiny_model(), settings(warmup_steps=4), LearnerContext(total_steps=10))
     for factor in (0.25, 0.5):
         learner.supervised_step(random_samples(2))
-        adamw, muon = learner._optimizer.param_groups
+        adamw, muon = learner._optimizer.inner.param_groups
         assert (adamw["lr"], muon["lr"]) == pytest.approx((1e-3 * factor, 1e-2 * factor))
 
 
@@ -74,14 +74,14 @@ def test_it_goes_on_where_it_was_saved(
 ) -> None:
     samples = random_samples(4)
     through, stopped, resumed = tiny_model(), tiny_model(), tiny_model()
-    whole = Learner(through, settings(), total_steps=10)
+    whole = Learner(through, settings(), LearnerContext(total_steps=10))
     for _ in range(3):
         whole.supervised_step(samples)
-    first = Learner(stopped, settings(), total_steps=10)
+    first = Learner(stopped, settings(), LearnerContext(total_steps=10))
     first.supervised_step(samples)
     first.supervised_step(samples)
     first.save(tmp_path / "state")
-    second = Learner(resumed, settings(), total_steps=10)
+    second = Learner(resumed, settings(), LearnerContext(total_steps=10))
     second.load(tmp_path / "state")
     second.supervised_step(samples)
     for name, weight in through.named_parameters():

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from agent_rl.learner.batch import TrainingSample, episodes_of
 from agent_rl.learner.plan import StepPlan, plan_update
+from agent_rl.learner.samples import TrainingSample, episodes_of
 
 BUDGET = 20
 

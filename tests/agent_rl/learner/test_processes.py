@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.learner.batch import TrainingSample
-from agent_rl.learner.learner import Learner
+from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.plan import StepPlan
 from agent_rl.learner.processes import LearnerRank, Learning, RankedLearner, open_learner
+from agent_rl.learner.samples import TrainingSample
 from rollouts.processes.ray_processes import call_all
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -38,13 +38,13 @@ def open_two() -> Iterator[OpenTwo]:
 
     def anew(rank: LearnerRank, model: LlamaForCausalLM, settings: LearnerSettings) -> None:
         assert rank._ranks is not None
-        rank._learner = Learner(model, settings, ranks=rank._ranks, total_steps=10)
+        rank._learner = Learner(model, settings, LearnerContext(total_steps=10), ranks=rank._ranks)
 
     opened: list[RankedLearner] = []
 
     def call(model: LlamaForCausalLM, settings: LearnerSettings) -> Learning:
         if not opened:
-            learner = open_learner(model, settings, total_steps=10)
+            learner = open_learner(model, settings, LearnerContext(total_steps=10))
             assert isinstance(learner, RankedLearner)
             opened.append(learner)
         else:
@@ -119,7 +119,7 @@ def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
                 ranks, max_tokens, optimizer_steps=1, old_logprobs="sampler", **values
             )
             learner = (
-                open_learner(model, settings, total_steps=10)
+                open_learner(model, settings, LearnerContext(total_steps=10))
                 if ranks == 1
                 else open_two(model, settings)
             )
@@ -164,7 +164,9 @@ def test_two_ranks_learn_what_one_does(
 ) -> None:
     samples = random_samples(9, parts=parts)
     alone, shared = tiny_model(), tiny_model()
-    one = open_learner(alone, settings_of(1, 10_000, entropy_bonus=0.01), total_steps=10)
+    one = open_learner(
+        alone, settings_of(1, 10_000, entropy_bonus=0.01), LearnerContext(total_steps=10)
+    )
     two = open_two(shared, settings_of(2, 25, entropy_bonus=0.01))
     for _ in range(2):
         expected, got = one.update(samples), two.update(samples)
@@ -187,7 +189,7 @@ def test_a_learner_of_two_ranks_goes_on_in_one(
     two.update(samples)
     two.save(tmp_path / "learner")
     expected = two.update(samples)
-    one = open_learner(resumed, settings_of(1, 10_000), total_steps=10, seed=99)
+    one = open_learner(resumed, settings_of(1, 10_000), LearnerContext(total_steps=10, seed=99))
     one.load(tmp_path / "learner")
     got = one.update(samples)
     for name in set(expected) - NOT_COMPARED:
@@ -207,9 +209,8 @@ def test_an_error_in_one_rank_ends_the_call(
         )
         for s in random_samples(1)
     ]
-    two = open_learner(
-        tiny_model(), settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler"), total_steps=10
-    )
+    settings = settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler")
+    two = open_learner(tiny_model(), settings, LearnerContext(total_steps=10))
     try:
         with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
             two.update(samples)

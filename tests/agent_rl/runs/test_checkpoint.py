@@ -9,8 +9,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.learner.batch import TrainingSample
-from agent_rl.learner.learner import Learner
+from agent_rl.learner.learner import Learner, LearnerContext
+from agent_rl.learner.samples import TrainingSample
 from agent_rl.policy.from_scratch import train_tokenizer
 from agent_rl.policy.loading import load_policy
 from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -39,7 +39,7 @@ def save(run_dir: Path, step: int, learner: Learner, **options: Any) -> Path:
 
 
 def learner_on(model: Any, seed: int = 0) -> Learner:
-    return Learner(model, SETTINGS, total_steps=20, seed=seed)
+    return Learner(model, SETTINGS, LearnerContext(total_steps=20, seed=seed))
 
 
 def test_a_restored_run_goes_on_bit_for_bit(

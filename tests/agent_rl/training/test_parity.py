@@ -12,8 +12,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from agent_rl.config import Config
-from agent_rl.learner.batch import samples_from_group
-from agent_rl.learner.learner import Learner
+from agent_rl.learner.learner import Learner, LearnerContext
+from agent_rl.learner.samples import samples_from_group
 from agent_rl.training.session import Session
 from rollouts import TrajectoryGroup
 from tests.builders.models import make_tokenizer
@@ -93,7 +93,7 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Sess
     assert model.lm_head.weight is model.model.embed_tokens.weight, (
         "the learner's own model stays tied"
     )
-    learner = Learner(model, session.config.learner, total_steps=2)
+    learner = Learner(model, session.config.learner, LearnerContext(total_steps=2))
     groups = play(session)
     assert mean_difference(learner, groups) < 0.05
 

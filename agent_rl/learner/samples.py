@@ -1,0 +1,148 @@
+"""Training samples: the tokens, mask and advantages of an episode, cut out of its trajectory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
+from agent_rl.objective.presets import AdvantageName
+from rollouts.types import TrajectoryGroup
+
+ALONE = -1
+"""`TrainingSample.episode` of a sample that is a whole episode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """Token ids for the learner, with a mask of the tokens to train.
+
+    Usually a sample is a whole episode. If the history is windowed, an episode is several samples,
+    each with the prompt that the policy saw; they share the number `episode`.
+    """
+
+    token_ids: tuple[int, ...]
+    """All tokens, at least two; the first one is never the agent's."""
+    action_mask: tuple[bool, ...]
+    """True at the agent's tokens. A turn is an unbroken run of True."""
+    behavior_logprobs: tuple[float, ...]
+    """The sampler's log-probs, in nats; 0 where the mask is False. A supervised sample has zeros."""
+    advantages: tuple[float, ...]
+    """One advantage for each turn of the sample."""
+    episode: int = ALONE
+    """The number, from 0, that the parts of one episode share; `ALONE` for a whole episode."""
+
+    def __post_init__(self) -> None:
+        assert len(self.token_ids) >= 2, "a sample needs at least a context token and a target"
+        lengths = (len(self.token_ids), len(self.action_mask), len(self.behavior_logprobs))
+        assert len(set(lengths)) == 1, lengths
+        assert self.episode >= ALONE, self.episode
+        assert not self.action_mask[0], "nothing predicts the first token, so it cannot be trained"
+        assert len(self.advantages) == self.turns, (len(self.advantages), self.turns)
+
+    @cached_property
+    def inputs(self) -> tuple[int, ...]:
+        """The model's input: all tokens but the last, which predicts nothing."""
+        return self.token_ids[:-1]
+
+    @cached_property
+    def agent_tokens(self) -> int:
+        """The number of trained tokens."""
+        return sum(self.action_mask)
+
+    @cached_property
+    def turn_ids(self) -> tuple[int, ...]:
+        """For each token the number of its turn, from 0; -1 for tokens that are not the agent's."""
+        ids, turn = [], -1
+        for i, is_action in enumerate(self.action_mask):
+            if is_action and not self.action_mask[i - 1]:
+                turn += 1
+            ids.append(turn if is_action else -1)
+        return tuple(ids)
+
+    @cached_property
+    def turns(self) -> int:
+        """The number of turns that have agent tokens."""
+        return max(self.turn_ids) + 1
+
+    @cached_property
+    def has_gradient(self) -> bool:
+        """Whether some advantage is not 0; without one a policy objective has no gradient here."""
+        return any(advantage != 0.0 for advantage in self.advantages)
+
+
+def samples_from_group(
+    group: TrajectoryGroup,
+    advantage: AdvantageName = "group_std",
+    *,
+    turn_discount: float = 0.95,
+    turn_advantage_weight: float = 1.0,
+) -> list[TrainingSample]:
+    """Return a group's samples with their advantages.
+
+    An episode gives no sample if its ending does not train (`StopReason.trains`) or if it has no
+    turn.
+
+    Args:
+        group: episodes of one task.
+        advantage: how returns are compared; see `agent_rl.objective.advantages`.
+        turn_discount: the discount per turn, for `turn_groups` only. The default is the paper's.
+        turn_advantage_weight: the weight of a turn's own advantage, which `turn_groups` adds to the
+            episode's: GiGPO (arXiv 2505.10978, equation 8). The default is the paper's.
+    """
+    trajectories = group.trajectories
+    turns = [len(trajectory.turns) for trajectory in trajectories]
+    trains = [trajectory.stop_reason.trains for trajectory in trajectories]
+    returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
+    of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), turns)
+    per_turn = [[a] * count for a, count in zip(of_episodes.tolist(), turns, strict=True)]
+    if advantage == "turn_groups":
+        added = _of_turn_groups(group, trains, turn_discount)
+        for episode, own in zip(per_turn, added, strict=True):
+            for turn, value in enumerate(own):
+                episode[turn] += turn_advantage_weight * value
+    samples = []
+    for trajectory, of_turns in zip(trajectories, per_turn, strict=True):
+        if trajectory.stop_reason.trains and trajectory.turns:
+            sample = TrainingSample(
+                token_ids=trajectory.token_ids,
+                action_mask=trajectory.action_mask,
+                behavior_logprobs=trajectory.behavior_logprobs,
+                advantages=tuple(of_turns),
+            )
+            samples.append(sample)
+    return samples
+
+
+def episodes_of(samples: Sequence[TrainingSample]) -> list[list[int]]:
+    """Return the indices of each episode's samples; episodes are ordered by their first sample."""
+    parts: dict[int, list[int]] = {}
+    for i, sample in enumerate(samples):
+        # A negative key, different for each sample, keeps whole episodes apart from the numbered.
+        key = -1 - i if sample.episode == ALONE else sample.episode
+        parts.setdefault(key, []).append(i)
+    return list(parts.values())
+
+
+def groups_of(samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
+    """Return the groups of the samples: episodes (lists of indices) with the same first prompt."""
+    groups: dict[tuple[int, ...], list[list[int]]] = {}
+    for parts in episodes_of(samples):
+        first = samples[parts[0]]
+        prompt = first.token_ids
+        if first.agent_tokens:
+            prompt = prompt[: first.action_mask.index(True)]
+        groups.setdefault(prompt, []).append(parts)
+    return list(groups.values())
+
+
+def _of_turn_groups(
+    group: TrajectoryGroup, trains: Sequence[bool], discount: float
+) -> list[list[float]]:
+    """Return for each episode and turn the advantage within the turn's own group."""
+    states, rewards = [], []
+    for trajectory in group.trajectories:
+        states.append([turn.observation for turn in trajectory.turns])
+        rewards.append([turn.reward for turn in trajectory.turns])
+    return turn_group_advantages(states, rewards, trains, discount=discount)
