@@ -10,24 +10,22 @@ from agent_rl.display import progress
 from envs import Task
 from rollouts import Trajectory
 from rollouts.players import PlayerName
-from rollouts.workers.pool import RolloutPool
+from rollouts.workers.pool import PoolSettings, RolloutPool
 
 
 def open_pool(
     config: Config, model_folder: Path | None, *, serve: bool, version: int = 0
 ) -> RolloutPool:
     """The config's workers, and the engine with `serve`."""
-    return RolloutPool(
+    settings = PoolSettings(
         env_id=config.env.id,
         env_options=config.env.options,
-        model_folder=model_folder,
         prompt=config.prompt,
         episode=config.episode,
         serving=config.serving,
         workers=config.workers,
-        serve=serve,
-        version=version,
     )
+    return RolloutPool(settings, model_folder, serve=serve, version=version)
 
 
 def play_scripted(

@@ -1,4 +1,4 @@
-"""The policy as a vLLM engine: the only file that imports vllm, and only when an engine is built."""
+"""Serves the policy with vLLM. The only file that imports vllm, and only to build an engine."""
 
 import asyncio
 import itertools
@@ -27,18 +27,16 @@ _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 _CPU_BLOCK_TOKENS = 32
-"""The smallest block that vLLM's CPU attention takes. Only whole blocks are cached, and its default
-is 128.
-"""
+"""The smallest block that vLLM's CPU attention takes. The prefix cache keeps whole blocks only, so
+the default of 128 would recompute up to 127 tokens of each prompt."""
 
 
 def model_context_length(model_folder: str | Path, settings: ServingSettings) -> int:
-    """The context in tokens that the engine serves: `serving.context_length`, or the model's own
-    where that is 0.
+    """Return the context in tokens to serve: `serving.context_length`, or the model's own.
 
     Raises:
         ValueError: the folder holds no model, or `serving.context_length` is more than the model
-        was built for.
+            was built for.
     """
     config = _read_config(model_folder)
     longest = int(
@@ -47,8 +45,9 @@ def model_context_length(model_folder: str | Path, settings: ServingSettings) ->
     )
     if settings.context_length > longest:
         raise ValueError(
-            f"serving.context_length: {settings.context_length} is more than the {longest} positions of the model in "
-            f"{str(model_folder)!r} (max_position_embeddings); set at most {longest}, or 0 for the model's own"
+            f"serving.context_length: {settings.context_length} is more than the {longest} "
+            f"positions of the model in {str(model_folder)!r} (max_position_embeddings); set at "
+            f"most {longest}, or 0 for the model's own"
         )
     return settings.context_length or longest
 
@@ -64,23 +63,28 @@ def _read_config(model_folder: str | Path) -> dict[str, Any]:
 
 
 class ServedPolicy:
-    """A `Policy` over vLLM's asynchronous engine, whose weights can be replaced between requests.
+    """A `Policy` over vLLM's asynchronous engine, whose weights can be replaced while it runs.
 
-    Every completion carries the version of the weights that sampled it, all of it.
+    One version of the weights samples a whole completion, and the completion carries that version.
     """
 
     def __init__(
         self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0
     ) -> None:
-        """Start the engine (10 to 20 s on a small machine). Needs no running event loop."""
+        """Start the engine, which takes 10 to 20 s on a small machine.
+
+        Needs no running event loop.
+        """
         self.version = version
         self.context_length = model_context_length(model_folder, settings)
         self._tied = _read_config(model_folder).get("tie_word_embeddings", False)
         self._request_ids = itertools.count()
         self._in_flight = 0
         self._idle = asyncio.Event()
+        """Set while no request is in flight."""
         self._idle.set()
-        self._loading = asyncio.Lock()
+        self._syncing = asyncio.Lock()
+        """Held while the weights are replaced, and by each request for a moment as it starts."""
         os.environ |= _ENVIRONMENT | {
             "OMP_NUM_THREADS": str(settings.threads),
             OWNER: str(os.getpid()),
@@ -108,7 +112,9 @@ class ServedPolicy:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        async with self._loading:
+        # Waits here while the weights are being replaced: a request that started then would be
+        # sampled by old and new weights.
+        async with self._syncing:
             self._in_flight += 1
             self._idle.clear()
         try:
@@ -116,11 +122,11 @@ class ServedPolicy:
             async for answer in self._engine.generate(prompt, params, str(next(self._request_ids))):
                 output = answer.outputs[0]
             stopped = output.finish_reason == "stop"
+            # At each position vLLM returns log-probs by id; only the sampled id's is of use.
+            sampled = zip(output.token_ids, output.logprobs, strict=True)
             return Completion(
                 token_ids=tuple(output.token_ids),
-                logprobs=tuple(
-                    at[i].logprob for i, at in zip(output.token_ids, output.logprobs, strict=True)
-                ),
+                logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
                 finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
                 policy_version=self.version,
             )
@@ -129,27 +135,31 @@ class ServedPolicy:
             if not self._in_flight:
                 self._idle.set()
 
-    async def load_weights(
+    async def sync_weights(
         self, folder: str | Path, version: int, *, wait_seconds: float = 60.0
     ) -> None:
-        """Serve the weights in `folder` (Hugging Face format, same shapes) from now on, as
-        `version`.
+        """Serve the weights in `folder` (Hugging Face format, same shapes) from now on.
 
-        Waits for requests in flight; requests that come meanwhile wait for the new weights.
+        Waits for the requests in flight. Later requests wait for the new weights.
+
+        Args:
+            version: the version that completions carry from now on.
+            wait_seconds: the longest wait for the requests in flight.
 
         Raises:
-            ValueError: the embeddings are tied and the engine is on CPU: it would keep its copy of
-            the old LM head.
+            ValueError: the embeddings are tied and the engine runs on CPU, where it would keep its
+                copy of the old LM head.
             RuntimeError: requests were still in flight after `wait_seconds`.
         """
         from vllm.platforms import current_platform
 
         if self._tied and current_platform.is_cpu():
             raise ValueError(
-                "model: vLLM on CPU does not refresh the LM head of a model with tied embeddings; save an untied copy "
-                "(tie_word_embeddings: false, lm_head.weight written out) and serve that"
+                "model: vLLM on CPU does not refresh the LM head of a model with tied embeddings; "
+                "save an untied copy (tie_word_embeddings: false, lm_head.weight written out) and "
+                "serve that"
             )
-        async with self._loading:
+        async with self._syncing:
             try:
                 await asyncio.wait_for(self._idle.wait(), wait_seconds)
             except TimeoutError as error:
@@ -159,16 +169,17 @@ class ServedPolicy:
             await self._engine.collective_rpc(
                 "reload_weights", kwargs={"weights_path": str(folder)}
             )
+            # The cached keys and values were computed by the old weights.
             if not await self._engine.reset_prefix_cache():
                 raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
             self.version = version
 
     async def check_health(self) -> None:
-        """Raise what killed the engine, if something did."""
+        """Raise the error that killed the engine, if it is dead."""
         await self._engine.check_health()
 
     async def shutdown(self) -> None:
-        """End the engine's process; nothing else may be called after it."""
+        """End the engine's process. No other method may be called after this one."""
         self._engine.shutdown(timeout=0.5)
         del self._engine
 

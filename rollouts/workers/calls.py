@@ -1,8 +1,8 @@
-"""Which call of an environment a process is in, where another process can read it.
+"""A worker's current environment call, written where the pool's process can read it.
 
-An environment is other people's code, and it may never return or take its whole process along.
-Nobody can tell from outside what it was doing, so a worker writes it down before every call: the
-number of the episode and the command.
+Environments are code from outside. One may never return, or take its whole process down, and then
+the process itself cannot report. So a worker writes each call down before it makes it: the number
+of the episode, and the command. The pool reads this to blame a hung or dead process on one episode.
 """
 
 import mmap
@@ -12,57 +12,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs import Task, TextEnv
+from envs import TextEnv
+from envs.text_env import EnvWrapper
 
 _HEAD = struct.Struct("<dqi")
-"""When the call began (0: there is none), the episode's number, the command's bytes (-1: it is a
-reset).
-"""
-_SIZE = 4096
+"""The start of a page: when the call began (0: no call), the episode's number, and the length of
+the command in bytes (-1: a reset). The command follows."""
+_PAGE_BYTES = 4096
 _RESET = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A call that has not returned: of which episode, what, and for how long."""
+    """A call that has not returned."""
 
     episode: int
+    """The number of the episode that made it."""
     command: str | None
-    """None is a reset."""
+    """The command of a step; None for a reset."""
     seconds: float
+    """How long ago it began."""
 
     def __str__(self) -> str:
         return "reset" if self.command is None else f"step {self.command!r}"
 
 
 class CallPage:
-    """One page of a file that one process writes and another one reads. A call costs less than a
-    microsecond of it.
+    """One page of a file, written by a worker and read by the pool.
+
+    The file is mapped into memory. So writing takes under a microsecond, and the page outlives a
+    writer that is killed.
     """
 
     def __init__(self, path: Path) -> None:
-        """Map the file, which is made where there is none."""
+        """Map the file, and create it if there is none."""
         with path.open("a+b") as file:
-            file.truncate(_SIZE)
-            self._page = mmap.mmap(file.fileno(), _SIZE)
+            file.truncate(_PAGE_BYTES)
+            self._page = mmap.mmap(file.fileno(), _PAGE_BYTES)
 
     def begin(self, episode: int, command: str | None) -> None:
+        """Write down a call that starts now; a command that is too long is cut."""
         length = _RESET
         if command is not None:
-            text = command.encode(errors="replace")[: _SIZE - _HEAD.size]
+            text = command.encode(errors="replace")[: _PAGE_BYTES - _HEAD.size]
             length = len(text)
             self._page[_HEAD.size : _HEAD.size + length] = text
+        # The head goes last: with it the call counts as begun, and its text is already there.
         _HEAD.pack_into(self._page, 0, time.monotonic(), episode, length)
 
     def end(self) -> None:
+        """Write down that no call is under way."""
         _HEAD.pack_into(self._page, 0, 0.0, 0, 0)
 
     def read(self) -> Call | None:
-        """The call that is under way, or that was when the writer died; the clock is the machine's."""
+        """Return the call under way, or the one in which the writer died; else None."""
         began, episode, length = _HEAD.unpack_from(self._page)
         if not began:
             return None
         text = self._page[_HEAD.size : _HEAD.size + max(length, 0)].decode(errors="replace")
+        # All processes of a machine share the monotonic clock, so the times can be subtracted.
         return Call(
             episode=episode,
             command=None if length == _RESET else text,
@@ -70,28 +78,26 @@ class CallPage:
         )
 
 
-class WatchedEnv(TextEnv):
-    """An environment during one episode, whose calls are written down."""
+class WatchedEnv(EnvWrapper):
+    """An environment during one episode, whose calls are written to a page."""
 
     def __init__(self, env: TextEnv, page: CallPage, episode: int) -> None:
-        self._env, self._page, self._episode = env, page, episode
-        self.action_space, self.observation_space = env.action_space, env.observation_space
-
-    def tasks(self, split: str) -> list[Task]:
-        return self._env.tasks(split)
+        """Wrap `env` for the episode with the number `episode`."""
+        super().__init__(env)
+        self._page, self._episode = page, episode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         self._page.begin(self._episode, None)
         try:
-            return self._env.reset(seed=seed, options=options)
+            return super().reset(seed=seed, options=options)
         finally:
             self._page.end()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self._page.begin(self._episode, action)
         try:
-            return self._env.step(action)
+            return super().step(action)
         finally:
             self._page.end()

@@ -1,33 +1,34 @@
-"""Which worker plays which episode next."""
+"""Decides which worker plays which episode next."""
 
 from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-Job = TypeVar("Job")
+JobT = TypeVar("JobT")
 
 
-class Schedule(Generic[Job]):
-    """Deals out groups of jobs: a group stays with one worker while there are whole groups left to
-    deal.
+class Schedule(Generic[JobT]):
+    """Deals groups of jobs to workers, and single jobs once the groups have run out.
 
-    The members of a group play the same task, which a worker that has it loaded starts faster. When
-    the groups have run out, an idle worker takes single jobs from the worker that has most left.
+    The jobs of a group play the same task, and a worker that has the task loaded starts it faster.
+    So a group stays with one worker. When no whole group is left, an idle worker takes jobs from
+    the worker with the most left, and all workers finish at about the same time.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Job]], workers: int) -> None:
+    def __init__(self, groups: Sequence[Sequence[JobT]], workers: int) -> None:
+        """Take the groups in the order in which they are to be played."""
         self._groups = deque(deque(group) for group in groups if group)
-        self._mine: list[deque[Job]] = [deque() for _ in range(workers)]
+        self._queues: list[deque[JobT]] = [deque() for _ in range(workers)]
 
-    def next(self, worker: int) -> Job | None:
-        """The next job of `worker`, or None where none is left for anybody."""
-        mine = self._mine[worker]
-        if not mine and self._groups:
-            mine = self._mine[worker] = self._groups.popleft()
-        if not mine:
-            mine = max(self._mine, key=len)
-        return mine.popleft() if mine else None
+    def next(self, worker: int) -> JobT | None:
+        """Return the next job of `worker`; None if no job is left for any worker."""
+        queue = self._queues[worker]
+        if not queue and self._groups:
+            queue = self._queues[worker] = self._groups.popleft()
+        if not queue:
+            queue = max(self._queues, key=len)
+        return queue.popleft() if queue else None
 
-    def put_back(self, worker: int, jobs: Sequence[Job]) -> None:
-        """Jobs that `worker` took and could not do are its next ones."""
-        self._mine[worker].extendleft(reversed(jobs))
+    def put_back(self, worker: int, jobs: Sequence[JobT]) -> None:
+        """Make `jobs`, which `worker` took and could not finish, its next ones."""
+        self._queues[worker].extendleft(reversed(jobs))

@@ -1,96 +1,117 @@
-"""Episodes to play, and what becomes of those whose process died on the way."""
+"""The episodes to play, and the fate of those whose process died."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 from envs import Task
+from rollouts.players import PlayerName
 from rollouts.seeds import derive_seed
 from rollouts.types import StopReason, Trajectory
 from rollouts.workers.calls import Call
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One episode to play: its number, and the worker's method (with arguments) that plays it.
-
-    `again`: its process died once, and nobody knows of what.
-    """
+class EpisodeJob:
+    """One episode to play."""
 
     number: int
+    """Its number among the jobs that are played together; it orders the results."""
     task: Task
+    """The task to play."""
     method: str
+    """The method of `RolloutWorker` that plays it, such as `run`."""
     arguments: dict[str, Any]
-    again: bool = False
+    """The method's keyword arguments, apart from the number."""
+    retried: bool = False
+    """Whether a process died with it once already, for an unknown reason."""
 
 
 def group_jobs(
     tasks: Sequence[Task], group_size: int, *, temperature: float, seed: int
-) -> list[list[Job]]:
-    """`group_size` episodes of the policy for every task.
+) -> list[list[EpisodeJob]]:
+    """Return `group_size` episodes of the policy for every task.
 
-    Their seeds depend on `seed`, the task and the number of the episode, which counts on where a
-    task comes again.
+    An episode's seed depends on `seed`, the task and the episode's index among those of the task.
+    If a task comes again, the index counts on, and its second group plays with other seeds.
     """
-    numbers, members = count(), defaultdict[Task, "count[int]"](count)
-
-    def job(task: Task) -> Job:
-        drawn = derive_seed(seed, task.split, task.id, next(members[task]))
-        return Job(
-            number=next(numbers),
-            task=task,
-            method="run",
-            arguments={"temperature": temperature, "seed": drawn},
-        )
-
-    return [[job(task) for _ in range(group_size)] for task in tasks]
-
-
-def settle(
-    lost: Sequence[Job], call: Call | None, *, limit_seconds: float, news: str
-) -> tuple[list[tuple[Job, Trajectory]], list[Job]]:
-    """Sort the jobs of a process that died: those that are over, as `ENV_ERROR`, and those to play
-    again.
-
-    The episode that was in a `call` is over: it is what the process died of, and would do so again.
-    The others share its fate by chance and are played again. Where no call is to blame, all are
-    played again, once: a second time each of them may be what their process died of.
-    """
-    culprit = None if call is None else call.episode
-    named = any(job.number == culprit for job in lost)
-    over, again = [], []
-    for job in lost:
-        if call is not None and job.number == culprit:
-            over.append((job, _failed(job.task, _cause(job.task, call, limit_seconds, news))))
-        elif named:
-            again.append(job)
-        elif job.again:
-            over.append(
-                (
-                    job,
-                    _failed(
-                        job.task,
-                        f"the process that held the environment died, a second time: {news}",
-                    ),
-                )
+    played: dict[Task, int] = defaultdict(int)
+    groups: list[list[EpisodeJob]] = []
+    for task in tasks:
+        group = []
+        for member in range(group_size):
+            drawn = derive_seed(seed, task.split, task.id, played[task])
+            played[task] += 1
+            job = EpisodeJob(
+                number=len(groups) * group_size + member,
+                task=task,
+                method="run",
+                arguments={"temperature": temperature, "seed": drawn},
             )
+            group.append(job)
+        groups.append(group)
+    return groups
+
+
+def scripted_jobs(
+    tasks: Sequence[Task], player: PlayerName, *, noise: float, seed: int
+) -> list[list[EpisodeJob]]:
+    """Return one episode of `player` for every task, each a group of its own."""
+    groups = []
+    for number, task in enumerate(tasks):
+        drawn = derive_seed(seed, task.split, task.id, number)
+        arguments = {"player": player, "noise": noise, "seed": drawn}
+        job = EpisodeJob(number=number, task=task, method="run_scripted", arguments=arguments)
+        groups.append([job])
+    return groups
+
+
+def settle_jobs(
+    jobs: Sequence[EpisodeJob], call: Call | None, *, limit_seconds: float, death: str
+) -> tuple[list[tuple[EpisodeJob, Trajectory]], list[EpisodeJob]]:
+    """Decide which jobs of a dead process have failed and which are played again.
+
+    If the process died in a `call`, the episode of that call has failed: it would kill the next
+    process too. The other jobs only shared the process and are played again. If no call is to
+    blame, any job may be, so all are played again once. A job that loses its process so a second
+    time has failed.
+
+    Args:
+        jobs: all jobs that the process had not finished.
+        call: the call that the process was in when it died, if any.
+        limit_seconds: `episode.env_timeout_seconds`; the pool kills a process after a longer call.
+        death: the reason of the process's death, in one line.
+
+    Returns:
+        The failed jobs, each with its ENV_ERROR trajectory, and the jobs to play again.
+    """
+    blamed = next((job for job in jobs if call is not None and job.number == call.episode), None)
+    failed: list[tuple[EpisodeJob, Trajectory]] = []
+    repeated: list[EpisodeJob] = []
+    for job in jobs:
+        if job is blamed and call is not None:
+            failed.append((job, _failure(job.task, _cause(job.task, call, limit_seconds, death))))
+        elif blamed is not None:
+            repeated.append(job)
+        elif job.retried:
+            error = f"the process that held the environment died, a second time: {death}"
+            failed.append((job, _failure(job.task, error)))
         else:
-            again.append(replace(job, again=True))
-    return over, again
+            repeated.append(replace(job, retried=True))
+    return failed, repeated
 
 
-def _cause(task: Task, call: Call, limit_seconds: float, news: str) -> str:
+def _cause(task: Task, call: Call, limit_seconds: float, death: str) -> str:
     if call.seconds > limit_seconds:
         return (
-            f"{call} of task {task.id!r} did not return within {limit_seconds:g} s (episode.env_timeout_seconds), "
-            "and its process was ended"
+            f"{call} of task {task.id!r} did not return within {limit_seconds:g} s "
+            "(episode.env_timeout_seconds), and its process was ended"
         )
-    return f"the process that held the environment died in {call} of task {task.id!r}: {news}"
+    return f"the process that held the environment died in {call} of task {task.id!r}: {death}"
 
 
-def _failed(task: Task, error: str) -> Trajectory:
+def _failure(task: Task, error: str) -> Trajectory:
     return Trajectory(
         task=task, turns=(), stop_reason=StopReason.ENV_ERROR, success=False, error=error
     )

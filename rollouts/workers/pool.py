@@ -1,12 +1,14 @@
-"""Many episodes at once, over Ray, which is imported only when a pool is built.
+"""Plays many episodes at once, in worker processes over Ray.
 
-`RolloutWorker` and `ServedPolicy` are ordinary classes; Ray adds the processes around them, here.
+`RolloutWorker` and `PolicyActor` are ordinary classes. Ray puts each into a process here, and is
+imported only when a pool is built.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,112 +17,138 @@ from uuid import uuid4
 from envs import Task
 from rollouts.players import PlayerName
 from rollouts.processes.ray_processes import get, gpus_there, process_of, start_ray, stop_ray
-from rollouts.seeds import derive_seed
-from rollouts.serving.exchange import Answer, CompletionRequest, Exchange, PolicyClient
-from rollouts.serving.served_policy import ServedPolicy, model_context_length
+from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
+from rollouts.serving.served_policy import model_context_length
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
 from rollouts.types import StopReason, Trajectory, TrajectoryGroup
 from rollouts.workers.calls import CallPage
 from rollouts.workers.dealing import Schedule
-from rollouts.workers.jobs import Job, group_jobs, settle
+from rollouts.workers.jobs import EpisodeJob, group_jobs, scripted_jobs, settle_jobs
 from rollouts.workers.worker import RolloutWorker, WorkerPlan
 
 OnEpisode = Callable[[Trajectory], None]
+"""Called with each trajectory as soon as its episode ends."""
 
 _BACKLOG = 2
-"""Episodes that wait at a worker beside those that play, so that a freed environment never waits
-for the driver.
-"""
+"""Episodes that wait at each worker, so that a freed environment never waits for the driver."""
 _LOOK_SECONDS = 1.0
-"""How often the pool looks for a call that does not return, at least."""
+"""The longest time between two looks for a call that does not return."""
 
 
-class RemotePolicy(PolicyClient):
-    """The `Policy` that lives in the policy actor, seen from a worker's process."""
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """The sections of a config that a pool needs."""
 
-    def __init__(self, actor: Any, name: str) -> None:
-        super().__init__()
-        self._actor = actor
-        self._name = name
+    env_id: str
+    """The environment, as in `env.id`."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """The keyword arguments of the environment, as in `env.options`."""
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    """The format of the prompt."""
+    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    """The limits and rewards of an episode."""
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    """The serving engine."""
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+    """The worker processes."""
 
-    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
-        answers: Awaitable[list[Answer]] = self._actor.exchange.remote(self._name, requests)
-        return answers
+    def worker_plan(self, model_folder: Path | None) -> WorkerPlan:
+        """Return the plan of one worker; without a model, tokens are bytes and have no limit.
 
-    def send_cancel(self, number: int) -> None:
-        self._actor.cancel.remote(self._name, number)
+        Raises:
+            ValueError: the folder holds no model, or the model's context is too short.
+        """
+        context = None if model_folder is None else model_context_length(model_folder, self.serving)
+        return WorkerPlan(
+            env_id=self.env_id,
+            env_options=self.env_options,
+            envs=self.workers.envs_per_worker,
+            model_folder=model_folder,
+            prompt=self.prompt,
+            episode=self.episode,
+            context_length=context,
+        )
 
 
-class PolicyActor(ServedPolicy):
-    """The served policy, asked by the workers for many completions at a time."""
+class _Round:
+    """The jobs of one call of `collect`: still to deal, in flight, and played."""
 
-    def __init__(self, model_folder: Path, settings: ServingSettings, *, version: int) -> None:
-        super().__init__(model_folder, settings, version=version)
-        self._exchange = Exchange(self)
+    def __init__(
+        self, groups: Sequence[Sequence[EpisodeJob]], workers: int, on_episode: OnEpisode | None
+    ) -> None:
+        self.schedule = Schedule(groups, workers)
+        self.in_flight: dict[Any, tuple[int, EpisodeJob]] = {}
+        """By Ray's reference to the answer: the worker that plays, and the job."""
+        self._played: dict[int, Trajectory] = {}
+        self._on_episode = on_episode
 
-    async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
-        return await self._exchange.exchange(client, requests)
+    def load(self, worker: int) -> int:
+        """Return the number of jobs that `worker` has."""
+        return sum(1 for player, _ in self.in_flight.values() if player == worker)
 
-    async def cancel(self, client: str, number: int) -> None:
-        self._exchange.cancel(client, number)
+    def take_all(self, worker: int) -> list[EpisodeJob]:
+        """Remove the jobs of `worker` from those in flight, and return them."""
+        theirs = [request for request, (player, _) in self.in_flight.items() if player == worker]
+        return [self.in_flight.pop(request)[1] for request in theirs]
+
+    def end(self, job: EpisodeJob, episode: Trajectory) -> None:
+        """Record a job's trajectory."""
+        self._played[job.number] = episode
+        if self._on_episode is not None:
+            self._on_episode(episode)
+
+    def episodes(self) -> list[Trajectory]:
+        """Return the trajectories, ordered by their jobs' numbers."""
+        return [self._played[number] for number in sorted(self._played)]
 
 
 class RolloutPool:
-    """Worker processes with environments, and the served policy. Close it, or use it as a context
-    manager.
+    """Worker processes with environments, and the served policy. Use it as a context manager.
 
-    With `serve=False` no engine runs until `start_policy`; experts need none. All methods block. A
-    worker that died, or was ended as an environment in it did not return, is replaced, and its
-    other episodes are played again.
+    Every method blocks until its work is done. A worker that dies, or hangs in an environment's
+    call, is replaced, and its other episodes are played again.
+
+        settings = PoolSettings(env_id="guess-the-number")
+        with RolloutPool(settings, "runs/demo/init") as pool:
+            groups = pool.collect(tasks, group_size=8, temperature=1.0, seed=0)
     """
 
     def __init__(
         self,
+        settings: PoolSettings,
+        model_folder: str | Path | None = None,
         *,
-        env_id: str,
-        env_options: dict[str, Any],
-        model_folder: str | Path | None,
-        prompt: PromptSettings,
-        episode: EpisodeSettings,
-        serving: ServingSettings,
-        workers: WorkerSettings,
         serve: bool = True,
         version: int = 0,
     ) -> None:
-        """Start Ray in this machine, the workers and (with `serve`) the engine, all at the same
-        time.
+        """Start Ray on this machine, the workers and the engine, all at the same time.
 
-        Without a `model_folder` there is nothing to serve, and the tokens of the players' episodes
-        are bytes.
+        Args:
+            model_folder: holds the policy and its tokenizer. Without it nothing is served, and the
+                tokens of the players' episodes are bytes.
+            serve: whether to start the engine; expert episodes need none.
+            version: the version of the weights in `model_folder`.
 
         Raises:
             ValueError: the model folder, the context length, the tokenizer or the environment is
-            not usable.
+                not usable.
         """
-        self._plan = WorkerPlan(
-            env_id=env_id,
-            env_options=env_options,
-            envs=workers.envs_per_worker,
-            model_folder=None if model_folder is None else Path(model_folder).absolute(),
-            prompt=prompt,
-            episode=episode,
-            context_length=None
-            if model_folder is None
-            else model_context_length(model_folder, serving),
-        )
-        self._serving = serving
+        folder = None if model_folder is None else Path(model_folder).absolute()
+        self._plan = settings.worker_plan(folder)
+        self._serving = settings.serving
         start_ray()
         self._open = True
         self._policy: Any = None
         self._workers: list[Any] = []
         self._folder = TemporaryDirectory(prefix="agent-rl-calls-")
-        pages = [Path(self._folder.name, str(number)) for number in range(workers.count)]
-        self._pages = [CallPage(path) for path in pages]
+        paths = [Path(self._folder.name, str(n)) for n in range(settings.workers.count)]
+        self._pages = [CallPage(path) for path in paths]
         try:
-            self._workers = [self._new_worker(path) for path in pages]
+            # Nothing waits in these lines: the workers import and load while the engine starts.
+            self._workers = [self._new_worker(path) for path in paths]
             starting = [worker.start.remote() for worker in self._workers]
-            if serve and model_folder is not None:
-                self._policy = self._new_policy(model_folder, version)
+            if serve and folder is not None:
+                self._policy = self._new_policy(folder, version)
             get(starting)
             if self._policy is not None:
                 self._connect(self._workers)
@@ -134,19 +162,9 @@ class RolloutPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start_policy(self, model_folder: str | Path | None = None, *, version: int = 0) -> None:
-        """Start the engine, where `serve` was False, with the weights of `model_folder` (default:
-        the pool's).
-        """
-        assert self._policy is None, "the policy is already being served"
-        folder = model_folder or self._plan.model_folder
-        assert folder is not None, "no model was named"
-        self._policy = self._new_policy(folder, version)
-        self._connect(self._workers)
-
     def sync_weights(self, folder: str | Path, version: int) -> None:
-        """Serve the weights in `folder`, which every process of the pool can read, as `version`."""
-        get(self._policy.load_weights.remote(str(folder), version))
+        """Serve the weights in `folder` as `version` from now on (see `ServedPolicy`)."""
+        get(self._policy.sync_weights.remote(str(folder), version))
 
     def collect(
         self,
@@ -157,26 +175,24 @@ class RolloutPool:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
-        """Play every task `group_size` times: one group a task, in the order of `tasks`.
+        """Play every task `group_size` times; return one group per task, in the order of `tasks`.
 
-        An episode's seeds depend on `seed`, its task and its number among the task's episodes, not
-        on who plays it when; so the groups of a task that comes twice differ. `on_episode` is
-        called with each trajectory as it ends.
+        An episode's seed depends on `seed`, its task and its index among the task's episodes, and
+        not on the worker. If a task comes twice, its two groups have different seeds.
 
         Raises:
-            ValueError: a task cannot be played by anybody (see `run_episode`).
+            ValueError: a task cannot be played at all (see `run_episode`).
             RuntimeError: the engine died.
         """
-        played = self._play(
-            group_jobs(tasks, group_size, temperature=temperature, seed=seed), on_episode
-        )
+        jobs = group_jobs(tasks, group_size, temperature=temperature, seed=seed)
+        played = self._play(jobs, on_episode)
         if any(episode.stop_reason is StopReason.POLICY_ERROR for episode in played):
             self._check_policy(played)
-        members = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]
-        return [
-            TrajectoryGroup(task=task, trajectories=group)
-            for task, group in zip(tasks, members, strict=True)
-        ]
+        groups = []
+        for index, task in enumerate(tasks):
+            members = played[index * group_size : (index + 1) * group_size]
+            groups.append(TrajectoryGroup(task=task, trajectories=tuple(members)))
+        return groups
 
     def collect_scripted(
         self,
@@ -187,19 +203,15 @@ class RolloutPool:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[Trajectory]:
-        """Let the environment's expert, or chance, play every task once (see
-        `run_scripted_episode`); needs no engine.
+        """Let the expert or the random player play every task once; this needs no engine.
+
+        Args:
+            noise: the share of turns with a wrong command (see `run_scripted_episode`).
 
         Raises:
-            ValueError: the environment has no expert, or a task cannot be played by anybody.
+            ValueError: the environment has no expert, or a task cannot be played at all.
         """
-
-        def job(number: int, task: Task) -> Job:
-            drawn = derive_seed(seed, task.split, task.id, number)
-            arguments = {"player": player, "noise": noise, "seed": drawn}
-            return Job(number=number, task=task, method="run_scripted", arguments=arguments)
-
-        return self._play([[job(number, task)] for number, task in enumerate(tasks)], on_episode)
+        return self._play(scripted_jobs(tasks, player, noise=noise, seed=seed), on_episode)
 
     def close(self) -> None:
         """End all processes. A second call does nothing."""
@@ -208,6 +220,7 @@ class RolloutPool:
 
         if self._policy is not None:
             try:
+                # A killed engine leaves its own processes behind, so it is asked to stop first.
                 ray.get(self._policy.shutdown.remote(), timeout=10)
             except RayError:
                 logging.getLogger(__name__).debug(
@@ -222,56 +235,58 @@ class RolloutPool:
             stop_ray()
 
     def _play(
-        self, groups: Sequence[Sequence[Job]], on_episode: OnEpisode | None
+        self, groups: Sequence[Sequence[EpisodeJob]], on_episode: OnEpisode | None
     ) -> list[Trajectory]:
-        """Play all jobs, keeping every worker busy; trajectories by the jobs' numbers."""
+        """Play all jobs with every worker busy; return the trajectories by the jobs' numbers."""
         import ray
-        from ray.exceptions import RayActorError
 
-        schedule = Schedule(groups, len(self._workers))
-        played: dict[int, Trajectory] = {}
-        in_flight: dict[Any, tuple[int, Job]] = {}
-
-        def feed(worker: int) -> None:
-            load = sum(1 for at, _ in in_flight.values() if at == worker)
-            for _ in range(self._plan.envs + _BACKLOG - load):
-                job = schedule.next(worker)
-                if job is None:
-                    return
-                play = getattr(self._workers[worker], job.method)
-                in_flight[play.remote(job.task, **job.arguments, number=job.number)] = (worker, job)
-
-        def end(job: Job, episode: Trajectory) -> None:
-            played[job.number] = episode
-            if on_episode is not None:
-                on_episode(episode)
-
+        jobs = _Round(groups, len(self._workers), on_episode)
         try:
             for worker in range(len(self._workers)):
-                feed(worker)
-            while in_flight:
-                done, _ = ray.wait(list(in_flight), num_returns=1, timeout=_LOOK_SECONDS)
+                self._feed(worker, jobs)
+            while jobs.in_flight:
+                # The timeout matters when every worker hangs: then no answer ever comes.
+                done, _ = ray.wait(list(jobs.in_flight), num_returns=1, timeout=_LOOK_SECONDS)
                 self._end_hung_workers()
                 for request in done:
-                    worker, job = in_flight.pop(request)
-                    try:
-                        end(job, get(request))
-                    except RayActorError as error:
-                        with_it = [other for other, (at, _) in in_flight.items() if at == worker]
-                        lost = [job, *(in_flight.pop(other)[1] for other in with_it)]
-                        over, again = self._bury(worker, lost, error)
-                        for one, episode in over:
-                            end(one, episode)
-                        schedule.put_back(worker, again)
-                    feed(worker)
+                    self._receive(request, jobs)
         finally:
-            for request in in_flight:
+            # Empty unless an error ends the round: then the rest of the episodes is not wanted.
+            for request in jobs.in_flight:
                 ray.cancel(request)
-        return [played[number] for number in sorted(played)]
+        return jobs.episodes()
+
+    def _feed(self, worker: int, jobs: _Round) -> None:
+        """Send jobs to a worker until its environments and its backlog are full."""
+        for _ in range(self._plan.envs + _BACKLOG - jobs.load(worker)):
+            job = jobs.schedule.next(worker)
+            if job is None:
+                return
+            play = getattr(self._workers[worker], job.method)
+            request = play.remote(job.task, **job.arguments, number=job.number)
+            jobs.in_flight[request] = (worker, job)
+
+    def _receive(self, request: Any, jobs: _Round) -> None:
+        """Take an answer, which may be the news that its worker died, and send the next job."""
+        from ray.exceptions import RayActorError
+
+        worker, job = jobs.in_flight.pop(request)
+        try:
+            jobs.end(job, get(request))
+        except RayActorError as error:
+            # One answer tells of the death; the worker's other jobs died with it.
+            unfinished = [job, *jobs.take_all(worker)]
+            failed, repeated = self._replace_worker(worker, unfinished, error)
+            for failed_job, episode in failed:
+                jobs.end(failed_job, episode)
+            jobs.schedule.put_back(worker, repeated)
+        self._feed(worker, jobs)
 
     def _end_hung_workers(self) -> None:
-        """A call that does not return holds up its whole process, threads and all: it is ended from
-        here.
+        """Kill each worker that is in a call for longer than the limit.
+
+        A hung call blocks its whole process, which therefore cannot end itself. The death then
+        reaches `_receive` like any other.
         """
         import ray
 
@@ -280,13 +295,18 @@ class RolloutPool:
             if call is not None and call.seconds > self._plan.episode.env_timeout_seconds:
                 ray.kill(actor)
 
-    def _bury(
-        self, worker: int, lost: Sequence[Job], error: Exception
-    ) -> tuple[list[tuple[Job, Trajectory]], list[Job]]:
-        """Replace a worker that died; what becomes of the jobs that it had (see `settle`)."""
+    def _replace_worker(
+        self, worker: int, unfinished: Sequence[EpisodeJob], error: Exception
+    ) -> tuple[list[tuple[EpisodeJob, Trajectory]], list[EpisodeJob]]:
+        """Start a new process for a worker that died, and settle its jobs (see `settle_jobs`)."""
         page = self._pages[worker]
-        limit, news = self._plan.episode.env_timeout_seconds, str(error).partition("\n")[0]
-        settled = settle(lost, page.read(), limit_seconds=limit, news=news)
+        settled = settle_jobs(
+            unfinished,
+            page.read(),
+            limit_seconds=self._plan.episode.env_timeout_seconds,
+            death=str(error).partition("\n")[0],
+        )
+        # The dead writer cannot end its call, and the new one would be blamed for it.
         page.end()
         self._workers[worker] = self._new_worker(Path(self._folder.name, str(worker)))
         get(self._workers[worker].start.remote())
@@ -296,25 +316,30 @@ class RolloutPool:
 
     def _new_worker(self, calls: Path) -> Any:
         concurrency = self._plan.envs + _BACKLOG + 2
-        # Ray's processes do not inherit the driver's module path, and an environment of the user's
-        # own is found on it.
+        # Ray's processes do not inherit the driver's module path, on which a user's own
+        # environment is found.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         return process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)(
             self._plan, calls=calls
         )
 
-    def _new_policy(self, model_folder: str | Path, version: int) -> Any:
+    def _new_policy(self, model_folder: Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
         gpus = min(1, gpus_there())
         new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
-        return new(Path(model_folder).absolute(), self._serving, version=version)
+        return new(model_folder, self._serving, version=version)
 
     def _connect(self, workers: Sequence[Any]) -> None:
+        """Wait for the engine, and give each worker a client under a new name.
+
+        The name is new because a replaced worker must not receive the answers of its predecessor.
+        """
         get(self._policy.check_health.remote())
         get([worker.connect.remote(RemotePolicy(self._policy, uuid4().hex)) for worker in workers])
 
     def _check_policy(self, played: Sequence[Trajectory]) -> None:
+        """Raise the error of a dead engine; a request that failed alone is only its episode's."""
         import ray
         from ray.exceptions import RayError
 

@@ -1,4 +1,4 @@
-"""Several environments in one process, and the episodes that run in them side by side."""
+"""A worker: several environments in one process, whose episodes run concurrently."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,57 +19,76 @@ from rollouts.workers.calls import CallPage, WatchedEnv
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPlan:
-    """All that a worker is built from; travels to its process."""
+    """Everything a worker is built from; it is sent to the worker's process."""
 
     env_id: str
+    """The environment, as in `env.id`."""
     env_options: dict[str, Any] = field(default_factory=dict)
+    """The keyword arguments of the environment, as in `env.options`."""
     envs: int = 1
+    """Environments in the process, and so episodes at once."""
     model_folder: Path | None
-    """Holds the tokenizer. With None only players that need no model play, and their tokens are
-    bytes.
-    """
+    """Holds the tokenizer. None allows only players that need no model; their tokens are bytes."""
     prompt: PromptSettings
+    """The format of the prompt."""
     episode: EpisodeSettings
+    """The limits and rewards of an episode."""
     context_length: int | None
-    """In tokens; None where there is no model."""
+    """The context in tokens that the engine serves; None without a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FreeEnv:
+    """An environment that plays no episode now."""
+
+    env: TextEnv
+    expert: bool
+    """Whether it was made with its expert."""
+    last_task: Task | None
+    """The task that it played last; it may still have that game loaded."""
 
 
 class RolloutWorker:
-    """Runs up to `plan.envs` episodes at once in one thread; further ones wait for a free
-    environment.
+    """Plays up to `plan.envs` episodes at once in one thread; further ones wait.
 
-    Environments are made when they are first needed. An episode prefers the free environment that
-    last played its task, which may still have the game loaded.
+    While one episode waits for the policy, another one uses the thread. Environments are made when
+    they are first needed. An episode prefers a free environment that last played its task, because
+    that one may still have the game loaded.
     """
 
     def __init__(
         self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None
     ) -> None:
-        """Start with nothing loaded. In the file `calls` stands which call of an environment is
-        under way.
+        """Keep the plan; `start` loads what it names.
+
+        Args:
+            policy: plays in `run`; it may come later, with `connect`.
+            calls: the file that records the current environment call, for the pool to read.
         """
         self._plan = plan
-        # In another machine of a cluster the file's folder is not there, and nobody reads it.
+        # On another machine of a cluster the pool's folder is missing, and nobody reads the file.
         self._calls = CallPage(calls) if calls is not None and calls.parent.is_dir() else None
         self._policy = policy
         self._renderer: Renderer | None = None
         self._slots = asyncio.Semaphore(plan.envs)
-        self._free: list[tuple[TextEnv, bool, Task | None]] = []
-        """Each with whether it has its expert with it, and the task that it played last."""
+        self._free: list[_FreeEnv] = []
 
     async def start(self) -> None:
-        """Load the tokenizer and the first environment.
+        """Load the tokenizer and the first environment. A second call does nothing.
 
         Raises:
-            ValueError: the tokenizer or the environment cannot be had so; the message says what to
-            change.
+            ValueError: the tokenizer or the environment is not usable; the message says what to
+                change.
         """
-        if self._renderer is None:
-            folder = self._plan.model_folder
-            self._renderer = (
-                byte_renderer() if folder is None else load_renderer(folder, self._plan.prompt)
-            )
-            self._free.append((self._make_env(expert=False), False, None))
+        if self._renderer is not None:
+            return
+        if self._plan.model_folder is None:
+            self._renderer = byte_renderer()
+        else:
+            self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
+        # The first environment is made here, so that wrong options fail before any episode.
+        env = self._make_env(expert=False)
+        self._free.append(_FreeEnv(env=env, expert=False, last_task=None))
 
     async def connect(self, policy: Policy) -> None:
         """Let `policy` play from now on."""
@@ -78,8 +97,10 @@ class RolloutWorker:
     async def run(
         self, task: Task, *, temperature: float, seed: int | None, number: int = 0
     ) -> Trajectory:
-        """One episode of the policy (see `run_episode`); `number` is what its calls are noted
-        under.
+        """Play one episode of the policy (see `run_episode`).
+
+        Args:
+            number: the episode's number in the record of environment calls.
         """
         assert self._policy is not None, "the policy has not been started"
         assert self._plan.context_length is not None, "no model was named"
@@ -98,7 +119,10 @@ class RolloutWorker:
     async def run_scripted(
         self, task: Task, *, player: PlayerName, noise: float, seed: int, number: int = 0
     ) -> Trajectory:
-        """One episode of a player that needs no model (see `run_scripted_episode`).
+        """Play one episode of a player that needs no model (see `run_scripted_episode`).
+
+        Args:
+            number: the episode's number in the record of environment calls.
 
         Raises:
             ValueError: the expert is to play, and the environment has none.
@@ -128,13 +152,20 @@ class RolloutWorker:
     async def _environment(
         self, task: Task, number: int, *, expert: bool = False
     ) -> AsyncIterator[TextEnv]:
+        """Lend an environment for one episode, waiting until one is free."""
         async with self._slots:
-            usable = [slot for slot in self._free if slot[1] == expert]
-            slot = next((slot for slot in usable if slot[2] == task), usable[0] if usable else None)
-            if slot is not None:
-                self._free.remove(slot)
-            env = slot[0] if slot is not None else self._make_env(expert=expert)
+            env = self._take_env(task, expert=expert)
             try:
                 yield env if self._calls is None else WatchedEnv(env, self._calls, number)
             finally:
-                self._free.append((env, expert, task))
+                # Also after an error: reset starts an environment anew, whatever happened in it.
+                self._free.append(_FreeEnv(env=env, expert=expert, last_task=task))
+
+    def _take_env(self, task: Task, *, expert: bool) -> TextEnv:
+        usable = [free for free in self._free if free.expert == expert]
+        if not usable:
+            return self._make_env(expert=expert)
+        same_task = [free for free in usable if free.last_task == task]
+        best = (same_task or usable)[0]
+        self._free.remove(best)
+        return best.env

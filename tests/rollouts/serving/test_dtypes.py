@@ -27,8 +27,20 @@ def test_a_system_that_does_not_say_is_taken_to_have_none(tmp_path: Path) -> Non
     assert not cpu_has_bfloat16(tmp_path / "nothing")
 
 
-def test_auto_follows_the_device_and_anything_else_is_kept() -> None:
-    assert chosen_dtype("auto", gpu=True) == "bfloat16"
-    assert chosen_dtype("auto", gpu=False) == ("bfloat16" if cpu_has_bfloat16() else "float32")
-    for given in ("float32", "bfloat16", "float16"):
-        assert chosen_dtype(given, gpu=True) == chosen_dtype(given, gpu=False) == given
+@pytest.mark.parametrize(
+    ("setting", "gpu", "flags", "expected"),
+    [
+        ("auto", True, "fpu", "bfloat16"),
+        ("auto", False, "fpu", "float32"),
+        ("auto", False, "fpu amx_bf16", "bfloat16"),
+        ("float32", True, "amx_bf16", "float32"),
+        ("bfloat16", False, "fpu", "bfloat16"),
+        ("float16", False, "fpu", "float16"),
+    ],
+)
+def test_auto_follows_the_device_and_anything_else_is_kept(
+    setting: str, gpu: bool, flags: str, expected: str, tmp_path: Path
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: {flags}\n")
+    assert chosen_dtype(setting, gpu=gpu, cpuinfo=cpuinfo) == expected

@@ -4,17 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from envs import Task
-from rollouts import (
-    EpisodeSettings,
-    PromptSettings,
-    ServingSettings,
-    StopReason,
-    Trajectory,
-    WorkerSettings,
-)
-from rollouts.workers.pool import RolloutPool
+from rollouts import EpisodeSettings, StopReason, Trajectory, WorkerSettings
+from rollouts.workers.pool import PoolSettings, RolloutPool
 from tests.builders.number_env import NumberEnv
+
+pytestmark = pytest.mark.process
 
 TASKS = NumberEnv().tasks("train")
 LIMIT_SECONDS = 1.0
@@ -22,16 +19,13 @@ LIMIT_SECONDS = 1.0
 
 def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
     """No model; `advice` is what the expert says of some numbers instead of what is right."""
-    return RolloutPool(
+    settings = PoolSettings(
         env_id="tests.builders.number_env:NumberEnv",
         env_options={"expert": True, "advice": advice},
-        model_folder=None,
-        prompt=PromptSettings(),
         episode=EpisodeSettings(max_turns=6, env_timeout_seconds=LIMIT_SECONDS),
-        serving=ServingSettings(),
         workers=WorkerSettings(count=workers, envs_per_worker=12 // workers),
-        serve=False,
     )
+    return RolloutPool(settings)
 
 
 def play(pool: RolloutPool, tasks: Sequence[Task] = TASKS) -> dict[str, Trajectory]:
@@ -51,7 +45,10 @@ def errors(episodes: dict[str, Trajectory]) -> dict[str, str]:
 
 
 def hung(call: str, task: str) -> str:
-    return f"{call} of task {task!r} did not return within 1 s (episode.env_timeout_seconds), and its process was ended"
+    return (
+        f"{call} of task {task!r} did not return within 1 s (episode.env_timeout_seconds), and its "
+        "process was ended"
+    )
 
 
 def test_a_call_that_does_not_return_costs_one_episode() -> None:

@@ -3,6 +3,8 @@ import sys
 import timeit
 from pathlib import Path
 
+import pytest
+
 from rollouts.workers.calls import CallPage, WatchedEnv
 from tests.builders.number_env import NumberEnv
 from tests.builders.paths import ROOT
@@ -53,7 +55,6 @@ def test_a_call_that_fails_is_over(tmp_path: Path) -> None:
     page = CallPage(tmp_path / "page")
     env = WatchedEnv(NumberEnv(), page, 5)
     env.reset(options={"task": env.tasks("train")[1]})
-    try:
+    with pytest.raises(RuntimeError, match="the world broke"):
         env.step("crash")
-    except RuntimeError:
-        assert page.read() is None
+    assert page.read() is None

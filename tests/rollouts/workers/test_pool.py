@@ -1,6 +1,5 @@
 """Real Ray, real vLLM, a real (tiny) model: one engine for all tests of this file."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +9,16 @@ import pytest
 from envs import Task
 from rollouts import (
     EpisodeSettings,
-    PromptSettings,
     ServingSettings,
     StopReason,
     TrajectoryGroup,
     WorkerSettings,
 )
-from rollouts.serving.served_policy import model_context_length
-from rollouts.workers.pool import RolloutPool
+from rollouts.workers.pool import PoolSettings, RolloutPool
 from tests.builders.models import make_model, save_policy
 from tests.builders.number_env import NumberEnv
 
-EPISODE = EpisodeSettings(max_turns=4, max_action_tokens=8)
+pytestmark = pytest.mark.engine
 
 
 @dataclass
@@ -31,30 +28,18 @@ class World:
     folders: list[Path]
 
 
-def make_pool(folder: Path, *, serve: bool = True) -> RolloutPool:
-    return RolloutPool(
-        env_id="tests.builders.number_env:NumberEnv",
-        env_options={"expert": True},
-        model_folder=folder,
-        prompt=PromptSettings(),
-        episode=EPISODE,
-        serving=ServingSettings(kv_cache_gib=0.25, max_concurrent=16),
-        workers=WorkerSettings(count=2, envs_per_worker=8),
-        serve=serve,
-    )
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folders = [save_policy(tmp_path_factory.mktemp(f"policy-{seed}"), seed) for seed in range(2)]
-    with make_pool(folders[0], serve=False) as pool:
+    settings = PoolSettings(
+        env_id="tests.builders.number_env:NumberEnv",
+        env_options={"expert": True},
+        episode=EpisodeSettings(max_turns=4, max_action_tokens=8),
+        serving=ServingSettings(kv_cache_gib=0.25, max_concurrent=16),
+        workers=WorkerSettings(count=2, envs_per_worker=8),
+    )
+    with RolloutPool(settings, folders[0]) as pool:
         yield World(pool, NumberEnv().tasks("train"), folders)
-
-
-@pytest.fixture(scope="module")
-def served(world: World) -> World:
-    world.pool.start_policy()
-    return world
 
 
 def parity(groups: list[TrajectoryGroup], seed: int) -> float:
@@ -79,7 +64,7 @@ def collect(world: World, *, seed: int = 0, temperature: float = 1.0) -> list[Tr
     return world.pool.collect(world.tasks, group_size=3, temperature=temperature, seed=seed)
 
 
-def test_experts_play_before_the_policy_is_served(world: World) -> None:
+def test_experts_play_beside_the_served_policy(world: World) -> None:
     seen: list[str] = []
     episodes = world.pool.collect_scripted(
         world.tasks, player="expert", seed=0, on_episode=lambda e: seen.append(e.task.id)
@@ -89,9 +74,9 @@ def test_experts_play_before_the_policy_is_served(world: World) -> None:
     assert sorted(seen) == [task.id for task in world.tasks]
 
 
-def test_groups_of_episodes(served: World) -> None:
-    groups = collect(served)
-    assert [group.task for group in groups] == served.tasks
+def test_groups_of_episodes(world: World) -> None:
+    groups = collect(world)
+    assert [group.task for group in groups] == world.tasks
     episodes = [episode for group in groups for episode in group.trajectories]
     assert {episode.stop_reason for episode in episodes} <= {
         StopReason.MAX_TURNS,
@@ -103,8 +88,8 @@ def test_groups_of_episodes(served: World) -> None:
     assert len({episode.token_ids for episode in episodes}) == len(episodes)
 
 
-def test_the_same_seed_plays_the_same_episodes(served: World) -> None:
-    first, again, other = (collect(served, seed=seed) for seed in (1, 1, 2))
+def test_the_same_seed_plays_the_same_episodes(world: World) -> None:
+    first, again, other = (collect(world, seed=seed) for seed in (1, 1, 2))
 
     def texts(groups: list[TrajectoryGroup]) -> list[tuple[int, ...]]:
         return [episode.token_ids for group in groups for episode in group.trajectories]
@@ -116,14 +101,14 @@ def test_the_same_seed_plays_the_same_episodes(served: World) -> None:
     assert sum(a == b for a, b in zip(texts(first), texts(other), strict=True)) <= 3
 
 
-def test_a_task_that_comes_twice_is_played_by_other_chance(served: World) -> None:
-    task = served.tasks[0]
-    groups = served.pool.collect([task, task, task], group_size=2, temperature=1.0, seed=0)
+def test_a_task_that_comes_twice_is_played_by_other_chance(world: World) -> None:
+    task = world.tasks[0]
+    groups = world.pool.collect([task, task, task], group_size=2, temperature=1.0, seed=0)
     assert len({episode.token_ids for group in groups for episode in group.trajectories}) == 6
 
 
 def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(
-    served: World,
+    world: World,
 ) -> None:
     old, new = (dict(make_model(seed).named_parameters()) for seed in range(2))
     moved = {name for name in old if not (old[name] == new[name]).all()}
@@ -132,51 +117,37 @@ def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(
         "lm_head.weight",
         "model.layers.1.mlp.down_proj.weight",
     } <= moved
-    assert parity(collect(served), seed=0) < 0.05
-    served.pool.sync_weights(served.folders[1], version=7)
-    groups = collect(served)
+    assert parity(collect(world), seed=0) < 0.05
+    world.pool.sync_weights(world.folders[1], version=7)
+    groups = collect(world)
     completions = [t.completion for g in groups for e in g.trajectories for t in e.turns]
     assert {completion.policy_version for completion in completions} == {7}
     assert parity(groups, seed=1) < 0.05
     assert parity(groups, seed=0) > 1.0
-    served.pool.sync_weights(served.folders[0], version=8)
+    world.pool.sync_weights(world.folders[0], version=8)
 
 
-def test_users_errors_arrive_as_they_were_raised(served: World) -> None:
+def test_users_errors_arrive_as_they_were_raised(world: World) -> None:
     with pytest.raises(ValueError, match=r"^the file of task broken is cut in half$"):
-        served.pool.collect(
-            [replace(served.tasks[0], id="broken")], group_size=2, temperature=1.0, seed=0
+        world.pool.collect(
+            [replace(world.tasks[0], id="broken")], group_size=2, temperature=1.0, seed=0
         )
-    assert len(collect(served)) == 10
+    assert len(collect(world)) == 10
 
 
-def test_the_episodes_of_a_dead_worker_are_played_again(served: World) -> None:
+def test_the_episodes_of_a_dead_worker_are_played_again(world: World) -> None:
     import ray
 
     killed: list[object] = []
 
     def kill(_: object) -> None:
         if not killed:
-            killed.append(served.pool._workers[0])
-            ray.kill(served.pool._workers[0])
+            killed.append(world.pool._workers[0])
+            ray.kill(world.pool._workers[0])
 
-    groups = served.pool.collect(
-        served.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill
-    )
-    assert served.pool._workers[0] is not killed[0]
+    groups = world.pool.collect(world.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill)
+    assert world.pool._workers[0] is not killed[0]
     episodes = [episode for group in groups for episode in group.trajectories]
     # At most one was just in a call of its environment, and is taken for what its process died of.
     assert sum(not episode.stop_reason.trains for episode in episodes) <= 1
     assert len(episodes) == 60
-
-
-def test_a_context_longer_than_the_models_is_named(world: World) -> None:
-    folder = world.folders[0]
-    assert model_context_length(folder, ServingSettings()) == 512
-    assert model_context_length(folder, ServingSettings(context_length=100)) == 100
-    with pytest.raises(
-        ValueError, match=rf"serving\.context_length: 513 .*512.*{re.escape(str(folder))}"
-    ):
-        model_context_length(folder, ServingSettings(context_length=513))
-    with pytest.raises(ValueError, match=r"nowhere/config\.json"):
-        model_context_length(folder / "nowhere", ServingSettings())

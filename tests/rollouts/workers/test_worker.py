@@ -67,9 +67,9 @@ def test_an_episode_gets_the_environment_that_played_its_task(plan: WorkerPlan) 
         worker = RolloutWorker(plan)
         await worker.start()
         await asyncio.gather(*(expert_plays(worker, task) for task in TASKS[:2]))
-        of_task = {task: env for env, _, task in worker._free}
+        of_task = {free.last_task: free.env for free in worker._free}
         await expert_plays(worker, TASKS[1])
-        assert {task: env for env, _, task in worker._free} == of_task
+        assert {free.last_task: free.env for free in worker._free} == of_task
 
     asyncio.run(play())
 

@@ -1,0 +1,46 @@
+"""The served policy in a process of its own, and its client in a worker's process.
+
+Neither class imports Ray: `rollouts.workers.pool` starts the actor, and hands it to the clients.
+"""
+
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rollouts.serving.exchange import Answer, CompletionRequest, Exchange, PolicyClient
+from rollouts.serving.served_policy import ServedPolicy
+from rollouts.settings import ServingSettings
+
+
+class RemotePolicy(PolicyClient):
+    """The `Policy` in the policy actor's process, as a worker's process sees it."""
+
+    def __init__(self, actor: Any, name: str) -> None:
+        """Talk to `actor` under a `name` that no other client has."""
+        super().__init__()
+        self._actor = actor
+        self._name = name
+
+    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
+        answers: Awaitable[list[Answer]] = self._actor.exchange.remote(self._name, requests)
+        return answers
+
+    def send_cancel(self, number: int) -> None:
+        self._actor.cancel.remote(self._name, number)
+
+
+class PolicyActor(ServedPolicy):
+    """The served policy in its own process; the workers ask it for many completions at a time."""
+
+    def __init__(self, model_folder: Path, settings: ServingSettings, *, version: int) -> None:
+        """Start the engine (see `ServedPolicy`)."""
+        super().__init__(model_folder, settings, version=version)
+        self._exchange = Exchange(self)
+
+    async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
+        """Take requests and return answers (see `Exchange.exchange`)."""
+        return await self._exchange.exchange(client, requests)
+
+    async def cancel(self, client: str, number: int) -> None:
+        """Cancel a request (see `Exchange.cancel`)."""
+        self._exchange.cancel(client, number)
