@@ -83,7 +83,8 @@ def test_what_it_names_is_there() -> None:
         ("textworld", "env.options.games.train=200"),
         (
             "textworld",
-            "env.options.games.challenge=tw-cooking 'env.options.games.settings={recipe: 2, take: 1}'",
+            "env.options.games.challenge=tw-cooking "
+            "'env.options.games.settings={recipe: 2, take: 1}'",
         ),
         ("FrozenLake-v1", "'env.options.commands=[left, down, right, up]'"),
     ],

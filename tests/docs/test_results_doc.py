@@ -98,7 +98,8 @@ def effect(successes: dict[str, list[float]], plus: tuple[str, str]) -> str:
     freedom = runs - len(means)
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(squares / freedom * 4 / runs)
     nothing_is_positive = round(difference, 9) + 0.0
-    return f"{points(nothing_is_positive)} | {points(difference - half)} to {points(difference + half)}"
+    low, high = points(difference - half), points(difference + half)
+    return f"{points(nothing_is_positive)} | {low} to {high}"
 
 
 def test_an_effect_by_hand() -> None:
