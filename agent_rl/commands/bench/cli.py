@@ -8,7 +8,7 @@ import typer
 from agent_rl.commands.games.cli import Data, Split
 
 bench = typer.Typer(
-    no_args_is_help=True, help="Measure: what a part costs, how exact it is, beside a reference."
+    no_args_is_help=True, help="Measure the parts: speed, memory, weights of tokens."
 )
 
 Json = Annotated[Path | None, typer.Option(help="write the numbers to this file too")]
@@ -83,32 +83,12 @@ def learner_(
     )
 
 
-@bench.command("vectors")
-def vectors_(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="reference vectors, for example tests/agent_rl/objective/gmpo_vectors.json"
-        ),
-    ],
-    json: Json = None,
-) -> None:
-    """Our GMPO's loss and gradient beside reference vectors, and beside what other implementations
-    made of them.
-    """
-    from agent_rl.commands.bench.vectors import bench_vectors
-
-    bench_vectors(file, json_file=json)
-
-
 @bench.command("weights")
 def weights_(
     png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None,
     json: Json = None,
 ) -> None:
-    """What one outlier token does to the weights of an episode's tokens, under GMPO, GRPO, GSPO and
-    CISPO.
-    """
+    """Show the weights of an episode's tokens with one outlier: GMPO, GRPO, GSPO and CISPO."""
     from agent_rl.commands.bench.weights import bench_weights
 
     bench_weights(png_file=png, json_file=json)

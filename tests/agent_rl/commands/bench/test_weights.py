@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agent_rl.commands.bench.weights import bench_weights, curve, token_weights
+from agent_rl.commands.bench.weights import bench_weights, token_weights, weight_curve
 from agent_rl.objective.presets import PRESETS, ObjectiveName
 
 
@@ -44,7 +44,7 @@ def test_episodes_do_not_mix() -> None:
 
 
 def test_one_outlier_moves_gmpo_by_its_share_of_the_mean() -> None:
-    gmpo, grpo = (curve(name, -1.0, [0.0, 3.0]) for name in ("gmpo", "grpo"))
+    gmpo, grpo = (weight_curve(name, -1.0, [0.0, 3.0]) for name in ("gmpo", "grpo"))
     assert gmpo.outlier == gmpo.ordinary
     assert gmpo.outlier[1] / gmpo.outlier[0] == pytest.approx(math.exp(3.0 / 51))
     assert grpo.outlier == pytest.approx([1.0, math.exp(3.0)])
