@@ -1,4 +1,9 @@
-"""From the scores of some of an optimizer step's tokens to their part of its loss."""
+"""The loss of an optimizer step, for some of its tokens: objective, corrections, KL and entropy.
+
+An optimizer step is computed in pieces: micro-batches, in one or more ranks. The gradients of all
+pieces must add up to that of the whole step. So no piece divides by its own size: the divisors are
+those of the step (`StepCounts`), and each token gets its final share of the loss (`shares`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,45 +28,62 @@ from agent_rl.objective.policy_loss import (
 
 @dataclass(frozen=True, kw_only=True)
 class StepCounts:
-    """The divisors of an optimizer step: its agent tokens, and the episodes and turns that have
-    some, in all ranks.
-    """
+    """The divisors of an optimizer step, over all ranks."""
 
     tokens: int
+    """Agent tokens."""
     episodes: int
+    """Episodes that have agent tokens."""
     turns: int
+    """Turns that have agent tokens."""
 
     @classmethod
     def of(cls, samples: Sequence[TrainingSample]) -> Self:
+        """Count the samples of a step, those without a gradient included."""
+        episodes = 0
+        for parts in episodes_of(samples):
+            episodes += any(samples[i].turns for i in parts)
         return cls(
-            tokens=sum(s.agent_tokens for s in samples),
-            episodes=sum(any(samples[i].turns for i in parts) for parts in episodes_of(samples)),
-            turns=sum(s.turns for s in samples),
+            tokens=sum(sample.agent_tokens for sample in samples),
+            episodes=episodes,
+            turns=sum(sample.turns for sample in samples),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTokens:
-    """The agent's tokens of whole episodes, with what is known of each, every field [N].
-
-    `reference` are the log-probs under the policy that `beta` compares with: those of `new`, where
-    there is none.
-    """
+    """The agent's tokens of whole episodes, every field [N]."""
 
     new: Tensor
+    """Log-probs under the policy in training; they alone have a gradient."""
     old: Tensor
+    """Log-probs under the policy before the update."""
     sampler: Tensor
+    """The log-probs that the serving engine gave while it sampled."""
     reference: Tensor
+    """Log-probs under the policy that `beta` compares with; those of `new` without one."""
     entropy: Tensor
+    """The entropy of each token's distribution, in nats."""
     advantage: Tensor
+    """The advantage of each token's turn."""
     turn: Tensor
+    """The number of each token's turn, from 0."""
     episode: Tensor
+    """The number of each token's episode, from 0."""
 
     @classmethod
     def of(
         cls, batch: Batch, scores: Scores, *, old: Tensor | None, reference: Tensor | None
     ) -> Self:
-        """A batch's tokens. Without `old` log-probs the present ones are the old ones."""
+        """Return the tokens of a batch.
+
+        Args:
+            batch: the batch.
+            scores: of the batch.
+            old: the old policy's log-probs, [N]. None if the policy in training still is the old
+                one: every ratio is 1 then, but its gradient is not 0.
+            reference: the reference policy's log-probs, [N], or None without one.
+        """
         present = scores.logprobs_N.detach()
         return cls(
             new=scores.logprobs_N,
@@ -76,31 +98,35 @@ class ScoredTokens:
 
     @classmethod
     def of_one_episode(cls, parts: Sequence[Self]) -> Self:
-        """The tokens of one episode whose parts were scored apart; `new` is a fresh leaf that takes
-        a gradient.
+        """Join the tokens of one episode whose parts were scored in several passes.
+
+        `new` is a fresh leaf: the loss has a gradient for it, which ends there.
         """
-        before, turns = 0, []
+        columns = {}
+        for name in ("new", "old", "sampler", "reference", "entropy", "advantage"):
+            columns[name] = torch.cat([getattr(part, name) for part in parts])
+        columns["new"] = columns["new"].detach().requires_grad_()
+        # Each pass numbered its turns from 0; in the episode they go on from part to part.
+        turns: list[Tensor] = []
+        turns_before = 0
         for part in parts:
-            turns.append(part.turn + before)
-            before += int(part.turn.max()) + 1
-        joined = {
-            name: torch.cat([getattr(part, name) for part in parts])
-            for name in ("new", "old", "sampler", "reference", "entropy", "advantage", "episode")
-        }
-        joined["episode"] = torch.zeros_like(joined["episode"])
-        joined["new"] = joined["new"].detach().requires_grad_()
-        return cls(**joined, turn=torch.cat(turns))
+            turns.append(part.turn + turns_before)
+            turns_before += int(part.turn.max()) + 1
+        columns["turn"] = torch.cat(turns)
+        columns["episode"] = torch.zeros_like(columns["turn"])
+        return cls(**columns)
 
 
 class LossRule:
-    """The loss that `settings` describe: the objective, corrected for the sampler's mismatch, KL
-    and entropy.
-
-    `most_agent_tokens`: what `normalisation: constant` divides by, where the settings leave it
-    open.
-    """
+    """The loss that the settings describe: the objective, importance weights, KL and entropy."""
 
     def __init__(self, settings: LearnerSettings, most_agent_tokens: int) -> None:
+        """Read the settings.
+
+        Args:
+            settings: of the learner.
+            most_agent_tokens: the default of `normalisation_length`.
+        """
         self.objective = settings.chosen_objective
         self.beta = settings.beta
         self.entropy_bonus = settings.entropy_bonus
@@ -109,23 +135,30 @@ class LossRule:
 
     @property
     def every_episode_counts(self) -> bool:
-        """Whether an episode without an advantage has a gradient too."""
+        """Whether an episode with advantage 0 has a gradient too: that of KL or entropy."""
         return bool(self.beta or self.entropy_bonus)
 
     def policy(
         self, tokens: ScoredTokens, counts: StepCounts
     ) -> tuple[Tensor, Tensor, TokenRecord]:
-        """The objective's part of the loss, each token's share of it (0 where it is left out), and
-        what to report.
+        """Return the objective's part of the loss for some whole episodes.
+
+        Returns:
+            The loss, a scalar; each token's share of it, [N], 0 if the token is left out; and a
+            record for the metrics.
         """
         log_weight, kept = importance_weights(
             self._importance, tokens.old, tokens.sampler, tokens.episode
         )
+        # A token beyond `importance_mask` is left out before anything is computed from it: it is in
+        # no mean and in no count of its turn or episode. The divisors `counts` still include it, as
+        # they were known before the first pass.
         by_turn = self.objective.aggregation == "turn"
+        unit = tokens.turn if by_turn else tokens.episode
         share = torch.zeros_like(tokens.old)
         share[kept] = shares(
             self.objective.normalisation,
-            (tokens.turn if by_turn else tokens.episode)[kept],
+            unit[kept],
             units=counts.turns if by_turn else counts.episodes,
             tokens=counts.tokens,
             episodes=counts.episodes,
@@ -143,6 +176,7 @@ class LossRule:
                 log_weight=log_weight[kept],
             ),
         )
+        # `clipped` has one entry for each kept token. In the record the others have False.
         nowhere = torch.zeros_like(kept)
         record = TokenRecord(
             log_ratio=(tokens.new.detach() - tokens.old).cpu(),
@@ -157,8 +191,16 @@ class LossRule:
         return loss, share, record
 
     def extras(self, new: Tensor, entropy: Tensor, reference: Tensor, share: Tensor) -> Tensor:
-        """The loss of KL and entropy, a scalar; both are a token's own, so any tokens of the step
-        may be given.
+        """Return the loss of KL and entropy, a scalar.
+
+        Each token has its own term. So, unlike the objective's part, any tokens may be given, and
+        not only whole episodes.
+
+        Args:
+            new: log-probs under the policy in training, [N].
+            entropy: of each token's distribution, [N].
+            reference: log-probs under the reference policy, [N].
+            share: each token's share of the loss, [N], as `policy` returns it.
         """
         loss = new.new_zeros(())
         if self.beta:
@@ -169,7 +211,8 @@ class LossRule:
 
 
 def _turns_of_episode(tokens: ScoredTokens) -> Tensor:
-    """How many turns each token's episode has, [N]."""
+    """Return the number of turns of each token's episode, [N]."""
+    # Turn numbers may have gaps, so only turns that have tokens are counted.
     episode_of_turn = torch.zeros(
         int(tokens.turn.max()) + 1, dtype=torch.long, device=tokens.turn.device
     )
