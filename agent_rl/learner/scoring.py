@@ -1,4 +1,12 @@
-"""Log-probs of the agent's tokens under a model."""
+"""Log-probs of the agent's tokens under a model.
+
+Letters at the end of a tensor's name are its shape: T positions, R rows and N agent tokens as in
+`agent_rl.learner.batch`, and
+
+    H   the model's hidden size
+    V   the vocabulary
+    C   the rows of one chunk; all chunks together are R
+"""
 
 from dataclasses import dataclass
 
@@ -15,31 +23,24 @@ from agent_rl.policy.loading import decoder_and_head
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Of the batch's agent tokens, each [N]: log-prob, entropy of the distribution (both nats),
-    most likely or not.
-    """
+    """Scores of a batch's agent tokens, every field [N]."""
 
     logprobs_N: Tensor
+    """The token's log-prob, in nats, at the sampler's temperature."""
     entropy_N: Tensor
+    """The entropy of the distribution that the token was drawn from, in nats."""
     correct_N: Tensor
+    """Whether the token is the most likely one (bool)."""
 
 
 class Scorer(nn.Module):
     """Scores batches at a sampling temperature; log-probs are natural, at least float32.
 
-    The decoder runs under autocast, where that is wanted; the head runs outside of it (bfloat16
-    logits would be off by hundredths of a nat), and on the agent's positions only, `logit_chunk` of
-    them at a time: the logits of an observation's tokens never exist, nor those of all the agent's
-    tokens where they are many.
+    Logits are the largest tensor of a language model, and most of them are of no use here: an
+    observation's tokens are not trained. So the head runs on the R rows of the agent's tokens only,
+    on `logit_chunk` of them at a time.
 
-    Args:
-        model: changed in place: its attention takes packs from now on
-        (`agent_rl.learner.attention`).
-        activation_checkpointing: the layers keep their inputs only and are computed again in the
-        backward pass.
-
-    Raises:
-        ValueError: the model's attention cannot be replaced.
+    Autocast, if on, is for the decoder only: bfloat16 logits would be wrong by hundredths of a nat.
     """
 
     def __init__(
@@ -51,10 +52,24 @@ class Scorer(nn.Module):
         logit_chunk: int = 4096,
         activation_checkpointing: bool = False,
     ) -> None:
+        """Prepare a model for packs.
+
+        Args:
+            model: changed in place: its attention takes packs from now on
+                (`agent_rl.learner.attention`).
+            temperature: the sampler's.
+            autocast: whether the decoder computes in bfloat16.
+            logit_chunk: the most rows whose logits exist at a time.
+            activation_checkpointing: whether layers keep only their inputs, and are computed again
+                for the backward pass.
+
+        Raises:
+            ValueError: the model's attention cannot be replaced.
+        """
         assert temperature > 0.0, temperature
         super().__init__()
         use_packed_attention(model)
-        # eval(): dropout would make the old log-probs and the new ones those of different policies.
+        # eval(): with dropout, old and new log-probs would be those of different policies.
         model.eval()  # type: ignore[no-untyped-call]
         self.model = model
         self._temperature = temperature
@@ -64,7 +79,12 @@ class Scorer(nn.Module):
             _checkpoint_layers(model)
 
     def forward(self, batch: Batch, entropy_gradient: bool = False) -> Scores:
-        """The batch's scores; `entropy_N` has a gradient only where that is asked for."""
+        """Return the batch's scores.
+
+        Args:
+            batch: on the model's device.
+            entropy_gradient: whether `entropy_N` has a gradient, which costs memory.
+        """
         decoder, head = decoder_and_head(self.model)
         with torch.autocast(
             batch.input_ids_T.device.type, dtype=torch.bfloat16, enabled=self._autocast
@@ -76,23 +96,30 @@ class Scorer(nn.Module):
                 branches=batch.tree.branches,
             ).last_hidden_state[0]
         hidden_RH = hidden_TH[batch.predicts_R].to(head.weight.dtype)
-        cut = (torch.split(values, self._logit_chunk) for values in (hidden_RH, batch.target_ids_R))
-        chunks = list(zip(*cut, strict=True))
-        again = torch.is_grad_enabled() and len(chunks) > 1
-        parts = [
-            checkpoint(self._head, head, hidden, targets, entropy_gradient, use_reentrant=False)
-            if again
-            else self._head(head, hidden, targets, entropy_gradient)
-            for hidden, targets in chunks
-        ]
-        logprobs, entropy, correct = (torch.cat(column) for column in zip(*parts, strict=True))
+        hidden_chunks = torch.split(hidden_RH, self._logit_chunk)
+        target_chunks = torch.split(batch.target_ids_R, self._logit_chunk)
+        # With a gradient, autograd would keep the logits of all chunks until the backward pass, and
+        # chunks would save nothing. Checkpointing computes each chunk's logits again instead.
+        recompute = torch.is_grad_enabled() and len(hidden_chunks) > 1
+        parts = []
+        for hidden_CH, targets_C in zip(hidden_chunks, target_chunks, strict=True):
+            arguments = (head, hidden_CH, targets_C, entropy_gradient)
+            if recompute:
+                parts.append(checkpoint(self._head, *arguments, use_reentrant=False))
+            else:
+                parts.append(self._head(*arguments))
+        logprobs_R, entropy_R, correct_R = (
+            torch.cat(column) for column in zip(*parts, strict=True)
+        )
+        # From rows to agent tokens: samples with a common beginning share rows, and indexing adds
+        # up the gradients of all tokens that share one.
         row_N = batch.row_N
         return Scores(
-            logprobs_N=logprobs[row_N], entropy_N=entropy[row_N], correct_N=correct[row_N]
+            logprobs_N=logprobs_R[row_N], entropy_N=entropy_R[row_N], correct_N=correct_R[row_N]
         )
 
     def matrix_weights(self) -> tuple[int, int]:
-        """How many weights stand in the decoder's matrices, embeddings left out, and in the head's."""
+        """Return the numbers of weights in the decoder's matrices (no embeddings) and the head's."""
         decoder, head = decoder_and_head(self.model)
         linear = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
         return sum(module.weight.numel() for module in linear), head.weight.numel()
@@ -100,13 +127,16 @@ class Scorer(nn.Module):
     def _head(
         self, head: nn.Linear, hidden_CH: Tensor, targets_C: Tensor, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-prob, entropy and correctness of a chunk's rows, each [C]."""
         logits_CV = head(hidden_CH)
         logits_CV = (
             logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)) / self._temperature
         )
+        # log p(target) = logit - log sum exp: a log-softmax would be one more tensor of [C, V].
         log_total_C = logits_CV.logsumexp(-1)
         logprobs_C = logits_CV.gather(-1, targets_C[:, None]).squeeze(-1) - log_total_C
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            # -sum p log p, with log p = logit - log_total and sum p = 1.
             probs_CV = (logits_CV - log_total_C[:, None]).exp()
             entropy_C = log_total_C - (probs_CV * logits_CV).sum(-1)
         return logprobs_C, entropy_C, logits_CV.argmax(-1) == targets_C
@@ -116,6 +146,6 @@ def _checkpoint_layers(model: PreTrainedModel) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            # transformers checkpoints layers in training mode only; what is inside them, dropout
-            # too, stays as it is.
+            # transformers checkpoints a layer in training mode only. The flag is set on the layer
+            # alone: modules inside it, such as dropout, stay in evaluation mode.
             module.training = True
