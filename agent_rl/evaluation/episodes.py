@@ -15,7 +15,7 @@ from typing import Any
 from agent_rl.config import ConfigError
 from agent_rl.display import say
 from agent_rl.files import locked, set_aside, whole_file, write_json
-from agent_rl.runs.folder import load_trajectories, write_trajectories
+from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import Task
 from rollouts import Trajectory
 

@@ -18,8 +18,8 @@ from agent_rl.evaluation.episodes import episodes_in, open_episodes, repeat_file
 from agent_rl.evaluation.report import VERSION, EvaluationReport, read_report, summarize
 from agent_rl.evaluation.tables import latex, markdown, show
 from agent_rl.files import set_aside, short_digest, write_text
-from agent_rl.runs.folder import write_trajectories
 from agent_rl.runs.layout import RunLayout, step_of
+from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
 from rollouts import Trajectory

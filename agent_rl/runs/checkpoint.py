@@ -1,21 +1,18 @@
-"""Checkpoints: written whole or not at all, and everything that a run needs to go on as if it had
-not stopped.
+"""Checkpoints: all that a run needs to continue as if it had not stopped.
 
-    checkpoints/step-000010/ model/           Hugging Face folder: weights, config, tokenizer
-        learner/         the learner's state: weights and optimizer in one file per rank, schedule
-        and shuffle random.pt        the random states of python, numpy and torch state.json
-        the trainer's state: rollout step, task sampler, policy version config.yaml      the
-        resolved config
+    checkpoints/step-000010/
+      model/         the policy as a Hugging Face folder: weights, config, tokenizer
+      learner/       the learner's state: weights and optimizer per rank, schedule, shuffle
+      random.pt      the random states of python, numpy and torch
+      state.json     the trainer's state: rollout step, task sampler
+      config.yaml    the resolved config
 
-A folder is filled as `step-000010.tmp-...` and renamed when every file is on disk, so a kill leaves
-the previous checkpoint as the latest.
+A folder appears whole or not at all. So after a kill the previous checkpoint is the newest one.
 """
 
 import json
-import os
 import pickle
 import random
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,111 +23,126 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from agent_rl.files import whole_folder
 from agent_rl.policy.loading import save_policy
+from agent_rl.runs.layout import (
+    CHECKPOINT_LEARNER,
+    CHECKPOINT_MODEL,
+    CHECKPOINT_RANDOM,
+    CHECKPOINT_STATE,
+    CONFIG_FILE,
+    StageLayout,
+    missing_files,
+)
 
-FOLDER, MODEL, LEARNER = "checkpoints", "model", "learner"
-RANDOM, STATE, CONFIG = "random.pt", "state.json", "config.yaml"
-_NAME = re.compile(r"step-(\d+)")
+_LEFTOVERS = ("step-*.unfinished-*", "step-*.tmp-*")
+"""Names of folders that a killed run leaves; those of earlier versions end in `.tmp-`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The state of a run after a rollout step, to be saved."""
+
+    step: int
+    """The rollout step, counted from 1."""
+    model: PreTrainedModel
+    """The learner's model."""
+    tokenizer: PreTrainedTokenizerBase
+    """Its tokenizer."""
+    save_learner: Callable[[Path], None]
+    """Writes the learner's state into a new folder at the path."""
+    trainer_state: dict[str, Any]
+    """The trainer's state, in JSON's types."""
+    config_text: str
+    """The resolved config as YAML."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A loaded checkpoint. `model_folder` is for `agent_rl.policy.loading.load_policy`,
-    `learner_folder` for the learner.
-    """
+    """A loaded checkpoint."""
 
     model_folder: Path
+    """The policy, for `agent_rl.policy.loading.load_policy`."""
     learner_folder: Path
+    """The learner's state, for `Learner.load`."""
     trainer_state: dict[str, Any]
+    """The trainer's state, as it was given to `save_checkpoint`."""
     random_state: dict[str, Any]
+    """The global random states, as in `random_state`."""
 
     def restore_random_state(self) -> None:
         """Set the random states of python, numpy and torch to those at the save."""
         set_random_state(self.random_state)
 
 
-def save_checkpoint(
-    run_dir: Path,
-    step: int,
-    *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    save_learner: Callable[[Path], None],
-    trainer_state: dict[str, Any],
-    config_text: str,
-    keep: int = 0,
-) -> Path:
-    """Write a checkpoint atomically, then remove all but the newest `keep` (0 keeps all). Returns
-    its folder.
+def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int = 0) -> Path:
+    """Write a checkpoint, whole or not at all, and delete old ones.
 
-    `save_learner` writes the learner's state into a new folder; `trainer_state` holds what JSON
-    holds. A checkpoint of the same step is replaced.
+    Args:
+        folder: the stage's folder, `RUN/train`.
+        snapshot: the state to save. A checkpoint of the same step is replaced.
+        keep: the number of newest checkpoints that stay; 0 keeps all.
+
+    Returns:
+        The checkpoint's folder.
     """
-    folder = run_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("step-*.tmp-*"):
-        shutil.rmtree(leftover)
-    target = folder / f"step-{step:06d}"
-    unfinished = folder / f"{target.name}.tmp-{os.getpid()}"
-    unfinished.mkdir()
-    save_policy(model, tokenizer, unfinished / MODEL)
-    save_learner(unfinished / LEARNER)
-    torch.save(random_state(), unfinished / RANDOM)
-    (unfinished / STATE).write_text(json.dumps(trainer_state))
-    (unfinished / CONFIG).write_text(config_text)
-    for path in [*unfinished.rglob("*"), unfinished]:
-        _sync(path)
-    if target.exists():
-        # A folder cannot be renamed onto another: the old one steps aside under a name that nobody
-        # loads.
-        os.rename(target, folder / f"{target.name}.tmp-replaced")
-    os.rename(unfinished, target)
-    _sync(folder)
-    shutil.rmtree(folder / f"{target.name}.tmp-replaced", ignore_errors=True)
+    stage = StageLayout(folder)
+    for pattern in _LEFTOVERS:
+        for leftover in stage.checkpoints.glob(pattern):
+            shutil.rmtree(leftover)
+    target = stage.checkpoint(snapshot.step)
+    with whole_folder(target) as unfinished:
+        save_policy(snapshot.model, snapshot.tokenizer, unfinished / CHECKPOINT_MODEL)
+        snapshot.save_learner(unfinished / CHECKPOINT_LEARNER)
+        torch.save(random_state(), unfinished / CHECKPOINT_RANDOM)
+        (unfinished / CHECKPOINT_STATE).write_text(json.dumps(snapshot.trainer_state))
+        (unfinished / CONFIG_FILE).write_text(snapshot.config_text)
     if keep:
-        for old in _whole_checkpoints(run_dir)[:-keep]:
+        for old in stage.whole_checkpoints()[:-keep]:
             shutil.rmtree(old)
     return target
 
 
-def latest_checkpoint(run_dir: Path) -> Path | None:
-    """The whole checkpoint of the highest step, or None; unfinished and incomplete folders are
-    passed over.
-    """
-    return next(reversed(_whole_checkpoints(run_dir)), None)
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint of a stage, or None. Incomplete folders do not count."""
+    checkpoints = StageLayout(folder).whole_checkpoints()
+    return checkpoints[-1] if checkpoints else None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint's state; the model stays in its folder.
+    """Read a checkpoint's state; the model and the learner's state stay in their folders.
 
     Raises:
         ValueError: a file is missing or damaged.
     """
-    missing = _missing(path)
+    missing = missing_files(path)
     if missing:
         raise ValueError(
-            f"checkpoint {path}: {', '.join(missing)} missing; remove the folder to go on from the one before"
+            f"checkpoint {path}: {', '.join(missing)} missing; remove the folder to resume from "
+            "the one before"
         )
     try:
-        trainer_state = json.loads((path / STATE).read_text())
+        trainer_state = json.loads((path / CHECKPOINT_STATE).read_text())
     except ValueError as error:
-        raise _damaged(path / STATE, error) from error
+        raise _damaged(path / CHECKPOINT_STATE, error) from error
     try:
-        # weights_only: a checkpoint holds tensors and plain values, so loading one never runs code
-        # out of it.
-        random_states = torch.load(path / RANDOM, map_location="cpu", weights_only=True)
+        # weights_only: the file holds tensors and plain values, so loading never runs its code.
+        random_states = torch.load(path / CHECKPOINT_RANDOM, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise _damaged(path / RANDOM, error) from error
+        raise _damaged(path / CHECKPOINT_RANDOM, error) from error
     return Checkpoint(
-        model_folder=path / MODEL,
-        learner_folder=path / LEARNER,
+        model_folder=path / CHECKPOINT_MODEL,
+        learner_folder=path / CHECKPOINT_LEARNER,
         trainer_state=trainer_state,
         random_state=random_states,
     )
 
 
 def random_state() -> dict[str, Any]:
-    """The states of python's, numpy's and torch's global generators, as tensors and plain values."""
+    """Return the states of the global generators of python, numpy and torch.
+
+    All are tensors and plain values, which `torch.load` reads with `weights_only`.
+    """
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -141,7 +153,10 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Undo what happened to the global generators since `random_state`."""
+    """Set the global generators to a result of `random_state`.
+
+    CUDA's states are set only if there are as many devices as at the save.
+    """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -149,35 +164,7 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _whole_checkpoints(run_dir: Path) -> list[Path]:
-    """In the order of their steps."""
-    found = [
-        (match, path)
-        for path in (run_dir / FOLDER).glob("step-*")
-        if (match := _NAME.fullmatch(path.name))
-    ]
-    return [
-        path
-        for match, path in sorted(found, key=lambda pair: int(pair[0][1]))
-        if not _missing(path)
-    ]
-
-
-def _missing(path: Path) -> list[str]:
-    files = (f"{MODEL}/config.json", f"{LEARNER}/learner.json", RANDOM, STATE, CONFIG)
-    return [name for name in files if not (path / name).is_file()]
-
-
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path}: damaged ({error}); remove the folder {path.parent} to go on from the one before"
+        f"{path}: damaged ({error}); remove the folder {path.parent} to resume from the one before"
     )
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or a folder's list of names, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,45 +1,51 @@
-"""Everything that a run leaves behind: config, metrics, TensorBoard events, trajectories,
-checkpoints.
-"""
+"""The folder of one stage of a run, open for writing: config, metrics, events, episodes."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import Config, ConfigError, dump_config
+from agent_rl.files import write_text
+from agent_rl.runs.layout import StageLayout
+from agent_rl.runs.trajectories import write_trajectories
 from rollouts import Trajectory, TrajectoryGroup
-
-_TRAJECTORY = TypeAdapter(Trajectory)
 
 
 class RunFolder:
-    """One run's folder.
+    """Writes what one stage of a run leaves behind.
 
-        config.yaml                       the resolved config metrics.jsonl                     a
-        line per rollout step (or optimizer step of the warm start) tensorboard/
-        the same numbers as events trajectories/step-000001.jsonl    a line per episode
-        checkpoints/step-000010/          see `agent_rl.runs.checkpoint`
-
-    Opening a folder that holds metrics needs `resume_from`, the step to go on after: later lines
-    are cut off, as the steps will be done again.
+    `agent_rl.runs.layout` lists the files. `agent_rl.runs.checkpoint` writes checkpoints.
     """
 
+    path: Path
+    """The stage's folder, such as `RUN/train`."""
+    layout: StageLayout
+    """The paths in it."""
+
     def __init__(self, path: str | Path, config: Config, *, resume_from: int | None = None) -> None:
+        """Open the folder and write the resolved config.
+
+        Args:
+            path: the stage's folder; is made if missing.
+            config: the run's config.
+            resume_from: the step to continue after. Later lines of metrics are deleted, because
+                those steps will be done again. None starts a new run.
+
+        Raises:
+            ConfigError: without `resume_from`, the folder has metrics already.
+        """
         self.path = Path(path)
-        metrics = self.path / "metrics.jsonl"
-        # An empty file is of a run that failed before its first step: there is nothing to lose.
+        self.layout = StageLayout(self.path)
+        metrics = self.layout.metrics_file
+        # A run that failed before its first step leaves an empty file: nothing is lost with it.
         if resume_from is None and metrics.exists() and metrics.stat().st_size:
             raise ConfigError(
-                f"{self.path}: holds a run already; go on with `agent-rl train CONFIG --resume` where it has a "
-                "checkpoint, or delete the folder, or name another run_folder=..."
+                f"{self.path}: holds a run already; resume it with `agent-rl train CONFIG "
+                "--resume` if it has a checkpoint, or delete the folder, or name another "
+                "run_folder=..."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "trajectories").mkdir(exist_ok=True)
-        (self.path / "config.yaml").write_text(dump_config(config))
+        self.layout.trajectories.mkdir(parents=True, exist_ok=True)
+        write_text(self.layout.config_file, dump_config(config))
         if resume_from is not None and metrics.exists():
             _keep_until(metrics, resume_from)
         self._metrics = metrics.open("a")
@@ -47,10 +53,10 @@ class RunFolder:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = None if resume_from is None else resume_from + 1
-        self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
+        self._events = SummaryWriter(str(self.layout.tensorboard), purge_step=purge)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append one line of metrics and the same to TensorBoard."""
+        """Append a line of metrics, and write the same to TensorBoard."""
         self._metrics.write(json.dumps({"step": step, **metrics}) + "\n")
         self._metrics.flush()
         for name, value in metrics.items():
@@ -59,111 +65,25 @@ class RunFolder:
 
     def write_groups(self, step: int, groups: Sequence[TrajectoryGroup]) -> None:
         """Write the episodes of one rollout step, a line each."""
-        episodes = [t for group in groups for t in group.trajectories]
-        write_trajectories(self.path / "trajectories" / f"step-{step:06d}.jsonl", episodes)
+        episodes: list[Trajectory] = []
+        for group in groups:
+            episodes += group.trajectories
+        write_trajectories(self.layout.step_episodes(step), episodes)
 
     def close(self) -> None:
+        """Close the files."""
         self._metrics.close()
         self._events.close()
 
 
-def write_trajectories(
-    path: Path, trajectories: Sequence[Trajectory], *, append: bool = False
-) -> None:
-    """Write episodes as JSON lines, all that they hold: `load_trajectories` gives equal ones back."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a" if append else "w") as file:
-        for trajectory in trajectories:
-            file.write(json.dumps(trajectory_record(trajectory)) + "\n")
-
-
-def load_trajectories(path: Path) -> list[Trajectory]:
-    """Read what `write_trajectories` wrote.
-
-    Raises:
-        ConfigError: there is no such file, or a line is torn or no episode; the message names file
-        and line.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file of trajectories")
-    trajectories = []
-    for number, line in enumerate(path.open(), start=1):
-        try:
-            trajectories.append(_TRAJECTORY.validate_python(_fields(json.loads(line))))
-        except json.JSONDecodeError as error:
-            raise ConfigError(
-                f"{path}:{number}: not a whole line of JSON ({error}); a run that was killed may leave its last line "
-                "torn: delete that line"
-            ) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
-            what = f"{where}: {first['msg']}" if where else first["msg"]
-            raise ConfigError(f"{path}:{number}: not an episode: {what}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-            raise ConfigError(f"{path}:{number}: not an episode: {what}") from error
-    return trajectories
-
-
-def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
-    """One episode as plain values, flat enough to be read by eye."""
-    return {
-        "task": asdict(trajectory.task),
-        "stop_reason": trajectory.stop_reason.value,
-        "success": trajectory.success,
-        "return": trajectory.episode_return,
-        "error": trajectory.error,
-        "turns": [
-            {
-                "observation": turn.observation,
-                "action": turn.action.text,
-                "command": turn.action.command,
-                "admissible": turn.admissible,
-                "reward": turn.reward,
-                "finish_reason": turn.completion.finish_reason.value,
-                "policy_version": turn.completion.policy_version,
-                "prompt_token_ids": turn.prompt_token_ids,
-                "token_ids": turn.completion.token_ids,
-                "logprobs": turn.completion.logprobs,
-            }
-            for turn in trajectory.turns
-        ],
-        "final_observation": trajectory.final_observation,
-        "env_seconds": trajectory.env_seconds,
-        "policy_seconds": trajectory.policy_seconds,
-    }
-
-
-def _fields(record: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `Trajectory` in what `trajectory_record` gave: turns nested again, derived
-    values left out.
-    """
-    if not isinstance(record, dict):
-        raise TypeError(f"a line is an object, this is {type(record).__name__}")
-    turns = [
-        {
-            **{
-                name: turn[name]
-                for name in ("observation", "prompt_token_ids", "admissible", "reward")
-            },
-            "completion": {
-                name: turn[name]
-                for name in ("token_ids", "logprobs", "finish_reason", "policy_version")
-            },
-            "action": {"text": turn["action"], "command": turn["command"]},
-        }
-        for turn in record["turns"]
-    ]
-    return {**{name: value for name, value in record.items() if name != "return"}, "turns": turns}
-
-
 def _keep_until(path: Path, step: int) -> None:
+    """Delete the lines of metrics after `step`."""
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            logged = json.loads(line)["step"]
         except json.JSONDecodeError:
-            break  # a line torn by a kill is the last one, and its step will be done again
-    path.write_text("".join(kept))
+            break  # A kill tears only the last line, and its step will be done again.
+        if logged <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))

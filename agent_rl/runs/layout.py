@@ -114,13 +114,13 @@ class StageLayout:
         return self.folder / "not_finite"
 
     def whole_checkpoints(self) -> list[Path]:
-        """The checkpoints with all their files, by rollout step; unfinished folders are left out."""
-        found = []
+        """The checkpoints with all their files, in the order of their rollout steps."""
+        by_step = {}
         for path in self.checkpoints.glob("step-*"):
             step = step_of(path)
             if step is not None and not missing_files(path):
-                found.append((step, path))
-        return [path for _, path in sorted(found)]
+                by_step[step] = path
+        return [by_step[step] for step in sorted(by_step)]
 
     def last_step(self) -> int:
         """The rollout step of the newest whole checkpoint; 0 if there is none."""
@@ -187,8 +187,9 @@ def step_of(path: Path) -> int | None:
 
 
 def missing_files(checkpoint: Path) -> list[str]:
-    """The files that a checkpoint lacks; none if it is whole. The one definition of a whole
-    checkpoint.
+    """The files that a checkpoint lacks; none if it is whole.
+
+    This is the one definition of a whole checkpoint.
     """
     return [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]
 
@@ -200,9 +201,7 @@ def checkpoint_step_in(path: str) -> int | None:
 
 
 def run_around(path: Path) -> Path | None:
-    """The run folder that `path` is, or that holds `path` as the policy of a stage; None for
-    another path.
-    """
+    """The run folder that `path` is, or whose stage keeps its policy at `path`; None for others."""
     path = path.absolute()
     matched = _POLICY_IN_RUN.fullmatch(str(path))
     if matched:

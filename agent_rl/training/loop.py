@@ -12,7 +12,12 @@ from agent_rl.evaluation.tables import show
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import open_learner
 from agent_rl.learner.samples import TrainingSample, samples_from_group
-from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from agent_rl.runs.checkpoint import (
+    Snapshot,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from agent_rl.runs.folder import RunFolder
 from agent_rl.tasks import training_tasks
 from agent_rl.training.groups import StepGroups, collect_groups
@@ -146,16 +151,16 @@ class TrainingLoop:
 
     def save(self) -> Path:
         """Write a whole checkpoint of the present step."""
-        return save_checkpoint(
-            self.run.path,
-            self.step,
+        snapshot = Snapshot(
+            step=self.step,
             model=self.session.model,
             tokenizer=self.session.tokenizer,
             save_learner=self.learner.save,
             trainer_state={"rollout_step": self.step, "sampler": self.sampler.state_dict()},
             config_text=dump_config(self.config),
-            keep=self.config.train.keep_checkpoints,
         )
+        keep = self.config.train.keep_checkpoints
+        return save_checkpoint(self.run.path, snapshot, keep=keep)
 
     def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
         """The error that ends a run in which the environment failed in every episode of a rollout
@@ -186,7 +191,7 @@ class TrainingLoop:
             self.learner.load(state.learner_folder)
         except ValueError as error:
             raise ConfigError(
-                f"{error}; remove the folder {checkpoint} to go on from the one before"
+                f"{error}; remove the folder {checkpoint} to resume from the one before"
             ) from error
         self.sampler.load_state_dict(state.trainer_state["sampler"])
         self.step = state.trainer_state["rollout_step"]

@@ -243,7 +243,8 @@ def test_a_folder_that_is_taken(config_with_policy: Path, tmp_path: Path, refuse
         (folder / "metrics.jsonl").write_text('{"step": 1}\n')
         message = refused(command, config_with_policy)
         assert (
-            f"{folder}: holds a run already; go on with `agent-rl train CONFIG --resume`" in message
+            f"{folder}: holds a run already; resume it with `agent-rl train CONFIG --resume`"
+            in message
         )
         assert "or delete the folder, or name another run_folder=..." in message
         assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'

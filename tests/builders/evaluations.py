@@ -8,7 +8,7 @@ from typing import Any
 from agent_rl.config import Config
 from agent_rl.evaluation.playing import EvaluatedPlayer, run_evaluation, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport
-from agent_rl.runs.folder import load_trajectories
+from agent_rl.runs.trajectories import load_trajectories
 from envs import Task, make_env
 from rollouts import StopReason
 from rollouts.players import RandomPlayer

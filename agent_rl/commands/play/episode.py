@@ -17,7 +17,7 @@ from rich.markup import escape
 from agent_rl.commands.play.person import play_person
 from agent_rl.config import Config, ConfigError, load_config, read_options
 from agent_rl.display import console, held_stderr, say, show_ending, show_observation, show_outcome
-from agent_rl.runs.folder import write_trajectories
+from agent_rl.runs.trajectories import write_trajectories
 from envs import Task, TextEnv, make_env, reset_fault, step_fault
 from rollouts import Trajectory
 from rollouts.episode import run_episode

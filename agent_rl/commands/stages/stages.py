@@ -32,7 +32,8 @@ from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import load_policy, save_policy
 from agent_rl.runs.checkpoint import latest_checkpoint
-from agent_rl.runs.folder import RunFolder, write_trajectories
+from agent_rl.runs.folder import RunFolder
+from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.tasks import pick_evenly, training_tasks
 from agent_rl.training.loop import TrainingLoop, checkpoint_to_resume
 from agent_rl.training.session import Session, policy_details

@@ -8,7 +8,7 @@ import pytest
 from agent_rl.config import ConfigError
 from agent_rl.evaluation.episodes import open_episodes
 from agent_rl.evaluation.playing import tasks_by_split
-from agent_rl.runs.folder import load_trajectories, write_trajectories
+from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import make_env
 from tests.builders.evaluations import GAMES, Chance, config, folder_of, ids, run
 

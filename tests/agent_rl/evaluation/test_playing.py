@@ -16,7 +16,7 @@ from agent_rl.evaluation.playing import (
     tasks_by_split,
 )
 from agent_rl.evaluation.report import read_report
-from agent_rl.runs.folder import load_trajectories
+from agent_rl.runs.trajectories import load_trajectories
 from envs import make_env
 from tests.builders.evaluations import GAMES, SFT_POLICY, Chance, config, folder_of, ids, run
 from tests.builders.runs import report

@@ -1,4 +1,5 @@
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.policy.from_scratch import train_tokenizer
 from agent_rl.policy.loading import load_policy
-from agent_rl.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from agent_rl.runs.checkpoint import (
+    Snapshot,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
@@ -25,17 +31,16 @@ SETTINGS = LearnerSettings(
 )
 
 
-def save(run_dir: Path, step: int, learner: Learner, **options: Any) -> Path:
-    return save_checkpoint(
-        run_dir,
-        step,
+def save(folder: Path, step: int, learner: Learner, **options: Any) -> Path:
+    snapshot = Snapshot(
+        step=step,
         model=learner.model,
         tokenizer=train_tokenizer(["a room"], 260),
         save_learner=learner.save,
         trainer_state={"rollout_step": step},
         config_text="seed: 0\n",
-        **options,
     )
+    return save_checkpoint(folder, snapshot, **options)
 
 
 def learner_on(model: Any, seed: int = 0) -> Learner:
@@ -77,25 +82,49 @@ def test_the_latest_is_the_last_whole_one(tmp_path: Path, tiny_model: MakeModel)
         load_checkpoint(tmp_path / "checkpoints" / "step-000010")
 
 
-def test_a_save_that_dies_leaves_the_one_before(
+def test_a_save_that_fails_leaves_the_one_before(
     tmp_path: Path, tiny_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = learner_on(tiny_model(dtype=torch.float32))
     first = save(tmp_path, 1, learner)
-    with monkeypatch.context() as patch:
 
-        def die(*_: object) -> None:
-            raise KeyboardInterrupt
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
 
-        patch.setattr("agent_rl.runs.checkpoint.os.rename", die)
-        with pytest.raises(KeyboardInterrupt):
-            save(tmp_path, 2, learner)
-    leftovers = list((tmp_path / "checkpoints").glob("step-000002.tmp-*"))
-    assert len(leftovers) == 1
-    assert (leftovers[0] / "state.json").exists()
+    monkeypatch.setattr(learner, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2, learner)
+    assert [path.name for path in first.parent.iterdir()] == ["step-000001"]
+
+
+@pytest.mark.parametrize("ending", [".unfinished-77", ".unfinished-replaced", ".tmp-77"])
+def test_what_a_kill_left_is_no_checkpoint_and_goes_with_the_next_save(
+    ending: str, tmp_path: Path, tiny_model: MakeModel
+) -> None:
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    first = save(tmp_path, 1, learner)
+    shutil.copytree(first, first.with_name(f"step-000002{ending}"))
     assert latest_checkpoint(tmp_path) == first
-    second = save(tmp_path, 2, learner)
-    assert sorted(path.name for path in second.parent.iterdir()) == ["step-000001", "step-000002"]
+    save(tmp_path, 2, learner)
+    assert sorted(p.name for p in first.parent.iterdir()) == ["step-000001", "step-000002"]
+
+
+def test_the_files_have_the_names_of_the_first_version(
+    tmp_path: Path, tiny_model: MakeModel
+) -> None:
+    # Old runs resume, so these names do not change.
+    path = save(tmp_path, 3, learner_on(tiny_model(dtype=torch.float32)))
+    assert path == tmp_path / "checkpoints" / "step-000003"
+    names = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert names >= {
+        "model/config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "learner/learner.json",
+        "random.pt",
+        "state.json",
+        "config.yaml",
+    }
 
 
 def test_a_step_saved_again_is_replaced_and_old_ones_go(

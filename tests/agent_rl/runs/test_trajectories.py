@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_rl.config import ConfigError
-from agent_rl.runs.folder import load_trajectories, write_trajectories
+from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import Task
 from rollouts import FinishReason, StopReason, Turn
 from tests.builders.episodes import trajectory, turn

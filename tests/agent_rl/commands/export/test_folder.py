@@ -23,7 +23,7 @@ from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import RepeatScore, Score, SplitReport
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import load_policy, load_to_train, save_policy
-from agent_rl.runs import checkpoint
+from agent_rl.runs.layout import missing_files
 from rollouts import PromptSettings
 from rollouts.renderer import load_renderer
 from tests.builders.models import CHATML
@@ -64,7 +64,7 @@ def run_folder(config: Path, tmp_path: Path) -> Path:
     save_policy(init_model(SIZES, TOKENIZER, seed=2), TOKENIZER, step_50 / "model")
     (step_50 / "config.yaml").write_text(text)
     # The rest of a whole checkpoint is never read here.
-    for name in checkpoint._missing(step_50):
+    for name in missing_files(step_50):
         (step_50 / name).parent.mkdir(exist_ok=True)
         (step_50 / name).touch()
     for step, successes in ((20, 1), (40, 3), (60, 4)):

@@ -17,7 +17,7 @@ from agent_rl.config import ConfigError
 from agent_rl.config.model import ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import save_policy
-from agent_rl.runs.folder import load_trajectories
+from agent_rl.runs.trajectories import load_trajectories
 from envs import Task, TextEnv
 from rollouts import EpisodeSettings, StopReason, Trajectory
 from tests.builders.paths import ROOT

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent_rl.runs.folder import load_trajectories
+from agent_rl.runs.trajectories import load_trajectories
 from tests.builders.paths import ROOT
 
 CONFIG = """

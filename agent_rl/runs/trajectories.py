@@ -1,0 +1,113 @@
+"""Episodes as JSON lines: written, read back to equal values, flat enough to read by eye."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent_rl.config import ConfigError
+from rollouts import Trajectory, Turn
+
+_TRAJECTORY = TypeAdapter(Trajectory)
+
+
+def write_trajectories(
+    path: Path, trajectories: Sequence[Trajectory], *, append: bool = False
+) -> None:
+    """Write episodes, a line each, with all that they hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if append else "w") as file:
+        for trajectory in trajectories:
+            file.write(json.dumps(trajectory_record(trajectory)) + "\n")
+
+
+def load_trajectories(path: Path) -> list[Trajectory]:
+    """Read what `write_trajectories` wrote.
+
+    Raises:
+        ConfigError: there is no such file, or a line is torn or no episode. The message names the
+            file and the line.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file of trajectories")
+    trajectories = []
+    with path.open() as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                trajectories.append(_TRAJECTORY.validate_python(_fields(json.loads(line))))
+            except json.JSONDecodeError as error:
+                raise ConfigError(
+                    f"{path}:{number}: not a whole line of JSON ({error}); a run that was killed "
+                    "may leave its last line torn: delete that line"
+                ) from error
+            except (ValidationError, KeyError, TypeError, AttributeError) as error:
+                raise ConfigError(f"{path}:{number}: not an episode: {_reason(error)}") from error
+    return trajectories
+
+
+def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
+    """Return one episode as plain values, for JSON."""
+    return {
+        "task": asdict(trajectory.task),
+        "stop_reason": trajectory.stop_reason.value,
+        "success": trajectory.success,
+        "return": trajectory.episode_return,
+        "error": trajectory.error,
+        "turns": [_turn_record(turn) for turn in trajectory.turns],
+        "final_observation": trajectory.final_observation,
+        "env_seconds": trajectory.env_seconds,
+        "policy_seconds": trajectory.policy_seconds,
+    }
+
+
+def _turn_record(turn: Turn) -> dict[str, Any]:
+    return {
+        "observation": turn.observation,
+        "action": turn.action.text,
+        "command": turn.action.command,
+        "admissible": turn.admissible,
+        "reward": turn.reward,
+        "finish_reason": turn.completion.finish_reason.value,
+        "policy_version": turn.completion.policy_version,
+        "prompt_token_ids": turn.prompt_token_ids,
+        "token_ids": turn.completion.token_ids,
+        "logprobs": turn.completion.logprobs,
+    }
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a `Trajectory` in a result of `trajectory_record`: the reverse of it."""
+    if not isinstance(record, dict):
+        raise TypeError(f"a line is an object, this is {type(record).__name__}")
+    fields = {name: value for name, value in record.items() if name != "return"}
+    return {**fields, "turns": [_turn_fields(turn) for turn in record["turns"]]}
+
+
+def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "observation": turn["observation"],
+        "prompt_token_ids": turn["prompt_token_ids"],
+        "admissible": turn["admissible"],
+        "reward": turn["reward"],
+        "completion": {
+            "token_ids": turn["token_ids"],
+            "logprobs": turn["logprobs"],
+            "finish_reason": turn["finish_reason"],
+            "policy_version": turn["policy_version"],
+        },
+        "action": {"text": turn["action"], "command": turn["command"]},
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Why a line is no episode, with the place in it if pydantic names one."""
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return str(error)

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from agent_rl.config import Config, ConfigError, load_run_config
+from agent_rl.runs.folder import RunFolder
+from agent_rl.runs.trajectories import load_trajectories
+from rollouts import TrajectoryGroup
+from tests.builders.episodes import TASK, trajectory, turn
+
+CONFIG = Config(run_folder="r", seed=4)
+
+
+def steps(folder: Path) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def write(folder: Path, count: int) -> None:
+    run = RunFolder(folder, CONFIG)
+    for step in range(1, count + 1):
+        run.log(step, {"loss": step / 2})
+    run.close()
+
+
+def test_the_config_and_a_line_per_step_are_kept(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    assert load_run_config(tmp_path / "config.yaml") == CONFIG
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    assert lines == '{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 1.0}\n'
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_resumed_run_does_its_later_steps_again(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    run = RunFolder(tmp_path, CONFIG, resume_from=2)
+    assert steps(tmp_path) == [1, 2]
+    run.log(3, {"loss": 0.0})
+    run.close()
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    write(tmp_path, 1)
+    with pytest.raises(ConfigError, match="holds a run already; resume it with"):
+        RunFolder(tmp_path, CONFIG)
+
+
+def test_the_episodes_of_a_step_are_a_file(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, CONFIG)
+    episode = trajectory(turn())
+    run.write_groups(7, [TrajectoryGroup(task=TASK, trajectories=(episode, episode))])
+    run.close()
+    assert load_trajectories(tmp_path / "trajectories" / "step-000007.jsonl") == [episode, episode]
