@@ -1,44 +1,52 @@
-"""Wrong commands, mixed into an expert's episode, for the supervised warm start to learn the way
-out of.
-"""
+"""Wrong commands to mix into an expert's episodes, so that SFT learns to recover from them."""
 
 import random
 import re
 from collections.abc import Collection, Sequence
 
 _NAME = re.compile(r"[a-z]+ \d+")
-"""What commands call a thing: "book 2"."""
-_ADMISSIBLE, _REPEATED = 0.5, 0.5
-"""The share of new mistakes that the environment accepts, and of the others that are made once
-more.
-"""
+"""A thing's name in a command, such as "book 2"."""
+_ADMISSIBLE = 0.5
+"""The share of new mistakes that the environment accepts."""
+_REPEATED = 0.5
+"""The share of refused mistakes that are made once more."""
 _DRAWS = 20
+"""Tries to draw a command that is wrong."""
 
 
 class Mistakes:
-    """The wrong commands of one episode: with probability `share` a new one, half of them refused
-    by the environment.
+    """The wrong commands of one episode.
 
-    A refused one is repeated half of the time, as small models do when nothing happens: what
-    follows shows the way out.
+    Half of the new ones are commands that the environment accepts, half are refused. A refused one
+    is repeated half of the time, because small models do that when nothing happens; the expert's
+    next command then shows the way out.
     """
 
-    def __init__(self, share: float, rng: random.Random) -> None:
-        self._share, self._rng = share, rng
+    def __init__(self, share: float, *, seed: int) -> None:
+        """Prepare an episode's mistakes.
+
+        Args:
+            share: the probability of a new mistake in a turn.
+            seed: makes the draws repeatable.
+        """
+        self._share, self._rng = share, random.Random(seed)
         self._offered: set[str] = set()
+        """All commands that were right or admissible in some turn so far."""
         self._refused: str | None = None
+        """The mistake of the last turn, if the environment refused it."""
 
     def next(self, command: str, admissible: Sequence[str] | None) -> str | None:
-        """What is done instead of the expert's `command`; None where that is done."""
+        """Return a wrong command to execute, or None to execute the expert's `command`."""
         self._offered |= {command, *(admissible or ())}
-        again = self._refused if self._rng.random() < _REPEATED else None
+        repeated = self._refused if self._rng.random() < _REPEATED else None
         self._refused = None
-        if again is not None and again not in (command, *(admissible or ())):
-            self._refused = again
-            return again
+        # It may have become right since: then it is no mistake any more.
+        if repeated is not None and repeated not in (command, *(admissible or ())):
+            self._refused = repeated
+            return repeated
         if self._rng.random() >= self._share:
             return None
-        others = [other for other in admissible or () if other != command]
+        others = [offer for offer in admissible or () if offer != command]
         if others and self._rng.random() < _ADMISSIBLE:
             return self._rng.choice(others)
         self._refused = mixed_up(self._offered, {command, *others}, self._rng)
@@ -46,19 +54,19 @@ class Mistakes:
 
 
 def mixed_up(offered: Collection[str], allowed: Collection[str], rng: random.Random) -> str:
-    """A command that is not `allowed`: one of those offered so far, perhaps with another's name in
-    place of its own.
+    """Return a command that is not `allowed`: one offered earlier, often with another name in it.
 
-    So it is out of place ("go to desk 1" at the desk) or of another thing ("take book 1 from bed
-    1": no book there).
+    Such a command is out of place ("go to desk 1" at the desk), or names the wrong thing ("take
+    book 1 from bed 1" if the book is elsewhere).
     """
     names = sorted({name for command in offered for name in _NAME.findall(command)})
     for _ in range(_DRAWS if names else 0):
         command = rng.choice(sorted(offered))
-        found = list(_NAME.finditer(command))
-        if found:
-            place = rng.choice(found)
+        places = list(_NAME.finditer(command))
+        if places:
+            place = rng.choice(places)
             command = command[: place.start()] + rng.choice(names) + command[place.end() :]
         if command not in allowed:
             return command
+    # Without names there is nothing to mix up, so a number makes the command wrong: "look 1".
     return f"{min(offered)} 1"

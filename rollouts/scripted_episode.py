@@ -1,9 +1,7 @@
-"""Episodes of a player that needs no model: baselines, and, with mistakes mixed in, the supervised
-warm start.
-"""
+"""Episodes of players that need no model: baselines, and the expert episodes of SFT."""
 
 import asyncio
-import random
+from typing import Any
 
 from envs import Task, TextEnv
 from rollouts.episode import EpisodeOver, Recorder, act, check_first_prompt
@@ -14,7 +12,7 @@ from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory
 
 NO_POLICY = -1
-"""The `policy_version` of what no policy sampled."""
+"""The `policy_version` of a completion that no policy sampled."""
 
 
 async def run_scripted_episode(
@@ -24,90 +22,149 @@ async def run_scripted_episode(
     renderer: Renderer,
     settings: EpisodeSettings,
     *,
-    noise: float = 0.0,
-    seed: int = 0,
+    mistakes: Mistakes | None = None,
     context_length: int | None = None,
 ) -> Trajectory:
-    """Do what `player` says; with probability `noise` a wrong command is executed instead (see
-    `Mistakes`).
+    """Play `task` with the commands of `player`, mixed with `mistakes` if there are any.
 
-    A wrong command is part of the *prompt* of the turn after it (action mask 0, its text in that
-    turn's `observation`), so that the learner sees how to recover from mistakes; only reading
-    epochs train on it; what it earned is left out. The episode is a success only if the player's
-    own action won it; won by a wrong command it is `TRUNCATED`, as it is where the player has no
-    command, and `ENV_ERROR` where it never acted before that. The log-probs are 0: nothing was
-    sampled. `context_length` in tokens; with None the tokens are nobody's to read, and no limit in
-    tokens holds.
+    A mistake is executed in the place of the player's command. It becomes part of the *prompt* of
+    the next turn: its tokens have action mask 0, and its text stands in that turn's `observation`.
+    So the learner sees how to recover and never imitates a mistake, and its reward is left out:
+
+        You see a desk 1.          prompt
+        > take book 1              prompt: a mistake
+        Nothing happens.           prompt
+        > go to desk 1             completion: the player's command
+
+    The episode is a success only if the player's own command won it. If a mistake wins, or the
+    player has no command, it ends as `TRUNCATED`. An episode that would end without any command of
+    the player is an `ENV_ERROR`. All log-probs are 0, because nothing was sampled.
+
+    Args:
+        mistakes: the wrong commands; None plays none.
+        context_length: in tokens. None: no model will read the tokens, so no token limit applies.
 
     Raises:
-        ValueError: the environment lacks what the player needs, or the task, the first prompt or an
-            action does not fit.
+        ValueError: the environment lacks what the player needs, or the task, the first prompt or
+            an action does not fit.
     """
-    record = Recorder(env, task, settings.timeout_seconds)
-    mistakes = Mistakes(noise, random.Random(seed))
+    episode = _ScriptedEpisode(
+        Recorder(env, task, settings.timeout_seconds), renderer, settings, context_length
+    )
+    mistakes = mistakes or Mistakes(0.0, seed=0)
     try:
-        info = record.reset()
-        delta = renderer.first(record.observation, record.admissible)
-        if context_length is not None:
-            check_first_prompt(task, len(delta), settings, context_length)
-        length = len(delta)
+        episode.begin()
         for _ in range(settings.max_turns):
-            command = player.choose(record.observation, info)
+            command = player.choose(episode.observation, episode.info)
             if command is None:
                 raise EpisodeOver(StopReason.TRUNCATED)
-            mistake = mistakes.next(command, record.admissible)
-            ids = renderer.action_ids(command if mistake is None else mistake)
-            if context_length is not None:
-                _check_action(task, command if mistake is None else mistake, len(ids), settings)
-                if length + settings.max_action_tokens > context_length:
-                    raise EpisodeOver(StopReason.CONTEXT_FULL)
+            mistake = mistakes.next(command, episode.admissible)
             if mistake is None:
-                info = act(
-                    record,
-                    delta,
-                    spoken(ids),
-                    ParsedAction(text=command, command=command),
-                    settings,
-                )
-                delta, shown = (), ""
+                episode.act(command)
             else:
-                shown = transcript(record.observation, mistake)
-                _, ending, info = record.step(mistake)
-                if ending is not None:
-                    raise EpisodeOver(
-                        StopReason.TRUNCATED if ending is StopReason.SUCCESS else ending
-                    )
-                delta = (*delta, *ids)
-            observed = renderer.following(record.observation, record.admissible, FinishReason.STOP)
-            length += len(ids) + len(observed)
-            delta, record.observation = (*delta, *observed), shown + record.observation
+                episode.make_mistake(mistake)
+            # The other episodes of this worker get the thread.
             await asyncio.sleep(0)
     except EpisodeOver as over:
-        return _end(record, over.reason, over.error)
-    return _end(record, StopReason.MAX_TURNS)
+        return episode.end(over.reason, over.error)
+    return episode.end(StopReason.MAX_TURNS)
 
 
-def spoken(ids: tuple[int, ...]) -> Completion:
-    """An action, its end token included, that no policy sampled."""
+class _ScriptedEpisode:
+    """An episode under way, with the prompt that its next turn will have."""
+
+    def __init__(
+        self,
+        record: Recorder,
+        renderer: Renderer,
+        settings: EpisodeSettings,
+        context_length: int | None,
+    ) -> None:
+        self._record, self._renderer, self._settings = record, renderer, settings
+        self._context_length = context_length
+        self._delta: tuple[int, ...] = ()
+        """The ids since the player's last action: observations and mistakes."""
+        self._length = 0
+        """All ids so far."""
+        self.info: dict[str, Any] = {}
+        """The environment's latest info."""
+
+    @property
+    def observation(self) -> str:
+        """The text since the player's last action: mistakes, and the latest observation."""
+        return self._record.observation
+
+    @property
+    def admissible(self) -> list[str] | None:
+        """The commands that the environment accepts now; None if it lists none."""
+        return self._record.admissible
+
+    def begin(self) -> None:
+        """Reset the environment and render the first prompt."""
+        self.info = self._record.reset()
+        self._delta = self._renderer.first(self.observation, self.admissible)
+        self._length = len(self._delta)
+        if self._context_length is not None:
+            check_first_prompt(
+                self._record.task, self._length, self._settings, self._context_length
+            )
+
+    def act(self, command: str) -> None:
+        """Execute a command of the player, which ends the turn."""
+        ids = self._fitting_ids(command)
+        action = ParsedAction(text=command, command=command)
+        completion = unsampled_completion(ids)
+        self.info = act(self._record, self._delta, completion, action, self._settings)
+        self._delta = ()
+        self._append_observation(len(ids))
+
+    def make_mistake(self, command: str) -> None:
+        """Execute a wrong command, and show it with its consequence in the next turn's prompt."""
+        ids = self._fitting_ids(command)
+        shown = transcript(self.observation, command)
+        _, ending, self.info = self._record.step(command)
+        if ending is StopReason.SUCCESS:
+            raise EpisodeOver(StopReason.TRUNCATED)
+        if ending is not None:
+            raise EpisodeOver(ending)
+        self._delta = (*self._delta, *ids)
+        self._append_observation(len(ids))
+        self._record.observation = shown + self._record.observation
+
+    def end(self, reason: StopReason, error: str = "") -> Trajectory:
+        """Return the trajectory; one without turns says nothing about the policy."""
+        if reason.trains and not self._record.turns:
+            error = f"the episode ended ({reason.value}) before the player acted"
+            return self._record.end(StopReason.ENV_ERROR, error)
+        return self._record.end(reason, error)
+
+    def _fitting_ids(self, command: str) -> tuple[int, ...]:
+        """Return the ids of an action, if action and context have room for it."""
+        ids = self._renderer.action_ids(command)
+        if self._context_length is None:
+            return ids
+        limit = self._settings.max_action_tokens
+        if len(ids) > limit:
+            raise ValueError(
+                f"task {self._record.task.id!r}: the action {command!r} takes {len(ids)} tokens "
+                f"with its end token, but episode.max_action_tokens is {limit}; raise it"
+            )
+        # The limit of the policy's episodes: a full-length action must fit, however short this is.
+        if self._length + limit > self._context_length:
+            raise EpisodeOver(StopReason.CONTEXT_FULL)
+        return ids
+
+    def _append_observation(self, action_length: int) -> None:
+        ids = self._renderer.following(self.observation, self.admissible, FinishReason.STOP)
+        self._delta = (*self._delta, *ids)
+        self._length += action_length + len(ids)
+
+
+def unsampled_completion(ids: tuple[int, ...]) -> Completion:
+    """Return an action, its end token included, that no policy sampled."""
     return Completion(
         token_ids=ids,
         logprobs=(0.0,) * len(ids),
         finish_reason=FinishReason.STOP,
         policy_version=NO_POLICY,
     )
-
-
-def _end(record: Recorder, reason: StopReason, error: str = "") -> Trajectory:
-    if reason.trains and not record.turns:
-        return record.end(
-            StopReason.ENV_ERROR, f"the episode ended ({reason.value}) before the player acted"
-        )
-    return record.end(reason, error)
-
-
-def _check_action(task: Task, command: str, length: int, settings: EpisodeSettings) -> None:
-    if length > settings.max_action_tokens:
-        raise ValueError(
-            f"task {task.id!r}: the action {command!r} takes {length} tokens with its end token, but "
-            f"episode.max_action_tokens is {settings.max_action_tokens}; raise it"
-        )

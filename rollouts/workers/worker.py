@@ -9,6 +9,7 @@ from typing import Any
 
 from envs import Task, TextEnv, make_env
 from rollouts.episode import Policy, run_episode
+from rollouts.mistakes import Mistakes
 from rollouts.players import PlayerName, make_player
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -134,8 +135,7 @@ class RolloutWorker:
                 make_player(player, env, task, seed),
                 self._started_renderer,
                 self._plan.episode,
-                noise=noise,
-                seed=seed,
+                mistakes=Mistakes(noise, seed=seed),
                 context_length=self._plan.context_length,
             )
 

@@ -4,6 +4,7 @@ import pytest
 
 from envs import Task
 from rollouts import EpisodeSettings, PromptSettings, StopReason, Trajectory
+from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer, make_renderer
 from rollouts.scripted_episode import NO_POLICY, run_scripted_episode
@@ -37,8 +38,7 @@ def play(
             make_player("expert", env, task, seed),
             RENDERER,
             settings,
-            noise=noise,
-            seed=seed,
+            mistakes=Mistakes(noise, seed=seed),
             context_length=512,
         )
     )

@@ -44,6 +44,7 @@ from agent_rl.policy.loading import decoder_and_head, load_policy
 from agent_rl.tasks import pick_evenly
 from envs import make_env
 from rollouts import EpisodeSettings, PromptSettings
+from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import make_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -313,8 +314,9 @@ def _samples(
         tasks = pick_evenly(env.tasks("train"), -(-episodes // generations), 0)
         for task, seed in list(product(tasks, range(generations)))[:episodes]:
             player = make_player("expert", env, task, seed)
+            mistakes = Mistakes(0.1, seed=seed)
             played = asyncio.run(
-                run_scripted_episode(env, task, player, renderer, settings, noise=0.1, seed=seed)
+                run_scripted_episode(env, task, player, renderer, settings, mistakes=mistakes)
             )
             samples.append(
                 TrainingSample(

@@ -11,7 +11,7 @@ from rollouts import EpisodeSettings, StopReason, Trajectory
 from rollouts.actions import parse_action
 from rollouts.episode import EpisodeOver, Recorder, act
 from rollouts.renderer import byte_renderer
-from rollouts.scripted_episode import spoken
+from rollouts.scripted_episode import unsampled_completion
 
 UNDO, HISTORY, COMMANDS, QUIT = "undo", "history", "?", "quit"
 HELP = f"Type a command or its number (Tab completes); or {UNDO}, {HISTORY}, {COMMANDS} (the commands again), {QUIT}."
@@ -77,7 +77,7 @@ class Game:
     def do(self, text: str) -> EpisodeOver | None:
         """Send a command; how that ended the episode, if it did."""
         action = parse_action(text)
-        completion = spoken(self._renderer.action_ids(text))
+        completion = unsampled_completion(self._renderer.action_ids(text))
         self._past.append((self._copy(), self._delta))
         try:
             act(self.record, self._delta, completion, action, self._settings)

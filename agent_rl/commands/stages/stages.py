@@ -40,6 +40,7 @@ from agent_rl.training.session import Session, policy_details
 from agent_rl.training.warm_start import expert_episodes, warm_start
 from envs import Task, TextEnv, make_env
 from rollouts import StopReason
+from rollouts.mistakes import Mistakes
 from rollouts.players import RandomPlayer
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -134,8 +135,9 @@ def corpus(config: Config) -> list[str]:
             read = ReadEnv(env)
             # Of each walk its own: with one seed for all, none of them may be refused anything.
             seed = derive_seed(config.seed, "corpus", task.id)
+            mistakes = Mistakes(_CORPUS_NOISE, seed=seed)
             episode = run_scripted_episode(
-                read, task, player, byte_renderer(), settings, noise=_CORPUS_NOISE, seed=seed
+                read, task, player, byte_renderer(), settings, mistakes=mistakes
             )
             walk = asyncio.run(episode)
             if walk.stop_reason is StopReason.ENV_ERROR:

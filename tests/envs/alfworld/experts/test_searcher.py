@@ -20,6 +20,7 @@ from envs.alfworld.experts.places import PLACES
 from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 from rollouts import EpisodeSettings
+from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
@@ -382,8 +383,7 @@ def test_it_wins_along_anothers_mistakes(data: str) -> None:
                 make_player("expert", env, task, 0),
                 byte_renderer(),
                 EpisodeSettings(max_turns=50, max_action_tokens=200),
-                noise=0.3,
-                seed=seed,
+                mistakes=Mistakes(0.3, seed=seed),
             )
         )
         for task in env.tasks("train")
