@@ -28,6 +28,8 @@ LOG_FILE = "log.txt"
 ATTEMPTS_FILE = "attempts.jsonl"
 FINAL_REPORT = "final.json"
 STAGES = ("init", "sft", "train")
+SWEEP_START = "start"
+"""The run folder of the shared start, in a sweep's folder."""
 
 CHECKPOINT_MODEL = "model"
 CHECKPOINT_LEARNER = "learner"

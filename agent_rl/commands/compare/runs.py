@@ -19,12 +19,10 @@ from typing import Any
 from agent_rl.commands.compare.evaluations import Evaluation, evaluations_of, read_evaluation
 from agent_rl.commands.compare.mechanism import MetricsLine, mechanism_keys
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.runs.layout import RunLayout, StageLayout
+from agent_rl.runs.layout import SWEEP_START, RunLayout, StageLayout
 
 NEEDED = ("rollout/success", *mechanism_keys(), "time/seconds", "time/tokens_per_second")
 """Every line of metrics must have these keys, each with a finite number."""
-START = "start"
-"""The folder of the shared start in a sweep's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
         runs += of_sweep
         if start is not None:
             # Several sweeps have several starts: their labels have the sweeps' names.
-            label = START if len(paths) == 1 else f"{path.resolve().name}/{START}"
+            label = SWEEP_START if len(paths) == 1 else f"{path.resolve().name}/{SWEEP_START}"
             starts[label] = start
     return Found(runs=tuple(_with_unique_names(runs)), starts=starts, notes=tuple(notes))
 
@@ -146,12 +144,15 @@ def _read_sweep(path: Path, notes: list[str]) -> tuple[list[Run], Evaluation | N
     for child in children:
         if is_run(child) and _has_begun(child):
             runs.append(read_run(child, notes))
-        elif child.name != START and (is_run(child) or RunLayout(child).config_file.is_file()):
+            continue
+        # A sweep writes the config of a run when its turn comes.
+        is_planned = is_run(child) or RunLayout(child).config_file.is_file()
+        if is_planned and child.name != SWEEP_START:
             not_begun.append(f"{child}: no rollout step yet; left out")
     if not runs:
         raise ConfigError(_no_run(path))
     notes += not_begun
-    report = RunLayout(path / START).final_report
+    report = RunLayout(path / SWEEP_START).final_report
     if not report.is_file():
         return runs, None
     start = read_evaluation(report, step=0)
