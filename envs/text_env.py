@@ -1,4 +1,4 @@
-"""The contract of a text environment: a `gymnasium.Env` whose observation and action are strings."""
+"""The contract of a text environment: a `gymnasium.Env` with strings as observation and action."""
 
 import string
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ from gymnasium.spaces import Text
 from envs.task import Task
 
 TEXT_CHARSET = string.printable
+"""The characters of observations and commands, unless an environment has wider spaces."""
 NOTHING_HAPPENS = "Nothing happens."
 """The usual answer to a command that the game does not accept now."""
 
@@ -19,40 +20,41 @@ NOTHING_HAPPENS = "Nothing happens."
 class TextEnv(gymnasium.Env[str, str], ABC):
     """Base class of text environments.
 
-    `reset(seed=task.seed, options={"task": task})` starts the episode of a task; the first
-    observation says what there is to do. `step(command)` answers every string, an inadmissible one
-    too: the episode goes on. `terminated` says that the episode is decided, `truncated` that
-    something else cut it short.
+    `reset(seed=task.seed, options={"task": task})` starts the episode of a task. The first
+    observation says what there is to do. `step(command)` answers every string; a command that is
+    not admissible does not end the episode. `terminated` means that the episode is decided,
+    `truncated` that something else cut it short.
 
-    `info` of both calls holds
+    Both return an `info` with
 
-    - `success` (bool): the task is done;
+    - `success` (bool): whether the task is done;
     - `admissible_commands` (list of str, optional): the commands that the environment would accept
       now;
-    - `expert_command` (str, optional): what the environment's expert would do now, where it was
-      asked for one.
+    - `expert_command` (str, optional): the command of the environment's expert, if the environment
+      was asked for one.
 
-    What else is taken, since it does no harm, stands in `envs/faults.py`. Texts must be ones that
-    UTF-8 can write.
+    All texts must be writable as UTF-8. `envs/faults.py` lists the harmless deviations that are
+    accepted, too.
     """
 
     observation_space = Text(min_length=0, max_length=8192, charset=TEXT_CHARSET)
     action_space = Text(min_length=0, max_length=512, charset=TEXT_CHARSET)
 
     splits: tuple[str, ...] = ("train", "valid")
-    """The splits that `tasks` knows."""
+    """The splits that `tasks` accepts; the first one must have tasks."""
 
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
-        """The tasks of a split, in a stable order.
+        """List the tasks of a split, always in the same order.
 
         Raises:
-            ValueError: the split is not known, or holds no task.
+            ValueError: the split is unknown, or has no task.
         """
 
     def words(self) -> list[str]:
-        """Names that may come up in its texts, for training a tokenizer that keeps each whole; none
-        by default.
+        """List names that occur in the texts; none by default.
+
+        A tokenizer that is trained for this environment makes one token of each.
         """
         return []
 
@@ -67,8 +69,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         """Send one command: observation, reward, terminated, truncated, info."""
 
     def clone(self) -> Self:
-        """A second environment in the same state of the same episode; what happens to one does not
-        touch the other.
+        """Copy the environment in the state of its episode; neither copy affects the other.
 
         Raises:
             NotImplementedError: the environment cannot be copied.

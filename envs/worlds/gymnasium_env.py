@@ -1,4 +1,4 @@
-"""Any gymnasium environment with text or a few actions, as a text environment."""
+"""Make a text environment of any gymnasium environment with texts or a few numbers as actions."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,21 @@ from envs.task import Task
 from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
 from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
-_MOST_COMMANDS = 1000
+_LARGEST_ACTION_COUNT = 1000
+"""A list of more commands than this would be of no use in a prompt."""
 
 
 class GymnasiumEnv(TextEnv):
     """A gymnasium environment whose actions are texts or numbers from a small range.
 
-    Its tasks are seeds. A number's command is its name; commands that the environment does not
-    take, or masks out (`info["action_mask"]`), are answered with "Nothing happens." and do not
-    reach it. An observation that is no text is written as one. An episode is a success where the
-    environment's `info` says so (`success`, a bool); where it says nothing, if it terminates with a
-    return above 0, or of at least `success_return`.
+    Its tasks are seeds. Each number has a name, which is its command. Commands that the environment
+    does not accept, or masks out (`info["action_mask"]`), are answered with "Nothing happens." and
+    do not reach it. An observation that is not a text is converted into one.
 
-    Subclasses put a world into better words: see `introduction`, `describe` and `succeeded`.
+    An episode is a success if the environment's `info` has a true `success`. If `info` has no
+    `success`, the return decides: it must be above 0, or at least `success_return`.
+
+    Subclasses describe a world in better words: see `introduction`, `describe` and `succeeded`.
     """
 
     def __init__(
@@ -40,18 +42,16 @@ class GymnasiumEnv(TextEnv):
         """Make the environment.
 
         Args:
-            env_id: what its tasks call it.
-            make: builds it; called with `kwargs`.
-            kwargs: what to hand on to the environment.
-            commands: the names of the actions, one for each; `action 0`, `action 1` and so on where
-            not given.
-            success_return: the return that is a success; any above 0 where not given.
+            env_id: the id in its tasks.
+            make: builds the gymnasium environment; called with `kwargs`.
+            kwargs: arguments of the gymnasium environment.
+            commands: the names of the actions, one for each; None for `action 0`, `action 1` ...
+            success_return: the smallest return of a success; None for any return above 0.
             train: how many seeds to train on.
             valid: how many seeds to hold out.
 
         Raises:
-            ValueError: it cannot be made so, its actions are of another kind, or an option does not
-            fit.
+            ValueError: `make` fails, the actions are of another kind, or an option does not fit.
         """
         self._id = env_id
         self._counts = check_counts(train, valid)
@@ -68,7 +68,7 @@ class GymnasiumEnv(TextEnv):
         self._return, self._over = 0.0, True
 
     def tasks(self, split: str) -> list[Task]:
-        """The seeds of `train` or `valid`, as tasks of one family."""
+        """List the seeds of `train` or `valid` as tasks of one family."""
         return [
             seeded_task(self._id, split, seed, family=self._id)
             for seed in task_seeds(self._counts, split)
@@ -77,7 +77,7 @@ class GymnasiumEnv(TextEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the episode of `options["task"]`, from its seed or from `seed` where that is given."""
+        """Start the episode of `options["task"]`; `seed` replaces the task's, if it is given."""
         task = task_in(options, self._id)
         self._over, self._return = True, 0.0
         self._prepare(task)
@@ -124,38 +124,43 @@ class GymnasiumEnv(TextEnv):
             raise NotImplementedError(f"{self._id} cannot be copied: {error}") from error
 
     def introduction(self) -> str:
-        """What stands above the first observation: what there is to do. A text world says so
-        itself.
+        """The text above the first observation, which says what there is to do.
+
+        It is empty for an environment with texts, which says so itself.
         """
         if not self._names:
             return ""
-        return f"This is {self._id}. Your task is to: get a high score. Your commands: {', '.join(self._names)}."
+        return (
+            f"This is {self._id}. Your task is to: get a high score. "
+            f"Your commands: {', '.join(self._names)}."
+        )
 
     def describe(self, observation: Any) -> str:
-        """An observation in words."""
+        """Put an observation into words."""
         return readable(observation)
 
     def conclusion(self, success: bool) -> str:
-        """What stands below the last observation."""
+        """The text below the last observation; empty by default."""
         return ""
 
     def succeeded(self, total: SupportsFloat) -> bool:
         """Whether an episode that terminated with the return `total` was a success."""
-        least = self._success_return
-        return float(total) > 0 if least is None else float(total) >= least
+        if self._success_return is None:
+            return float(total) > 0
+        return float(total) >= self._success_return
 
     def advice(self, observation: Any) -> str | None:
-        """What an expert would do now; None where there is none."""
+        """The expert's command after an observation; None if there is no expert."""
         return None
 
     def _prepare(self, task: Task) -> None:
-        """Called before the episode of a task; a subclass may put another environment into
-        `self._inner`.
-        """
+        """Prepare the episode of a task; a subclass may replace `self._inner` here."""
 
     def _is_success(self, info: Mapping[str, Any], terminated: bool) -> bool:
-        own = info.get("success")
-        return terminated and (bool(own) if is_bool(own) else self.succeeded(self._return))
+        if not terminated:
+            return False
+        success = info.get("success")
+        return bool(success) if is_bool(success) else self.succeeded(self._return)
 
     def _takes(self, action: str) -> bool:
         if not self._names:
@@ -167,24 +172,28 @@ class GymnasiumEnv(TextEnv):
         return space.start + self._names.index(action) if isinstance(space, Discrete) else action
 
     def _info(self, info: Mapping[str, Any], observation: Any, *, success: bool) -> dict[str, Any]:
-        told: dict[str, Any] = {"success": success}
-        listed = info.get("admissible_commands")
+        """The `info` of this environment, from the one of the gymnasium environment."""
+        text_info: dict[str, Any] = {"success": success}
+        inner_commands = info.get("admissible_commands")
         if self._names:
             mask = info.get("action_mask")
-            told["admissible_commands"] = [
+            text_info["admissible_commands"] = [
                 name for number, name in enumerate(self._names) if mask is None or mask[number]
             ]
-        elif isinstance(listed, list | tuple):
-            told["admissible_commands"] = list(listed)
+        elif isinstance(inner_commands, list | tuple):
+            text_info["admissible_commands"] = list(inner_commands)
         advice = None if self._over else self.advice(observation)
         if advice is not None:
-            told["expert_command"] = advice
-        self._last_info = told
-        return told
+            text_info["expert_command"] = advice
+        self._last_info = text_info
+        return text_info
 
 
 def readable(value: Any) -> str:
-    """A value of any gymnasium space as text; arrays as nested lists, dictionaries a line per key."""
+    """Write a value of any gymnasium space as text.
+
+    An array becomes a nested list; a dictionary becomes a line for each key.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -195,25 +204,35 @@ def readable(value: Any) -> str:
 
 
 def _command_names(env_id: str, space: Any, commands: Sequence[str] | None) -> list[str]:
-    """A name for each number of a Discrete space; none for a Text space, whose actions are their
-    own names.
+    """The name of each action of a Discrete space; none for a Text space, whose actions are texts.
+
+    Args:
+        env_id: the environment, for messages.
+        space: its action space.
+        commands: the names that a person chose; None for `action 0`, `action 1` ...
+
+    Raises:
+        ValueError: the space is another one, or the names do not fit it.
     """
     if isinstance(space, Text):
         if commands is not None:
             raise ValueError(
-                f"env.options: commands: the actions of {env_id} are texts already; leave commands out"
+                f"env.options: commands: the actions of {env_id} are texts already; leave "
+                "commands out"
             )
         return []
-    if not isinstance(space, Discrete) or space.n > _MOST_COMMANDS:
+    if not isinstance(space, Discrete) or space.n > _LARGEST_ACTION_COUNT:
         raise ValueError(
-            f"env.id: the actions of {env_id} are {space}, and a text environment needs Text, or Discrete with up to "
-            f"{_MOST_COMMANDS} of them; wrap it in a TextEnv of your own (docs/environments.md)"
+            f"env.id: the actions of {env_id} are {space}, and a text environment needs Text, or "
+            f"Discrete with up to {_LARGEST_ACTION_COUNT} of them; write a TextEnv around it "
+            "(docs/environments.md)"
         )
     count = int(space.n)
     names = [f"action {number}" for number in range(count)] if commands is None else list(commands)
     unfit = [name for name in names if not isinstance(name, str) or not name.strip()]
     if unfit or isinstance(commands, str) or len(names) != count or len(set(names)) != count:
         raise ValueError(
-            f"env.options: commands: {commands!r} is not a list of {count} different names, one per action"
+            f"env.options: commands: {commands!r} is not a list of {count} different names, one "
+            "for each action"
         )
     return names

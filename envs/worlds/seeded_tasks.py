@@ -1,4 +1,4 @@
-"""Tasks that are nothing but a seed, for environments that draw their episodes."""
+"""Tasks that consist of a seed, for environments that draw their episodes."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from envs.options import checked_int
 from envs.task import Task
 
 HELD_OUT = 1_000_000
-"""The first seed of `valid`; those of `train` end before it."""
+"""The first seed of `valid`. The seeds of `train` are smaller."""
 
 _FIRST_SEED = {"train": 0, "valid": HELD_OUT}
 
 
 def check_counts(train: int, valid: int) -> dict[str, int]:
-    """How many tasks each split has, checked.
+    """Check the options `train` and `valid`; returns the number of tasks of each split.
 
     Raises:
-        ValueError: one of the two is no whole number, or out of range.
+        ValueError: one of them is not a whole number from 0 to `HELD_OUT`.
     """
     return {
         "train": checked_int("env.options: train", train, 0, HELD_OUT),
@@ -24,10 +24,14 @@ def check_counts(train: int, valid: int) -> dict[str, int]:
 
 
 def task_seeds(counts: dict[str, int], split: str) -> range:
-    """The seeds of a split; no two splits share one.
+    """Return the seeds of a split. No two splits share a seed.
+
+    Args:
+        counts: the number of tasks of each split.
+        split: one of them.
 
     Raises:
-        ValueError: the split is not known or has no task.
+        ValueError: the split is unknown or has no task.
     """
     if split not in counts:
         raise ValueError(f"split: {split!r} is none of {', '.join(counts)}")
@@ -36,14 +40,19 @@ def task_seeds(counts: dict[str, int], split: str) -> range:
     return range(_FIRST_SEED[split], _FIRST_SEED[split] + counts[split])
 
 
-def seeded_task(env_id: str, split: str, seed: int, **known: Any) -> Task:
-    """The task that is this seed; `known` holds the family, and scene or difficulty where there is
-    one.
+def seeded_task(env_id: str, split: str, seed: int, **fields: Any) -> Task:
+    """Make the task of a seed.
+
+    Args:
+        env_id: the environment.
+        split: the split of the seed.
+        seed: one of `task_seeds`.
+        fields: the other fields of the task: its family, and scene or difficulty if it has one.
     """
     return Task(
         env_id=env_id,
         split=split,
         id=f"{split}-{seed - _FIRST_SEED[split]:05d}",
         seed=seed,
-        **known,
+        **fields,
     )

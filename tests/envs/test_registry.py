@@ -151,7 +151,7 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         (
             "tests.builders.registered_worlds:Knob-v0",
             {},
-            "the actions of tests.builders.registered_worlds:Knob-v0 are Box.* wrap it in a TextEnv",
+            "the actions of tests.builders.registered_worlds:Knob-v0 are Box.* write a TextEnv around it",
         ),
         (
             "tests.builders.registered_worlds:Echo-v0",

@@ -92,7 +92,7 @@ def test_a_ride_in_words() -> None:
     [
         ("frozen-lake", {"size": 2}, "size: 2 is not a whole number from 3 to 20"),
         ("frozen-lake", {"frozen": 1.5}, "frozen: 1.5 is not a share"),
-        ("taxi", {"valid": 61}, "valid: 61 is more than the 60 rides"),
+        ("taxi", {"valid": 61}, "valid: 61 is not a whole number from 0 to 60"),
         ("blackjack", {"train": "many"}, "train: 'many' is not a whole number"),
         ("guess-the-number", {"largest": 1}, "largest: 1 is not a whole number from 2"),
         ("guess-the-number", {"guesses": True}, "guesses: True is not a whole number"),
