@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the cache of everything that can be made again."""
+"""Files that are written whole or not at all, and the cache of all that can be made again."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 
 
 def cache_root() -> Path:
-    """The folder for everything that can be made again: `$AGENT_RL_CACHE` or `~/.cache/agent_rl`."""
+    """The folder for all that can be made again: `$AGENT_RL_CACHE` or `~/.cache/agent_rl`."""
     return Path(os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl").expanduser()
 
 

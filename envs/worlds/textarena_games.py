@@ -24,44 +24,47 @@ _COMMANDS = {
     "Secretary-v0": ("[accept]", "[continue]"),
     "TowerOfHanoi-v0": tuple(f"[{a} {b}]" for a in "ABC" for b in "ABC" if a != b),
 }
-"""What there is to say in games that have but a few commands."""
-_WITH_MOVES = ("2048", "FifteenPuzzle", "FrozenLake", "Sokoban")
-_PATIENCE = 10**9
-"""How many invalid moves in a row a game takes."""
-_PLAIN = str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2013\u2014\u2015\u2500", "-")
-    | dict.fromkeys("\u250c\u2510\u2514\u2518\u251c\u2524\u252c\u2534\u253c", "+")
-    | {
-        "\u2502": "|",
-        "\u2588": "#",
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u2026": "...",
-    }
-    | {
-        "\u2660": " of spades",
-        "\u2663": " of clubs",
-        "\u2665": " of hearts",
-        "\u2666": " of diamonds",
-    }
-    | {"\u221a": "V"}
-    | {"\u2190": "<-", "\u2192": "->", "\u2264": "<=", "\u2265": ">=", "\u00b7": ".", "\u00d7": "x"}
-)
-"""Lines, quotes and arrows in ASCII, since texts are ASCII here; other signs become a question
-mark.
-"""
+"""The commands of games that have only a few, by the game's id."""
+_GAMES_WITH_MOVES = ("2048", "FifteenPuzzle", "FrozenLake", "Sokoban")
+"""The beginnings of the ids of games whose commands are `_MOVES`."""
+_INVALID_MOVES_ALLOWED = 10**9
+"""How many invalid moves in a row a game accepts: in effect any number."""
+_PLAIN_SIGNS = {
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u201c": '"',
+    "\u201d": '"',
+    "\u2026": "...",
+    "\u2502": "|",
+    "\u2588": "#",
+    "\u2660": " of spades",
+    "\u2663": " of clubs",
+    "\u2665": " of hearts",
+    "\u2666": " of diamonds",
+    "\u221a": "V",
+    "\u2190": "<-",
+    "\u2192": "->",
+    "\u2264": "<=",
+    "\u2265": ">=",
+    "\u00b7": ".",
+    "\u00d7": "x",
+}
+_DASHES = "\u2010\u2011\u2013\u2014\u2015\u2500"
+_CORNERS = "\u250c\u2510\u2514\u2518\u251c\u2524\u252c\u2534\u253c"
+_TO_ASCII = str.maketrans(_PLAIN_SIGNS | dict.fromkeys(_DASHES, "-") | dict.fromkeys(_CORNERS, "+"))
+"""Lines, quotes, arrows and card suits in ASCII. Any other sign becomes a question mark."""
 
 
 class TextArenaGame(TextEnv):
     """One of TextArena's games for one player: puzzles, cards, guessing.
 
-    The texts are the game's, and each turn shows what is new in it. The reward comes at the end and
-    is the game's own: 1 for a win, and often a share of it for having come close. TextArena ends a
-    game at the second invalid move in a row; here, as everywhere in this package, an invalid move
-    is answered and the game goes on. Games draw from Python's global generator, which is lent to
-    them for each call.
+    The texts are the game's; each turn shows the new ones. The reward comes at the end and is the
+    game's: 1 for a win, and often a part of it for coming close. TextArena ends a game at the
+    second invalid move in a row; here an invalid move is answered and does not end the game, as in
+    all environments of this package.
+
+    Games draw from Python's global random generator. Each call replaces its state by the game's,
+    and restores the caller's state afterwards.
     """
 
     def __init__(
@@ -75,16 +78,16 @@ class TextArenaGame(TextEnv):
         """Make the game.
 
         Args:
-            game: TextArena's id.
-            commands: what to list as admissible commands at every turn; nothing is listed where
-                they are not given and the game is not one of the few whose commands are known here.
-            success_reward: an episode is a success if its reward is at least that.
+            game: TextArena's id of the game.
+            commands: the admissible commands to list at every turn. None lists those of the few
+                games whose commands are known here, and nothing for others.
+            success_reward: the smallest reward of a success.
             train: how many seeds to train on.
             valid: how many seeds to hold out.
 
         Raises:
-            ValueError: textarena is not installed, there is no such game, it is for more than one
-                player, or it needs what is not there, such as a list of words.
+            ValueError: textarena is not installed, the game is unknown or for several players, or
+                something that it needs is missing, such as a list of words.
         """
         self._counts = check_counts(train, valid)
         self._name, self._success_reward = game, success_reward
@@ -92,13 +95,13 @@ class TextArenaGame(TextEnv):
         if not all(isinstance(command, str) and command for command in self._commands):
             raise ValueError(f"env.options: commands: {commands!r} is not a list of texts")
         self._random_state = random.getstate()
-        with self._own_world():
+        with self._own_random_state():
             self._game, self._brackets = _make(game)
             _start(game, self._game, seed=0)
         self._over = True
 
     def tasks(self, split: str) -> list[Task]:
-        """The seeds of `train` or `valid`, as tasks of one family, the game."""
+        """List the seeds of `train` or `valid` as tasks of one family, the game."""
         return [
             seeded_task(ENV_ID, split, seed, family=self._name)
             for seed in task_seeds(self._counts, split)
@@ -107,30 +110,29 @@ class TextArenaGame(TextEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the episode of `options["task"]`, from its seed or from `seed` where that is given."""
+        """Start the episode of `options["task"]`; `seed` replaces the task's, if it is given."""
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
         self._over = True
-        with self._own_world():
+        with self._own_random_state():
             _start(self._name, self._game, seed=task.seed if seed is None else seed)
-            text = self._news()
+            text = self._new_text()
         self._over = False
         return text, self._info(success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Send one command; square brackets are put around it where the game wants them and it has
-        none.
+        """Send one command. Square brackets are added if the game needs them and it has none.
 
         Raises:
             ResetNeeded: the episode is over or has not begun.
         """
         if self._over:
             raise reset_needed()
-        bare = self._brackets and "[" not in action and "]" not in action
-        with self._own_world():
-            done, _ = self._game.step(f"[{action}]" if bare else action)
+        needs_brackets = self._brackets and "[" not in action and "]" not in action
+        with self._own_random_state():
+            done, _ = self._game.step(f"[{action}]" if needs_brackets else action)
             self._over = bool(done)
-            text = self._news()
+            text = self._new_text()
             reward = self._reward() if self._over else 0.0
         success = self._over and reward >= self._success_reward
         return text, reward, self._over, False, self._info(success=success)
@@ -138,19 +140,19 @@ class TextArenaGame(TextEnv):
     def _reward(self) -> float:
         return float((self._game.state.rewards or {}).get(0, 0.0))
 
-    def _news(self) -> str:
-        """What the game has said since the last call; not what the player said."""
+    def _new_text(self) -> str:
+        """The game's messages since the last call, without the player's."""
         import textarena
 
         _, messages = self._game.get_observation()
-        said = [
+        texts = [
             str(text)
             for _, text, kind in messages
             if kind is not textarena.ObservationType.PLAYER_ACTION
         ]
         if self._game.state.done:
-            said.append(self._game.state.game_info[0].get("reason") or "")
-        lines = "\n".join(said).translate(_PLAIN).strip()
+            texts.append(self._game.state.game_info[0].get("reason") or "")
+        lines = "\n".join(texts).translate(_TO_ASCII).strip()
         return "".join(sign if sign in TEXT_CHARSET else "?" for sign in lines)
 
     def _info(self, *, success: bool) -> dict[str, Any]:
@@ -160,11 +162,9 @@ class TextArenaGame(TextEnv):
         return info
 
     @contextlib.contextmanager
-    def _own_world(self) -> Iterator[None]:
-        """Lend the game the global generator, and leave the caller's as it was; keep to oneself
-        what games print.
-        """
-        callers = random.getstate()
+    def _own_random_state(self) -> Iterator[None]:
+        """Give the global generator the game's state for a while; silence what the game prints."""
+        callers_state = random.getstate()
         random.setstate(self._random_state)
         silence = io.StringIO()
         try:
@@ -172,24 +172,27 @@ class TextArenaGame(TextEnv):
                 yield
         finally:
             self._random_state = random.getstate()
-            random.setstate(callers)
+            random.setstate(callers_state)
 
 
 def _known_commands(game: str) -> Sequence[str]:
-    return _MOVES if game.startswith(_WITH_MOVES) else _COMMANDS.get(game, ())
+    return _MOVES if game.startswith(_GAMES_WITH_MOVES) else _COMMANDS.get(game, ())
 
 
 def _make(game: str) -> tuple[Any, bool]:
-    """The game without TextArena's wrappers, and whether those put square brackets around an action
-    without any.
+    """Make the game without TextArena's wrappers.
+
+    Returns:
+        The game, and whether its wrappers put square brackets around an action without any.
     """
     try:
         import textarena
         from textarena.envs.registration import ENV_REGISTRY
     except ImportError as error:
         raise ValueError(
-            "env.id: textarena needs the package textarena, an extra of this one: `pip install 'agent-rl[textarena]'` "
-            f"or `pip install textarena==0.7.4` ({error})"
+            "env.id: textarena needs the package textarena, an extra of this one: "
+            "`pip install 'agent-rl[textarena]'` or `pip install textarena==0.7.4` "
+            f"({error})"
         ) from error
     names = [name for name in ENV_REGISTRY if not name.endswith(("-raw", "-train"))]
     if game not in names:
@@ -208,20 +211,21 @@ def _start(name: str, game: Any, seed: int) -> None:
         raise ValueError(
             f"env.options: game: {name!r} is for several players; choose one for a single player"
         )
-    game.state.error_allowance = _PATIENCE
+    game.state.error_allowance = _INVALID_MOVES_ALLOWED
 
 
 def _attempt(game: str, act: Callable[[], Any]) -> Any:
-    """Do what a game may refuse in its own way; the ValueError says what can be done about it."""
+    """Return `act()`; an error that a person can mend becomes a ValueError that says how."""
     try:
         return act()
     except LookupError as error:
         if "nltk" not in str(error):
             raise
         raise ValueError(
-            f"env.options: game: {game!r} needs lists of words that nltk downloads; where there is a network, run "
-            "`python -m nltk.downloader words averaged_perceptron_tagger_eng`, and copy its folder nltk_data into the "
-            "home directory of this machine; or choose a game without words"
+            f"env.options: game: {game!r} needs lists of words that nltk downloads; with a "
+            "network, run `python -m nltk.downloader words averaged_perceptron_tagger_eng` and copy its "
+            "folder nltk_data into the home directory of this machine; or choose a game without "
+            "words"
         ) from error
     except (AssertionError, ValueError) as error:
         if "API key" in str(error):

@@ -1,4 +1,4 @@
-"""TextWorld's games, made here or brought along, as a text environment."""
+"""TextWorld's games as a text environment: games made here, or a person's own files."""
 
 import copy
 import json
@@ -12,41 +12,44 @@ import gymnasium
 
 from envs.task import Task
 from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
-from envs.worlds.textworld_generator import SPLITS, GameSettings, cached_games
+from envs.worlds.textworld_generator import SPLITS, GameSettings, compiled_games
 
 ENV_ID = "textworld"
 GENERATED = "generated"
 
-_HEADER = 0x40
-"""The length of a story file's header, in bytes."""
-_LONGEST = 190
-"""How many characters the interpreter reads of a command."""
+_HEADER_BYTES = 0x40
+"""The length of a story file's header."""
+_COMMAND_LENGTH = 190
+"""How many characters of a command the interpreter reads."""
 _BANNER = re.compile(r"^[\s$|\\/_<>]+$")
+"""A line of the drawing at the beginning of a game."""
 _CHALLENGE = re.compile(r"tw-[a-z_]+")
+"""The name of a challenge, at the beginning of a game's uuid."""
 _ENDING = re.compile(r"(\s*Would you like to RESTART.*|\n>\s+-= .* =-\d+/\d+\s*)$", re.DOTALL)
-"""The question after the end; the prompt with the screen's status line, where the interpreter
-writes it.
+"""The question after the end, or a prompt with the screen's status line."""
+_COMMAND = re.compile(r"[A-Za-z0-9 ',-]+")
+"""The characters that a command may have.
+
+Others mean something to the interpreter. A backslash, for example, may make it wait for ever.
 """
-_PLAIN = re.compile(r"[A-Za-z0-9 ',-]+")
-"""What a command may be made of: signs such as a backslash have a meaning of their own, some
-without an end.
-"""
-_BEYOND_THE_GAME = re.compile(
-    r"\b(q|quit|restart|restore|save|undo|script|transcript|notify|verify|version|superbrief|brief|verbose|tw)\b",
+_INTERPRETER_WORDS = re.compile(
+    r"\b(q|quit|restart|restore|save|undo|script|transcript|notify|verify|version|superbrief|brief"
+    r"|verbose|tw)\b",
     re.IGNORECASE,
 )
-"""Commands to the interpreter, and the game's own for its makers: they would leave the episode, or
-touch files.
+"""Commands to the interpreter, and to TextWorld's tools in a game.
+
+They would leave the episode or write files.
 """
 
 
 class TextWorldGames(TextEnv):
-    """TextWorld's games: made here from its challenges, or brought along.
+    """TextWorld's games, made here from its challenges or read from a person's files.
 
     They are compiled for the Z-machine and played by its interpreter; the texts are the game's. The
-    reward is the share of the game's points that a command earned, so that a game that is won
-    returns 1. A game is over when it is won or lost. The interpreter is not thread-safe: use one
-    process per thread of work.
+    reward of a command is its share of the game's points, so the return of a won game is 1. A game
+    is over when it is won or lost. The interpreter is not thread-safe: use several processes, not
+    several threads.
     """
 
     def __init__(
@@ -58,42 +61,42 @@ class TextWorldGames(TextEnv):
         """Choose the games; nothing is made or loaded before `tasks` or `reset`.
 
         Args:
-            data: `generated`; or a folder of `.z8` files with their `.json`, in `train` and `valid`
-                or all to train on; or a list of such files. `~` and `$VARIABLES` are expanded.
+            data: `generated`, or a folder of `.z8` files with their `.json`, or a list of such
+                files. The files of a folder are in its folders `train` and `valid`, or all are for
+                training. `~` and `$VARIABLES` are expanded.
             games: for `generated`, the fields of `GameSettings` to set.
             expert: put the next command of a winning policy into `info` as `expert_command`.
 
         Raises:
-            ValueError: there is no such folder or file, or a field of `games` is not known or out
-            of range.
+            ValueError: a folder or file does not exist, or a field of `games` is unknown or out of
+                range.
         """
         if data != GENERATED and games:
             raise ValueError(
                 f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two"
             )
         self._settings = GameSettings.from_mapping(games or {})
-        self._found = {} if data == GENERATED else _find(data)
+        self._games = {} if data == GENERATED else _find_games(data)
         self._with_expert = expert
         self._engine: Any = None
         self._loaded: Path | None = None
         self._score, self._over = 0, True
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of `train` or `valid`, by name; the difficulty is the length of the
-        walkthrough.
+        """List the games of `train` or `valid`; the difficulty is the length of the walkthrough.
 
         Raises:
-            ValueError: the split is not known or holds no game, or a game file cannot be played.
+            ValueError: the split is unknown or has no game, or a game file cannot be played.
         """
         return [_task(name, split, path) for name, path in self._files(split).items()]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the game of `options["task"]`. There is no chance in it.
+        """Start the game of `options["task"]`. It has no chance, so `seed` changes nothing.
 
         Raises:
-            ValueError: there is no task in `options`, or no such game.
+            ValueError: `options` holds no task, or there is no such game.
         """
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
@@ -105,11 +108,10 @@ class TextWorldGames(TextEnv):
             self._load(path)
         state = self._engine.reset()
         self._score, self._over = 0, False
-        return clean(state["feedback"]), self._info(state)
+        return plain_text(state["feedback"]), self._info(state)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Send one command; the game answers what it does not understand. Commands to the
-        interpreter do nothing.
+        """Send one command. Commands to the interpreter are answered with "Nothing happens.".
 
         Raises:
             ResetNeeded: the episode is over or has not begun.
@@ -123,7 +125,7 @@ class TextWorldGames(TextEnv):
         reward = (score - self._score) / (state["max_score"] or 1)
         self._score, self._over = score, bool(done)
         return (
-            clean(state["feedback"]) or NOTHING_HAPPENS,
+            plain_text(state["feedback"]) or NOTHING_HAPPENS,
             reward,
             self._over,
             False,
@@ -131,7 +133,7 @@ class TextWorldGames(TextEnv):
         )
 
     def close(self) -> None:
-        """Leave the interpreter. The environment may be reset again afterwards."""
+        """End the interpreter. The environment may be reset again afterwards."""
         if self._engine is not None:
             self._engine.close()
         self._engine, self._loaded, self._over = None, None, True
@@ -145,12 +147,13 @@ class TextWorldGames(TextEnv):
     def _files(self, split: str) -> dict[str, Path]:
         if split not in SPLITS:
             raise ValueError(f"split: {split!r} is none of {', '.join(SPLITS)}")
-        if not self._found:
-            self._found = _find(str(cached_games(self._settings)))
-        files = self._found.get(split)
+        if not self._games:
+            self._games = _find_games(str(compiled_games(self._settings)))
+        files = self._games.get(split)
         if not files:
             raise ValueError(
-                f"split: {split!r} has no game; put .z8 files with their .json into a folder {split!r}"
+                f"split: {split!r} has no game; put .z8 files with their .json into a folder "
+                f"{split!r}"
             )
         return files
 
@@ -160,11 +163,16 @@ class TextWorldGames(TextEnv):
         self._loaded = None
         _check_story(path)
         if self._engine is None:
-            asked = {"won": True, "score": True, "max_score": True, "admissible_commands": True}
-            wanted = textworld.EnvInfos(**asked, policy_commands=self._with_expert)
-            self._engine = _loading(path, lambda: textworld.start(str(path), wanted))
+            infos = textworld.EnvInfos(
+                won=True,
+                score=True,
+                max_score=True,
+                admissible_commands=True,
+                policy_commands=self._with_expert,
+            )
+            self._engine = _load_game(path, lambda: textworld.start(str(path), infos))
         else:
-            _loading(path, lambda: self._engine.load(str(path)))
+            _load_game(path, lambda: self._engine.load(str(path)))
         self._loaded = path
 
     def _info(self, state: Any) -> dict[str, Any]:
@@ -179,30 +187,31 @@ class TextWorldGames(TextEnv):
 
 
 def _is_harmless(command: str) -> bool:
-    plain = _PLAIN.fullmatch(command) is not None and _BEYOND_THE_GAME.search(command) is None
-    return plain and len(command) <= _LONGEST
+    """Whether the interpreter passes a command on to the game."""
+    if len(command) > _COMMAND_LENGTH or _COMMAND.fullmatch(command) is None:
+        return False
+    return _INTERPRETER_WORDS.search(command) is None
 
 
-def clean(text: str) -> str:
-    """A game's text without the banner, the question at the end, and what is there for the screen
-    only.
-    """
-    lines = [line.strip() for line in _ENDING.sub("", text).splitlines()]
-    return re.sub(
-        r"\n{3,}", "\n\n", "\n".join(line for line in lines if not _BANNER.match(line))
-    ).strip()
+def plain_text(feedback: str) -> str:
+    """A game's text without banner, status line and the question at the end."""
+    lines = []
+    for raw_line in _ENDING.sub("", feedback).splitlines():
+        line = raw_line.strip()
+        if not _BANNER.match(line):
+            lines.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _find(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
-    """The games of each split by name: of a folder with a folder per split, or else all of them to
-    train on.
-    """
+def _find_games(data: str | Sequence[str]) -> dict[str, dict[str, Path]]:
+    """The games of each split by name; all are for training if `data` is not a folder of splits."""
     if not isinstance(data, str):
         return {"train": _by_name([Path(os.path.expandvars(name)).expanduser() for name in data])}
     folder = Path(os.path.expandvars(data)).expanduser()
     if not folder.is_dir():
         raise ValueError(
-            f"env.options: data: {data!r} is not a folder; name one with .z8 files, or write {GENERATED}"
+            f"env.options: data: {data!r} is not a folder; name one with .z8 files, or write "
+            f"{GENERATED}"
         )
     inside = [split for split in SPLITS if (folder / split).is_dir()]
     if not inside:
@@ -215,48 +224,62 @@ def _games_in(folder: Path) -> list[Path]:
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
-    """The games that can be played, by their file names; raises the ValueError of one that cannot."""
+    """The games by their file names.
+
+    Raises:
+        ValueError: a game cannot be played, or two have the same name.
+    """
     for path in paths:
         if path.suffix != ".z8":
             raise ValueError(
-                f"{path}: only games for the Z-machine (.z8) can be played: a .ulx needs a TextWorld before 1.7, and a "
-                ".json alone has no texts; make it again with `tw-make ... --format z8`"
+                f"{path}: only games for the Z-machine (.z8) can be played: a .ulx needs a "
+                "TextWorld before 1.7, and a .json alone has no texts; make it again with "
+                "`tw-make ... --format z8`"
             )
         for needed in (path, path.with_suffix(".json")):
             if not needed.is_file():
                 raise ValueError(
                     f"{needed}: no such file; a TextWorld game is a .z8 with its .json next to it"
                 )
-    found = {path.stem: path.resolve() for path in sorted(paths)}
-    if len(found) < len(paths):
+    games = {path.stem: path.resolve() for path in sorted(paths)}
+    if len(games) < len(paths):
         raise ValueError("env.options: data: two of the files have the same name; rename one")
-    return found
+    return games
 
 
 def _check_story(path: Path) -> None:
-    """Raise the ValueError of a story file that is damaged: the interpreter would end the process."""
+    """Check the header and the checksum of a story file.
+
+    On a damaged file, the interpreter would end the process.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     story = path.read_bytes()
     length = 8 * int.from_bytes(story[0x1A:0x1C])
     checksum = int.from_bytes(story[0x1C:0x1E])
-    if len(story) < _HEADER or story[0] != 8 or not _HEADER <= length <= len(story):
+    if len(story) < _HEADER_BYTES or story[0] != 8 or not _HEADER_BYTES <= length <= len(story):
         raise _broken(path, "cut off, or another kind of file")
-    if sum(story[_HEADER:length]) % 0x10000 != checksum:
+    if sum(story[_HEADER_BYTES:length]) % 0x10000 != checksum:
         raise _broken(path, "its checksum is wrong")
 
 
-def _loading(path: Path, load: Callable[[], Any]) -> Any:
+def _load_game(path: Path, load: Callable[[], Any]) -> Any:
+    """Return `load()`; an error in the game's description becomes a ValueError."""
     try:
         return load()
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        # What the package raises on a description that it cannot read: KeyError, its parser's
-        # errors, and others.
+        # On a description that it cannot read, textworld raises KeyError, its parser's errors, and
+        # others.
         raise _broken(path.with_suffix(".json"), f"{type(error).__name__}: {error}") from error
 
 
-def _broken(path: Path, what: str) -> ValueError:
-    return ValueError(f"{path}: not a usable TextWorld game ({what}); delete it, or make it again")
+def _broken(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path}: not a usable TextWorld game ({reason}); delete it, or make it again"
+    )
 
 
 def _task(name: str, split: str, path: Path) -> Task:

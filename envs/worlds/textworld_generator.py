@@ -12,7 +12,7 @@ from envs.nearest import hint
 from envs.options import checked_int, settings_from
 
 GENERATOR_VERSION = 2
-"""Part of the name of cached games: raise it when the same settings come to mean other games."""
+"""A part of the name of cached games. Raise it when the same settings give other games."""
 SPLITS = ("train", "valid")
 CHALLENGES: dict[str, dict[str, Any]] = {
     "tw-simple": {"rewards": "balanced", "goal": "detailed"},
@@ -20,41 +20,40 @@ CHALLENGES: dict[str, dict[str, Any]] = {
     "tw-treasure_hunter": {"level": 5},
     "tw-cooking": {"recipe": 1, "take": 1, "open": True, "cook": True},
 }
-"""The challenges there are, with what is set for them where nobody says otherwise."""
+"""The challenges, with the settings that differ from `tw-make`'s defaults."""
 
-_MOST_GAMES = 50_000
+_LARGEST_GAME_COUNT = 50_000
 _LARGEST_SEED = 2**31 - 1
 _DRAWS_PER_GAME = 20
+"""How many games are drawn until one is new."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GameSettings:
-    """What to generate: a challenge, its settings, and how many games per split.
-
-    `settings` are those of `tw-make` for that challenge, with `_` for `-`. It takes one to two
-    seconds per game.
+    """Settings of generated games. Making a game takes one to two seconds.
 
     Raises:
-        ValueError: a value is out of range or not known; the message names its key.
+        ValueError: a value is out of range or unknown; the message names its key.
     """
 
     challenge: str = "tw-treasure_hunter"
+    """One of TextWorld's challenges, a key of `CHALLENGES`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """The options of `tw-make` for this challenge, with `_` for `-`; `CHALLENGES` has defaults."""
     train: int = 24
+    """How many games to train on."""
     valid: int = 8
+    """How many games to hold out."""
     seed: int = 1
+    """The seed from which all games are drawn."""
 
     def __post_init__(self) -> None:
         if self.challenge not in CHALLENGES:
-            raise ValueError(
-                f"games.challenge: {self.challenge!r} is not known{hint(self.challenge, CHALLENGES)}"
-            )
-        for key, least, most in (
-            ("train", 1, _MOST_GAMES),
-            ("valid", 0, _MOST_GAMES),
-            ("seed", 0, _LARGEST_SEED),
-        ):
-            checked_int(f"games.{key}", getattr(self, key), least, most)
+            suggestion = hint(self.challenge, CHALLENGES)
+            raise ValueError(f"games.challenge: {self.challenge!r} is not known{suggestion}")
+        checked_int("games.train", self.train, 1, _LARGEST_GAME_COUNT)
+        checked_int("games.valid", self.valid, 0, _LARGEST_GAME_COUNT)
+        checked_int("games.seed", self.seed, 0, _LARGEST_SEED)
         if not isinstance(self.settings, Mapping):
             raise ValueError(
                 f"games.settings: {self.settings!r} is not a mapping, for example {{level: 5}}"
@@ -62,55 +61,60 @@ class GameSettings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GameSettings":
-        """Settings from a config file's mapping; an unknown key is an error that names the nearest
-        known one.
-        """
+        """Make settings from the mapping `games` of a config file."""
         return settings_from(cls, values, "games")
 
 
-def cached_games(settings: GameSettings, progress: Progress | None = None) -> Path:
-    """The folder with the games of these settings in the cache, made at the first call.
+def compiled_games(settings: GameSettings, progress: Progress | None = None) -> Path:
+    """Return the cached folder with the games of these settings; the first call makes them.
 
     Raises:
-        ValueError: see `generate_games`.
+        ValueError: see `compile_games`.
     """
     recipe = {"version": GENERATOR_VERSION, **asdict(settings)}
     return cached_folder(
-        "textworld", recipe, lambda folder: generate_games(folder, settings, progress)
+        "textworld", recipe, lambda folder: compile_games(folder, settings, progress)
     )
 
 
-def generate_games(folder: Path, settings: GameSettings, progress: Progress | None = None) -> None:
-    """Write `<folder>/<split>/<challenge>-<number>.z8`, each with its `.json`; no game twice, of
-    whatever splits.
+def compile_games(folder: Path, settings: GameSettings, progress: Progress | None = None) -> None:
+    """Write `<folder>/<split>/<challenge>-<number>.z8`, each with its `.json`.
 
-    `folder` comes into being at the end, whole; `progress` is called with games done and games in
-    all.
+    No two games of all splits are equal.
+
+    Args:
+        folder: comes into being when all games are made.
+        settings: the games to make.
+        progress: called after each game.
 
     Raises:
-        ValueError: `folder` exists and is not empty, or the settings do not make that many
-        different games.
+        ValueError: `folder` exists and is not empty, or there are not that many different games.
     """
-    seen: set[str] = set()
+    sources: set[str] = set()
     done, total = 0, settings.train + settings.valid
     with new_folder(folder) as partial:
-        for split in SPLITS:
+        for split, count in (("train", settings.train), ("valid", settings.valid)):
             (partial / split).mkdir()
-            for index in range(getattr(settings, split)):
-                _write_game(
-                    partial / split / f"{settings.challenge}-{index:05d}.z8",
-                    settings,
-                    split,
-                    index,
-                    seen,
-                )
+            for index in range(count):
+                path = partial / split / f"{settings.challenge}-{index:05d}.z8"
+                _write_game(path, settings, split, index, sources)
                 done += 1
                 if progress is not None:
                     progress(done, total)
 
 
-def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen: set[str]) -> None:
-    """Draw games until one is new, and compile it."""
+def _write_game(
+    path: Path, settings: GameSettings, split: str, index: int, sources: set[str]
+) -> None:
+    """Draw games until one is new, and compile it.
+
+    Args:
+        path: the `.z8` file to write.
+        settings: the games to make.
+        split: the game's split.
+        index: its number in the split.
+        sources: the sources of the games so far; the new one is added.
+    """
     from textworld.generator.inform7 import (
         CouldNotCompileGameError,
         compile_inform7_game,
@@ -119,16 +123,16 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
 
     for draw in range(_DRAWS_PER_GAME):
         game = _draw(settings, split, _game_seed(settings.seed, split, index, draw))
-        # The description of the whole game, with its texts.
+        # The source describes the whole game, with its texts: equal sources are equal games.
         source = generate_inform7_source(game)
-        if source not in seen:
+        if source not in sources:
             break
     else:
         raise ValueError(
-            f"games.{split}: found only {index} different games of {settings.challenge}; ask for fewer games, or for "
-            "harder ones (games.settings)"
+            f"games.{split}: found only {index} different games of {settings.challenge}; ask for "
+            "fewer games, or for harder ones (games.settings)"
         )
-    seen.add(source)
+    sources.add(source)
     game.save(str(path.with_suffix(".json")))
     try:
         compile_inform7_game(source, str(path))
@@ -140,24 +144,23 @@ def _write_game(path: Path, settings: GameSettings, split: str, index: int, seen
 
 
 def _game_seed(*parts: int | str) -> int:
-    """A seed that numpy takes (it refuses what needs more than 32 bits), of its own for each draw
-    of each game.
-    """
+    """Make the seed of one draw of one game; it fits into 31 bits, since numpy needs that."""
     digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4]) & _LARGEST_SEED
 
 
 def _draw(settings: GameSettings, split: str, seed: int) -> Any:
+    """Draw one game of the challenge."""
     import textworld
     import textworld.challenges
     from textworld.challenges.registration import CHALLENGES as MAKERS
 
     _, make, add_arguments = MAKERS[settings.challenge]
+    # The challenges declare their options for the command `tw-make`: names, types, defaults.
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    values = _checked_settings(
-        settings, {action.dest: action for action in parser._actions if action.dest != "help"}
-    )
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    values = _checked_settings(settings, actions)
     if settings.challenge == "tw-cooking" and values["split"] is None:
         values["split"] = split
     options = textworld.GameOptions()
@@ -173,6 +176,11 @@ def _draw(settings: GameSettings, split: str, seed: int) -> Any:
 def _checked_settings(
     settings: GameSettings, actions: Mapping[str, argparse.Action]
 ) -> dict[str, Any]:
+    """All options of the challenge, with the defaults of those that are not set.
+
+    Raises:
+        ValueError: an option is unknown, or its value does not fit.
+    """
     for key, value in settings.settings.items():
         if key not in actions:
             raise ValueError(
@@ -185,5 +193,5 @@ def _checked_settings(
             )
         if actions[key].type is int and not isinstance(value, int):
             raise ValueError(f"games.settings.{key}: {value!r} is not a whole number")
-    standard = {key: action.default for key, action in actions.items()}
-    return {**standard, **CHALLENGES[settings.challenge], **settings.settings}
+    defaults = {key: action.default for key, action in actions.items()}
+    return {**defaults, **CHALLENGES[settings.challenge], **settings.settings}

@@ -127,7 +127,7 @@ def test_words_that_are_not_here_are_named_and_nothing_is_printed() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert shown.stdout.startswith(
-        "env.options: game: 'Hangman-v0' needs lists of words that nltk downloads; where"
+        "env.options: game: 'Hangman-v0' needs lists of words that nltk downloads; with"
     )
     assert shown.stdout.count("\n") == 1
     assert shown.stderr == ""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from envs import TextEnv, check_env, make_env
-from envs.worlds.textworld_games import clean
-from envs.worlds.textworld_generator import GameSettings, cached_games, generate_games
+from envs.worlds.textworld_games import plain_text
+from envs.worlds.textworld_generator import GameSettings, compile_games, compiled_games
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Unable to find valid actions in an unsupported game"
@@ -21,7 +21,7 @@ SMALL = {"challenge": "tw-treasure_hunter", "settings": {"level": 3}, "train": 2
 def games(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two games to train on and one held out."""
     folder = tmp_path_factory.mktemp("games") / "data"
-    generate_games(folder, GameSettings.from_mapping(SMALL))
+    compile_games(folder, GameSettings.from_mapping(SMALL))
     return folder
 
 
@@ -81,7 +81,7 @@ def test_commands_to_the_interpreter_do_nothing(games: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, 2_148, 2**31 - 1])
 def test_every_seed_that_is_accepted_makes_games(seed: int, tmp_path: Path) -> None:
-    generate_games(
+    compile_games(
         tmp_path / "data",
         GameSettings.from_mapping({**SMALL, "train": 1, "valid": 0, "seed": seed}),
     )
@@ -91,7 +91,7 @@ def test_every_seed_that_is_accepted_makes_games(seed: int, tmp_path: Path) -> N
 def test_settings_make_their_games_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
     settings = {**SMALL, "train": 1, "valid": 0}
-    folder = cached_games(GameSettings.from_mapping(settings))
+    folder = compiled_games(GameSettings.from_mapping(settings))
     assert folder.parent == tmp_path / "textworld"
     stamp = folder.stat().st_mtime_ns
     env = make_env("textworld", games=settings)
@@ -210,10 +210,10 @@ def test_a_damaged_game_is_named(games: Path, tmp_path: Path) -> None:
 
 
 def test_texts_are_cleaned() -> None:
-    assert clean("\n\n  \\$$ |  $$\n\nGo!\n\n\n\n-= Attic =-\nDark. \n\n>      -= Attic =-0/1") == (
-        "Go!\n\n-= Attic =-\nDark."
-    )
+    assert plain_text(
+        "\n\n  \\$$ |  $$\n\nGo!\n\n\n\n-= Attic =-\nDark. \n\n>      -= Attic =-0/1"
+    ) == ("Go!\n\n-= Attic =-\nDark.")
     assert (
-        clean("Won.\n\n  *** The End ***\n\nWould you like to RESTART, QUIT?")
+        plain_text("Won.\n\n  *** The End ***\n\nWould you like to RESTART, QUIT?")
         == "Won.\n\n*** The End ***"
     )

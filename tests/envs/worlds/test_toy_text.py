@@ -69,7 +69,8 @@ def test_a_lake_in_words() -> None:
         "You are on a frozen lake of 4 rows and 4 columns.\n"
         "There are holes at: row 1, column 2; row 1, column 4; row 2, column 3.\n"
         "Your task is to: walk to row 4, column 4 without falling into a hole.\n"
-        "You are at row 1, column 1. You see left: the shore, down: ice, right: a hole, up: the shore."
+        "You are at row 1, column 1. "
+        "You see left: the shore, down: ice, right: a hole, up: the shore."
     )
     assert info["admissible_commands"] == ["left", "down", "right", "up"]
     text, reward, terminated, truncated, info = env.step("right")
