@@ -1,92 +1,76 @@
-"""Where things usually are, counted: writes the table of `envs.alfworld.experts.places` from the
-training games.
+"""Counts where things usually are, and writes the table `places.json` from the training games.
 
-    python -m envs.alfworld.experts.count_places FOLDER > places.py && mv places.py
-    envs/alfworld/experts/places.py
+    python -m envs.alfworld.experts.count_places FOLDER > places.json
+    mv places.json envs/alfworld/experts/
 
-`FOLDER` is a data folder as in `env.options.data`. The training games alone are read, in half a
-minute.
+`FOLDER` is a data folder as in `env.options.data`. Only its training games are read, which takes
+half a minute.
 """
 
+import json
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from envs.alfworld.data import game_path, index_games, resolve_data_folder
-from envs.alfworld.engines.game import Game, load_game
+from envs.alfworld.engines.game import Game, parse_game
 from envs.alfworld.experts.notes import kind_of
+from envs.alfworld.names import TRAIN
 
-_COMMANDS = {False: 1, True: 2}
-"""How many commands it takes to look into a place, by whether it can be opened: to go there, and to
-open it.
-"""
-_HEAD = '''\
-"""Where things usually are. Written by `python -m envs.alfworld.experts.count_places`, from the training games; not by hand."""
-
-PLACES = {
-    kind: tuple(places.split())
-    for kind, _, places in (
-        line.partition(": ")
-        for line in """\\
-'''
-_TAIL = '''\
-""".splitlines()
-    )
-}
-"""For each kind of thing the kinds of places where one was seen, the best to look into first."""
-'''
+_GO = 1
+_GO_AND_OPEN = 2
+"""The number of commands that it takes to look into a place."""
 
 
 def count_places(games: Iterable[Game]) -> dict[str, tuple[str, ...]]:
-    """For each kind of thing the kinds of places that hold some, by the finds per command; where
-    equal, by name.
+    """For each kind of thing, the kinds of places that hold some, the best to look into first.
 
-    Counted over the games that have such a thing in a place. A find is a place with at least one of
-    them, and the commands are those that it takes to look into all places of the kind.
+    Places are ordered by finds per command, and by name if equal. A find is a place that holds at
+    least one such thing. The commands are those that it takes to look into all places of the kind.
+    Only games that have such a thing in a place count.
+
+    With a mug in one of two shelves and in the only fridge, shelves have 1 find in 2 commands
+    (`go to` twice), and fridges 1 find in 2 commands (`go to`, `open`).
     """
     finds: Counter[tuple[str, str]] = Counter()
     commands: Counter[tuple[str, str]] = Counter()
     for game in games:
-        holds = [
-            (
-                kind_of(place.name),
-                _COMMANDS[place.openable],
-                {kind_of(thing.name) for thing in things},
-            )
-            for place, things in game.contents.items()
-        ]
-        present = set().union(*(kinds for _, _, kinds in holds))
-        for place, needed, kinds in holds:
-            finds.update((thing, place) for thing in kinds)
-            commands.update({(thing, place): needed for thing in present})
-    found: dict[str, list[str]] = {}
-    for thing, place in sorted(
-        finds, key=lambda pair: (pair[0], -finds[pair] / commands[pair], pair[1])
-    ):
-        found.setdefault(thing, []).append(place)
-    return {thing: tuple(places) for thing, places in found.items()}
+        kinds_in = {}
+        for place, things in game.contents.items():
+            kinds_in[place] = {kind_of(thing.name) for thing in things}
+        present = set().union(*kinds_in.values())
+        for place, kinds in kinds_in.items():
+            place_kind = kind_of(place.name)
+            finds.update((kind, place_kind) for kind in kinds)
+            needed = _GO_AND_OPEN if place.openable else _GO
+            commands.update({(kind, place_kind): needed for kind in present})
+
+    def order(pair: tuple[str, str]) -> tuple[str, float, str]:
+        kind, place_kind = pair
+        return kind, -finds[pair] / commands[pair], place_kind
+
+    table: dict[str, tuple[str, ...]] = {}
+    for kind, place_kind in sorted(finds, key=order):
+        table[kind] = (*table.get(kind, ()), place_kind)
+    return table
 
 
-def written(places: Mapping[str, Sequence[str]]) -> str:
-    """The source of a module with this table; a line that goes on ends with a backslash."""
-    lines = [
-        " \\\n".join(textwrap.wrap(f"{kind}: {' '.join(kinds)}", width=116, break_long_words=False))
-        for kind, kinds in places.items()
-    ]
-    return _HEAD + "".join(f"{line}\n" for line in lines) + _TAIL
+def table_text(table: Mapping[str, Sequence[str]]) -> str:
+    """The table as JSON, one kind of thing per line, so that a change shows in a diff."""
+    lines = []
+    for kind, places in table.items():
+        lines.append(f"  {json.dumps(kind)}: {json.dumps(list(places))}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Print the table for the data folder that the command line names."""
     if len(arguments) != 1:
         sys.exit("usage: python -m envs.alfworld.experts.count_places FOLDER")
     try:
         folder = resolve_data_folder(arguments[0])
-        games = index_games(folder, "train")
-        print(
-            written(count_places(load_game(game_path(folder, "train", game.id)) for game in games)),
-            end="",
-        )
+        paths = [game_path(folder, TRAIN, game.id) for game in index_games(folder, TRAIN)]
+        print(table_text(count_places(parse_game(path) for path in paths)), end="")
     except ValueError as error:
         sys.exit(str(error))
 

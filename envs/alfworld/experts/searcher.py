@@ -1,26 +1,24 @@
-"""An expert that only reads: where it has looked, what it saw there, and where such things usually
-are.
+"""An expert that only reads: it looks where such things usually are, and notes what it sees.
 
-It knows what a policy knows, the texts and the commands that were sent, and nothing else: no list
-of what may be done, no state, no walkthrough. So what it does can be learned from what comes before
-it. At every turn it asks what the notes say, and not what it was up to: a wrong command that
-somebody mixed in is one more thing that has happened.
+It knows what a policy knows, the texts and the commands, and nothing else: no admissible commands,
+no state, no walkthrough. A policy can therefore learn what it does from the text before it. At
+every turn it decides from its notes alone, and keeps no plan. A wrong command that somebody mixes
+in is one more event.
 
-- In hand and not wanted: put it back where it was taken from.
-  - In hand and wanted: go to the lamp and use that; or clean, heat or cool it, if that is asked for
-  and not done, and then put it where it belongs: into the first place of that kind in the first
-  text.
-  - Nothing in hand, and a wanted thing was seen: fetch it; one that is here before others, then the
+- With an unwanted thing in hand, it puts it back where it came from.
+- With a wanted thing in hand, it goes to the lamp and uses that; or it cleans, heats or cools the
+  thing, if the task asks for that, and puts it into the first place of the asked kind.
+- With nothing in hand, it fetches a wanted thing that it has seen: one that is here, or else the
   one seen first.
-  - Else look into the next place: kind by kind as `PLACES` has them for such things, and then as
-  the first text has them.
+- Otherwise it looks into the next place: by the kinds in `PLACES` for such a thing, and within a
+  kind in the order of the first text.
 
-To get at a place is to go there, to open it where it is closed, and to examine it where it is not
-known what it holds. Some places are so near to each other that "go to" is answered "Nothing
-happens."; then the second is here already.
+To get at a place it goes there, opens it if it is closed, and examines it if its contents are not
+known. Some places are so near each other that "go to" is answered with "Nothing happens."; then the
+second is here already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from envs.alfworld.engines.engine import Frame
 from envs.alfworld.experts.notes import Errand, Notes, kind_of, read_errand
@@ -29,29 +27,31 @@ from envs.alfworld.names import CHANGES
 
 
 class Searcher:
-    """Says what to do next in one episode, from its texts."""
+    """Advises the next command of one episode, from its texts."""
 
     def __init__(self) -> None:
         self._errand: Errand | None = None
 
     def start(self, frame: Frame) -> str | None:
-        """The first advice, from the frame after the reset, of which only the text is looked at.
+        """The first advice, from the text after the reset.
 
         Raises:
-            ValueError: the text is not as ALFWorld's are; the message quotes it.
+            ValueError: the text is not one of ALFWorld's; the message quotes it.
         """
         self._errand = read_errand(frame.text)
         self._notes = Notes(frame.text)
         return self._next(self._errand)
 
     def advise(self, frame: Frame, command: str) -> str | None:
-        """The next advice, after `command`, whoever chose it, has led to `frame`; None where it
-        knows no more.
+        """The next advice, after `command` has led to `frame`; None if there is none.
+
+        It does not matter who chose `command`.
         """
         assert self._errand is not None, "start comes first"
         self._notes.read(command.strip(), frame.text)
         advice = self._next(self._errand)
-        # What has been sent and is still to be done was refused, and would be again.
+        # If the notes still ask for the command that was just sent, the game has refused it, and
+        # would refuse it again.
         return None if advice == command.strip() else advice
 
     def _next(self, errand: Errand) -> str | None:
@@ -61,7 +61,7 @@ class Searcher:
         if kind_of(held) != errand.thing:
             places = [notes.origin, *self._usual_places(kind_of(held))]
             return self._put(
-                held, [place for place in places if (held, kind_of(place)) not in notes.refused]
+                held, (place for place in places if (held, kind_of(place)) not in notes.refused)
             )
         if errand.lamp:
             return self._light(errand.lamp)
@@ -71,33 +71,39 @@ class Searcher:
 
     def _fetch(self, errand: Errand) -> str | None:
         """Take a thing that was seen, unless it is where it belongs; else look for one."""
-        # What two places could share must come together in one. Where one thing is asked for, none
-        # is there yet.
-        there = self._destinations(errand)[:1] if errand.two else []
+        # Two things must end in the same place, so the first stays there and the second is fetched
+        # from anywhere else, even from another place of the right kind.
+        # One thing that is in a right place is either the end of the task, or must still be
+        # changed: "put a clean mug in drawer" takes the mug out of the drawer.
+        done = self._destinations(errand)[:1] if errand.two else []
         for thing, place in self._notes.seen(errand.thing):
-            if place not in there:
+            if place not in done:
                 return self._way_into(place) or f"take {thing} from {place}"
         return self._search(errand.thing, leave_out="" if errand.verb else errand.place)
 
     def _light(self, lamp: str) -> str | None:
-        """Use the lamp, which works in a closed place, too; else look for one."""
+        """Use the lamp; else look for one."""
         for thing, place in self._notes.seen(lamp):
+            # No need to open: a lamp works in a closed place too.
             return self._way_to(place) or f"use {thing}"
         return self._search(lamp)
 
     def _change(self, held: str, verb: str) -> str | None:
+        """Clean, heat or cool the thing in hand; the tool need not be open."""
         for place in self._of_kind(CHANGES[verb].tool.lower()):
             return self._way_to(place) or f"{verb} {held} with {place}"
         return None
 
-    def _put(self, held: str, places: Sequence[str]) -> str | None:
+    def _put(self, held: str, places: Iterable[str]) -> str | None:
+        """Put the thing in hand into the first of these places."""
         for place in places:
             return self._way_into(place) or f"move {held} to {place}"
         return None
 
     def _search(self, kind: str, leave_out: str = "") -> str | None:
-        """Look into the next place for a thing of this kind; not into places of the kind
-        `leave_out`.
+        """Look into the next place for a thing of this kind.
+
+        Places of the kind `leave_out` are left out: a thing that is there need not be fetched.
         """
         for place in self._usual_places(kind):
             if place not in self._notes.contents and kind_of(place) != leave_out:
@@ -105,17 +111,16 @@ class Searcher:
         return None
 
     def _destinations(self, errand: Errand) -> list[str]:
-        """Where the things belong: first where most of them are already, as far as is known."""
+        """The places of the asked kind, first the one with most of the wanted things already."""
 
         def missing(place: str) -> int:
-            return -sum(
-                kind_of(thing) == errand.thing for thing in self._notes.contents.get(place, ())
-            )
+            inside = self._notes.contents.get(place, ())
+            return -sum(kind_of(thing) == errand.thing for thing in inside)
 
         return sorted(self._of_kind(errand.place), key=missing)
 
     def _usual_places(self, kind: str) -> list[str]:
-        """All places, those first where a thing of this kind is likeliest to be."""
+        """All places, the likeliest for a thing of this kind first, those not in `PLACES` last."""
         rank = {place: number for number, place in enumerate(PLACES.get(kind, ()))}
         return sorted(self._notes.places, key=lambda place: rank.get(kind_of(place), len(rank)))
 
@@ -123,10 +128,11 @@ class Searcher:
         return [place for place in self._notes.places if kind_of(place) == kind]
 
     def _way_to(self, place: str) -> str | None:
+        """The command that leads to `place`; None if it is here."""
         return None if place in self._notes.here else f"go to {place}"
 
     def _way_into(self, place: str) -> str | None:
-        """The next step until `place` is here and what it holds in plain sight; None when it is."""
+        """The next command until `place` is here with its contents in plain sight; None if so."""
         if place not in self._notes.here:
             return f"go to {place}"
         if place in self._notes.shut:

@@ -1,6 +1,4 @@
-"""The expert that reads: what it makes of texts, told here by hand, and whole games in both
-engines.
-"""
+"""The expert that reads: its advice on texts written by hand, and whole games in both engines."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,28 +7,22 @@ from pathlib import Path
 import pytest
 
 from envs import Task, make_env
-from envs.alfworld.engines.engine import Frame
-from envs.alfworld.engines.game import Game, Receptacle, Thing
-from envs.alfworld.engines.game_file import Goal
 from envs.alfworld.env import AlfworldEnv
 from envs.alfworld.experts import searcher as alfworld_searcher
-from envs.alfworld.experts.count_places import count_places, written
-from envs.alfworld.experts.notes import Errand, Notes, read_errand
-from envs.alfworld.experts.places import PLACES
 from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from envs.text_env import NOTHING_HAPPENS
 from rollouts import EpisodeSettings
 from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
+from tests.builders.alfworld_texts import first_text, frame
 from tests.builders.kitchen import ID, write_kitchen
 
 SETTINGS = GeneratorSettings(train=24, valid_seen=0, valid_unseen=0, seed=7)
-ROOM = "a drawer 2, a drawer 1, a fridge 1, a microwave 1, a shelf 2, a shelf 1, and a sinkbasin 1"
-NOTHING = "Nothing happens."
-MUG_IN_SINK = """(and (exists (?r - receptacle) (exists (?o - object) (and (inReceptacle ?o ?r) (objectType ?o MugType)
-    (receptacleType ?r SinkBasinType)))))"""
+MUG_IN_SINK = """(and (exists (?r - receptacle) (exists (?o - object) (and (inReceptacle ?o ?r)
+    (objectType ?o MugType) (receptacleType ?r SinkBasinType)))))"""
 
 
 @pytest.fixture(scope="module")
@@ -50,196 +42,94 @@ def _places(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def first_text(task: str, room: str = ROOM) -> str:
-    return (
-        "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see "
-        f"{room}.\n\nYour task is to: {task}."
-    )
-
-
-def advice_after(task: str, *told: tuple[str, str]) -> str | None:
-    """What the searcher says at the end of an episode: commands, whoever sent them, and their
-    answers.
-    """
+def advice_after(task: str, *turns: tuple[str, str]) -> str | None:
+    """The searcher's advice after these turns, each a command and its answer."""
     searcher = Searcher()
     advice = searcher.start(frame(first_text(task)))
-    for command, answer in told:
+    for command, answer in turns:
         advice = searcher.advise(frame(answer), command)
     return advice
 
 
-def frame(text: str) -> Frame:
-    """Nothing but a text: no commands, no facts."""
-    return Frame(text=text, commands=(), won=False)
-
-
-def errand(
-    thing: str, place: str = "", *, lamp: str = "", verb: str = "", two: bool = False
-) -> Errand:
-    return Errand(thing=thing, place=place, lamp=lamp, verb=verb, two=two)
-
-
-@pytest.mark.parametrize(
-    ("task", "asked"),
-    [
-        ("put a mug in shelf", errand("mug", "shelf")),
-        ("put some soapbar on countertop", errand("soapbar", "countertop")),
-        ("look at cd under the desklamp", errand("cd", lamp="desklamp")),
-        ("examine the cd with the desklamp", errand("cd", lamp="desklamp")),
-        ("put a clean mug in shelf", errand("mug", "shelf", verb="clean")),
-        ("clean some mug and put it in shelf", errand("mug", "shelf", verb="clean")),
-        ("put a hot mug in shelf", errand("mug", "shelf", verb="heat")),
-        ("heat some mug and put it in shelf", errand("mug", "shelf", verb="heat")),
-        ("put a cool mug in shelf", errand("mug", "shelf", verb="cool")),
-        ("cool some mug and put it in shelf", errand("mug", "shelf", verb="cool")),
-        ("put two mug in shelf", errand("mug", "shelf", two=True)),
-        ("find two mug and put them in shelf", errand("mug", "shelf", two=True)),
-    ],
-)
-def test_every_task_sentence_is_read(task: str, asked: Errand) -> None:
-    assert read_errand(first_text(task)) == asked
-
-
-@pytest.mark.parametrize(
-    "task", ["put three mug in shelf", "wash some mug and put it in shelf", "look around", ""]
-)
-def test_what_cannot_be_read_is_refused(task: str) -> None:
-    with pytest.raises(
-        ValueError,
-        match=rf"cannot read the task '{task}\.'.*set env.options.expert_type: handcoded",
-    ):
-        Searcher().start(frame(first_text(task)))
-    with pytest.raises(ValueError, match="no list of places in the first text: 'You are facing"):
-        Searcher().start(frame("You are facing the bed 1.\n\nYour task is to: put a mug in shelf."))
-
-
-def test_notes_hold_what_was_read() -> None:
-    notes = Notes(first_text("heat some mug and put it in shelf"))
-    assert notes.places == (
-        "drawer 2",
-        "drawer 1",
-        "fridge 1",
-        "microwave 1",
-        "shelf 2",
-        "shelf 1",
-        "sinkbasin 1",
-    )
-    notes.read("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed.")
-    assert (notes.here, notes.shut, notes.contents) == ({"drawer 2"}, {"drawer 2"}, {})
-    notes.read("go to shelf 1", NOTHING)
-    notes.read("go to mug 2", NOTHING)
-    assert notes.here == {"drawer 2", "shelf 1"}
-    notes.read(
-        "open drawer 2",
-        "You open the drawer 2. The drawer 2 is open. In it, you see a mug 2, and a pen 1.",
-    )
-    assert (notes.shut, notes.contents) == (set(), {"drawer 2": ["mug 2", "pen 1"]})
-    notes.read("examine shelf 1", "On the shelf 1, you see nothing.")
-    notes.read("take mug 2 from drawer 2", "You pick up the mug 2 from the drawer 2.")
-    assert (notes.held, notes.origin) == ("mug 2", "drawer 2")
-    assert notes.contents == {"drawer 2": ["pen 1"], "shelf 1": []}
-    notes.read("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")
-    notes.read("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1.")
-    assert notes.changed == {"clean": {"mug 2"}, "heat": {"mug 2"}, "cool": set()}
-    notes.read("cool mug 2 with fridge 1", "You cool the mug 2 using the fridge 1.")
-    assert notes.changed == {"clean": {"mug 2"}, "heat": set(), "cool": {"mug 2"}}
-    notes.read("close drawer 2", "You close the drawer 2.")
-    assert notes.shut == {"drawer 2"}
-    notes.read("move mug 2 to shelf 1", "You move the mug 2 to the shelf 1.")
-    assert (notes.held, notes.contents) == (None, {"drawer 2": ["pen 1"], "shelf 1": ["mug 2"]})
-    for idle in (
-        "You are facing the drawer 2, and shelf 1. Next to it, you see a mug 2.",
-        "This is a normal plate 1. In it, you see a mug 3.",
-        "You are carrying: a pen 1.",
-        "  examine (something):              examine a receptacle or an object",
-    ):
-        notes.read("look", idle)
-        assert (notes.held, notes.contents) == (None, {"drawer 2": ["pen 1"], "shelf 1": ["mug 2"]})
-    notes.read(
-        "go to fridge 1", "You arrive at fridge 1. The fridge 1 is open. In it, you see nothing."
-    )
-    assert (notes.here, notes.contents["fridge 1"]) == ({"fridge 1"}, [])
-
-
 @pytest.mark.usefixtures("_places")
 def test_it_looks_where_such_things_are_and_in_the_order_of_the_first_text() -> None:
-    told = [("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 1.")]
+    turns = [("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 1.")]
     assert advice_after("put a clean mug in fridge") == "go to shelf 2"
-    assert advice_after("put a clean mug in fridge", *told) == "go to shelf 1"
-    told.append(("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see nothing."))
-    assert advice_after("put a clean mug in fridge", *told) == "go to drawer 2"
-    assert advice_after("put a clean mug in drawer", *told) == "go to drawer 2"
+    assert advice_after("put a clean mug in fridge", *turns) == "go to shelf 1"
+    turns.append(("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see nothing."))
+    assert advice_after("put a clean mug in fridge", *turns) == "go to drawer 2"
+    assert advice_after("put a clean mug in drawer", *turns) == "go to drawer 2"
     # A mug in a drawer would be where it belongs, and the task done.
-    assert advice_after("put a mug in drawer", *told) == "go to fridge 1"
-    told += [
+    assert advice_after("put a mug in drawer", *turns) == "go to fridge 1"
+    turns += [
         (f"go to {place}", f"You arrive at {place}. On the {place}, you see nothing.")
         for place in ("drawer 2", "drawer 1", "fridge 1", "microwave 1")
     ]
-    assert advice_after("put a mug in fridge", *told) == "go to sinkbasin 1"
-    told.append(
+    assert advice_after("put a mug in fridge", *turns) == "go to sinkbasin 1"
+    turns.append(
         ("go to sinkbasin 1", "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.")
     )
-    assert advice_after("put a mug in fridge", *told) is None
+    assert advice_after("put a mug in fridge", *turns) is None
 
 
 @pytest.mark.usefixtures("_places")
 def test_it_opens_what_is_closed_and_takes_what_it_sees() -> None:
-    told = [
+    turns = [
         (f"go to shelf {n}", f"You arrive at shelf {n}. On the shelf {n}, you see a pen {n}.")
         for n in (1, 2)
     ]
-    told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
-    assert advice_after("put a mug in fridge", *told) == "open drawer 2"
-    told.append(
+    turns.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
+    assert advice_after("put a mug in fridge", *turns) == "open drawer 2"
+    turns.append(
         (
             "open drawer 2",
             "You open the drawer 2. The drawer 2 is open. In it, you see a mug 3, and a mug 1.",
         )
     )
-    assert advice_after("put a mug in fridge", *told) == "take mug 3 from drawer 2"
+    assert advice_after("put a mug in fridge", *turns) == "take mug 3 from drawer 2"
     # Somebody closes it, and goes away.
-    told.append(("close drawer 2", "You close the drawer 2."))
-    assert advice_after("put a mug in fridge", *told) == "open drawer 2"
-    told.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 2."))
-    assert advice_after("put a mug in fridge", *told) == "go to drawer 2"
+    turns.append(("close drawer 2", "You close the drawer 2."))
+    assert advice_after("put a mug in fridge", *turns) == "open drawer 2"
+    turns.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a pen 2."))
+    assert advice_after("put a mug in fridge", *turns) == "go to drawer 2"
 
 
 @pytest.mark.usefixtures("_places")
 def test_where_going_is_refused_the_place_is_here_already() -> None:
-    told = [
+    turns = [
         ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see nothing."),
-        ("go to shelf 1", NOTHING),
+        ("go to shelf 1", NOTHING_HAPPENS),
     ]
-    assert advice_after("put a mug in fridge", *told) == "examine shelf 1"
+    assert advice_after("put a mug in fridge", *turns) == "examine shelf 1"
     assert (
-        advice_after("put a mug in fridge", told[0], ("  go to shelf 1\n", NOTHING))
+        advice_after("put a mug in fridge", turns[0], ("  go to shelf 1\n", NOTHING_HAPPENS))
         == "examine shelf 1"
     )
-    told.append(("examine shelf 1", "On the shelf 1, you see a mug 1."))
-    assert advice_after("put a mug in fridge", *told) == "take mug 1 from shelf 1"
-    told.append(("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1."))
-    assert advice_after("put a hot mug in fridge", *told) == "go to microwave 1"
-    told.append(("go to microwave 1", NOTHING))
-    assert advice_after("put a hot mug in fridge", *told) == "heat mug 1 with microwave 1"
-    told.append(("go to fridge 1", NOTHING))
-    assert advice_after("put a mug in fridge", *told) == "examine fridge 1"
+    turns.append(("examine shelf 1", "On the shelf 1, you see a mug 1."))
+    assert advice_after("put a mug in fridge", *turns) == "take mug 1 from shelf 1"
+    turns.append(("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1."))
+    assert advice_after("put a hot mug in fridge", *turns) == "go to microwave 1"
+    turns.append(("go to microwave 1", NOTHING_HAPPENS))
+    assert advice_after("put a hot mug in fridge", *turns) == "heat mug 1 with microwave 1"
+    turns.append(("go to fridge 1", NOTHING_HAPPENS))
+    assert advice_after("put a mug in fridge", *turns) == "examine fridge 1"
 
 
 @pytest.mark.usefixtures("_places")
 def test_what_is_not_wanted_goes_back_or_wherever_it_is_taken() -> None:
-    told = [
+    turns = [
         ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1, and a pen 1."),
         ("take pen 1 from shelf 2", "You pick up the pen 1 from the shelf 2."),
     ]
-    assert advice_after("put a mug in fridge", *told) == "move pen 1 to shelf 2"
-    gone = [*told, ("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
+    assert advice_after("put a mug in fridge", *turns) == "move pen 1 to shelf 2"
+    gone = [*turns, ("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
     assert advice_after("put a mug in fridge", *gone) == "go to shelf 2"
-    refused = [*told, ("move pen 1 to shelf 2", NOTHING)]
+    refused = [*turns, ("move pen 1 to shelf 2", NOTHING_HAPPENS)]
     assert advice_after("put a mug in fridge", *refused) == "go to drawer 2"
     refused += [
         ("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."),
         # Refused because it is closed: that says nothing about pens in drawers.
-        ("move pen 1 to drawer 2", NOTHING),
+        ("move pen 1 to drawer 2", NOTHING_HAPPENS),
     ]
     assert advice_after("put a mug in fridge", *refused) == "open drawer 2"
     refused.append(
@@ -249,7 +139,7 @@ def test_what_is_not_wanted_goes_back_or_wherever_it_is_taken() -> None:
     closed = [
         *refused,
         ("close drawer 2", "You close the drawer 2."),
-        ("move pen 1 to drawer 2", NOTHING),
+        ("move pen 1 to drawer 2", NOTHING_HAPPENS),
     ]
     assert advice_after("put a mug in fridge", *closed) == "open drawer 2"
     refused.append(("move pen 1 to drawer 2", "You move the pen 1 to the drawer 2."))
@@ -259,29 +149,29 @@ def test_what_is_not_wanted_goes_back_or_wherever_it_is_taken() -> None:
 @pytest.mark.usefixtures("_places")
 def test_what_was_done_to_a_thing_counts_whoever_did_it() -> None:
     task = "cool some mug and put it in drawer"
-    told = [
+    turns = [
         ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2, and a mug 1."),
         ("take mug 2 from shelf 2", "You pick up the mug 2 from the shelf 2."),
     ]
-    assert advice_after(task, *told) == "go to fridge 1"
-    told += [("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
-    assert advice_after(task, *told) == "cool mug 2 with fridge 1"
-    told.append(("cool mug 2 with fridge 1", "You cool the mug 2 using the fridge 1."))
-    assert advice_after(task, *told) == "go to drawer 2"
-    heated = [*told, ("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")]
+    assert advice_after(task, *turns) == "go to fridge 1"
+    turns += [("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")]
+    assert advice_after(task, *turns) == "cool mug 2 with fridge 1"
+    turns.append(("cool mug 2 with fridge 1", "You cool the mug 2 using the fridge 1."))
+    assert advice_after(task, *turns) == "go to drawer 2"
+    heated = [*turns, ("heat mug 2 with microwave 1", "You heat the mug 2 using the microwave 1.")]
     assert advice_after(task, *heated) == "cool mug 2 with fridge 1"
     cleaned = [
-        *told,
+        *turns,
         ("clean mug 2 with sinkbasin 1", "You clean the mug 2 using the sinkbasin 1."),
     ]
     assert advice_after(task, *cleaned) == "go to drawer 2"
-    told.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
-    assert advice_after(task, *told) == "open drawer 2"
-    told.append(
+    turns.append(("go to drawer 2", "You arrive at drawer 2. The drawer 2 is closed."))
+    assert advice_after(task, *turns) == "open drawer 2"
+    turns.append(
         ("open drawer 2", "You open the drawer 2. The drawer 2 is open. In it, you see nothing.")
     )
-    assert advice_after(task, *told) == "move mug 2 to drawer 2"
-    other = [*told, ("move mug 2 to drawer 2", "You move the mug 2 to the drawer 2.")]
+    assert advice_after(task, *turns) == "move mug 2 to drawer 2"
+    other = [*turns, ("move mug 2 to drawer 2", "You move the mug 2 to the drawer 2.")]
     other.append(("take mug 1 from shelf 2", "You pick up the mug 1 from the shelf 2."))
     assert advice_after(task, *other) == "go to fridge 1", "the one that was cooled was another"
 
@@ -289,21 +179,21 @@ def test_what_was_done_to_a_thing_counts_whoever_did_it() -> None:
 @pytest.mark.usefixtures("_places")
 def test_two_things_come_together_in_one_place() -> None:
     task = "put two mug in drawer"
-    told = [
+    turns = [
         ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 3, and a mug 2."),
         ("take mug 3 from shelf 2", "You pick up the mug 3 from the shelf 2."),
         ("go to drawer 1", "You arrive at drawer 1. On the drawer 1, you see a mug 1."),
     ]
     # The first of the kind is drawer 2, but one is in drawer 1 already.
-    assert advice_after(task, *told[:2]) == "go to drawer 2"
-    assert advice_after(task, *told) == "move mug 3 to drawer 1"
-    told[2] = ("go to drawer 2", "You arrive at drawer 2. On the drawer 2, you see nothing.")
-    told.append(("move mug 3 to drawer 2", "You move the mug 3 to the drawer 2."))
-    assert advice_after(task, *told) == "go to shelf 2", (
+    assert advice_after(task, *turns[:2]) == "go to drawer 2"
+    assert advice_after(task, *turns) == "move mug 3 to drawer 1"
+    turns[2] = ("go to drawer 2", "You arrive at drawer 2. On the drawer 2, you see nothing.")
+    turns.append(("move mug 3 to drawer 2", "You move the mug 3 to the drawer 2."))
+    assert advice_after(task, *turns) == "go to shelf 2", (
         "the one that is here stays, the other was seen on the shelf"
     )
-    told.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."))
-    assert advice_after(task, *told) == "take mug 2 from shelf 2"
+    turns.append(("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."))
+    assert advice_after(task, *turns) == "take mug 2 from shelf 2"
     apart = [
         (f"go to drawer {n}", f"You arrive at drawer {n}. On the drawer {n}, you see a mug {n}.")
         for n in (2, 1)
@@ -333,22 +223,25 @@ def test_a_lamp_that_was_seen_on_the_way_is_remembered() -> None:
 
 @pytest.mark.usefixtures("_places")
 def test_what_is_nearer_is_fetched_first() -> None:
-    told = [
+    turns = [
         ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1."),
         ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 2."),
     ]
-    assert advice_after("put a mug in fridge", *told) == "take mug 2 from shelf 2"
-    told.append(("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed."))
-    assert advice_after("put a mug in fridge", *told) == "go to shelf 1"
+    assert advice_after("put a mug in fridge", *turns) == "take mug 2 from shelf 2"
+    turns.append(("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed."))
+    assert advice_after("put a mug in fridge", *turns) == "go to shelf 1"
 
 
 @pytest.mark.usefixtures("_places")
 def test_it_does_not_repeat_what_was_refused() -> None:
-    told = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1.")
-    assert advice_after("put a mug in fridge", told, ("take mug 1 from shelf 2", NOTHING)) is None
+    turn = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a mug 1.")
+    assert (
+        advice_after("put a mug in fridge", turn, ("take mug 1 from shelf 2", NOTHING_HAPPENS))
+        is None
+    )
     # Another's mistake changes nothing.
     assert (
-        advice_after("put a mug in fridge", told, ("take mug 9 from bed 2", NOTHING))
+        advice_after("put a mug in fridge", turn, ("take mug 9 from bed 2", NOTHING_HAPPENS))
         == "take mug 1 from shelf 2"
     )
 
@@ -439,7 +332,7 @@ def test_a_kitchen_with_places_that_are_near_each_other(
         "examine sinkbasin 1",
         "move mug 1 to sinkbasin 1",
     ]
-    assert [command for command, text in said if text == NOTHING] == ["go to sinkbasin 1"]
+    assert [command for command, text in said if text == NOTHING_HAPPENS] == ["go to sinkbasin 1"]
 
 
 def test_the_environment_has_it_as_an_option(data: str) -> None:
@@ -458,83 +351,3 @@ def test_the_environment_has_it_as_an_option(data: str) -> None:
     )
     with pytest.raises(ValueError, match="expert_type: 'clever' is none of handcoded, searcher"):
         AlfworldEnv(data=data, expert_type="clever")
-
-
-def room(**contents: str) -> Game:
-    """A game with these things, by place: `fridge_1="mug 1, egg 2"`. Fridges and drawers can be
-    opened.
-    """
-    held = {}
-    for place, things in contents.items():
-        kind, _, number = place.partition("_")
-        receptacle = Receptacle(
-            rank=0,
-            name=f"{kind} {number}",
-            type="",
-            location="",
-            openable=kind in ("fridge", "drawer"),
-            tool="",
-            accepts=frozenset(),
-        )
-        held[receptacle] = tuple(_thing(name) for name in things.split(", ") if name)
-    return Game(
-        sentence="",
-        goal=Goal(family="", thing="", target="", verb="", count=1),
-        walkthrough=(),
-        things={},
-        receptacles={},
-        at={},
-        ways={},
-        targets=(),
-        start="",
-        contents=held,
-        spots=frozenset(),
-        cool=frozenset(),
-    )
-
-
-def _thing(name: str) -> Thing:
-    return Thing(
-        rank=0,
-        name=name,
-        type="",
-        pickupable=True,
-        toggleable=False,
-        sliceable=False,
-        knife=False,
-        abilities=frozenset(),
-        holds=None,
-    )
-
-
-def test_places_are_counted_by_finds_per_command() -> None:
-    """Mugs: 2 of 3 sinks in 3 commands, 2 of 2 fridges in 4, 2 of 5 shelves in 5; the room without
-    one does not count.
-
-    Eggs: 2 of 2 fridges in 4 commands, 1 of 4 shelves in 4.
-    """
-    games = [
-        room(
-            fridge_1="mug 1, egg 1",
-            shelf_1="mug 3, mug 2",
-            shelf_2="",
-            shelf_3="",
-            sinkbasin_1="mug 4",
-        ),
-        room(fridge_1="mug 1", shelf_1="", shelf_2="mug 2", sinkbasin_1="mug 3", sinkbasin_2=""),
-        room(fridge_1="egg 1", shelf_1="egg 2", bed_1="", sinkbasin_1="", sinkbasin_2=""),
-    ]
-    assert count_places(games) == {
-        "egg": ("fridge", "shelf"),
-        "mug": ("sinkbasin", "fridge", "shelf"),
-    }
-
-
-def test_the_table_is_as_it_was_written() -> None:
-    assert written(PLACES) == Path(alfworld_searcher.__file__).with_name("places.py").read_text()
-    long = {"mug": tuple(f"place{number}" for number in range(40)), "pen": ("desk",)}
-    source = written(long)
-    assert max(map(len, source.splitlines())) <= 120
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
-    exec(source, {}, found)
-    assert found["PLACES"] == long
