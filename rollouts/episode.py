@@ -1,4 +1,10 @@
-"""One coroutine, one episode: the exchange between one environment and the policy."""
+"""Plays one episode: the exchange between one environment and the policy, as one coroutine.
+
+The prompt of a turn is everything so far. Ids are only ever appended, never rendered again:
+
+    prompt = first(observation)                   the policy samples a completion after it
+    prompt = prompt + completion + following(...) and the next one after that, until an ending
+"""
 
 import asyncio
 import time
@@ -13,11 +19,11 @@ from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, ParsedAction, StopReason, Trajectory, Turn
 
 EnvFailure = (Exception, SystemExit)
-"""What an environment may fail with; the PDDL translator of text worlds raises `SystemExit`."""
+"""The errors of an environment; the PDDL translator of text worlds raises `SystemExit`."""
 
 
 class Policy(Protocol):
-    """Whatever samples an action for a prompt."""
+    """Samples an action for a prompt."""
 
     async def complete(
         self,
@@ -28,45 +34,56 @@ class Policy(Protocol):
         stop_token_ids: Sequence[int],
         seed: int | None,
     ) -> Completion:
-        """Sample up to `max_tokens` ids after `token_ids`, ending with the first stop id, which is
-        kept.
+        """Sample up to `max_tokens` ids after `token_ids`, up to and with the first stop id.
 
-        `temperature` 0 takes the likeliest token. The log-probs are those of the distribution
-        sampled from.
+        At `temperature` 0 the policy is greedy. The log-probs are those of the distribution that
+        was sampled from.
         """
 
 
 class EpisodeOver(Exception):
-    """Inside this package: the episode under way ends now, for `reason`."""
+    """Ends the episode under way; it never leaves this package."""
 
     def __init__(self, reason: StopReason, error: str = "") -> None:
+        """End for `reason`; `error` is the message of a failure."""
         super().__init__(reason, error)
         self.reason, self.error = reason, error
 
 
 @dataclass
 class Recorder:
-    """An episode that is under way: what has been said so far, and the clock. Raises `EpisodeOver`
-    at its end.
-    """
+    """An episode under way: its turns so far, and the clock. At its end it raises `EpisodeOver`."""
 
     env: TextEnv
+    """The environment that plays."""
     task: Task
+    """The task that is played."""
     limit_seconds: float
+    """The wall time that the episode may take."""
     turns: list[Turn] = field(default_factory=list)
+    """The turns that have ended."""
     observation: str = ""
+    """The text that the next action answers."""
     admissible: list[str] | None = None
+    """The commands that the environment accepts now; None if it lists none."""
     env_seconds: float = 0.0
+    """Wall time spent in the environment's calls."""
     policy_seconds: float = 0.0
+    """Wall time spent waiting for the policy."""
     started: float = field(default_factory=time.monotonic)
+    """The start of the episode on the monotonic clock."""
 
     @property
     def seconds_left(self) -> float:
+        """The wall time that the episode may still take; negative if its time is up."""
         return self.started + self.limit_seconds - time.monotonic()
 
     def reset(self) -> dict[str, Any]:
-        """Start the task; a ValueError of the environment is the user's to see, everything else is
-        an ending.
+        """Start the task, and return the environment's info.
+
+        Raises:
+            ValueError: the environment refuses the task; the user must change something.
+            EpisodeOver: the environment failed in any other way.
         """
         begin = time.monotonic()
         try:
@@ -83,8 +100,10 @@ class Recorder:
         return info
 
     def step(self, command: str) -> tuple[float, StopReason | None, dict[str, Any]]:
-        """Send a command: the environment's reward, why the episode is over (None: it goes on),
-        info.
+        """Send a command; return the environment's reward, the ending (None: none yet), and info.
+
+        Raises:
+            EpisodeOver: the environment failed, or its answer breaks the contract.
         """
         begin = time.monotonic()
         try:
@@ -98,21 +117,31 @@ class Recorder:
             raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r} {fault}")
         self.observation, reward, terminated, truncated, info = answer
         self.admissible = info.get("admissible_commands")
+        return reward, self._ending(terminated, truncated, info), info
+
+    def _ending(self, terminated: bool, truncated: bool, info: dict[str, Any]) -> StopReason | None:
+        # The order matters. An episode that is decided counts as decided, even if its time is up:
+        # a slow machine must not turn successes into timeouts.
         if info["success"]:
-            return reward, StopReason.SUCCESS, info
+            return StopReason.SUCCESS
         if terminated:
-            return reward, StopReason.FAILURE, info
+            return StopReason.FAILURE
         if truncated:
-            return reward, StopReason.TRUNCATED, info
-        return reward, StopReason.TIMEOUT if self.seconds_left <= 0 else None, info
+            return StopReason.TRUNCATED
+        return StopReason.TIMEOUT if self.seconds_left <= 0 else None
 
     async def ask(self, request: Awaitable[Completion]) -> Completion:
-        """Wait for the policy, at most as long as the episode may still take."""
+        """Wait for the policy's completion, at most as long as the episode may still take.
+
+        Raises:
+            EpisodeOver: the time is up, or the policy failed.
+        """
         begin = time.monotonic()
         try:
             async with asyncio.timeout(self.seconds_left) as limit:
                 return await request
         except Exception as error:
+            # A policy may raise TimeoutError itself; only the limit knows whose it is.
             if limit.expired():
                 raise EpisodeOver(StopReason.TIMEOUT) from error
             raise EpisodeOver(StopReason.POLICY_ERROR, describe(error)) from error
@@ -120,6 +149,7 @@ class Recorder:
             self.policy_seconds += time.monotonic() - begin
 
     def end(self, reason: StopReason, error: str = "") -> Trajectory:
+        """Return the trajectory of the episode, which ended for `reason`."""
         return Trajectory(
             task=self.task,
             turns=tuple(self.turns),
@@ -143,15 +173,18 @@ async def run_episode(
     temperature: float,
     seed: int | None = None,
 ) -> Trajectory:
-    """Play `task` to its end. Every ending, a failing environment or policy too, is a `StopReason`.
+    """Play `task` to its end; a failure of the environment or the policy is a `StopReason` too.
 
-    `context_length` in tokens holds the prompt and a whole action. With `seed`, every turn is
-    sampled with a seed derived from it. The environment is called in this thread, so the calls of
-    other episodes wait for it.
+    The environment is called in this thread, so other episodes wait while a call runs.
+
+    Args:
+        context_length: in tokens; it must hold the prompt and a full-length action.
+        temperature: the sampling temperature; 0 is greedy.
+        seed: every turn is sampled with a seed derived from it; None draws at random.
 
     Raises:
         ValueError: the environment refuses the task, or the first prompt does not fit into the
-        context.
+            context.
     """
     record = Recorder(env, task, settings.timeout_seconds)
     try:
@@ -161,6 +194,8 @@ async def run_episode(
         prompt: list[int] = []
         for turn in range(settings.max_turns):
             prompt += delta
+            # A full-length action must fit. Otherwise the end of the context would cut actions,
+            # and the policy would be trained on a limit that it cannot see.
             if len(prompt) + settings.max_action_tokens > context_length:
                 raise EpisodeOver(StopReason.CONTEXT_FULL)
             request = policy.complete(
@@ -176,6 +211,7 @@ async def run_episode(
             delta = renderer.following(
                 record.observation, record.admissible, completion.finish_reason
             )
+            # A policy that answers at once would never give the thread to the other episodes.
             await asyncio.sleep(0)
     except EpisodeOver as over:
         return record.end(over.reason, over.error)
@@ -189,17 +225,24 @@ def act(
     action: ParsedAction,
     settings: EpisodeSettings,
 ) -> dict[str, Any]:
-    """Send an action to the environment and record the turn; an unparsable one goes as its raw
-    text.
+    """Send an action to the environment, record the turn, and return the environment's info.
+
+    An action without a command goes to the environment as its raw text, which costs the penalty.
+
+    Args:
+        delta: the ids that the prompt gained since the last completion.
+
+    Raises:
+        EpisodeOver: the action ended the episode; its turn has been recorded.
     """
-    shown, admissible = record.observation, is_admissible(action, record.admissible)
-    env_reward, ending, info = record.step(
-        action.text if action.command is None else action.command
-    )
+    # Kept now, because the step replaces both.
+    observation, admissible = record.observation, is_admissible(action, record.admissible)
+    command = action.text if action.command is None else action.command
+    env_reward, ending, info = record.step(command)
     penalty = 0.0 if admissible else settings.invalid_action_penalty
     record.turns.append(
         Turn(
-            observation=shown,
+            observation=observation,
             prompt_token_ids=delta,
             completion=completion,
             action=action,
@@ -213,21 +256,27 @@ def act(
 
 
 def is_admissible(action: ParsedAction, admissible: Sequence[str] | None) -> bool:
-    """Whether the action has a command that the environment offered; one that lists none takes all."""
+    """Return whether the environment offered the action's command; with no list, it accepts all."""
     return action.command is not None and (admissible is None or action.command in admissible)
 
 
 def check_first_prompt(
     task: Task, length: int, settings: EpisodeSettings, context_length: int
 ) -> None:
-    """Raise the ValueError of a first prompt of `length` tokens that leaves no room for an action."""
+    """Check that a first prompt of `length` tokens leaves room for an action.
+
+    Raises:
+        ValueError: it does not; the message lists the settings to change.
+    """
     if length + settings.max_action_tokens > context_length:
         raise ValueError(
-            f"task {task.id!r}: the first prompt has {length} tokens and an action up to {settings.max_action_tokens} "
-            f"(episode.max_action_tokens), but the context holds {context_length}; raise serving.context_length or "
-            "take a model with a longer context, shorten prompt.system, or set prompt.show_admissible_commands: false"
+            f"task {task.id!r}: the first prompt has {length} tokens and an action up to "
+            f"{settings.max_action_tokens} (episode.max_action_tokens), but the context holds "
+            f"{context_length}; raise serving.context_length or take a model with a longer "
+            "context, shorten prompt.system, or set prompt.show_admissible_commands: false"
         )
 
 
 def describe(error: BaseException) -> str:
+    """Return an error's type and message."""
     return f"{type(error).__name__}: {error}"

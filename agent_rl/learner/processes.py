@@ -22,7 +22,7 @@ from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_processes import (
     call_all,
     end_processes,
-    gpus_there,
+    gpu_count,
     process_of,
     put,
     start_ray,
@@ -85,7 +85,7 @@ class RankedLearner:
             stop_ray()
 
     def _start(self, settings: LearnerSettings, context: LearnerContext) -> None:
-        count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpus_there()
+        count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpu_count()
         if 0 < gpus <= count:
             raise ValueError(
                 f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; "

@@ -1,4 +1,4 @@
-"""A process that ends with another one: nobody is there to end it when that other one is killed."""
+"""Ends a process when another one is gone; a process that is killed cannot end its children."""
 
 import os
 import threading
@@ -7,14 +7,14 @@ import time
 import psutil
 
 OWNER = "AGENT_RL_ENGINE_OWNER"
-"""In the environment of vLLM's processes: the process that started them."""
+"""The environment variable with the id of the process that started vLLM's processes."""
 
 
 def end_with_owner() -> None:
-    """vLLM calls this in each of its processes (a plugin, see pyproject.toml): its engine core
-    outlives its parent.
+    """End this process with the `ServedPolicy` that started it.
 
-    It does nothing in a process that no `ServedPolicy` started.
+    vLLM calls this in each of its processes, as a plug-in (see pyproject.toml), because its engine
+    core outlives its parent. In any other process it does nothing.
     """
     owner = int(os.environ.get(OWNER, "0"))
     if owner and owner != os.getpid():
@@ -22,10 +22,12 @@ def end_with_owner() -> None:
 
 
 def end_with(pid: int, *, poll_seconds: float = 1.0) -> None:
-    """End this process and its children at once when process `pid` is gone, however it went.
+    """End this process and its children soon after process `pid` is gone, however it ended.
 
-    Ray ends its workers when their driver leaves, but not on every machine soon after a SIGKILL. A
-    thread of its own looks every `poll_seconds`.
+    Ray too ends its workers when their driver leaves, but on some machines long after a SIGKILL.
+
+    Args:
+        poll_seconds: how often a thread looks.
     """
     threading.Thread(target=_watch, args=(pid, poll_seconds), name="lifeline", daemon=True).start()
 
@@ -33,6 +35,7 @@ def end_with(pid: int, *, poll_seconds: float = 1.0) -> None:
 def _watch(pid: int, poll_seconds: float) -> None:
     try:
         process = psutil.Process(pid)
+        # A zombie is dead as well: its parent has only not asked for its status yet.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(poll_seconds)
     except psutil.NoSuchProcess:
@@ -42,4 +45,5 @@ def _watch(pid: int, poll_seconds: float) -> None:
             child.kill()
         except psutil.NoSuchProcess:
             continue
+    # Not sys.exit: that would end this thread only.
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What starting processes with Ray takes. Ray is imported only when some are started."""
+"""Starts, calls and ends processes with Ray, which is imported only when it is needed."""
 
 import logging
 import os
@@ -13,9 +13,14 @@ from rollouts.processes.lifeline import end_with
 def process_of(
     cls: type, *, max_concurrency: int, environment: dict[str, str], gpus: float = 0.0
 ) -> Callable[..., Any]:
-    """The constructor of `cls` in a process of its own, which ends with this one.
+    """Return a constructor that starts a process with an instance of `cls` and returns its actor.
 
-    A dead one stays dead: whoever started it decides what follows.
+    The process ends with this one. If it dies it stays dead: whoever started it decides what to do.
+
+    Args:
+        max_concurrency: calls of its methods that may run at the same time.
+        environment: environment variables of the process.
+        gpus: the GPUs that Ray sets aside for it.
     """
     import ray
 
@@ -23,9 +28,8 @@ def process_of(
 
     class Actor(cls):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            if (
-                socket.gethostname() == machine
-            ):  # on another one of a cluster, the number is somebody else's
+            # On another machine of a cluster, the driver's number is another process.
+            if socket.gethostname() == machine:
                 end_with(driver)
             super().__init__(*arguments, **settings)
 
@@ -41,25 +45,24 @@ def process_of(
     return partial(remote.remote)
 
 
-def gpus_there() -> int:
-    """How many GPUs Ray knows of."""
+def gpu_count() -> int:
+    """Return how many GPUs Ray knows."""
     import ray
 
     return int(ray.cluster_resources().get("GPU", 0))
 
 
 _users = 0
-"""How many called `start_ray` and not yet `stop_ray`, where Ray was started here."""
+"""The calls of `start_ray` that no `stop_ray` has undone; 0 if Ray was started elsewhere."""
 
 
 def start_ray() -> None:
-    """Start Ray in this machine, quietly, where this process has none yet. Each call needs a
-    `stop_ray`.
-    """
+    """Start Ray on this machine if this process has none. Each call needs a `stop_ray`."""
     import ray
 
     global _users
     if ray.is_initialized():
+        # A program that started Ray itself also stops it: then nothing is counted.
         _users += _users > 0
         return
     _users = 1
@@ -67,7 +70,8 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
         address="local",
-        num_cpus=0,  # what is started here asks for none; with more, Ray starts idle workers in advance
+        # Our processes ask for no CPUs. With more than 0, Ray starts idle workers in advance.
+        num_cpus=0,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -76,7 +80,12 @@ def start_ray() -> None:
 
 
 def get(references: Any) -> Any:
-    """`ray.get`, with an error that a user can mend as it was raised."""
+    """Return the answers of calls, as `ray.get`.
+
+    Raises:
+        ValueError, FloatingPointError: a call raised it; a user can act on these, so they arrive
+            as they were raised, without Ray's traceback.
+    """
     import ray
     from ray.exceptions import RayTaskError
 
@@ -90,23 +99,20 @@ def get(references: Any) -> Any:
 
 
 def put(value: Any) -> Any:
-    """Ray's reference to a value; processes get the value, which is sent to a machine once for all
-    of them.
-    """
+    """Return Ray's reference to a value, which is then sent to each machine only once."""
     import ray
 
     return ray.put(value)
 
 
 def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: Any) -> list[Any]:
-    """Call a method of all actors at the same time; their answers, in the actors' order.
+    """Call a method of all actors at the same time; return their answers in the actors' order.
 
-    The first error is raised at once: the others may wait for the one that has failed, and for
-    ever.
+    The first error is raised at once: the other actors may wait for the failed one for ever.
     """
     import ray
 
-    calls = [getattr(one, method).remote(*arguments, **settings) for one in actors]
+    calls = [getattr(actor, method).remote(*arguments, **settings) for actor in actors]
     pending = list(calls)
     while pending:
         done, pending = ray.wait(pending, num_returns=1)
@@ -114,18 +120,16 @@ def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: An
     return [get(call) for call in calls]
 
 
-def end_processes(started: Sequence[Any]) -> None:
-    """End processes at once."""
+def end_processes(actors: Sequence[Any]) -> None:
+    """End the processes of actors at once."""
     import ray
 
-    for one in started:
-        ray.kill(one)
+    for actor in actors:
+        ray.kill(actor)
 
 
 def stop_ray() -> None:
-    """Undo a `start_ray`: Ray ends with its last user. One that the program itself had started goes
-    on.
-    """
+    """Undo a `start_ray`. Ray stops with its last user, unless the program itself started it."""
     import ray
 
     global _users

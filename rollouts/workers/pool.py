@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from envs import Task
 from rollouts.players import PlayerName
-from rollouts.processes.ray_processes import get, gpus_there, process_of, start_ray, stop_ray
+from rollouts.processes.ray_processes import get, gpu_count, process_of, start_ray, stop_ray
 from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
 from rollouts.serving.served_policy import model_context_length
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
@@ -326,7 +326,7 @@ class RolloutPool:
 
     def _new_policy(self, model_folder: Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
-        gpus = min(1, gpus_there())
+        gpus = min(1, gpu_count())
         new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
         return new(model_folder, self._serving, version=version)
 

@@ -1,4 +1,4 @@
-"""A real tokenizer and a real, tiny, random model, made on the spot."""
+"""A real tokenizer, and a real model that is tiny and random."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ CHATML = (
 
 
 def make_tokenizer(*, bos: bool = True, chat_template: str | None = None) -> Any:
-    """A byte-level BPE tokenizer of 300 entries: any text goes in and comes out as it was."""
+    """Return a byte-level BPE tokenizer of 300 entries, which keeps every text unchanged.
+
+    Args:
+        bos: whether it has a begin token, `<s>`.
+        chat_template: the chat template, for example `CHATML`.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -43,7 +48,11 @@ def make_tokenizer(*, bos: bool = True, chat_template: str | None = None) -> Any
 
 
 def make_model(seed: int, *, positions: int = 512) -> Any:
-    """A random untied Llama in bfloat16 (2 layers, hidden 64), whose outputs are far from uniform."""
+    """Return a random untied Llama in bfloat16 (2 layers, hidden 64), far from uniform outputs.
+
+    Args:
+        positions: the context length in tokens.
+    """
     import torch
 
     torch.manual_seed(seed)
@@ -62,12 +71,13 @@ def make_model(seed: int, *, positions: int = 512) -> Any:
     )
     model: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     for parameter in model.parameters():
-        # Not model.to(torch.bfloat16): that rounds the frequencies of the rotary embedding too.
+        # Not model.to(torch.bfloat16), which also rounds the rotary embedding's frequencies.
         parameter.data = parameter.data.to(torch.bfloat16)
     return model
 
 
 def save_policy(folder: Path, seed: int, **options: Any) -> Path:
+    """Write a random model (see `make_model`) and a tokenizer to `folder`, and return it."""
     make_model(seed, **options).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder

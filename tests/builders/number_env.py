@@ -1,4 +1,4 @@
-"""A real text environment in a few lines: guess a number with the help of "higher" and "lower"."""
+"""A small text environment: guess a number with the help of "Higher." and "Lower."."""
 
 import ctypes
 import os
@@ -11,14 +11,16 @@ LARGEST = 9
 
 
 class NumberEnv(TextEnv):
-    """The number of task `number-N` is N. Guesses are `guess 0` to `guess 9`; `think` is admissible
-    and does nothing.
+    """The number of task `number-N` is N, and the guesses are `guess 0` to `guess 9`.
 
-    `look` is not admissible. For tests of failure: `crash` raises, `die` ends the process, `give
-    up` terminates, `interrupt` truncates, `chat` prints, `count` is answered with a number, `hang`
-    sleeps and `hold` sleeps with the interpreter's lock held. A task named `broken` is refused,
-    that of `crash` raises, and that of `hang` sleeps. `advice` is what the expert says of a number
-    instead of what is right.
+    `think` is admissible and does nothing; `look` is not admissible. These commands fail in the
+    way that a test needs, and are not admissible either:
+
+    - `crash` raises, `die` ends the process, `count` answers with a number in place of a text;
+    - `hang` sleeps, and `hold` sleeps with the interpreter's lock held;
+    - `give up` terminates the episode, `interrupt` truncates it, and `chat` prints.
+
+    The task `broken` is refused, the task `crash` raises in reset, and the task `hang` sleeps there.
     """
 
     splits = ("train",)
@@ -30,6 +32,13 @@ class NumberEnv(TextEnv):
         list_commands: bool = True,
         advice: dict[str, str] | None = None,
     ) -> None:
+        """Make the environment.
+
+        Args:
+            expert: whether `info` has the expert's command.
+            list_commands: whether `info` lists the admissible commands.
+            advice: by number, the expert's command in place of the right one.
+        """
         self._expert = expert
         self._list_commands = list_commands
         self._advice = advice or {}

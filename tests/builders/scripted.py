@@ -1,4 +1,4 @@
-"""A policy that says what it was told to: a real `Policy`, for tests in one process."""
+"""A `Policy` that plays a list of actions, for tests in one process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,14 +10,17 @@ from rollouts.renderer import Renderer
 
 @dataclass
 class ScriptedPolicy:
-    """Says `actions` one after the other: a text with its end token, cut at `max_tokens`; a number
-    of seconds is waited before `think` is said; an error is raised.
-    """
+    """Plays `actions` in order and records the prompts and seeds that it is asked with."""
 
     renderer: Renderer
+    """Turns the actions into ids."""
     actions: list[str | Exception | float]
+    """A text is played with its end token, cut at `max_tokens`. An error is raised. A number of
+    seconds is waited, and then `think` is played."""
     prompts: list[tuple[int, ...]] = field(default_factory=list)
+    """The token ids of each request."""
     seeds: list[int | None] = field(default_factory=list)
+    """The seed of each request."""
 
     async def complete(
         self,

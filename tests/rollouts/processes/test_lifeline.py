@@ -10,10 +10,12 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 
 import psutil
+import pytest
 
 from rollouts.processes.lifeline import OWNER, end_with_owner
 from tests.builders.paths import ROOT
 
+pytestmark = pytest.mark.process
 WORKER = """
 import os, subprocess, sys, time
 from rollouts.processes.lifeline import end_with
@@ -22,7 +24,13 @@ end_with(int(sys.argv[1]), poll_seconds=0.05)
 print(os.getpid(), child.pid, flush=True)
 time.sleep(100)
 """
-OWNED = "import time, rollouts.processes.lifeline as l; l.end_with_owner(); print(1, flush=True); time.sleep(100)"
+OWNED = """
+import time
+from rollouts.processes.lifeline import end_with_owner
+end_with_owner()
+print(1, flush=True)
+time.sleep(100)
+"""
 
 
 def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
