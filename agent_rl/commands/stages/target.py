@@ -70,11 +70,11 @@ def find_target(
         return Target(config=config, player=player)
     path = Path(what).expanduser()
     if not path.exists():
-        return Target(config=load_config(_needed(config_file, what), [*overrides]), model=what)
+        return Target(config=load_run_config(_needed(config_file, what), overrides), model=what)
     source, run = _policy_at(path), _run_around(path)
     found = config_file or _config_around(path)
-    read = load_config if config_file else load_run_config
-    config = read(_needed(found, what), [*overrides])
+    # Also with --config: the file is often the record of an old run, or that of an export.
+    config = load_run_config(_needed(found, what), overrides)
     if run is not None and not any(override.startswith("run_folder=") for override in overrides):
         config = config.model_copy(update={"run_folder": str(_shown(run))})
     return Target(config=config, model=source)

@@ -46,6 +46,15 @@ def test_a_small_copy_is_a_run(tmp_path: Path) -> None:
     assert read_run(path, []).evaluated_after == 3
 
 
+def test_a_run_that_recorded_old_keys_is_read(tmp_path: Path) -> None:
+    config = write_training(tmp_path / "run") / "train" / "config.yaml"
+    text = config.read_text()
+    assert "turn_discount: null" in text
+    config.write_text(text.replace("turn_discount:", "step_discount:"))
+    (run,) = find_runs([tmp_path / "run"]).runs
+    assert run.config.learner.turn_discount is None
+
+
 def test_the_train_folder_stands_for_its_run(tmp_path: Path) -> None:
     write_evaluation(write_training(tmp_path / "run") / "evaluations/final.json")
     (run,) = find_runs([tmp_path / "run" / "train"]).runs

@@ -94,6 +94,19 @@ def test_a_named_config_stands_over_the_runs_own(here: Path) -> None:
     assert (target.config.seed, target.config.run_folder) == (8, "runs/mine")
 
 
+def test_recorded_configs_may_have_old_keys(here: Path) -> None:
+    old = "{run_folder: r, sft: {reading_epochs: 2}}"
+    recorded = here / "runs" / "mine" / "sft" / "config.yaml"
+    for path in (recorded, here / "export" / "agent_rl.yaml", here / "old.yaml"):
+        path.write_text(old)
+    named = find_target("stray", config_file=Path("old.yaml")).config
+    on_hub = find_target("someone/policy", config_file=Path("export/agent_rl.yaml")).config
+    around = [find_target(what).config for what in ("runs/mine/sft", "export")]
+    assert [config.sft.observation_epochs for config in (named, on_hub, *around)] == [2, 2, 2, 2]
+    with pytest.raises(ConfigError, match=r"it is now 'sft\.observation_epochs'"):
+        find_target("old.yaml")
+
+
 def test_a_config_with_a_model_or_a_player(here: Path) -> None:
     target = find_target("c.yaml", model="stray")
     assert (target.model, target.player, target.config.run_folder) == ("stray", None, "runs/c")
