@@ -81,7 +81,12 @@ class Origin:
         elif parts[-1] == "init":
             kind, run = _INIT, Path(*parts[:-1])
         beside = Path(*parts).parent / "config.yaml"
-        text = beside.read_text() if run is not None and beside.is_file() else dump_config(config)
+        if run is not None and beside.is_file():
+            # An old run may have recorded old keys; the exported config is for today's commands.
+            recorded = upgraded(yaml.safe_load(beside.read_text()))
+            text = yaml.safe_dump(recorded, sort_keys=False)
+        else:
+            text = dump_config(config)
         return cls(source=source, kind=kind, run=run, checkpoint=checkpoint, config_text=text)
 
     @property
@@ -96,8 +101,8 @@ class Origin:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The config's sections as plain values: a run may be older than the keys of today."""
-        loaded: dict[str, Any] = upgraded(yaml.safe_load(self.config_text))
+        """The config's sections as plain values, not checked: an old run may have other keys."""
+        loaded: dict[str, Any] = yaml.safe_load(self.config_text)
         return loaded
 
 

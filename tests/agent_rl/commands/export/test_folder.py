@@ -151,6 +151,16 @@ def test_the_newest_policy_survives_its_export(
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_the_config_of_an_old_run_is_exported_with_todays_keys(
+    config: Path, run_folder: Path, agent_rl: Run
+) -> None:
+    recorded = run_folder / "sft" / "config.yaml"
+    recorded.write_text(recorded.read_text().replace("observation_epochs: 0", "reading_epochs: 2"))
+    assert agent_rl("export", config, "--model", run_folder / "sft" / "model") == ""
+    exported = load_config(run_folder / "export" / "agent_rl.yaml")
+    assert exported.sft.observation_epochs == 2
+
+
 def test_the_card_says_what_it_is(config: Path, run_folder: Path, agent_rl: Run) -> None:
     assert agent_rl("export", config) == ""
     _, front, card = (run_folder / "export" / "README.md").read_text().split("---\n", 2)
