@@ -1,12 +1,18 @@
-"""The whole of it from Python: what the command line does, as methods."""
+"""Training and evaluation from Python: the command line's stages as methods."""
 
 from pathlib import Path
 from typing import Any
 
 from agent_rl.commands.export.folder import export
-from agent_rl.commands.stages import stages
+from agent_rl.commands.stages.evaluate import evaluate
+from agent_rl.commands.stages.init import init
+from agent_rl.commands.stages.sft import sft
+from agent_rl.commands.stages.start import starting_policy
+from agent_rl.commands.stages.train import train
 from agent_rl.config import Config, EvaluationSettings, load_config
+from agent_rl.evaluation.playing import Outputs
 from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.runs.layout import RunLayout
 
 
 class Trainer:
@@ -18,8 +24,8 @@ class Trainer:
         print(trainer.evaluate().overall.success)
         trainer.save_model("my-policy")
 
-    What is written goes to the config's `run_folder`, and is what `agent-rl` reads and writes
-    there. A policy from scratch is made when one is first needed.
+    All files are in the config's `run_folder`, as `agent-rl` reads and writes them. A policy from
+    scratch is made when one is first needed.
 
     Args:
         config: a checked `Config`, or a YAML file's path.
@@ -36,16 +42,21 @@ class Trainer:
         self.config = config if isinstance(config, Config) else load_config(config, list(overrides))
 
     def warm_start(self) -> Path:
-        """Expert episodes, then supervised epochs (`agent-rl sft`); returns the policy's folder."""
+        """Warm-start the policy (`agent-rl sft`); returns the folder of the new policy."""
         self._make_policy()
-        return stages.sft(self.config)
+        return sft(self.config)
 
     def train(self, *, resume: bool = False) -> Path:
-        """The reinforcement (`agent-rl train`), fresh or from the last whole checkpoint; returns
-        the newest one.
+        """Train the policy with reinforcement learning (`agent-rl train`).
+
+        Args:
+            resume: continue after the newest checkpoint.
+
+        Returns:
+            The newest checkpoint.
         """
         self._make_policy()
-        return stages.train(self.config, resume=resume)
+        return train(self.config, resume=resume)
 
     def evaluate(
         self,
@@ -53,28 +64,34 @@ class Trainer:
         *,
         repeats: int | None = None,
         temperature: float | None = None,
-        **options: Any,
+        model: str | None = None,
+        again: bool = False,
+        **files: Path,
     ) -> EvaluationReport:
-        """Success per split and family of the newest policy (`agent-rl evaluate`), as `evaluation`
-        says unless told.
+        """Evaluate a policy (`agent-rl evaluate`).
 
-        `split` may be several, with commas between. `options` are those of `stages.evaluate`.
+        Args:
+            split: one split, or several with commas between; else the config's `evaluation.split`.
+            repeats: how often to play each game; else `evaluation.repeats`.
+            temperature: else `evaluation.temperature`.
+            model: the path or hub name of a policy; else the run's newest.
+            again: play all games again.
+            files: `json`, `markdown` and `latex` are further files to write the report to.
         """
-        told = {"split": split, "repeats": repeats, "temperature": temperature}
-        values = {
-            **self.config.evaluation.model_dump(),
-            **{k: v for k, v in told.items() if v is not None},
-        }
+        options = {"split": split, "repeats": repeats, "temperature": temperature}
+        values: dict[str, Any] = self.config.evaluation.model_dump()
+        for key, value in options.items():
+            if value is not None:
+                values[key] = value
         evaluation = EvaluationSettings.model_validate(values)
-        return stages.evaluate(self.config.model_copy(update={"evaluation": evaluation}), **options)
+        config = self.config.model_copy(update={"evaluation": evaluation})
+        return evaluate(config, model=model, again=again, outputs=Outputs(**files))
 
     def save_model(self, folder: str | Path, *, dtype: str = "bfloat16") -> Path:
-        """The newest policy as a Hugging Face folder with a model card (`agent-rl export`)."""
-        return export(
-            self.config, stages.starting_policy(self.config), to=Path(folder), dtype=dtype
-        )
+        """Write the newest policy with a model card (`agent-rl export`); returns its folder."""
+        return export(self.config, starting_policy(self.config), to=Path(folder), dtype=dtype)
 
     def _make_policy(self) -> None:
-        folder = Path(self.config.run_folder)
-        if not self.config.model.path and not (folder / "init").exists():
-            stages.init(self.config)
+        run = RunLayout(Path(self.config.run_folder))
+        if not self.config.model.path and not run.init.exists():
+            init(self.config)

@@ -126,3 +126,8 @@ PRESETS: dict[ObjectiveName, Objective] = {
         source="Williams, Machine Learning 8, 1992, with the group's mean as baseline",
     ),
 }
+
+
+def display_name(objective: ObjectiveName) -> str:
+    """Return the name of an objective as texts write it: `dr_grpo` is `DR GRPO`."""
+    return objective.upper().replace("_", " ")

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from agent_rl.config.model import LoraSettings
 from agent_rl.policy.lora import (
@@ -25,6 +26,9 @@ from agent_rl.policy.lora import (
     with_lora,
     without_wrapper,
 )
+
+# The command line shows its own progress; transformers' bars would tear it.
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 CONFIG = "config.json"
 """The file that makes a folder a Hugging Face folder."""

@@ -16,6 +16,7 @@ RUN/
     not_finite/                    the batch that stopped the run
   evaluations/                     made by `agent-rl evaluate`
     final.json                     the last evaluation of a sweep's run
+  demo.json                        made by `agent-rl demo`
 """
 
 import re
@@ -27,6 +28,8 @@ METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 ATTEMPTS_FILE = "attempts.jsonl"
 FINAL_REPORT = "final.json"
+EXPORTED_CONFIG = "agent_rl.yaml"
+"""The config of its run, in the folder of an exported policy."""
 STAGES = ("init", "sft", "train")
 SWEEP_START = "start"
 """The run folder of the shared start, in a sweep's folder."""
@@ -165,6 +168,11 @@ class RunLayout:
     def train(self) -> StageLayout:
         """Reinforcement learning."""
         return StageLayout(self.folder / "train")
+
+    @property
+    def demo_summary(self) -> Path:
+        """The reports and times of `agent-rl demo`."""
+        return self.folder / "demo.json"
 
     @property
     def evaluations(self) -> Path:

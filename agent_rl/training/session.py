@@ -14,7 +14,7 @@ from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.loading import load_policy, load_to_train
 from agent_rl.policy.serving_copy import ServingCopy
-from agent_rl.training.pool import noted, open_pool, play_scripted
+from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.serving.dtypes import chosen_dtype
@@ -84,15 +84,12 @@ class Session:
                     version=self.serving_copy.version,
                 )
         with progress(label, len(tasks) * group_size) as advance:
-            count = noted(advance)
-
-            def ended(episode: Trajectory) -> None:
-                count(episode)
-                if on_episode is not None:
-                    on_episode(episode)
-
             return self._pool.collect(
-                tasks, group_size=group_size, temperature=temperature, seed=seed, on_episode=ended
+                tasks,
+                group_size=group_size,
+                temperature=temperature,
+                seed=seed,
+                on_episode=advance_per_episode(advance, on_episode),
             )
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:

@@ -286,7 +286,7 @@ def _operations(model: PreTrainedModel, tokens: int, agents: int) -> float:
 
 
 def _small_policy(data: str, folder: Path) -> str:
-    from agent_rl.commands.stages.stages import init
+    from agent_rl.commands.stages.init import init
 
     config = Config.model_validate(
         {

@@ -1,126 +1,165 @@
-"""The main job: from nothing to a policy that got better at ALFWorld, every stage timed and
-evaluated.
-"""
+"""`agent-rl demo`: from nothing to a policy that has learned to play, timed and evaluated."""
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from agent_rl.commands.stages import stages
+from agent_rl.commands.stages.init import init
+from agent_rl.commands.stages.sft import sft_in
+from agent_rl.commands.stages.train import reference_policy
 from agent_rl.config import Config, ConfigError
-from agent_rl.display import console, say, show_episode
+from agent_rl.display import console, interval, percent, say, show_episode
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.tables import show
+from agent_rl.files import set_aside, write_json
+from agent_rl.objective.presets import ObjectiveName, display_name
 from agent_rl.runs.folder import RunFolder
+from agent_rl.runs.layout import RunLayout
 from agent_rl.training.loop import TrainingLoop
 from agent_rl.training.session import Session
 from envs import make_env
 from rollouts import Trajectory
 
-STAGES = {"init": "before training", "sft": "after the warm start", "gmpo": "after GMPO"}
-
 
 def run_demo(config: Config) -> None:
-    """Run all stages into `config.run_folder` and write `demo.json` there; an earlier demo's folder
-    is kept aside.
+    """Run all stages into `config.run_folder`, with an evaluation after each.
+
+    The reports and the times are written to `demo.json` there. The folder of an earlier demo is
+    renamed.
+
+    Raises:
+        ConfigError: `model.lora` is set: an adapter needs a model that was trained before.
     """
     if config.model.lora is not None:
         raise ConfigError(
             "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead"
         )
-    folder = Path(config.run_folder)
-    if folder.exists():
-        aside = _set_aside(folder)
-        say(f"{folder} holds an earlier demo; it is kept as {aside}")
-    summary = folder / "demo.json"
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "games", "ALFWorld games"):
-        env = make_env(config.env.id, **config.env.options)
-        splits = (config.env.train_split, *config.evaluation.split)
-        say("games: " + ", ".join(f"{len(env.tasks(split))} {split}" for split in splits))
-    with _timed(seconds, "init", "A policy from scratch"):
-        source = stages.init(config)
-    reports: dict[str, EvaluationReport] = {}
-    episodes: dict[str, list[Trajectory]] = {}
+    run = RunLayout(Path(config.run_folder))
+    aside = set_aside(run.folder, "before")
+    if aside is not None:
+        say(f"{run.folder} holds an earlier demo; it is kept as {aside}")
+    demo = _Demo(config, run)
+    demo.count_games()
+    with demo.timed("init", "A policy from scratch"):
+        source = init(config)
     with Session(config, source) as session:
-
-        def look(stage: str) -> None:
-            with _timed(seconds, f"evaluate_{stage}", f"Evaluation {STAGES[stage]}"):
-                reports[stage], episodes[stage] = session.evaluate(stage=stage)
-                show(reports[stage], STAGES[stage])
-
-        look("init")
-        with _timed(seconds, "sft", "Warm start on the expert's episodes"):
-            stages.sft_in(config, session, RunFolder(Path(config.run_folder) / "sft", config))
+        demo.evaluate(session, "init")
+        with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):
+            sft_in(session, RunFolder(run.sft.folder, config))
             session.sync()
-        look("sft")
-        with _timed(seconds, "gmpo", f"Reinforcement with {config.learner.objective.upper()}"):
+        demo.evaluate(session, "sft")
+        name = display_name(config.learner.objective)
+        with demo.timed("train", f"Reinforcement learning with {name}"):
             loop = TrainingLoop(
-                config, session, folder / "train", reference=stages.reference_policy(config)
+                config, session, run.train.folder, reference=reference_policy(config)
             )
             try:
                 loop.train()
             finally:
                 loop.close()
-        look("gmpo")
-    show_before_and_after(episodes["sft"], episodes["gmpo"])
-    record = {
-        "stages": {stage: report.record() for stage, report in reports.items()},
-        "seconds": {**seconds, "total": sum(seconds.values())},
+        demo.evaluate(session, "train")
+    demo.finish()
+
+
+class _Demo:
+    """The results of a demo: the report, the episodes and the seconds of each stage."""
+
+    def __init__(self, config: Config, run: RunLayout) -> None:
+        self._config, self._run = config, run
+        self._titles = stage_titles(config.learner.objective)
+        self._reports: dict[str, EvaluationReport] = {}
+        self._episodes: dict[str, list[Trajectory]] = {}
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, name: str, title: str) -> Iterator[None]:
+        """Print a heading, and keep the seconds of the block."""
+        console.rule(title, align="left")
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = round(time.perf_counter() - started, 1)
+
+    def count_games(self) -> None:
+        """Say how many games there are; ALFWorld's are generated here if the config says so."""
+        config = self._config
+        with self.timed("games", "Games"):
+            env = make_env(config.env.id, **config.env.options)
+            splits = (config.env.train_split, *config.evaluation.split)
+            say("games: " + ", ".join(f"{len(env.tasks(split))} {split}" for split in splits))
+            env.close()
+
+    def evaluate(self, session: Session, stage: str) -> None:
+        """Evaluate the policy after a stage, and print the scores."""
+        with self.timed(f"evaluate_{stage}", f"Evaluation {self._titles[stage]}"):
+            self._reports[stage], self._episodes[stage] = session.evaluate(stage=stage)
+            show(self._reports[stage], self._titles[stage])
+
+    def finish(self) -> None:
+        """Show what has been learned, and write the summary."""
+        show_before_and_after(self._episodes["sft"], self._episodes["train"], self._titles)
+        total = sum(self._seconds.values())
+        write_json(
+            self._run.demo_summary,
+            {
+                "stages": {stage: report.record() for stage, report in self._reports.items()},
+                "seconds": {**self._seconds, "total": total},
+            },
+        )
+        console.print(comparison(self._reports, self._titles))
+        say(
+            f"{total / 60:.1f} minutes in all. Everything is in {self._run.folder}, the numbers in "
+            f"{self._run.demo_summary}."
+        )
+
+
+def stage_titles(objective: ObjectiveName) -> dict[str, str]:
+    """How the policy after each stage is called."""
+    return {
+        "init": "before training",
+        "sft": "after the warm start",
+        "train": f"after {display_name(objective)}",
     }
-    summary.write_text(json.dumps(record, indent=2) + "\n")
-    console.print(comparison(reports))
-    minutes = sum(seconds.values()) / 60
-    say(f"{minutes:.1f} minutes in all. Everything is in {folder}, the numbers in {summary}.")
 
 
-def _set_aside(folder: Path) -> Path:
-    number = next(n for n in count(1) if not folder.with_name(f"{folder.name}-{n}").exists())
-    return folder.rename(folder.with_name(f"{folder.name}-{number}"))
+def comparison(reports: Mapping[str, EvaluationReport], titles: Mapping[str, str]) -> Table:
+    """Success per family after each stage, in percent, on the first split of the evaluation.
 
-
-def comparison(reports: Mapping[str, EvaluationReport]) -> Table:
-    """Success per family after each stage, in percent, on the first of the evaluation's splits."""
+    Args:
+        reports: by stage.
+        titles: the head of each stage's column.
+    """
     title = "Success on held-out games, %"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("family", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     for stage in reports:
-        table.add_column(STAGES[stage].replace(" ", "\n", 1), justify="right", no_wrap=True)
+        table.add_column(titles[stage].replace(" ", "\n", 1), justify="right", no_wrap=True)
     splits = [next(iter(report.splits.values())) for report in reports.values()]
     for family in splits[-1].families:
         scores = [split.families[family] for split in splits]
-        table.add_row(
-            family, str(scores[-1].n), *(f"{100 * score.success:.1f}" for score in scores)
-        )
+        table.add_row(family, str(scores[-1].n), *(percent(score.success) for score in scores))
     table.add_section()
-    overall = [split.overall for split in splits]
-    cells = [
-        f"{100 * score.success:.1f} ({100 * score.interval[0]:.0f}-{100 * score.interval[1]:.0f})"
-        for score in overall
-    ]
-    table.add_row("all (95 % interval)", str(overall[-1].n), *cells, style="bold")
+    cells = []
+    for split in splits:
+        score = split.overall
+        cells.append(f"{percent(score.success)} ({interval(score.interval, digits=0)})")
+    table.add_row("all (95 % interval)", str(splits[-1].overall.n), *cells, style="bold")
     return table
 
 
-def show_before_and_after(before: list[Trajectory], after: list[Trajectory]) -> None:
-    """One task turn by turn at both times: a task lost before and won after, where there is one."""
+def show_before_and_after(
+    before: Sequence[Trajectory], after: Sequence[Trajectory], titles: Mapping[str, str]
+) -> None:
+    """Print one task turn by turn, after the warm start and after reinforcement learning.
+
+    It is the shortest of the tasks that were lost before and won after; of all, if there is none.
+    """
     pairs = list(zip(before, after, strict=True))
-    gained = [pair for pair in pairs if pair[1].success and not pair[0].success]
+    gained = [(a, b) for a, b in pairs if b.success and not a.success]
     first, second = min(gained or pairs, key=lambda pair: len(pair[0].turns) + len(pair[1].turns))
-    show_episode(first, f"{first.task.id}: after the warm start")
-    show_episode(second, f"{second.task.id}: after GMPO")
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str, title: str) -> Iterator[None]:
-    console.rule(title, align="left")
-    started = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - started, 1)
+    show_episode(first, f"{first.task.id}: {titles['sft']}")
+    show_episode(second, f"{second.task.id}: {titles['train']}")

@@ -10,9 +10,12 @@ import signal
 import sys
 from pathlib import Path
 
-from agent_rl.commands.stages import stages
+from agent_rl.commands.stages.evaluate import evaluate, evaluate_in
+from agent_rl.commands.stages.init import init
+from agent_rl.commands.stages.sft import sft
+from agent_rl.commands.stages.train import train
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.evaluation.playing import Outputs, run_evaluation
+from agent_rl.evaluation.playing import Outputs
 from agent_rl.evaluation.report import read_report
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.runs.layout import SWEEP_START, RunLayout
@@ -22,14 +25,14 @@ from rollouts.processes.lifeline import end_with
 
 def make_start(config: Config) -> None:
     """Make the policy that all runs start from: initialise, warm-start and evaluate it."""
-    stages.init(config)
-    stages.sft(config)
+    init(config)
+    sft(config)
     evaluate_newest(config)
 
 
 def evaluate_newest(config: Config) -> None:
     """Make the final evaluation of the newest policy; episodes of an earlier attempt are kept."""
-    stages.evaluate(config, json=_final_report(config))
+    evaluate(config, outputs=Outputs(json=_final_report(config)))
 
 
 def train_and_evaluate(config: Config, *, resume: bool) -> None:
@@ -39,7 +42,7 @@ def train_and_evaluate(config: Config, *, resume: bool) -> None:
     """
     if not resume:
         refuse_another_start(config)
-    stages.train(config, resume=resume, then=evaluate_trained)
+    train(config, resume=resume, then=evaluate_trained)
 
 
 def refuse_another_start(config: Config) -> None:
@@ -57,10 +60,7 @@ def refuse_another_start(config: Config) -> None:
 
 def evaluate_trained(session: Session, source: str) -> None:
     """Make the final evaluation of the policy that a session serves, whose files are `source`."""
-    config = session.config
-    player, tasks = stages.under_evaluation(config, source)
-    outputs = Outputs(json=_final_report(config))
-    run_evaluation(config, player, tasks, session.play_once, outputs=outputs)
+    evaluate_in(session, source, outputs=Outputs(json=_final_report(session.config)))
 
 
 def main() -> None:

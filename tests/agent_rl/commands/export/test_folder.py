@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from agent_rl import cli
 from agent_rl.commands.export.folder import export
 from agent_rl.commands.export.model_card import COMMANDS, OBSERVATION
-from agent_rl.commands.stages.stages import starting_policy
+from agent_rl.commands.stages.start import starting_policy
 from agent_rl.config import ConfigError, dump_config, load_config
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.evaluation.report import EvaluationReport

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent_rl.commands.stages.stages import corpus, init
+from agent_rl.commands.stages.corpus import corpus
+from agent_rl.commands.stages.init import init
 from agent_rl.config import Config, ConfigError, load_config
 from agent_rl.policy.from_scratch import train_tokenizer
 from envs import Task, TextEnv

@@ -145,12 +145,12 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
         (
             "expret",
             {},
-            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; where",
+            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; if",
         ),
         (
             "runs",
             {},
-            r"runs: holds no model \(config.json\) and is no run's folder \(train, sft, init\)",
+            r"runs: holds no model \(config.json\) and is no run's folder \(init, sft, train\)",
         ),
         ("runs/mine/sft/config.json", {}, "sft/config.json: no such file or folder"),
         (

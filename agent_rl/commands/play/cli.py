@@ -1,0 +1,42 @@
+"""The command `agent-rl play`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def play(
+    what: Annotated[str, typer.Argument(metavar="ID", help="an environment, or a YAML config")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value: the environment's options, or the config's keys"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="else the config's evaluation.split, or the first")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="a task's id; else one is drawn")] = None,
+    policy: Annotated[
+        str, typer.Option(help="human, expert, random, or a checkpoint (folder or .gguf)")
+    ] = "human",
+    turns: Annotated[int | None, typer.Option(min=1, help="the most turns")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of the task that is drawn, and of the policy")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="append the episode to this file; else a new one")
+    ] = None,
+) -> None:
+    """Play one episode at the terminal, or watch a policy play it step by step."""
+    from agent_rl.commands.play import episode
+
+    episode.play(
+        what,
+        settings or [],
+        policy=policy,
+        split=split,
+        task_id=task,
+        turns=turns,
+        seed=seed,
+        save=save,
+    )

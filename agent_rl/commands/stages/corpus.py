@@ -1,0 +1,120 @@
+"""Text of an environment, on which `agent-rl init` trains a tokenizer."""
+
+import asyncio
+from typing import Any
+
+from agent_rl.config import Config, ConfigError
+from agent_rl.display import progress, say
+from agent_rl.tasks import pick_evenly, training_tasks
+from envs import Task, TextEnv, make_env
+from envs.text_env import EnvWrapper
+from rollouts import StopReason, Trajectory
+from rollouts.mistakes import Mistakes
+from rollouts.players import RandomPlayer
+from rollouts.renderer import byte_renderer
+from rollouts.scripted_episode import run_scripted_episode
+from rollouts.seeds import derive_seed
+from rollouts.settings import EpisodeSettings
+
+_TURNS = 10
+"""The length of a walk."""
+_NOISE = 0.1
+"""The share of wrong commands, so that the environment's refusals become whole tokens too."""
+_NUMBERS = ("", *(f" {number}" for number in range(1, 10)))
+"""What follows a word: nothing, or the number of a thing, as in `drawer 1`."""
+_WORD_REPEATS = 20
+"""How often each word occurs, so that byte-pair merging makes whole tokens of rare words too."""
+
+
+def corpus(config: Config) -> list[str]:
+    """The environment's words, and the text of random walks through some of its training tasks.
+
+    Each of `env.words()` occurs alone and with the numbers 1 to 9. There is one walk for each of
+    `model.corpus_tasks` tasks; it gives the observations and the commands to choose from.
+
+    The walks are played in this process, without Ray. A walk in which the environment fails is left
+    out, and a line says so. A call that never returns blocks this process.
+
+    Raises:
+        ConfigError: the environment failed in every walk.
+    """
+    env = make_env(config.env.id, **config.env.options)
+    tasks = pick_evenly(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
+    settings = config.episode.model_copy(update={"max_turns": _TURNS})
+    texts = _words(env)
+    player = RandomPlayer(env, config.seed)
+    failures = []
+    with progress("reading the environment", len(tasks)) as advance:
+        for task in tasks:
+            recording = RecordingEnv(env)
+            episode = _walk(recording, task, player, settings, config.seed)
+            if episode.stop_reason is StopReason.ENV_ERROR:
+                failures.append(f"task {task.id!r}: {episode.error}")
+            else:
+                texts += recording.texts()
+            advance(task.family)
+    env.close()
+    if len(failures) == len(tasks):
+        raise ConfigError(
+            f"env.id {config.env.id!r}: it failed in all {len(tasks)} tasks that were tried: "
+            f"{failures[0]}"
+        )
+    if failures:
+        say(
+            f"the environment failed in {len(failures)} of {len(tasks)} tasks, which are left out: "
+            f"{failures[0]}"
+        )
+    return texts
+
+
+class RecordingEnv(EnvWrapper):
+    """An environment that keeps its answers during one episode."""
+
+    def __init__(self, env: TextEnv) -> None:
+        super().__init__(env)
+        # Whole answers: they are taken apart only after they have been checked for faults.
+        self._answers: list[tuple[Any, ...]] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        answer = super().reset(seed=seed, options=options)
+        self._answers.append(answer)
+        return answer
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        answer = super().step(action)
+        self._answers.append(answer)
+        return answer
+
+    def texts(self) -> list[str]:
+        """The observations, each followed by the commands to choose from.
+
+        The commands after the last observation are left out, because nobody chooses from them. Call
+        it only if no answer was faulty.
+        """
+        texts: list[str] = []
+        for observation, *_, info in self._answers[:-1]:
+            texts += [observation, *(info.get("admissible_commands") or ())]
+        return [*texts, self._answers[-1][0]]
+
+
+def _words(env: TextEnv) -> list[str]:
+    texts = []
+    for word in env.words():
+        # With the space before it, as a word stands in the middle of a sentence.
+        texts += [f" {word}{number}" for number in _NUMBERS]
+    return texts * _WORD_REPEATS
+
+
+def _walk(
+    env: TextEnv, task: Task, player: RandomPlayer, settings: EpisodeSettings, seed: int
+) -> Trajectory:
+    """One episode of random commands, some of them wrong."""
+    # Each walk has its own seed: with one seed for all, either every walk makes a wrong command at
+    # the same turn or none does, and then no refusal is in the corpus.
+    own_seed = derive_seed(seed, "corpus", task.id)
+    episode = run_scripted_episode(
+        env, task, player, byte_renderer(), settings, mistakes=Mistakes(_NOISE, seed=own_seed)
+    )
+    return asyncio.run(episode)

@@ -1,0 +1,27 @@
+"""`agent-rl init`: make a policy from scratch."""
+
+from pathlib import Path
+
+from agent_rl.commands.stages.corpus import corpus
+from agent_rl.config import Config, ConfigError
+from agent_rl.display import say
+from agent_rl.policy.from_scratch import init_model, train_tokenizer
+from agent_rl.policy.loading import save_policy
+from agent_rl.runs.layout import RunLayout
+
+
+def init(config: Config) -> Path:
+    """Train a tokenizer on the environment's text and draw random weights; returns the folder.
+
+    Raises:
+        ConfigError: the run has such a policy already, or the environment fails in every task.
+    """
+    folder = RunLayout(Path(config.run_folder)).init
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists already; delete it or name another run_folder=...")
+    tokenizer = train_tokenizer(corpus(config), config.model.vocab_size, config.model.tokens_within)
+    model = init_model(config.model, tokenizer, seed=config.seed)
+    save_policy(model, tokenizer, folder)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(f"policy: {parameters / 1e6:.2f}M parameters, {len(tokenizer)} tokens, in {folder}")
+    return folder

@@ -1,0 +1,67 @@
+"""`agent-rl train`: reinforcement learning."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from agent_rl.commands.stages.start import starting_policy
+from agent_rl.config import Config
+from agent_rl.display import say
+from agent_rl.evaluation.playing import set_aside_after
+from agent_rl.policy.loading import load_policy
+from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
+from agent_rl.training.loop import TrainingLoop, checkpoint_to_resume
+from agent_rl.training.session import Session
+
+
+def train(
+    config: Config, *, resume: bool = False, then: Callable[[Session, str], None] | None = None
+) -> Path:
+    """Train the run's policy, from the start or from its newest checkpoint; returns the last one.
+
+    Args:
+        resume: continue after the newest checkpoint.
+        then: is called at the end with the session, whose engine serves the trained policy, and
+            that policy's path. It evaluates the last rollout step in place of the loop.
+
+    Raises:
+        ConfigError: there is no policy to start from, nothing to resume, or a run already.
+    """
+    run = RunLayout(Path(config.run_folder))
+    checkpoint = checkpoint_to_resume(run.train.folder) if resume else None
+    if checkpoint is None:
+        source = starting_policy(config, trained=False)
+    else:
+        source = str(checkpoint / CHECKPOINT_MODEL)
+    say(f"training {source} with {config.learner.objective}")
+    with Session(config, source, train=True, resume=resume) as session:
+        loop = TrainingLoop(
+            config,
+            session,
+            run.train.folder,
+            checkpoint=checkpoint,
+            reference=reference_policy(config),
+        )
+        try:
+            # Steps after the checkpoint are repeated, so reports on them are of other policies.
+            set_aside_after(run.folder, loop.step)
+            loop.train(evaluate_last=then is None)
+        finally:
+            loop.close()
+        newest = checkpoint_to_resume(run.train.folder)
+        if then is not None:
+            then(session, str(newest / CHECKPOINT_MODEL))
+    return newest
+
+
+def reference_policy(config: Config) -> PreTrainedModel | None:
+    """The policy before reinforcement learning, which `learner.beta` compares with.
+
+    None if `learner.beta` is 0. None for LoRA too: the reference is then the trained model with its
+    adapter switched off.
+    """
+    if not config.learner.beta or config.model.lora is not None:
+        return None
+    model, _ = load_policy(starting_policy(config, trained=False))
+    return model
