@@ -81,7 +81,7 @@ def read_stage_reports(path: Path) -> dict[str, EvaluationReport]:
     reports = {}
     for stage, of_stage in stages.items():
         try:
-            reports[_OLD_STAGES.get(stage, stage)] = report_of(of_stage)
+            reports[_OLD_STAGES.get(str(stage), str(stage))] = report_of(of_stage)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
     return reports
