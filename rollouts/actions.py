@@ -26,9 +26,12 @@ def parse_action(text: str, *, think: bool = False) -> ParsedAction:
     if not think:
         return ParsedAction(text=text, command=_single_line(text))
     match = _TAGGED.fullmatch(text)
+    if match is None:
+        return ParsedAction(text=text, command=None)
     # The pattern also matches "<action>look</action><action>help</action>", with the inner tags as
     # part of the command. A second action is ambiguous, so tags within a part are refused.
-    if match is None or any(tag in part for part in match.groups(default="") for tag in _TAGS):
+    parts = f"{match['think'] or ''}\n{match['command']}"
+    if any(tag in parts for tag in _TAGS):
         return ParsedAction(text=text, command=None)
     return ParsedAction(text=text, command=_single_line(match["command"]))
 

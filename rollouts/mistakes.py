@@ -17,9 +17,9 @@ _DRAWS = 20
 class Mistakes:
     """The wrong commands of one episode.
 
-    Half of the new ones are commands that the environment accepts, half are refused. A refused one
-    is repeated half of the time, because small models do that when nothing happens; the expert's
-    next command then shows the way out.
+    The environment accepts half of the new ones and refuses the others. A refused one is repeated
+    half of the time, as small models do when nothing happens. The expert's next command then shows
+    the way out.
     """
 
     def __init__(self, share: float, *, seed: int) -> None:
@@ -56,10 +56,10 @@ class Mistakes:
 def mixed_up(offered: Collection[str], allowed: Collection[str], rng: random.Random) -> str:
     """Return a command that is not `allowed`: one offered earlier, often with another name in it.
 
-    Such a command is out of place ("go to desk 1" at the desk), or names the wrong thing ("take
-    book 1 from bed 1" if the book is elsewhere).
+    For example, it may be out of place: "go to desk 1" at the desk. Or it may name the wrong thing:
+    "take book 1 from bed 1" if the book is elsewhere.
     """
-    names = sorted({name for command in offered for name in _NAME.findall(command)})
+    names = sorted(set(_NAME.findall("\n".join(offered))))
     for _ in range(_DRAWS if names else 0):
         command = rng.choice(sorted(offered))
         places = list(_NAME.finditer(command))

@@ -27,8 +27,8 @@ async def run_scripted_episode(
 ) -> Trajectory:
     """Play `task` with the commands of `player`, mixed with `mistakes` if there are any.
 
-    A mistake is executed in the place of the player's command. It becomes part of the *prompt* of
-    the next turn: its tokens have action mask 0, and its text stands in that turn's `observation`.
+    A mistake is executed instead of the player's command. It becomes part of the *prompt* of the
+    next turn: its tokens have action mask 0, and its text stands in that turn's `observation`.
     So the learner sees how to recover and never imitates a mistake, and its reward is left out:
 
         You see a desk 1.          prompt

@@ -1,4 +1,4 @@
-"""The served policy in a process of its own, and its client in a worker's process.
+"""The served policy in its process, and its client in a worker's process.
 
 Neither class imports Ray: `rollouts.workers.pool` starts the actor, and hands it to the clients.
 """

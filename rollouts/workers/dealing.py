@@ -12,7 +12,7 @@ class Schedule(Generic[JobT]):
 
     The jobs of a group play the same task, and a worker that has the task loaded starts it faster.
     So a group stays with one worker. When no whole group is left, an idle worker takes jobs from
-    the worker with the most left, and all workers finish at about the same time.
+    the worker with the most left. So all workers finish at about the same time.
     """
 
     def __init__(self, groups: Sequence[Sequence[JobT]], workers: int) -> None:

@@ -57,7 +57,7 @@ def group_jobs(
 def scripted_jobs(
     tasks: Sequence[Task], player: PlayerName, *, noise: float, seed: int
 ) -> list[list[EpisodeJob]]:
-    """Return one episode of `player` for every task, each a group of its own."""
+    """Return one episode of `player` for every task, each in a group with no other."""
     groups = []
     for number, task in enumerate(tasks):
         drawn = derive_seed(seed, task.split, task.id, number)

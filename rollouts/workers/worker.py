@@ -87,7 +87,7 @@ class RolloutWorker:
             self._renderer = byte_renderer()
         else:
             self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
-        # The first environment is made here, so that wrong options fail before any episode.
+        # Made now, so that wrong options fail before any episode.
         env = self._make_env(expert=False)
         self._free.append(_FreeEnv(env=env, expert=False, last_task=None))
 
@@ -158,7 +158,7 @@ class RolloutWorker:
             try:
                 yield env if self._calls is None else WatchedEnv(env, self._calls, number)
             finally:
-                # Also after an error: reset starts an environment anew, whatever happened in it.
+                # Also after an error, because the next reset puts the environment right again.
                 self._free.append(_FreeEnv(env=env, expert=expert, last_task=task))
 
     def _take_env(self, task: Task, *, expert: bool) -> TextEnv:

@@ -16,11 +16,11 @@ class NumberEnv(TextEnv):
     `think` is admissible and does nothing; `look` is not admissible. These commands fail in the
     way that a test needs, and are not admissible either:
 
-    - `crash` raises, `die` ends the process, `count` answers with a number in place of a text;
+    - `crash` raises, `die` ends the process, `count` answers with a number instead of a text;
     - `hang` sleeps, and `hold` sleeps with the interpreter's lock held;
     - `give up` terminates the episode, `interrupt` truncates it, and `chat` prints.
 
-    The task `broken` is refused, the task `crash` raises in reset, and the task `hang` sleeps there.
+    Task `broken` is refused, task `crash` raises in reset, and task `hang` sleeps there.
     """
 
     splits = ("train",)
@@ -37,7 +37,7 @@ class NumberEnv(TextEnv):
         Args:
             expert: whether `info` has the expert's command.
             list_commands: whether `info` lists the admissible commands.
-            advice: by number, the expert's command in place of the right one.
+            advice: by number, the expert's command instead of the right one.
         """
         self._expert = expert
         self._list_commands = list_commands

@@ -21,6 +21,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.process
 def test_a_page_outlives_its_writer(tmp_path: Path) -> None:
     page = CallPage(tmp_path / "page")
     assert page.read() is None

@@ -1,0 +1,44 @@
+import pytest
+from pydantic import ValidationError
+
+from rollouts.settings import (
+    EpisodeSettings,
+    Example,
+    PromptSettings,
+    ServingSettings,
+    Settings,
+    WorkerSettings,
+)
+
+ALL = (Example, PromptSettings, EpisodeSettings, ServingSettings, WorkerSettings)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
+    for name, field in cls.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (PromptSettings, {"formt": "chat"}, "Extra inputs"),
+        (PromptSettings, {"format": "markdown"}, "'plain' or 'chat'"),
+        (EpisodeSettings, {"max_turns": 0}, "greater than or equal to 1"),
+        (EpisodeSettings, {"env_timeout_seconds": 0.0}, "greater than 0"),
+        (EpisodeSettings, {"invalid_action_penalty": -0.1}, "greater than or equal to 0"),
+        (ServingSettings, {"gpu_memory_utilization": 1.1}, "less than or equal to 1"),
+        (WorkerSettings, {"count": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_value_is_an_error(
+    cls: type[Settings], values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        cls.model_validate(values)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        EpisodeSettings().max_turns = 3  # type: ignore[misc]
