@@ -1,5 +1,6 @@
-"""What a person sees on the terminal while something runs: progress bars, a row per step, episodes
-turn by turn.
+"""Shows a run on the terminal: progress bars, a row of metrics per step, episodes turn by turn.
+
+It also writes success rates and differences, for every table and page in the same way.
 """
 
 import os
@@ -25,15 +26,17 @@ from rollouts import Trajectory
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 _LABEL_WIDTH = 13
+"""Characters of the first column in a table of steps."""
 
 Advance = Callable[[str], None]
-"""Say that one more piece is done, with a word on it (shown behind the bar)."""
+"""Report that one more piece is done, with a note to show behind the bar."""
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
-    """A progress bar over `total` pieces that leaves nothing behind; silent where the output is no
-    terminal.
+    """Show a progress bar over `total` pieces; it vanishes at the end.
+
+    Without a terminal nothing is shown.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -52,15 +55,17 @@ def progress(label: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def held_stderr() -> Iterator[None]:
-    """Keep what libraries write to the standard error to themselves; it is shown if this ends in a
-    surprise.
+    """Hold back what libraries write to the standard error; show it if an unexpected error comes.
+
+    A `ValueError` is expected: its message tells the user what to change. File descriptor 2 is
+    redirected, so the output of C libraries and child processes is held back too.
     """
     with tempfile.TemporaryFile() as held:
         real = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except ValueError:  # the user's to mend, by its own message
+        except ValueError:
             raise
         except BaseException:
             held.seek(0)
@@ -94,31 +99,36 @@ def points_interval(ends: tuple[float, float]) -> str:
 
 
 def say(text: str) -> None:
-    """One plain line; square brackets are no markup."""
+    """Print one line as it is: square brackets are not markup."""
     console.print(escape(text))
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric's column: where its number is found, what stands above it, how it is written."""
+    """A column of a table of steps."""
 
     metric: str
+    """The metric's key."""
     head: str
+    """The heading."""
     form: str
+    """The format of the number, such as `.1%`."""
 
     @property
     def width(self) -> int:
+        """Characters of the column, with the space before it."""
         return max(len(self.head), 6) + 2
 
 
 class StepRows:
-    """A table that grows by a row per step; the header comes with the first row."""
+    """A table that grows by a row per step. The headings come with the first row."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self._headed = False
 
     def row(self, label: str, metrics: dict[str, float]) -> None:
+        """Print the metrics of one step."""
         if not self._headed:
             heads = "".join(f"{column.head:>{column.width}}" for column in self._columns)
             console.print(" " * _LABEL_WIDTH + heads, style="dim")
@@ -128,7 +138,7 @@ class StepRows:
 
 
 def show_episode(trajectory: Trajectory, title: str) -> None:
-    """Print an episode turn by turn: what the policy saw, what it did, what it got."""
+    """Print an episode turn by turn: observation, command, reward."""
     console.rule(escape(title), align="left")
     for number, turn in enumerate(trajectory.turns, start=1):
         show_observation(turn.observation)
@@ -140,21 +150,21 @@ def show_episode(trajectory: Trajectory, title: str) -> None:
 
 
 def show_observation(text: str) -> None:
-    """Print what the environment says, indented, without its blank lines."""
+    """Print an observation, indented and without blank lines."""
     for line in text.strip().splitlines():
         if line:
             console.print(f"    {escape(line)}", style="dim")
 
 
 def show_outcome(reward: float, *, admissible: bool) -> None:
-    """Print, behind a command, what it was worth."""
+    """Print, behind a command, its reward and whether it was admissible."""
     mark = "" if admissible else "   (not admissible)"
     worth = f"   reward {reward:+.2f}" if reward else ""
     console.print(f"{mark}{worth}", style="red" if mark else "green")
 
 
 def show_commands(commands: Sequence[str]) -> None:
-    """Print commands by number, from 1, in as many columns as there is room for."""
+    """Print commands with numbers from 1, in as many columns as fit."""
     numbered = [
         f"[dim]{number:>3}[/] {escape(command)}" for number, command in enumerate(commands, start=1)
     ]
@@ -162,10 +172,8 @@ def show_commands(commands: Sequence[str]) -> None:
 
 
 def show_ending(trajectory: Trajectory) -> None:
-    """Print how an episode ended, and what went wrong where something did."""
-    turns = len(trajectory.turns)
-    say(
-        f"  = {trajectory.stop_reason.value}, {turns} turns, return {trajectory.episode_return:+.2f}"
-    )
+    """Print how an episode ended, and its error if it has one."""
+    reason, turns = trajectory.stop_reason.value, len(trajectory.turns)
+    say(f"  = {reason}, {turns} turns, return {trajectory.episode_return:+.2f}")
     if trajectory.error:
         say(f"    {trajectory.error}")
