@@ -22,9 +22,10 @@ Their common beginning goes through the model once, so the pack is a tree (`pref
     position_ids_T      0     1     2     3     4     3     4
     branches           [--------- 0 ---------------]  [--- 1 ---]
 
-Branch 0 is all of sample 0's input. Branch 1 is what sample 1 adds; it attends to positions 0 to 2
-of branch 0, too. The last tokens, 5 and 6, have no position: nothing comes after them, so they predict nothing. A
-token is predicted at the position before it. This shift by one happens here and nowhere else:
+Branch 0 is all of sample 0's input. Branch 1 is the rest of sample 1's, and attends to positions 0
+to 2 of branch 0, too. The last tokens, 5 and 6, have no position: nothing comes after them, so they
+predict nothing. A token is predicted at the position before it. This shift by one happens here and
+nowhere else:
 
     row                 0     1     2     3     4                       R = 5
     predicts_R          1     2     4     2     6      the position that predicts

@@ -103,10 +103,10 @@ class ScheduledOptimizer:
 
 
 class MuonAndAdamW(Optimizer):
-    """Both as one optimizer: the first group is AdamW's, the second one Muon's.
+    """Both as one optimizer: the first parameter group is AdamW's, the second one Muon's.
 
-    Muon (Jordan et al. 2024, as in torch) makes a matrix's update orthogonal; its rate is scaled so
-    that the update's root mean square is like AdamW's (arXiv 2502.16982).
+    Muon (Jordan et al. 2024, as in torch) makes a matrix's update orthogonal. Its rate is scaled:
+    the update's root mean square is then like that of AdamW (arXiv 2502.16982).
     """
 
     def __init__(
@@ -115,6 +115,13 @@ class MuonAndAdamW(Optimizer):
         matrices: Sequence[nn.Parameter],
         settings: LearnerSettings,
     ) -> None:
+        """Divide the parameters.
+
+        Args:
+            others: AdamW's.
+            matrices: Muon's, each of two dimensions and whole in this process.
+            settings: rates and weight decay.
+        """
         assert settings.muon_learning_rate is not None
         decay = settings.weight_decay
         self._parts: tuple[Optimizer, Optimizer] = (
@@ -129,10 +136,10 @@ class MuonAndAdamW(Optimizer):
         super().__init__([group for part in self._parts for group in part.param_groups], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Each part steps its own group; state and groups are this optimizer's, which is what is
-        saved and loaded.
-        """
+        """Let each part step its own group."""
         assert closure is None
+        # State and groups belong to this optimizer, as they are saved and loaded here. The parts
+        # only borrow them, at every step: loading replaces the objects.
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.param_groups, part.state = [group], self.state
             part.step()
@@ -141,7 +148,16 @@ class MuonAndAdamW(Optimizer):
 def make_optimizer(
     model: Any, parameters: Sequence[nn.Parameter], settings: LearnerSettings
 ) -> Optimizer:
-    """The optimizer that the settings ask for; each group has its rate at `FULL_RATE`."""
+    """Return AdamW, or Muon with AdamW if the settings have a `muon_learning_rate`.
+
+    Each parameter group has its learning rate at `FULL_RATE`, too.
+
+    Args:
+        model: Muon trains the matrices of its decoder's layers. Embeddings and the head are
+            AdamW's, as their rows are separate tokens.
+        parameters: all to be trained.
+        settings: rates, betas and weight decay.
+    """
     optimizer: Optimizer
     if settings.muon_learning_rate is None:
         optimizer = AdamW(

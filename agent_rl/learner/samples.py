@@ -27,7 +27,7 @@ class TrainingSample:
     action_mask: tuple[bool, ...]
     """True at the agent's tokens. A turn is an unbroken run of True."""
     behavior_logprobs: tuple[float, ...]
-    """The sampler's log-probs, in nats; 0 where the mask is False. A supervised sample has zeros."""
+    """The sampler's log-probs, in nats; 0 where the mask is False, and in supervised samples."""
     advantages: tuple[float, ...]
     """One advantage for each turn of the sample."""
     episode: int = ALONE

@@ -119,7 +119,7 @@ class Scorer(nn.Module):
         )
 
     def matrix_weights(self) -> tuple[int, int]:
-        """Return the numbers of weights in the decoder's matrices (no embeddings) and the head's."""
+        """Return the numbers of weights in the decoder's linear layers and in the head."""
         decoder, head = decoder_and_head(self.model)
         linear = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
         return sum(module.weight.numel() for module in linear), head.weight.numel()

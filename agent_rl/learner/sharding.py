@@ -1,15 +1,13 @@
-"""One model trained by several processes: joining, sharing the weights out, gathering them, sharded
-checkpoints.
+"""Sharding: one model trained by several processes, each with a part of every weight.
 
-The processes are ranks of `torch.distributed`; FSDP2 (`fully_shard`) leaves each a slice of every
-weight, gradient and optimizer state. What saves, loads and gathers works without ranks too, in one
-process with a plain module.
+The processes are ranks of `torch.distributed`. FSDP2 (`fully_shard`) leaves each of them a slice of
+every weight, gradient and optimizer state. The functions that save, load and gather weights also
+work in one process, with a plain module.
 
-    store, address = listen()                                    # rank 0, which tells the others
-    its address ranks = join(store, rank=0, size=2, device=cpu)              # and in rank 1:
-    join(address, rank=1, ...) scorer = ranks.shard(Scorer(model))                          # the
-    same model and weights in every rank optimizer = AdamW(scorer.parameters())
-    # after sharding: the slices are what is trained
+    store, address = listen()                           # in rank 0; the others need the address
+    ranks = join(store, rank=0, size=2, device=cpu)     # in rank 1: join(address, rank=1, ...)
+    scorer = ranks.shard(Scorer(model))                 # the same weights in every rank
+    optimizer = AdamW(scorer.parameters())              # after sharding: it trains the slices
 """
 
 import math
@@ -44,13 +42,11 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 _WEIGHT, _STATE = "weight", "optimizer"
-"""A checkpoint names its tensors `weight/<weight>` and `optimizer/<weight>/<exp_avg, step, ...>`."""
+"""The names of a checkpoint's tensors: `weight/<weight>`, `optimizer/<weight>/<exp_avg, ...>`."""
 
 
 class ShardedRanks(Ranks):
-    """The ranks of this process's group, seen from one of them (see `join`). All must make the same
-    calls in order.
-    """
+    """The ranks of this process's group (see `join`). All must make the same calls in order."""
 
     def __init__(self, *, rank: int, size: int, device: torch.device) -> None:
         self.rank = rank
@@ -58,13 +54,17 @@ class ShardedRanks(Ranks):
         self.device = device
 
     def shard(self, module: M) -> M:
-        """Share the weights of `module` out, a group for each decoder layer and one for the rest;
-        changes it in place.
+        """Divide the weights of a module among the ranks, in place.
 
-        Its weights, the same in every rank, are on the ranks' device. Only `module`'s own call
-        makes weights whole: what reads them, a language model's head too, does so within its
-        `forward`. Gradients are summed over the ranks, not averaged; every rank makes as many
-        forward and as many backward passes as the others.
+        Each decoder layer is a group of weights, and the rest is one more. A group is collected
+        while it is used, so a rank holds one layer's whole weights at a time.
+
+        Only a call of `module` itself collects weights. So everything that reads them has to do so
+        within its `forward`, a language model's head included. Gradients are summed over the ranks,
+        not averaged. Every rank makes as many forward and backward passes as the others.
+
+        Args:
+            module: its weights are the same in every rank, on the ranks' device.
         """
         if self.size == 1:
             return module
@@ -74,37 +74,41 @@ class ShardedRanks(Ranks):
         for part in parts:
             group = fully_shard(part, mesh=mesh)
             group.set_gradient_divide_factor(1.0)
-            # With a factor alone, the reduction is one that gloo does not have.
+            # Without this, FSDP would ask for a scaled sum, which gloo does not have.
             group.set_force_sum_reduction_for_comms(True)
         module.register_forward_hook(_reshard_without_gradient)
         return module
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in their order; it is pickled. Ranks wait for each other here."""
+        """Return every rank's value, in the order of the ranks; values are pickled.
+
+        Ranks wait for each other here.
+        """
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
     def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
-        """Scale the gradients down to a norm of `most`; returns the norm before, over all ranks
-        (see `shard`).
+        """Scale the gradients down to a norm of `most`; return the norm before, over all ranks.
 
-        It is not finite in any rank where some rank's gradient is not.
+        If one rank's gradient is not finite, the norm is not finite in any rank.
         """
         norm = clip_grad_norm_(parameters, most)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def leave(self) -> None:
-        """Leave the group. Afterwards another one can be joined."""
+        """Leave the group; the process can then join another one."""
         dist.destroy_process_group()
 
 
 def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
-    """Rank 0's place for the ranks to meet, on a free port, and the address by which the others
-    `join`.
+    """Open a meeting place in rank 0, on a free port.
 
     Args:
         host: this machine's name or address, as the other ranks reach it.
+
+    Returns:
+        The store for rank 0's `join`, and the address for that of the others.
     """
     store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
     return store, f"{host}:{store.port}"
@@ -118,16 +122,19 @@ def join(
     device: torch.device,
     timeout_seconds: float = 600.0,
 ) -> ShardedRanks:
-    """Become one of `size` ranks; returns when all have come. A process is in one group at a time.
+    """Become one of `size` ranks; return when all have joined.
+
+    A process is in one group at a time.
 
     Args:
-        meeting: what `listen` returned: in rank 0 the store, in the others the address.
+        meeting: from `listen`: in rank 0 the store, in the others the address.
         rank: from 0.
-        device: where this rank's weights are: the ranks talk by gloo on CPU, by NCCL on CUDA.
-        timeout_seconds: the longest that a rank may keep the others waiting, here or later.
+        size: the number of ranks.
+        device: of this rank's weights. Ranks exchange them by gloo on CPU, by NCCL on CUDA.
+        timeout_seconds: the longest time that a rank may keep the others waiting, here or later.
 
     Raises:
-        RuntimeError: a rank did not come in time.
+        RuntimeError: a rank did not join in time.
     """
     timeout = timedelta(seconds=timeout_seconds)
     if isinstance(meeting, str):
@@ -135,7 +142,7 @@ def join(
         meeting = TCPStore(host, int(port), is_master=False, timeout=timeout)
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
-    # Values that are gathered are on CPU, and go by gloo there too.
+    # Also gloo on CUDA machines: the values of `gather` are on CPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=meeting, rank=rank, world_size=size, timeout=timeout)
     return ShardedRanks(rank=rank, size=size, device=device)
@@ -143,10 +150,13 @@ def join(
 
 @torch.no_grad()
 def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The whole weights on CPU in rank 0, nothing in the others; every rank calls this.
+    """Return the whole weights on CPU in rank 0, and nothing in the others; every rank calls this.
 
-    `module` is sharded, a part of what is sharded, or plain; its weights' own memory is returned
-    where it can be. A weight of two names (tied embeddings) is one tensor under both.
+    A weight with two names (tied embeddings) is one tensor under both. A weight that is whole and
+    on CPU is not copied.
+
+    Args:
+        module: sharded, a part of a sharded one, or plain.
     """
     is_first = not dist.is_initialized() or dist.get_rank() == 0
     whole: dict[int, Tensor] = {}
@@ -159,27 +169,32 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
-    """Write weights and optimizer state, each rank its own slices; every rank calls this, with one
-    new folder.
+    """Write weights and optimizer state, each rank its own slices; every rank calls this.
 
-    The files are safetensors, which `load_sharded` reads in any number of ranks. The optimizer's
-    settings (learning rate, ...) are not in them. All files are on disk when it returns in any
-    rank.
+    The files are safetensors, which `load_sharded` reads in any number of ranks. They do not have
+    the optimizer's settings, such as the learning rate. When this returns in any rank, the files of
+    all ranks are on disk.
+
+    Args:
+        folder: new or empty, the same in every rank.
+        model: sharded or plain.
+        optimizer: of its parameters.
 
     Raises:
-        ValueError: there are files in the folder.
-        RuntimeError: it could not be written.
+        ValueError: the folder has files.
+        RuntimeError: the folder could not be written.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: not empty; a sharded checkpoint needs a folder of its own")
+        raise ValueError(f"{folder}: not empty; a sharded checkpoint needs a new folder")
     weights = dict(model.named_parameters())
     tensors = {f"{_WEIGHT}/{name}": weight.detach() for name, weight in weights.items()}
     for name, weight in weights.items():
-        # `state` makes an empty entry for what it is asked for and does not have.
+        # `get`, as `state` is a defaultdict: asking with [] would add an entry.
         for slot, value in optimizer.state.get(weight, {}).items():
             tensors[f"{_STATE}/{name}/{slot}"] = value
     try:
-        with catch_warnings(action="ignore", category=UserWarning):  # that there are no other ranks
+        # The warning says that there are no other ranks.
+        with catch_warnings(action="ignore", category=UserWarning):
             save(
                 tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True)
             )
@@ -188,14 +203,18 @@ def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
-    """Read what `save_sharded` wrote, in any number of ranks, into `model` and its `optimizer`;
-    every rank calls this.
+    """Read a folder that `save_sharded` wrote, in any number of ranks; every rank calls this.
 
-    No code out of the files is run.
+    No code from the files is run.
+
+    Args:
+        folder: the same in every rank.
+        model: gets the weights.
+        optimizer: gets the state; its settings stay.
 
     Raises:
-        ValueError: the folder is missing, damaged, or of another model; nothing was changed, unless
-            a file is damaged behind its header.
+        ValueError: the folder is missing, damaged, or of another model. Nothing was changed, unless
+            a file is damaged after its header.
     """
     saved = _read_headers(folder)
     weights = dict(model.named_parameters())
@@ -212,10 +231,12 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
             empty = torch.zeros_like(weights[name]) if like_the_weight else torch.zeros(header.size)
             tensors[key] = state[name][slot] = empty.detach().to(header.properties.dtype)
     try:
-        with catch_warnings(action="ignore", category=UserWarning):  # that there are no other ranks
+        # The warning says that there are no other ranks.
+        with catch_warnings(action="ignore", category=UserWarning):
             load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)))
     except CheckpointException as error:
         raise _damaged(folder, _reasons(error)) from error
+    # An optimizer's state is by the number of the parameter, ours by its name.
     names = {id(weight): name for name, weight in weights.items()}
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     numbered = {number: state[names[id(weight)]] for number, weight in enumerate(trained)}
@@ -228,18 +249,17 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def _reshard_without_gradient(module: nn.Module, _: Any, __: Any) -> None:
-    # FSDP keeps the outermost group's weights whole until a backward pass. After a pass that has
-    # none they would stay so: `parameters()` would not be what the optimizer trains, and the next
-    # pass would not see what it changed.
+    # FSDP keeps the outermost group's weights whole until a backward pass. After a pass without one
+    # they would stay whole: `parameters()` would not be the slices that the optimizer trains, and
+    # the next pass would use the old weights.
     if not torch.is_grad_enabled() and isinstance(module, FSDPModule):
         module.reshard()
 
 
 def _read_headers(folder: Path) -> dict[str, TensorStorageMetadata]:
-    """What a checkpoint's files say they hold.
+    """Return the headers of a checkpoint's tensors; raise ValueError if parts are missing.
 
-    torch goes by the files that are there: without the first of them it would load what it finds
-    and say nothing.
+    torch does not check this: if a file is missing, it silently loads the others.
     """
     try:
         saved: dict[str, Any] = (
@@ -258,18 +278,19 @@ def _read_headers(folder: Path) -> dict[str, TensorStorageMetadata]:
 def _check_same_weights(
     folder: Path, saved: dict[str, TensorStorageMetadata], weights: dict[str, nn.Parameter]
 ) -> None:
-    shapes = {
-        key.partition("/")[2]: header.size
-        for key, header in saved.items()
-        if key.startswith(f"{_WEIGHT}/")
-    }
-    owners = {
-        key.partition("/")[2].rpartition("/")[0] for key in saved if key.startswith(f"{_STATE}/")
-    }
-    different = (shapes.keys() ^ weights.keys()) | (owners - weights.keys())
-    different |= {
-        name for name in shapes.keys() & weights.keys() if shapes[name] != weights[name].shape
-    }
+    """Raise ValueError unless the checkpoint has the model's weights, in their shapes."""
+    shapes: dict[str, torch.Size] = {}
+    with_state: set[str] = set()
+    for key, header in saved.items():
+        kind, _, rest = key.partition("/")
+        if kind == _WEIGHT:
+            shapes[rest] = header.size
+        elif kind == _STATE:
+            with_state.add(rest.rpartition("/")[0])
+    different = (shapes.keys() ^ weights.keys()) | (with_state - weights.keys())
+    for name in shapes.keys() & weights.keys():
+        if shapes[name] != weights[name].shape:
+            different.add(name)
     if different:
         raise ValueError(
             f"{folder}: damaged, or of another model; {', '.join(sorted(different)[:3])} differ"

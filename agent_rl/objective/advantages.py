@@ -1,9 +1,12 @@
-"""Advantages of the episodes of one group: what each return is compared with.
+"""Advantages: comparisons of the returns of one group's episodes.
 
-All functions take returns_G, undiscounted, floating point, shape [G], and trains_G, bool, shape
-[G]: False where the episode's ending says nothing about the policy. Only members that train are
-compared; the others get 0. So do all where fewer than two train, or all of those returned the same:
-rounding in a mean must not become an advantage.
+A letter at the end of a tensor's name is its shape: G episodes of one group, which played the same
+task.
+
+Only episodes that train are compared (`StopReason.trains`): the ending of the others says nothing
+about the policy. The others get advantage 0. If fewer than two train, or if all of those have the
+same return, every advantage is exactly 0: a rounding error of the mean must not become one, as the
+division by a tiny std would make it large.
 """
 
 from collections.abc import Sequence
@@ -19,14 +22,23 @@ EPSILON = 1e-6
 def episode_advantages(
     name: AdvantageName, returns_G: Tensor, trains_G: Tensor, turns_G: Sequence[int]
 ) -> Tensor:
-    """One advantage per episode, [G].
+    """Return one advantage per episode, [G].
 
-    group_std      (R - mean) / (std + 1e-6), std with ddof 1: GRPO (arXiv 2402.03300, section 4.1), GMPO
-    group_mean     R - mean: Dr. GRPO (arXiv 2503.20783)
-    leave_one_out  R - mean of the others: RLOO (arXiv 2402.14740, equation 8)
-    turn_weighted  as group_std, but an episode counts as often as it has turns (`turns_G`): what comes out where each
-                   turn has a row of its own, as in verl-agent
-    turn_groups    as group_std; the part that the turns' own groups add is `turn_group_advantages`
+    With R an episode's return, the names stand for
+
+        group_std      (R - mean) / (std + 1e-6), std with ddof 1: GRPO (arXiv 2402.03300,
+                       section 4.1) and GMPO
+        group_mean     R - mean: Dr. GRPO (arXiv 2503.20783)
+        leave_one_out  R - mean of the others: RLOO (arXiv 2402.14740, equation 8)
+        turn_weighted  as group_std, but each episode counts once for each of its turns. This is
+                       what frameworks compute that give each turn a row, such as verl-agent
+        turn_groups    as group_std; `turn_group_advantages` gives the part that turns add
+
+    Args:
+        name: see above.
+        returns_G: the undiscounted returns, floating point.
+        trains_G: bool; whether the episode trains.
+        turns_G: the number of turns of each episode; only `turn_weighted` uses it.
     """
     assert returns_G.ndim == 1, returns_G.shape
     assert returns_G.shape == trains_G.shape == (len(turns_G),), (
@@ -57,20 +69,23 @@ def turn_group_advantages(
     *,
     discount: float,
 ) -> list[list[float]]:
-    """GiGPO's step advantages (arXiv 2505.10978, section 4.2): turns that began in the same state
-    form a group.
+    """Return the advantage of each turn within its own group: GiGPO (arXiv 2505.10978, section 4.2).
+
+    Turns that began in the same state form a group, whatever their episode. A turn's return is the
+    discounted sum of the rewards from it to the end of its episode.
 
     Args:
-        states: for each episode, the observation that each of its turns began with. Equal texts are
-        equal states.
-        rewards: for each episode, each turn's reward.
-        trains: per episode, whether it trains.
-        discount: per turn; a turn's return is the discounted sum of rewards from it to the end.
+        states: for each episode the observation that each turn began with. Equal texts are equal
+            states.
+        rewards: for each episode the reward of each turn.
+        trains: for each episode whether it trains.
+        discount: per turn.
 
     Returns:
-        For each episode and turn, (return - mean) / (std + 1e-6) within its state's group; 0 where
-        it is alone, where all returns are equal, or where the episode does not train.
+        For each episode and turn (return - mean) / (std + 1e-6) within the group. It is 0 if the
+        turn is alone in its state, if all returns are equal, or if the episode does not train.
     """
+    # For each state its turns: number of the episode, number of the turn, return.
     groups: dict[str, list[tuple[int, int, float]]] = {}
     for i, (texts, received) in enumerate(zip(states, rewards, strict=True)):
         to_come, total = [0.0] * len(received), 0.0

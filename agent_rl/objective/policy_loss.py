@@ -1,22 +1,37 @@
 """Policy objectives: pure functions of the agent's tokens.
 
-One function, `policy_loss`, for the whole family of `agent_rl.objective.presets`. With x = log
-pi_new - log pi_old of a token, c its clipped value, A its advantage and v its share of the loss
-(`shares`), the loss is the sum over tokens of -v A w, where w is
+Letters at the end of a tensor's name are its shape: N agent tokens, U units. A unit is the turn or
+the episode that a probability ratio belongs to (`aggregation`).
 
-    token                exp(c) turn, episode        exp(mean of c over the turn or episode)
-    GMPO (arXiv 2507.20673, equation 4) sequence             exp(the clipped mean of x over the
-    episode)   GSPO (arXiv 2507.18071, equation 5)
+One function, `policy_loss`, is the whole family of `agent_rl.objective.presets`. For each token let
 
-Clipping is on one side, which is PPO's two-sided clip seen through its minimum: above where the
-advantage is positive, below where it is negative. It happens in log space and by selection, so the
-exponential never sees what was cut off.
+    x   log pi_new - log pi_old
+    c   x after the clip
+    A   its advantage
+    v   its share of the loss (`shares`)
 
-Everything is flat: N tokens, all of them the agent's, of whole units (turns, episodes).
-Observations and padding never get here, so whatever stands at their places reaches neither the loss
-nor the gradient. A unit with advantage 0 contributes exactly 0. The shares are those of the whole
-optimizer step, so losses and gradients of any split of it into micro-batches or ranks add up to the
-whole's, as long as a unit is not cut; `agent_rl.learner.learner` sees to that.
+The loss is the sum over tokens of -v A w, with the weight
+
+    aggregation token           w = exp(c)
+    aggregation turn, episode   w = exp(mean of c over the unit)       GMPO (2507.20673, eq. 4)
+    aggregation sequence        w = exp(clip of the mean of x)         GSPO (2507.18071, eq. 5)
+
+An example of GMPO with epsilon 0.4: an episode with A = 2 has two tokens with x = 0.1 and 0.9. The
+second is cut to c = 0.4, so w = exp((0.1 + 0.4) / 2) = exp(0.25). Alone in its optimizer step, the
+episode has v = 1/2 for each token, and the loss is -2 exp(0.25). The second token has no gradient
+and still scales that of the first, which is -2 exp(0.25) / 2.
+
+Why the clip is on one side: PPO takes the minimum of the plain and the clipped term. For A > 0 that
+is a bound above only, for A < 0 a bound below only. A ratio beyond the other bound must keep its
+gradient, as that leads back. The cut happens in log space and by selection, so that the exponential
+never sees a value that was cut off: infinity times 0 would be NaN.
+
+Why all is flat: the N tokens are the agent's only. Observations and padding never get here, so no
+value in their places can reach the loss or the gradient.
+
+The shares are those of the whole optimizer step. So the losses and gradients of its pieces
+(micro-batches, ranks) add up to those of the whole, if no unit is cut; `agent_rl.learner.plan` and
+`update` take care of that.
 """
 
 import math
@@ -30,20 +45,22 @@ from agent_rl.objective.presets import Importance, Normalisation, Objective
 
 @dataclass(frozen=True, kw_only=True)
 class AgentTokens:
-    """The agent's tokens of whole units, every field of shape [N].
-
-    `logp_new` is the only one that gets a gradient. `turn` and `episode` number what the token
-    belongs to, from 0. `log_weight` is a log importance weight (`importance_weights`), 0 where
-    nothing is corrected.
-    """
+    """The agent's tokens of whole units, every field of shape [N]."""
 
     logp_new: Tensor
+    """Log-probs under the policy in training, the only field with a gradient."""
     logp_old: Tensor
+    """Log-probs under the policy before the update."""
     advantage: Tensor
+    """The advantage of the token's turn or episode."""
     share: Tensor
+    """The token's share of the loss (`shares`)."""
     turn: Tensor
+    """The number of the token's turn, from 0."""
     episode: Tensor
+    """The number of the token's episode, from 0."""
     log_weight: Tensor
+    """The log importance weight (`importance_weights`); 0 corrects nothing."""
 
     def __post_init__(self) -> None:
         shape = self.logp_new.shape
@@ -54,34 +71,47 @@ class AgentTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Clipped:
-    """Which tokens' gradients clipping removed, exactly, per side. Bool, [N]."""
+    """The tokens whose gradients the clip removed, exactly. Bool, [N]."""
 
     low: Tensor
+    """Removed by the lower bound, which works at negative advantages only."""
     high: Tensor
+    """Removed by the upper bound, which works at positive advantages only."""
 
 
 def policy_loss(objective: Objective, tokens: AgentTokens) -> tuple[Tensor, Clipped]:
-    """The objective's loss over whole units, a scalar, and what was clipped."""
+    """Return the objective's loss over whole units, a scalar, and the clipped tokens."""
     x_N = tokens.logp_new - tokens.logp_old.detach()
     A_N, log_weight_N = tokens.advantage, tokens.log_weight.detach()
+    # Advantage 0 means no loss and no gradient, exactly. Multiplying by 0 is not enough: a weight
+    # may overflow to infinity, and 0 * infinity is NaN. So such tokens get x = 0 by selection.
     active_N = A_N != 0
     unit_N = tokens.turn if objective.aggregation == "turn" else tokens.episode
     bounds = log_bounds(objective)
     if objective.clip == "weight":
+        # CISPO: the ratio is a constant, and the gradient comes from the log-prob. So every token
+        # has one, also beyond the bounds, and none counts as clipped.
         log_ratio_N = torch.where(active_N, x_N.detach().clamp(*bounds) + log_weight_N, 0.0)
         term_N = log_ratio_N.exp() * torch.where(active_N, tokens.logp_new, 0.0)
         return -(tokens.share * A_N * term_N).sum(), _nothing_clipped(x_N)
     if objective.aggregation == "sequence":
+        # GSPO takes the mean before the clip: an episode is clipped as a whole, or not at all.
         x_N = _unit_mean(torch.where(active_N, x_N, 0.0), unit_N)
     c_N, clipped = _clip(torch.where(active_N, x_N, 0.0), A_N, bounds)
+    # The importance weight corrects the sampler, not the update: it is not clipped, and within a
+    # unit it is averaged as the ratios are.
     c_N = c_N + torch.where(active_N, log_weight_N, 0.0)
     if objective.aggregation != "token":
+        # GMPO takes the mean after the clip, so all n tokens of a unit have the same weight w. Each
+        # of their n terms -v A w depends on each token's x by a derivative of 1/n: that adds up to
+        # a gradient of -v A w per token that is not clipped. (In GSPO the mean above has made all x
+        # equal already; this one averages their importance weights.)
         c_N = _unit_mean(c_N, unit_N)
     return -(tokens.share * A_N * c_N.exp()).sum(), clipped
 
 
 def log_bounds(objective: Objective) -> tuple[float, float]:
-    """The least and the greatest log-ratio that the objective's clip leaves."""
+    """Return the least and the greatest log-ratio that the objective's clip leaves."""
     if objective.clip == "none":
         return -math.inf, math.inf
     if objective.clip == "log":
@@ -99,13 +129,15 @@ def shares(
     episodes: int,
     length: int,
 ) -> Tensor:
-    """Each token's share v of the loss, [N], without gradient.
+    """Return each token's share v of the loss, [N], without gradient.
 
     Args:
         normalisation: see `agent_rl.objective.presets`.
-        unit_N: the number of the token's episode (of its turn, where turns are aggregated), from 0;
-        whole units. units, tokens, episodes: how many the whole optimizer step has, counting only
-        what has agent tokens.
+        unit_N: the number of the token's episode, or of its turn if turns are aggregated, from 0;
+            whole units.
+        units: the units of the whole optimizer step that have agent tokens.
+        tokens: the agent tokens of the whole optimizer step.
+        episodes: the episodes of the whole optimizer step that have agent tokens.
         length: `normalisation_length`.
     """
     assert min(units, tokens, episodes) > 0, (units, tokens, episodes)
@@ -116,6 +148,7 @@ def shares(
         return torch.full(
             unit_N.shape, 1.0 / (length * episodes), dtype=dtype, device=unit_N.device
         )
+    # Each unit counts the same, and within it each token: 1 / (tokens of the unit * units).
     counts_U = torch.bincount(unit_N)
     return 1.0 / (counts_U[unit_N].to(dtype) * units)
 
@@ -123,13 +156,17 @@ def shares(
 def importance_weights(
     importance: Importance, logp_old_N: Tensor, logp_sampler_N: Tensor, episode_N: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log importance weights of the learner's old policy against the sampler, and which tokens are
-    kept; both [N].
+    """Return log importance weights learner / sampler, and which tokens are kept; both [N].
 
-    They correct for log-probs that the serving engine computes a little differently: truncated
-    importance sampling (TIS), per token, per sequence (the product over its tokens) or for the
-    sequence's geometric mean. A token or sequence with a weight beyond `mask`, or below its
-    inverse, is not kept. Without gradient.
+    The serving engine computes the log-probs of the same policy a little differently. Truncated
+    importance sampling (TIS) corrects for that: per token, per sequence (the product over its
+    tokens), or with the sequence's geometric mean. No weight has a gradient.
+
+    Args:
+        importance: the level, the cap of weights, and the mask beyond which tokens are left out.
+        logp_old_N: the learner's log-probs before the update.
+        logp_sampler_N: the serving engine's log-probs.
+        episode_N: the number of each token's episode, from 0.
     """
     d_N = (logp_old_N - logp_sampler_N).detach()
     if importance.level == "none":
@@ -138,23 +175,24 @@ def importance_weights(
         d_N = _unit_sum(d_N, episode_N)
     elif importance.level == "geometric":
         d_N = _unit_mean(d_N, episode_N)
-    # What is not a number is kept: it must stop the run, not leave it in silence.
+    # Comparisons with NaN are False, so NaN is kept: it must stop the run, not vanish silently.
     beyond_N = d_N.abs() > (math.log(importance.mask) if importance.mask else math.inf)
     return d_N.clamp(max=math.log(importance.cap) if importance.cap else math.inf), ~beyond_N
 
 
 def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
-    """An estimate of each token's KL(policy || reference), [N]: r - log r - 1 with r = reference /
-    policy.
+    """Return an estimate of each token's KL(policy || reference), [N].
 
-    Unbiased for tokens that the policy sampled, and never negative (Schulman, "Approximating KL
-    divergence", 2020).
+    It is r - log r - 1 with r = reference / policy (Schulman, "Approximating KL divergence", 2020):
+    unbiased for tokens that the policy sampled, and never negative. `expm1` keeps the digits if r
+    is close to 1.
     """
     log_r_N = logp_reference_N - logp_N
     return log_r_N.expm1() - log_r_N
 
 
 def _clip(x_N: Tensor, A_N: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Clipped]:
+    """Return the log-ratios with a bound in the place of each that is beyond it."""
     low, high = bounds
     high_N = (A_N > 0) & (x_N > high)
     low_N = (A_N < 0) & (x_N < low)
@@ -167,11 +205,11 @@ def _nothing_clipped(x_N: Tensor) -> Clipped:
 
 
 def _unit_sum(values_N: Tensor, unit_N: Tensor) -> Tensor:
-    """The sum over each token's unit, at every token of it."""
+    """Return for every token the sum over its unit, [N]."""
     units = int(unit_N.max()) + 1 if unit_N.numel() else 0
     return values_N.new_zeros(units).index_add(0, unit_N, values_N)[unit_N]
 
 
 def _unit_mean(values_N: Tensor, unit_N: Tensor) -> Tensor:
-    """The mean over each token's unit, at every token of it."""
+    """Return for every token the mean over its unit, [N]."""
     return _unit_sum(values_N, unit_N) / _unit_sum(torch.ones_like(values_N), unit_N)

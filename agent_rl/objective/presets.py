@@ -1,22 +1,26 @@
-"""Objectives as data: what each name stands for, as published. Light to import: no torch.
+"""Objectives as data: the choices behind each name, as published. Light to import: no torch.
 
-An objective is one choice in each of four questions.
+An objective answers four questions.
 
-`aggregation`: what a probability ratio belongs to.
+`aggregation`: what does a probability ratio (new policy / old policy) belong to?
     token      each token has its own
     turn       the geometric mean of a turn's clipped token ratios
     episode    the geometric mean of an episode's clipped token ratios
     sequence   the geometric mean of an episode's token ratios, clipped as a whole
-`clip`: what stops a ratio from moving on. With epsilon = e and epsilon_high = h:
-    log        log-ratios above h (advantage > 0) or below -e (advantage < 0) are cut, and have no gradient
-    ratio      the same for ratios above 1 + h or below 1 - e: PPO's minimum of the clipped and the plain term
-    weight     the ratio, cut to [1 - e, 1 + h], is a weight without gradient before the token's log-prob
+`clip`: what limits a ratio? With epsilon = e and epsilon_high = h:
+    log        log-ratios are cut above h (advantage > 0) or below -e (advantage < 0);
+               a token that is cut has no gradient
+    ratio      the same for ratios, above 1 + h or below 1 - e; this is PPO's minimum of the
+               clipped and the plain term
+    weight     the ratio is cut to [1 - e, 1 + h] and is a weight, without gradient, of the
+               token's log-prob
     none       nothing
-`normalisation`: what one token's term is divided by.
-    sequence   the tokens of its episode (or turn, if that is the aggregation), and then the number of these
+`normalisation`: what is a token's term divided by?
+    sequence   the tokens of its episode, times the number of episodes; or the same with
+               turns, if `aggregation` is turn
     token      the agent's tokens of the whole optimizer step
-    constant   `normalisation_length` tokens, and the number of episodes
-`advantage`: what an episode is compared with (see `agent_rl.objective.advantages`).
+    constant   `normalisation_length` tokens, times the number of episodes
+`advantage`: what is an episode's return compared with? See `agent_rl.objective.advantages`.
 """
 
 from dataclasses import dataclass
@@ -32,15 +36,22 @@ ObjectiveName = Literal["gmpo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rlo
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A policy objective. `epsilon` and `epsilon_high` are 0 where nothing is clipped."""
+    """A policy objective; the module's docstring explains the choices."""
 
     aggregation: Aggregation
+    """The unit that a probability ratio belongs to."""
     clip: Clip
+    """The kind of clip."""
     normalisation: Normalisation
+    """The divisor of a token's term."""
     advantage: AdvantageName = "group_std"
+    """The comparison that turns returns into advantages."""
     epsilon: float = 0.0
+    """The lower bound of the clip; 0 if there is no clip."""
     epsilon_high: float = 0.0
+    """The upper bound of the clip; 0 if there is no clip."""
     source: str = ""
+    """The publication, and how its settings differ from these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +112,8 @@ PRESETS: dict[ObjectiveName, Objective] = {
         epsilon_high=4e-4,
         source="arXiv 2507.18071",
     ),
-    # The paper leaves the lower side open and tunes the upper one; 5 as the largest weight is
-    # ScaleRL's (2510.13786).
+    # The paper has no lower bound (epsilon 1 is none) and tunes the upper one. The largest weight
+    # here, 5, is ScaleRL's (arXiv 2510.13786).
     "cispo": Objective(
         aggregation="token",
         clip="weight",
