@@ -69,7 +69,7 @@ def turn_group_advantages(
     *,
     discount: float,
 ) -> list[list[float]]:
-    """Return the advantage of each turn within its own group: GiGPO (arXiv 2505.10978, section 4.2).
+    """Return the advantage of each turn in its own group: GiGPO (arXiv 2505.10978, section 4.2).
 
     Turns that began in the same state form a group, whatever their episode. A turn's return is the
     discounted sum of the rewards from it to the end of its episode.

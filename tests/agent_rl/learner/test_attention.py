@@ -1,4 +1,4 @@
-"""A pack of samples against each sample on its own, in the attention that transformers comes with."""
+"""A pack of samples against each sample alone, in transformers' own attention."""
 
 from itertools import accumulate, pairwise
 from typing import Any
@@ -20,7 +20,7 @@ from agent_rl.config.model import ModelSettings
 from agent_rl.learner.attention import packed_attention, use_packed_attention
 from agent_rl.learner.prefix_tree import Branch, PrefixTree
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from tests.agent_rl.conftest import with_exact_norms
+from tests.builders.tiny_learner import with_exact_norms
 
 SAMPLES = [[1, 5, 3, 9, 2], [7], [4, 4, 8], [11, 2, 6, 6, 1, 3, 12]]
 # One sample is the beginning of six others, one is there twice, and two share nothing but 7, with

@@ -1,7 +1,8 @@
 """Muon and AdamW as one optimizer."""
 
-from collections.abc import Callable
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,14 @@ from transformers import LlamaForCausalLM
 from agent_rl.config import Config
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import Learner, LearnerContext
-from agent_rl.learner.optimizer import make_optimizer
-from agent_rl.learner.samples import TrainingSample
-
-MakeModel = Callable[..., LlamaForCausalLM]
-MakeSamples = Callable[..., list[TrainingSample]]
+from agent_rl.learner.optimizer import learning_rate_factor, make_optimizer
+from tests.builders.tiny_learner import (
+    MakeModel,
+    MakeSamples,
+    gradient_of_one_step,
+    learner_of,
+    weights_of,
+)
 
 
 def settings(**more: object) -> LearnerSettings:
@@ -99,3 +103,38 @@ def test_it_needs_whole_matrices() -> None:
         ValidationError, match=r"sft.muon_learning_rate: 0.01 needs .* learner.ranks: 2"
     ):
         Config.model_validate(sections)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
+    model = tiny_model()
+    model.model.embed_tokens.weight.register_hook(lambda grad: grad * math.nan)
+    before = weights_of(model)
+    with pytest.raises(FloatingPointError, match="gradient norm of optimizer step 1 is nan"):
+        learner_of(model).supervised_step(random_samples(2))
+    assert torch.equal(weights_of(model), before)
+
+
+def test_the_gradient_is_clipped(
+    tiny_model: MakeModel, random_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = learner_of(tiny_model(), max_grad_norm=0.01)
+    metrics: dict[str, float] = {}
+    got = gradient_of_one_step(
+        monkeypatch, learner, lambda: metrics.update(learner.supervised_step(random_samples(3)))
+    )
+    assert metrics["grad_norm"] > 0.1
+    assert float(got.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    def factors(**values: Any) -> list[float]:
+        settings = LearnerSettings(warmup_steps=2, **values)
+        return [learning_rate_factor(step, settings, total_steps=6) for step in range(7)]
+
+    assert factors() == [0.5, 1, 1, 1, 1, 1, 1]
+    assert factors(schedule="linear") == [0.5, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert factors(schedule="cosine") == pytest.approx(
+        [0.5, 1, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]
+    )

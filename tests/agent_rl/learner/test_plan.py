@@ -1,35 +1,17 @@
 import random
 from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agent_rl.learner.plan import StepPlan, plan_update
+from agent_rl.learner.plan import StepPlan, minibatches, plan_update
 from agent_rl.learner.samples import TrainingSample, episodes_of
+from tests.builders.samples import sample, silent
 
 BUDGET = 20
-
-
-def sample(
-    positions: int, advantage: float = 1.0, episode: int = -1, *, first: int = 0
-) -> TrainingSample:
-    """One turn of `positions` agent tokens behind `first`; two with the same `first` begin alike."""
-    return TrainingSample(
-        token_ids=tuple(range(first, first + positions + 1)),
-        action_mask=(False, *(True for _ in range(positions))),
-        behavior_logprobs=(0.0,) * (positions + 1),
-        advantages=(advantage,),
-        episode=episode,
-    )
-
-
-def silent(episode: int = -1) -> TrainingSample:
-    return TrainingSample(
-        token_ids=(0, 1),
-        action_mask=(False, False),
-        behavior_logprobs=(0.0, 0.0),
-        advantages=(),
-        episode=episode,
-    )
 
 
 def random_samples(seed: int) -> list[TrainingSample]:
@@ -74,6 +56,8 @@ def plan(
 
 
 RANDOM = pytest.mark.parametrize("seed", range(12))
+
+
 SHARED_OR_NOT = pytest.mark.parametrize("share_prefixes", [True, False])
 
 
@@ -287,3 +271,69 @@ def test_the_shuffle_is_the_generators_and_does_not_depend_on_the_ranks() -> Non
     assert [indices for indices, _ in alone] != [
         i for i, _ in plan(samples, optimizer_steps=3, seed=2)
     ]
+
+
+def whole_groups(sizes: Sequence[int]) -> list[list[list[int]]]:
+    """Groups of so many episodes of one sample each, numbered from 0."""
+    ends = list(accumulate(sizes))
+    return [[[i] for i in range(begin, end)] for begin, end in pairwise([0, *ends])]
+
+
+def test_minibatches_use_every_episode_once_in_an_order_of_the_generator() -> None:
+    ten = whole_groups([1] * 10)
+    first = minibatches(ten, 4, random.Random(0))
+    assert sorted(len(part) for part in first) == [2, 2, 3, 3]
+    assert sorted(i for part in first for i in part) == list(range(10))
+    assert minibatches(ten, 4, random.Random(0)) == first
+    assert minibatches(ten, 4, random.Random(1)) != first
+    assert [len(part) for part in minibatches(ten[:2], 4, random.Random(0))] == [1, 1]
+    assert minibatches([], 4, random.Random(0)) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_is_one_minibatch_where_there_are_as_many_steps(seed: int) -> None:
+    groups = whole_groups([8] * 4)
+    steps = minibatches(groups, 4, random.Random(seed))
+    assert sorted(sorted(step) for step in steps) == [[i for (i,) in group] for group in groups]
+    two = minibatches(groups, 2, random.Random(seed))
+    assert [len({i // 8 for i in step}) for step in two] == [2, 2]
+    # Eight steps of four episodes: two steps for each group.
+    eight = minibatches(groups, 8, random.Random(seed))
+    assert Counter(tuple({i // 8 for i in step}) for step in eight) == {(g,): 2 for g in range(4)}
+
+
+def test_the_generator_orders_the_groups_and_the_episodes_in_them() -> None:
+    groups = whole_groups([8] * 4)
+    runs = [minibatches(groups, 4, random.Random(seed)) for seed in range(20)]
+    assert len({run[0][0] // 8 for run in runs}) == 4, "each group is the first some time"
+    assert all(run[k] != sorted(run[k]) for run in runs for k in range(4))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6),
+    steps=st.integers(1, 8),
+    seed=st.integers(0, 100),
+)
+@settings(deadline=None)
+def test_any_minibatches_are_of_one_size_and_cut_few_groups(
+    sizes: list[int], steps: int, seed: int
+) -> None:
+    groups = whole_groups(sizes)
+    got = minibatches(groups, steps, random.Random(seed))
+    assert sorted(i for step in got for i in step) == list(range(sum(sizes)))
+    assert len(got) == min(steps, sum(sizes))
+    assert max(map(len, got)) - min(map(len, got)) <= 1
+    # Where one step ends and the next one begins, at most one group is cut.
+    pieces = sum(bool({i for (i,) in group} & set(step)) for group in groups for step in got)
+    assert pieces <= len(groups) + len(got) - 1
+    assert minibatches(groups, steps, random.Random(seed)) == got
+
+
+def test_an_episodes_parts_stay_in_one_minibatch() -> None:
+    episodes = [[0, 5, 6], [1], [2, 4], [3]]
+    for seed in range(5):
+        for groups in ([episodes], [episodes[:1], episodes[1:]], [[one] for one in episodes]):
+            steps = minibatches(groups, 2, random.Random(seed))
+            assert sorted(i for step in steps for i in step) == list(range(7))
+            for parts in episodes:
+                assert sum(bool(set(parts) & set(step)) for step in steps) == 1

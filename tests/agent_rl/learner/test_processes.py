@@ -16,9 +16,8 @@ from agent_rl.learner.plan import StepPlan
 from agent_rl.learner.processes import LearnerRank, Learning, RankedLearner, open_learner
 from agent_rl.learner.samples import TrainingSample
 from rollouts.processes.ray_processes import call_all
+from tests.builders.tiny_learner import MakeModel, MakeSamples, weights_of
 
-MakeModel = Callable[..., LlamaForCausalLM]
-MakeSamples = Callable[..., list[TrainingSample]]
 OpenTwo = Callable[[LlamaForCausalLM, LearnerSettings], Learning]
 # What depends on the machine, or on how the samples are split.
 NOT_COMPARED = {
@@ -69,10 +68,6 @@ def settings_of(ranks: int, micro_batch_tokens: int, **values: object) -> Learne
             **values,
         }
     )
-
-
-def weights_of(model: LlamaForCausalLM) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def pairs() -> list[TrainingSample]:

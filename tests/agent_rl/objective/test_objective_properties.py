@@ -28,16 +28,18 @@ LENGTH = 7
 
 
 def examples(count: int) -> settings:
-    """So many, the same in each run."""
+    """Return settings for so many examples, the same in each run."""
     return settings(derandomize=True, database=None, deadline=None, max_examples=count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """Its turns, each a list of a token's log-ratio and log importance weight, and its advantage."""
+    """A random episode."""
 
     advantage: float
+    """The same for all its turns."""
     turns: list[list[tuple[float, float]]]
+    """For each turn its tokens: log-ratio and log importance weight."""
 
     @property
     def size(self) -> int:

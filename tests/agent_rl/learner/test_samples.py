@@ -1,0 +1,133 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent_rl.learner.samples import TrainingSample, episodes_of, groups_of, samples_from_group
+from rollouts.types import StopReason, Trajectory
+from tests.builders.episodes import group, trajectory, turn
+from tests.builders.samples import BRIEF, OTHER, TWO_TURNS, sample, silent
+
+
+def episode(rewards: list[float], stop_reason: StopReason) -> Trajectory:
+    """A turn of two tokens for each reward; they all see the same room."""
+    turns = (
+        turn((1, 17, 4), (21, 2), logprobs=(-0.1, -0.2), observation="a room", reward=reward)
+        for reward in rewards
+    )
+    return trajectory(*turns, stop_reason=stop_reason)
+
+
+def test_turns_are_the_runs_of_the_mask() -> None:
+    assert TWO_TURNS.turn_ids == (-1, -1, -1, 0, 0, -1, -1, 1, 1, 1)
+    assert (TWO_TURNS.turns, TWO_TURNS.agent_tokens) == (2, 5)
+    assert (silent().turns, silent().agent_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("advantages", "expected"),
+    [((0.0, 0.0), False), ((0.0, -1e-9), True), ((1.0, -1.0), True), ((0.0, -0.0), False)],
+)
+def test_a_sample_has_a_gradient_where_some_turn_has_an_advantage(
+    advantages: tuple[float, ...], expected: bool
+) -> None:
+    assert replace(TWO_TURNS, advantages=advantages).has_gradient is expected
+    assert not silent().has_gradient
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"action_mask": (True, True, True)},
+        {"action_mask": (False, True)},
+        {"behavior_logprobs": (0.0, 0.0, 0.0, 0.0)},
+        {"token_ids": (1,), "action_mask": (False,), "behavior_logprobs": (0.0,), "advantages": ()},
+        {"advantages": ()},
+        {"advantages": (1.0, 1.0)},
+        {
+            "action_mask": (False, True, False, True),
+            "token_ids": (1, 2, 3, 4),
+            "behavior_logprobs": (0.0,) * 4,
+        },
+    ],
+)
+def test_a_sample_is_checked_when_it_is_made(wrong: dict[str, Any]) -> None:
+    right = {
+        "token_ids": (1, 2, 3),
+        "action_mask": (False, True, True),
+        "behavior_logprobs": (0.0, 0.0, 0.0),
+        "advantages": (0.0,),
+    }
+    TrainingSample(**right)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError):
+        TrainingSample(**{**right, **wrong})
+
+
+def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
+    played = group(
+        episode([0.0, 1.0], StopReason.SUCCESS),
+        episode([9.0], StopReason.ENV_ERROR),
+        episode([0.0], StopReason.MAX_TURNS),
+        episode([], StopReason.TIMEOUT),
+    )
+    samples = samples_from_group(played)
+    assert [s.advantages for s in samples] == [
+        pytest.approx([2**-0.5, 2**-0.5], abs=1e-5),
+        pytest.approx([-(2**-0.5)], abs=1e-5),
+    ]
+    assert samples[1].token_ids == (1, 17, 4, 21, 2)
+    assert samples[1].action_mask == (False, False, False, True, True)
+    assert samples[1].behavior_logprobs == (0.0, 0.0, 0.0, -0.1, -0.2)
+
+
+def test_a_group_is_compared_by_the_named_advantage() -> None:
+    played = group(
+        episode([0.0, 0.0, 1.0], StopReason.SUCCESS), episode([0.0], StopReason.MAX_TURNS)
+    )
+    assert [s.advantages for s in samples_from_group(played, "leave_one_out")] == [
+        (1.0, 1.0, 1.0),
+        (-1.0,),
+    ]
+    # Rows 1, 1, 1, 0: mean 3/4, std 1/2.
+    weighted = samples_from_group(played, "turn_weighted")
+    assert [s.advantages[0] for s in weighted] == pytest.approx([0.5, -1.5], abs=1e-5)
+
+
+def test_turn_groups_add_the_turns_advantages_to_the_episodes() -> None:
+    # From the room, which all turns see: 1/4, 1/2, 1 and 0. mean 7/16; squared deviations over 256
+    # are 9 + 1 + 81 + 49 = 140, over 3; std = sqrt(140 / 768).
+    played = group(
+        episode([0.0, 0.0, 1.0], StopReason.SUCCESS), episode([0.0], StopReason.MAX_TURNS)
+    )
+    samples = samples_from_group(
+        played, "turn_groups", turn_discount=0.5, turn_advantage_weight=2.0
+    )
+    std = math.sqrt(140 / 768)
+    steps = [-3 / 16 / std, 1 / 16 / std, 9 / 16 / std, -7 / 16 / std]
+    expected = [2**-0.5 + 2 * step for step in steps[:3]] + [-(2**-0.5) + 2 * steps[3]]
+    assert [a for s in samples for a in s.advantages] == pytest.approx(expected, abs=1e-4)
+
+
+def test_episodes_that_begin_with_the_same_prompt_are_a_group() -> None:
+    # The prompt of TWO_TURNS, OTHER and BRIEF is 1 17 4; an episode's is that of its first sample.
+    samples = [
+        TWO_TURNS,
+        sample(1, first=3),
+        replace(sample(3, first=8), episode=4),
+        OTHER,
+        replace(BRIEF, episode=4),
+        silent(),
+        sample(2, first=3),
+        replace(BRIEF, episode=2),
+        replace(silent(), episode=2),
+        silent(),
+    ]
+    assert groups_of(samples) == [[[0], [3], [7, 8]], [[1], [6]], [[2, 4]], [[5], [9]]]
+    assert groups_of([]) == []
+
+
+def test_the_parts_of_an_episode_share_its_number() -> None:
+    numbers = [-1, 7, -1, 7, 0]
+    samples = [sample(1, episode=number) for number in numbers]
+    assert episodes_of(samples) == [[0], [1, 3], [2], [4]]
