@@ -1,4 +1,4 @@
-"""From an environment's id to the environment."""
+"""The registry: from an environment's id to the environment."""
 
 import ast
 import importlib
@@ -27,42 +27,47 @@ BUILT_IN = {
     "taxi": "envs.worlds.toy_text:Taxi",
     "blackjack": "envs.worlds.toy_text:Blackjack",
 }
+"""The class (`module:Class`) of each built-in environment, by its id."""
 GROUP = "agent_rl.environments"
-"""The entry-point group in which an installed package announces environments: `name =
-"module:Class"`.
+"""The entry-point group in which an installed package announces environments.
+
+An entry is `name = "module:Class"`.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvEntry:
-    """An environment that has a name: what it is in one line, its class (`module:Class`) and whose
-    it is.
-    """
+    """An environment that has a name."""
 
     id: str
+    """The id for `make_env` and `env.id`."""
     summary: str
+    """One line about it; "" if the source of its class is not found."""
     target: str
+    """Its class, as `module:Class`."""
     source: str
+    """`built in`, or the name and version of the package that announces it."""
 
 
 def make_env(env_id: str, **options: Any) -> TextEnv:
     """Build an environment.
 
-    `env_id` is a built-in name, a name that an installed package announces, `package.module:Class`,
-    or a gymnasium id (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module first). A
-    gymnasium environment that is no `TextEnv` is wrapped in a `GymnasiumEnv`, whose options it then
-    has.
+    Args:
+        env_id: a built-in name, a name that an installed package announces, `package.module:Class`,
+            or a gymnasium id (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module
+            first). A gymnasium environment that is not a `TextEnv` is wrapped in a `GymnasiumEnv`.
+        options: the arguments of the class, or of `GymnasiumEnv` for a wrapped environment.
 
     Raises:
-        ValueError: the id or one of the options is not known, or does not fit; the message says
-        what is.
+        ValueError: the id or an option is unknown, or an option does not fit.
     """
     maker = _maker(env_id)
     _check_options(env_id, maker, options)
     env = maker(**options)
     if not isinstance(env, TextEnv):
         raise ValueError(
-            f"env.id: {env_id!r} is a {type(env).__name__}, which is no envs.TextEnv and no gymnasium.Env"
+            f"env.id: {env_id!r} is a {type(env).__name__}, which is neither an envs.TextEnv nor a "
+            "gymnasium.Env"
         )
     return env
 
@@ -71,62 +76,78 @@ def takes_option(env_id: str, name: str) -> bool:
     """Whether an environment has an option of that name; nothing is built.
 
     Raises:
-        ValueError: the id is not known.
+        ValueError: the id is unknown.
     """
     return name in inspect.signature(_maker(env_id)).parameters
 
 
 def list_environments() -> list[EnvEntry]:
-    """The environments that have a name here: those built in, then those that installed packages
-    announce.
+    """List the environments that have a name: the built-in ones, then those of installed packages.
 
-    Nothing is imported. The summary is the first paragraph of the class's docstring, or "" if its
-    source is not found.
+    Nothing is imported. The summary is the first paragraph of the class's docstring.
     """
     entries = [
         EnvEntry(id=env_id, summary=_summary(target), target=target, source="built in")
         for env_id, target in BUILT_IN.items()
     ]
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        if point.name not in BUILT_IN:
-            source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
-            entries.append(
-                EnvEntry(
-                    id=point.name, summary=_summary(point.value), target=point.value, source=source
-                )
-            )
+        if point.name in BUILT_IN:
+            continue
+        source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+        summary = _summary(point.value)
+        entries.append(EnvEntry(id=point.name, summary=summary, target=point.value, source=source))
     return entries
 
 
 def _maker(env_id: str) -> Callable[..., Any]:
-    """What makes the environment when it is called with the options."""
-    target = BUILT_IN.get(env_id) or _announced(env_id)
+    """Return the function or class that makes the environment of an id from its options."""
+    target = BUILT_IN.get(env_id) or _announced_target(env_id)
     if target is not None:
-        return _checked(env_id, _class_at(env_id, target))
+        return _checked_maker(env_id, _announced_class(env_id, target))
     if ":" in env_id:
-        module_name, _, name = env_id.partition(":")
-        found = getattr(_import(env_id, module_name), name, None)
-        if found is not None:
-            return _checked(env_id, found)
-        if name not in gymnasium.registry:
-            raise ValueError(
-                f"env.id: module {module_name!r} has no class {name!r}{hint(name, _classes(module_name))}; and it "
-                "registers no gymnasium environment of that name"
-            )
-        return _from_gymnasium(env_id, name)
+        return _maker_in_module(env_id)
     if env_id in gymnasium.registry:
-        return _from_gymnasium(env_id, env_id)
-    raise ValueError(_unknown(env_id))
+        return _gymnasium_maker(env_id, env_id)
+    raise ValueError(_unknown_id(env_id))
 
 
-def _announced(env_id: str) -> str | None:
+def _maker_in_module(env_id: str) -> Callable[..., Any]:
+    """The maker of `module:Class`, or of `module:Name-v0`, which the module registers."""
+    module_name, _, name = env_id.partition(":")
+    module = _import(env_id, module_name)
+    env_class = getattr(module, name, None)
+    if env_class is not None:
+        return _checked_maker(env_id, env_class)
+    if name in gymnasium.registry:
+        return _gymnasium_maker(env_id, name)
+    classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+    raise ValueError(
+        f"env.id: module {module_name!r} has no class {name!r}{hint(name, classes)}; and it "
+        "registers no gymnasium environment of that name"
+    )
+
+
+def _announced_target(env_id: str) -> str | None:
+    """The class that installed packages announce under a name; None if none does."""
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=env_id))
     targets = {point.value for point in points}
     if len(targets) > 1:
         raise ValueError(
-            f"env.id: {env_id!r} is announced more than once ({', '.join(sorted(targets))}); write one of these instead"
+            f"env.id: {env_id!r} is announced more than once ({', '.join(sorted(targets))}); write "
+            "one of these instead"
         )
     return points[0].value if points else None
+
+
+def _announced_class(env_id: str, target: str) -> Any:
+    module_name, _, class_name = target.partition(":")
+    env_class = getattr(_import(env_id, module_name), class_name, None)
+    if env_class is None:
+        raise ValueError(
+            f"env.id: {env_id!r} is announced as {target}, but {module_name!r} has no class "
+            f"{class_name!r}"
+        )
+    return env_class
 
 
 def _import(env_id: str, module_name: str) -> Any:
@@ -134,22 +155,13 @@ def _import(env_id: str, module_name: str) -> Any:
         return importlib.import_module(module_name)
     except (ImportError, ValueError, SyntaxError) as error:
         raise ValueError(
-            f"env.id: cannot import {module_name!r} for {env_id!r}: {error}; is its folder on the module path? "
-            "(`export PYTHONPATH=.` for a module in this one)"
+            f"env.id: cannot import {module_name!r} for {env_id!r}: {error}; is its folder on the "
+            "module path? (`export PYTHONPATH=.` for a module in this one)"
         ) from error
 
 
-def _class_at(env_id: str, target: str) -> Any:
-    module_name, _, class_name = target.partition(":")
-    found = getattr(_import(env_id, module_name), class_name, None)
-    if found is None:
-        raise ValueError(
-            f"env.id: {env_id!r} is announced as {target}, but {module_name!r} has no class {class_name!r}"
-        )
-    return found
-
-
-def _from_gymnasium(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
+def _gymnasium_maker(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
+    """The maker of an id in gymnasium's registry: a `TextEnv` as it is, anything else wrapped."""
     spec = gymnasium.registry[gymnasium_id]
     try:
         creator = (
@@ -158,84 +170,90 @@ def _from_gymnasium(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
             else spec.entry_point
         )
     except (ImportError, AttributeError, gymnasium.error.Error) as error:
-        raise ValueError(f"env.id: {env_id!r} needs what is not installed: {error}") from error
+        raise ValueError(
+            f"env.id: {env_id!r} needs a package that is not installed: {error}"
+        ) from error
     if inspect.isclass(creator) and issubclass(creator, TextEnv):
-        return partial(_checked(env_id, creator), **spec.kwargs)
+        return partial(_checked_maker(env_id, creator), **spec.kwargs)
     return partial(
         GymnasiumEnv, env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True)
     )
 
 
-def _checked(env_id: str, env_class: Any) -> Callable[..., Any]:
-    if (
-        inspect.isclass(env_class)
-        and issubclass(env_class, gymnasium.Env)
-        and not issubclass(env_class, TextEnv)
-    ):
+def _checked_maker(env_id: str, env_class: Any) -> Callable[..., Any]:
+    """Check that a class or function can make an environment; a plain gymnasium one is wrapped."""
+    is_gymnasium_env = inspect.isclass(env_class) and issubclass(env_class, gymnasium.Env)
+    if is_gymnasium_env and not issubclass(env_class, TextEnv):
         return partial(GymnasiumEnv, env_id, env_class)
     if inspect.isabstract(env_class):
         missing = ", ".join(sorted(env_class.__abstractmethods__))
         raise ValueError(
-            f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them (docs/environments.md)"
+            f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them "
+            "(docs/environments.md)"
         )
     if not callable(env_class):
-        raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is no class")
+        raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is not a class")
     maker: Callable[..., Any] = env_class
     return maker
 
 
 def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Check the names of the options against the signature of `maker`.
+
+    Raises:
+        ValueError: a required option is missing, or one is unknown.
+    """
     parameters = inspect.signature(maker).parameters.values()
-    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    needed = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    missing = [name for name in needed if name not in options]
+    known: list[str] = []
+    missing: list[str] = []
+    takes_any = False
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_any = True
+            continue
+        known.append(parameter.name)
+        is_required = (
+            parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+        )
+        if is_required and parameter.name not in options:
+            missing.append(parameter.name)
     if missing:
         raise ValueError(f"env.options: {env_id} needs {', '.join(missing)}; add them")
-    if len(known) < len(parameters):
+    if takes_any:
         return
     for name in options:
         if name == "expert" and name not in known:
             raise ValueError(
-                f"env.options: {env_id} has no expert (no option 'expert'); use random instead, or leave out the warm "
-                "start"
+                f"env.options: {env_id} has no expert (no option 'expert'); use random instead, or "
+                "leave out the warm start"
             )
         if name not in known:
             raise ValueError(f"env.options: {env_id} has no option {name!r}{hint(name, known)}")
 
 
-def _classes(module_name: str) -> list[str]:
-    return [
-        name
-        for name, value in vars(importlib.import_module(module_name)).items()
-        if inspect.isclass(value)
-    ]
-
-
-def _unknown(env_id: str) -> str:
-    named = [entry.id for entry in list_environments()]
-    near = nearest(env_id, [*named, *gymnasium.registry])
-    suggestion = f"did you mean {near!r}?" if near else f"known: {', '.join(named)}."
+def _unknown_id(env_id: str) -> str:
+    """The message about an id that is not known."""
+    names = [entry.id for entry in list_environments()]
+    near = nearest(env_id, [*names, *gymnasium.registry])
+    suggestion = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}."
     return (
-        f"env.id: {env_id!r} is not known; {suggestion} An id is a built-in name, one that an installed package announces "
-        f"(see `agent-rl envs list`), package.module:Class, or a gymnasium id such as FrozenLake-v1"
+        f"env.id: {env_id!r} is not known; {suggestion} An id is a built-in name, one that an "
+        "installed package announces (see `agent-rl envs list`), package.module:Class, or a "
+        "gymnasium id such as FrozenLake-v1"
     )
 
 
 def _summary(target: str) -> str:
-    """The first paragraph of a class's docstring.
+    """The first paragraph of a class's docstring; "" if its source is not found.
 
     It is read from the source, since importing the module may load a lot.
     """
     module_name, _, class_name = target.partition(":")
-    path = _source(module_name)
+    path = _source_file(module_name)
+    if path is None:
+        return ""
     try:
-        tree = (
-            ast.parse(path.read_text(encoding="utf-8")) if path is not None else ast.Module([], [])
-        )
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
         return ""
     for node in tree.body:
@@ -245,14 +263,18 @@ def _summary(target: str) -> str:
     return ""
 
 
-def _source(module_name: str) -> Path | None:
+def _source_file(module_name: str) -> Path | None:
+    """The file of a module, found without importing it; None if there is none."""
     first, *rest = module_name.split(".")
     try:
+        # Only for the first part: find_spec("a.b") would import a.
         spec = find_spec(first)
     except (ImportError, ValueError):
         return None
-    if spec is None or not rest:
-        return Path(spec.origin) if spec is not None and spec.origin else None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
     for folder in spec.submodule_search_locations or []:
         base = Path(folder, *rest)
         for path in (base.with_suffix(".py"), base / "__init__.py"):

@@ -1,3 +1,5 @@
+"""From an id to an environment, and the messages about ids and options that do not fit."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,11 @@ from envs.worlds.gymnasium_env import GymnasiumEnv
 def announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two installed packages that announce environments, as pip lays them out."""
     points = {
-        "doors": "door = tests.builders.own_env:Door\ntwice = tests.builders.own_env:Door\ngone = tests.builders.own_env:Window",
+        "doors": (
+            "door = tests.builders.own_env:Door\n"
+            "twice = tests.builders.own_env:Door\n"
+            "gone = tests.builders.own_env:Window"
+        ),
         "more": "twice = other:Door",
     }
     for name, lines in points.items():
@@ -24,13 +30,13 @@ def announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_a_class_of_ones_own() -> None:
+def test_a_class_is_found_by_its_module() -> None:
     env = make_env("tests.builders.own_env:Door", locked=True)
     assert env.tasks("train") == []
 
 
 @pytest.mark.usefixtures("announced")
-def test_an_announced_name() -> None:
+def test_an_announced_name_is_found() -> None:
     assert type(make_env("door", locked=True)).__name__ == "Door"
     with pytest.raises(
         ValueError, match=r"env.options: door has no option 'loked'; did you mean 'locked'"
@@ -43,7 +49,8 @@ def test_an_announced_name() -> None:
         make_env("twice")
     with pytest.raises(
         ValueError,
-        match=r"'gone' is announced as tests.builders.own_env:Window, but 'tests.builders.own_env' has no class 'Window'",
+        match=r"'gone' is announced as tests.builders.own_env:Window, "
+        r"but 'tests.builders.own_env' has no class 'Window'",
     ):
         make_env("gone")
     with pytest.raises(ValueError, match=r"'doar' is not known; did you mean 'door'"):
@@ -51,7 +58,7 @@ def test_an_announced_name() -> None:
 
 
 @pytest.mark.usefixtures("announced")
-def test_the_list_names_all_and_says_whose_they_are() -> None:
+def test_the_list_names_all_environments_and_their_sources() -> None:
     entries = {entry.id: entry for entry in list_environments()}
     assert list(entries)[: len(BUILT_IN)] == list(BUILT_IN)
     assert all(
@@ -70,11 +77,13 @@ def test_the_list_imports_no_backend() -> None:
         "import sys; from envs.registry import list_environments; list_environments();"
         "print([m for m in ('alfworld', 'textworld', 'textarena') if m in sys.modules])"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
 
 
-def test_gymnasium_ids() -> None:
+def test_gymnasium_environments_are_wrapped() -> None:
     assert isinstance(make_env("CliffWalking-v1"), GymnasiumEnv)
     assert isinstance(make_env("tests.builders.registered_worlds:Echo-v0"), GymnasiumEnv)
     assert isinstance(make_env("Echo-v0"), GymnasiumEnv), "its module has been imported now"
@@ -83,7 +92,7 @@ def test_gymnasium_ids() -> None:
     )
 
 
-def test_an_option_is_found_without_building() -> None:
+def test_options_are_known_without_building() -> None:
     assert takes_option("tests.builders.own_env:Jammed", "expert")
     assert takes_option("tests.builders.own_env:Door", "locked")
     assert not takes_option("tests.builders.own_env:Door", "expert")
@@ -127,7 +136,8 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         (
             "tests.builders.own_env:Window",
             {},
-            "'tests.builders.own_env' has no class 'Window'; .* registers no gymnasium environment of that name",
+            "'tests.builders.own_env' has no class 'Window'; .* registers no gymnasium "
+            "environment of that name",
         ),
         ("tests.builders.own_env:Doo", {}, "has no class 'Doo'; did you mean 'Door'?"),
         (
@@ -146,12 +156,13 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
             "tests.builders.own_env:Task needs env_id, split, family, id; add them",
         ),
         ("alfworld", {"game": {}}, "has no option 'game'; did you mean 'games'"),
-        ("tests.builders.registered_worlds:WORDS", {}, "which is no class"),
+        ("tests.builders.registered_worlds:WORDS", {}, "which is not a class"),
         ("tests.builders.registered_worlds:Half", {}, "is a TextEnv that lacks step; write them"),
         (
             "tests.builders.registered_worlds:Knob-v0",
             {},
-            "the actions of tests.builders.registered_worlds:Knob-v0 are Box.* write a TextEnv around it",
+            "the actions of tests.builders.registered_worlds:Knob-v0 are Box.* write a TextEnv "
+            "around it",
         ),
         (
             "tests.builders.registered_worlds:Echo-v0",
@@ -161,7 +172,8 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         (
             "LunarLander-v3",
             {},
-            "env.id: 'LunarLander-v3' needs what is not installed: Box2D is not installed",
+            "env.id: 'LunarLander-v3' needs a package that is not installed: Box2D is not "
+            "installed",
         ),
         (
             "FrozenLake-v1",
@@ -182,6 +194,6 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         ("CliffWalking-v1", {"train": -1}, "train: -1 is not a whole number"),
     ],
 )
-def test_what_is_not_there_is_named(env_id: str, options: dict[str, object], message: str) -> None:
+def test_what_is_unknown_is_named(env_id: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_env(env_id, **options)

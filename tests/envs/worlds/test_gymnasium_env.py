@@ -1,3 +1,5 @@
+"""Gymnasium environments as text environments."""
+
 import pytest
 
 from envs import TextEnv, check_env, make_env
@@ -51,7 +53,7 @@ def test_the_return_decides_on_success() -> None:
 
 
 @pytest.mark.parametrize("name", ["Echo-v0", "NumpyEcho"])
-def test_an_environments_own_word_on_success_and_commands_counts(name: str) -> None:
+def test_the_success_and_commands_of_the_environment_count(name: str) -> None:
     env = make_env(f"tests.builders.registered_worlds:{name}")
     text, info = begin(env)
     word = text.removesuffix(".").rpartition(" ")[2]
@@ -91,7 +93,7 @@ def test_a_task_of_another_environment_is_refused() -> None:
         env.reset()
 
 
-def test_what_is_no_text_is_written_as_one() -> None:
+def test_any_observation_is_written_as_text() -> None:
     import numpy
 
     assert readable((1, numpy.int64(2), numpy.array([0.5, 1.0]))) == "1, 2, [0.5, 1.0]"

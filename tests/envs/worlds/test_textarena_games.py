@@ -30,7 +30,7 @@ def test_a_game_without_listed_commands_keeps_the_contract() -> None:
     check_env(lambda: make_env("textarena", game="Mastermind-v0"), steps=8)
 
 
-def test_a_turn_shows_what_is_new() -> None:
+def test_a_turn_shows_the_new_messages() -> None:
     env = make_env("textarena", game="GuessTheNumber-v0")
     task = env.tasks("train")[0]
     text, info = env.reset(seed=task.seed, options={"task": task})
@@ -101,12 +101,12 @@ def test_own_commands_and_rewards() -> None:
         ({"expert": True}, "textarena has no expert"),
     ],
 )
-def test_what_cannot_be_played_is_named(options: dict[str, Any], message: str) -> None:
+def test_a_game_that_cannot_be_played_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_env("textarena", **options)
 
 
-def test_a_game_that_needs_what_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_game_that_needs_a_language_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
     with pytest.raises(
         ValueError,
@@ -115,24 +115,26 @@ def test_a_game_that_needs_what_is_not_here(monkeypatch: pytest.MonkeyPatch) -> 
         make_env("textarena", game="TwentyQuestions-v0")
 
 
-def test_words_that_are_not_here_are_named_and_nothing_is_printed() -> None:
-    """In a process of its own, where nltk finds no words."""
+@pytest.mark.process
+def test_missing_words_are_named_and_nothing_is_printed() -> None:
+    """In a second process, in which nltk finds no words."""
     code = (
         "import nltk; nltk.data.path.clear(); nltk.download = lambda *a, **k: print('loading')\n"
         "from envs import make_env\n"
         "try: make_env('textarena', game='Hangman-v0')\n"
         "except ValueError as error: print(error)"
     )
-    shown = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert shown.stdout.startswith(
+    assert result.stdout.startswith(
         "env.options: game: 'Hangman-v0' needs lists of words that nltk downloads; with"
     )
-    assert shown.stdout.count("\n") == 1
-    assert shown.stderr == ""
+    assert result.stdout.count("\n") == 1
+    assert result.stderr == ""
 
 
+@pytest.mark.process
 def test_without_the_package_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['textarena'] = None\n"
@@ -140,9 +142,9 @@ def test_without_the_package_the_extra_is_named() -> None:
         "try: make_env('textarena')\n"
         "except ValueError as error: print(error)"
     )
-    shown = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert shown.stdout.startswith(
+    assert result.stdout.startswith(
         "env.id: textarena needs the package textarena, an extra of this one: `pip install "
     )

@@ -8,34 +8,16 @@ import pytest
 
 from envs import TextEnv, check_env, make_env
 from envs.worlds.textworld_games import plain_text
-from envs.worlds.textworld_generator import GameSettings, compile_games, compiled_games
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Unable to find valid actions in an unsupported game"
-)
-
-SMALL = {"challenge": "tw-treasure_hunter", "settings": {"level": 3}, "train": 2, "valid": 1}
-
-
-@pytest.fixture(scope="module")
-def games(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two games to train on and one held out."""
-    folder = tmp_path_factory.mktemp("games") / "data"
-    compile_games(folder, GameSettings.from_mapping(SMALL))
-    return folder
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.filterwarnings("ignore:Unable to find valid actions in an unsupported game"),
+]
 
 
 def begin(env: TextEnv, split: str = "train") -> tuple[str, dict[str, Any]]:
     task = env.tasks(split)[0]
     return env.reset(seed=task.seed, options={"task": task})
-
-
-def test_a_folder_is_a_split_each(games: Path) -> None:
-    assert sorted(path.relative_to(games).as_posix() for path in games.rglob("*.*")) == [
-        f"{split}/tw-treasure_hunter-{number:05d}.{kind}"
-        for split, number in (("train", 0), ("train", 1), ("valid", 0))
-        for kind in ("json", "z8")
-    ]
 
 
 @pytest.mark.parametrize("expert", [False, True])
@@ -79,29 +61,6 @@ def test_commands_to_the_interpreter_do_nothing(games: Path) -> None:
     assert env.step("quite a thing\nlook")[0] == "That's not a verb I recognise."
 
 
-@pytest.mark.parametrize("seed", [0, 2_148, 2**31 - 1])
-def test_every_seed_that_is_accepted_makes_games(seed: int, tmp_path: Path) -> None:
-    compile_games(
-        tmp_path / "data",
-        GameSettings.from_mapping({**SMALL, "train": 1, "valid": 0, "seed": seed}),
-    )
-    assert len(list((tmp_path / "data" / "train").glob("*.z8"))) == 1
-
-
-def test_settings_make_their_games_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
-    settings = {**SMALL, "train": 1, "valid": 0}
-    folder = compiled_games(GameSettings.from_mapping(settings))
-    assert folder.parent == tmp_path / "textworld"
-    stamp = folder.stat().st_mtime_ns
-    env = make_env("textworld", games=settings)
-    assert len(env.tasks("train")) == 1
-    assert folder.stat().st_mtime_ns == stamp
-    assert list(tmp_path.glob("textworld/.*")) == [], "nothing half-made is left"
-    with pytest.raises(ValueError, match="split: 'valid' has no game"):
-        env.tasks("valid")
-
-
 def test_a_flat_folder_and_a_list_are_to_train_on(games: Path) -> None:
     flat = str(games / "train")
     listed = [str(path) for path in (games / "train").glob("*.z8")]
@@ -137,39 +96,6 @@ def test_a_flat_folder_and_a_list_are_to_train_on(games: Path) -> None:
 def test_what_cannot_be_played_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_env("textworld", **options)
-
-
-@pytest.mark.parametrize(
-    ("challenge", "settings", "message"),
-    [
-        (
-            "tw-coin_collector",
-            {"lvl": 3},
-            "games.settings.lvl: tw-coin_collector has none; did you mean 'level'",
-        ),
-        (
-            "tw-coin_collector",
-            {"level": 400},
-            "games.settings: tw-coin_collector with .* Expected level to be within",
-        ),
-        (
-            "tw-simple",
-            {"goal": "long"},
-            "games.settings.goal: 'long' is none of detailed, brief, none",
-        ),
-    ],
-)
-def test_settings_are_checked(
-    challenge: str,
-    settings: dict[str, Any],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match=message):
-        make_env("textworld", games={"challenge": challenge, "settings": settings}).tasks("train")
-    assert list(tmp_path.glob("textworld/*")) == []
 
 
 def test_a_game_without_its_description(games: Path, tmp_path: Path) -> None:
