@@ -180,3 +180,12 @@ def test_make_targets_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"^make ([a-z-]+)", code_of(page), re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: {target}"
+
+
+def test_the_code_names_pages_that_exist() -> None:
+    folders = ("agent_rl", "envs", "rollouts", "tests", "configs")
+    sources = [path for folder in folders for path in sorted((ROOT / folder).rglob("*"))]
+    for path in [ROOT / "Makefile", *sources]:
+        if path.suffix in ("", ".py", ".yaml") and path.is_file():
+            for page in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
+                assert (ROOT / page).is_file(), f"{path.relative_to(ROOT)}: {page}"
