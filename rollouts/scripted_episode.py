@@ -121,8 +121,10 @@ class _ScriptedEpisode:
     def make_mistake(self, command: str) -> None:
         """Execute a wrong command, and show it with its consequence in the next turn's prompt."""
         ids = self._fitting_ids(command)
+        # Before the step, which replaces the observation.
         shown = transcript(self.observation, command)
         _, ending, self.info = self._record.step(command)
+        # The winning command would be in no turn, so the episode must not count as a success.
         if ending is StopReason.SUCCESS:
             raise EpisodeOver(StopReason.TRUNCATED)
         if ending is not None:

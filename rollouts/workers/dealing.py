@@ -31,4 +31,5 @@ class Schedule(Generic[JobT]):
 
     def put_back(self, worker: int, jobs: Sequence[JobT]) -> None:
         """Make `jobs`, which `worker` took and could not finish, its next ones."""
+        # `extendleft` puts one after the other in front, so the first of them has to come last.
         self._queues[worker].extendleft(reversed(jobs))

@@ -41,6 +41,7 @@ def group_jobs(
     for task in tasks:
         group = []
         for member in range(group_size):
+            # Not from the job's number: then a task's episodes would depend on the other tasks.
             drawn = derive_seed(seed, task.split, task.id, played[task])
             played[task] += 1
             job = EpisodeJob(
@@ -90,9 +91,11 @@ def settle_jobs(
     failed: list[tuple[EpisodeJob, Trajectory]] = []
     repeated: list[EpisodeJob] = []
     for job in jobs:
+        # The blamed episode is not tried again: it would take the next process down as well.
         if job is blamed and call is not None:
             failed.append((job, _failure(job.task, _cause(job.task, call, limit_seconds, death))))
         elif blamed is not None:
+            # These are innocent, so they keep their one retry for a death without a cause.
             repeated.append(job)
         elif job.retried:
             error = f"the process that held the environment died, a second time: {death}"

@@ -315,6 +315,7 @@ class RolloutPool:
         return settled
 
     def _new_worker(self, calls: Path) -> Any:
+        # Two more than its episodes, so that `start` and `connect` never wait behind them.
         concurrency = self._plan.envs + _BACKLOG + 2
         # Ray's processes do not inherit the driver's module path, on which a user's own
         # environment is found.
@@ -327,6 +328,7 @@ class RolloutPool:
     def _new_policy(self, model_folder: Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
         gpus = min(1, gpu_count())
+        # Calls of `exchange` wait in the actor for answers; a low limit would hold up later calls.
         new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
         return new(model_folder, self._serving, version=version)
 

@@ -36,7 +36,7 @@ def test_chance_takes_every_command_as_likely_and_by_its_seed() -> None:
     assert min(Counter(drawn(1)).values()) > 60
 
 
-def test_chance_says_anything_where_no_commands_are_listed() -> None:
+def test_chance_says_any_text_if_no_commands_are_listed() -> None:
     env = NumberEnv(list_commands=False)
     players = [make_player("random", env, TASK, seed) for seed in (1, 1, 2)]
     first, again, other = ([player.choose("", {}) for _ in range(5)] for player in players)

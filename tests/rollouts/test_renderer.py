@@ -67,7 +67,7 @@ def test_plain_actions_go_to_ids_and_back() -> None:
     assert renderer.parse(completion(ids[-1:])).command is None
 
 
-def test_bytes_are_tokens_where_no_model_plays() -> None:
+def test_without_a_model_bytes_are_tokens() -> None:
     renderer = byte_renderer()
     assert renderer.first("Hé", ["look"]) == tuple("Hé\n> ".encode())
     ids = renderer.action_ids("öffne")

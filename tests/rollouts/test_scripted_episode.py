@@ -68,13 +68,13 @@ def test_mistakes_are_shown_and_not_trained() -> None:
         ends = shown.count("</s>")
         mistakes += ends - len(episode.turns)
         if not episode.success:
-            # Won by a mistake: the winning command is nowhere.
+            # Won by a mistake: no turn holds the winning command.
             assert episode.stop_reason is (
                 StopReason.TRUNCATED if episode.turns else StopReason.ENV_ERROR
             )
             continue
         assert shown.endswith("guess 7</s>")
-        # What the turns say in words is what the tokens say.
+        # The turns' texts say the same as the tokens.
         words = "\n".join(f"{turn.observation}\n> {turn.action.text}" for turn in episode.turns)
         assert shown.removeprefix("<s>").replace("</s>", "") == words
     assert mistakes > 20

@@ -1,4 +1,4 @@
-"""Real processes: a driver is killed, and what hangs on it is gone."""
+"""Kills real drivers, and checks that their processes end with them."""
 
 import os
 import signal
@@ -75,7 +75,7 @@ def test_an_engine_ends_with_its_owner_and_others_are_left_alone() -> None:
     owner.kill()
     assert engine.wait(20) == 1
     owner.wait()
-    end_with_owner()  # here, where nobody is named
+    end_with_owner()  # this process has no owner, so it goes on
     assert "lifeline" not in {thread.name for thread in threading.enumerate()}
 
 

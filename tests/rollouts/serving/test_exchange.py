@@ -83,7 +83,7 @@ def test_requests_that_come_up_together_travel_together_and_so_do_answers() -> N
         assert [a.done() for a in asked] == [True, False, True]
         assert (asked[2].result().token_ids, asked[2].result().logprobs) == ((3,), (-0.5,))
         assert asked[2].result().policy_version == 30
-        assert client.messages == [[1, 2, 3], []]  # the second one waits for what is still missing
+        assert client.messages == [[1, 2, 3], []]  # the second waits for the missing answer
         later = client.ask(4)
         await settle()
         policy.gates[4].set()
@@ -158,7 +158,7 @@ def test_a_lone_cancelled_request_leaves_nothing_waiting() -> None:
     asyncio.run(scenario())
 
 
-def test_where_nobody_is_there_every_request_fails() -> None:
+def test_without_the_other_process_every_request_fails() -> None:
     async def scenario() -> None:
         client = NearClient(Exchange(GatedPolicy()))
         client.gone = True

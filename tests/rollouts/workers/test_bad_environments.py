@@ -18,7 +18,7 @@ LIMIT_SECONDS = 1.0
 
 
 def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
-    """No model; `advice` is what the expert says of some numbers instead of what is right."""
+    """A pool without a model; `advice` has wrong expert commands for some numbers."""
     settings = PoolSettings(
         env_id="tests.builders.number_env:NumberEnv",
         env_options={"expert": True, "advice": advice},

@@ -64,7 +64,7 @@ def collect(world: World, *, seed: int = 0, temperature: float = 1.0) -> list[Tr
     return world.pool.collect(world.tasks, group_size=3, temperature=temperature, seed=seed)
 
 
-def test_experts_play_beside_the_served_policy(world: World) -> None:
+def test_experts_play_in_the_pool_of_a_policy(world: World) -> None:
     seen: list[str] = []
     episodes = world.pool.collect_scripted(
         world.tasks, player="expert", seed=0, on_episode=lambda e: seen.append(e.task.id)
@@ -148,6 +148,6 @@ def test_the_episodes_of_a_dead_worker_are_played_again(world: World) -> None:
     groups = world.pool.collect(world.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill)
     assert world.pool._workers[0] is not killed[0]
     episodes = [episode for group in groups for episode in group.trajectories]
-    # At most one was just in a call of its environment, and is taken for what its process died of.
+    # At most one was just in a call of its environment, and is blamed for the death.
     assert sum(not episode.stop_reason.trains for episode in episodes) <= 1
     assert len(episodes) == 60
