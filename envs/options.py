@@ -9,8 +9,13 @@ from envs.nearest import hint
 Settings = TypeVar("Settings")
 
 
+def is_int(value: Any) -> bool:
+    """Whether the value is a whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def checked_int(key: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return `value` if it is a whole number from `least` to `most`; True and False are none.
+    """Return `value` if it is a whole number from `least` to `most`.
 
     Args:
         key: the option in the error message, for example `env.options: train` or `games.seed`.
@@ -21,8 +26,7 @@ def checked_int(key: str, value: Any, least: int, most: int | None = None) -> in
     Raises:
         ValueError: `value` is something else.
     """
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole and value >= least and (most is None or value <= most):
+    if is_int(value) and value >= least and (most is None or value <= most):
         return int(value)
     allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ValueError(f"{key}: {value!r} is not a whole number {allowed}")

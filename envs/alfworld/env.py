@@ -16,6 +16,7 @@ from envs.alfworld.generator.generate import GeneratorSettings, cached_games
 from envs.alfworld.names import SPLITS, TRAIN
 from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import PermutedNames, permuted_names
+from envs.options import checked_int
 from envs.task import Task
 from envs.text_env import TextEnv, reset_needed, task_in
 
@@ -205,11 +206,7 @@ class AlfworldEnv(TextEnv):
 
 
 def _check_permutations(value: int, *, handcoded: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(
-            f"entity_permutations: {value!r} is no whole number from 0 on: how many times each "
-            "game appears with permuted names"
-        )
+    checked_int("env.options: entity_permutations", value, 0)
     if value and handcoded:
         raise ValueError(
             f"entity_permutations: {value}, but the {HANDCODED} expert knows the games' own names "

@@ -5,13 +5,19 @@ from typing import Any
 
 import pytest
 
-from envs.options import checked_int, settings_from
+from envs.options import checked_int, is_int, settings_from
 
 
 @dataclass(frozen=True)
 class Garden:
     trees: int = 2
     pond: bool = False
+
+
+def test_a_bool_is_not_a_whole_number() -> None:
+    assert is_int(0)
+    assert not is_int(False)
+    assert not is_int(1.0)
 
 
 @pytest.mark.parametrize("value", [3, 4, 20])

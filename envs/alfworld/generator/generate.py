@@ -14,7 +14,7 @@ from envs.alfworld.generator.layouts import SCENES, UNSEEN_SCENES, Layout, load_
 from envs.alfworld.names import FAMILIES, SPLITS, TRAIN, VALID_UNSEEN
 from envs.files import Progress, cached_folder, new_folder
 from envs.nearest import hint
-from envs.options import settings_from
+from envs.options import checked_int, is_int, settings_from
 
 GENERATOR_VERSION = 1
 """Part of the name of cached games: raise it when the same settings come to mean other games."""
@@ -51,12 +51,9 @@ class GeneratorSettings:
     receptacle_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for key in (*SPLITS, "seed", "copies"):
-            value, least = getattr(self, key), int(key == "copies")
-            if not _is_int(value) or value < least:
-                raise ValueError(
-                    f"games.{key}: {value!r} is not a whole number of at least {least}"
-                )
+        for key in (*SPLITS, "seed"):
+            checked_int(f"games.{key}", getattr(self, key), 0)
+        checked_int("games.copies", self.copies, 1)
         for key, least in (("receptacles", 3), ("objects", 3)):
             object.__setattr__(self, key, _checked_range(key, getattr(self, key), least))
         families = self.families
@@ -189,15 +186,11 @@ def _types_there_are(key: str) -> set[str]:
 
 
 def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
-    whole = (
-        isinstance(value, list | tuple) and len(value) == 2 and all(_is_int(end) for end in value)
+    is_pair = (
+        isinstance(value, list | tuple) and len(value) == 2 and all(is_int(end) for end in value)
     )
-    if not whole or not least <= value[0] <= value[1]:
+    if not is_pair or not least <= value[0] <= value[1]:
         raise ValueError(
             f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most"
         )
     return value[0], value[1]
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -132,8 +132,11 @@ def test_a_clone_continues_the_permuted_game(data: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"entity_permutations": -1}, "^entity_permutations: -1 is no whole number from 0 on"),
-        ({"entity_permutations": True}, "^entity_permutations: True is no whole number"),
+        (
+            {"entity_permutations": -1},
+            "entity_permutations: -1 is not a whole number of at least 0",
+        ),
+        ({"entity_permutations": True}, "entity_permutations: True is not a whole number"),
         (
             {"entity_permutations": 1, "expert": True},
             "^entity_permutations: 1, but the handcoded expert .*; set expert_type: searcher",
