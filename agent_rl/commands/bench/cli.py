@@ -7,11 +7,9 @@ import typer
 
 from agent_rl.commands.games.cli import Data, Split
 
-bench = typer.Typer(
-    no_args_is_help=True, help="Measure the parts: speed, memory, weights of tokens."
-)
+bench = typer.Typer(no_args_is_help=True, help="Measure speed, memory and exactness.")
 
-Json = Annotated[Path | None, typer.Option(help="write the numbers to this file too")]
+Json = Annotated[Path | None, typer.Option(help="also write the numbers to this file")]
 
 
 @bench.command("env")
@@ -19,14 +17,12 @@ def env_(
     data: Data = "generated",
     split: Split = "valid_seen",
     games: Annotated[
-        int, typer.Option(min=1, help="how many games, the families in equal shares")
+        int, typer.Option(min=1, help="how many games, in equal shares of the families")
     ] = 6,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="of the games that are drawn and of the walks")] = 0,
     json: Json = None,
 ) -> None:
-    """ALFWorld's native engine against the stock one: steps and resets a second, a group of
-    episodes, memory.
-    """
+    """Time ALFWorld's native engine against the stock one: steps, resets, a group, memory."""
     from agent_rl.commands.bench.env import bench_env
 
     bench_env(data, split=split, games=games, seed=seed, json_file=json)
@@ -34,8 +30,8 @@ def env_(
 
 @bench.command("games")
 def games_(data: Data = "generated", split: Split = "train", json: Json = None) -> None:
-    """Find all games of a split without an index, and parse them."""
-    from agent_rl.commands.bench.env import bench_games
+    """Time finding and parsing all games of a split."""
+    from agent_rl.commands.bench.games import bench_games
 
     bench_games(data, split=split, json_file=json)
 
@@ -45,12 +41,10 @@ def learner_(
     data: Data = "generated",
     model: Annotated[
         str | None,
-        typer.Option(
-            help="a folder, a hub name or a .gguf file; else a small policy is made from scratch"
-        ),
+        typer.Option(help="folder, hub name or .gguf file; default: a small policy from scratch"),
     ] = None,
     episodes: Annotated[
-        int, typer.Option(min=1, help="how many of the expert's episodes an optimizer step has")
+        int, typer.Option(min=1, help="the expert's episodes in the optimizer step")
     ] = 100,
     generations: Annotated[
         int, typer.Option(min=1, help="episodes of each task; they begin alike")
@@ -58,34 +52,30 @@ def learner_(
     dtype: Annotated[
         Literal["auto", "bfloat16", "float32"], typer.Option(help="learner.dtype")
     ] = "auto",
-    threads: Annotated[
-        int, typer.Option(min=0, help="torch's threads on CPU; 0 leaves its choice")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="torch's threads on CPU; 0: its choice")] = 0,
     micro_batch_tokens: Annotated[
         int, typer.Option(min=1, help="learner.micro_batch_tokens")
     ] = 4096,
     json: Json = None,
 ) -> None:
-    """The learner's tokens a second and memory, beside the bare model's and those of a plain padded
-    learner.
-    """
-    from agent_rl.commands.bench.learner import bench_learner
+    """Time the learner against the bare model and a plain padded learner, with peak memory."""
+    from agent_rl.commands.bench.learner import LearnerBench, bench_learner
 
-    bench_learner(
-        data,
+    measured = LearnerBench(
+        data=data,
         model=model,
         episodes=episodes,
         generations=generations,
         dtype=dtype,
         threads=threads,
         micro_batch_tokens=micro_batch_tokens,
-        json_file=json,
     )
+    bench_learner(measured, json)
 
 
 @bench.command("weights")
 def weights_(
-    png: Annotated[Path | None, typer.Option(help="draw them in this file")] = None,
+    png: Annotated[Path | None, typer.Option(help="draw the picture in this file")] = None,
     json: Json = None,
 ) -> None:
     """Show the weights of an episode's tokens with one outlier: GMPO, GRPO, GSPO and CISPO."""

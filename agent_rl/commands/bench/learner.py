@@ -1,49 +1,39 @@
-"""`agent-rl bench learner`: the learner's tokens a second, against a bare model and against a plain
-padded learner.
+"""`agent-rl bench learner`: the learner's tokens a second and memory, against three others.
 
 All take one optimizer step on the same episodes: ALFWorld's, played by the expert in the model's
-tokens.
-
-    learner   `Learner.update`: packed samples, what they begin with alike once, logits of the agent's tokens only
-    unshared  the same with `share_prefixes: false`; shown where tasks are played more than once
-    bare      the model alone, forwards and backwards, on dense rows, with as many logits as there are agent's tokens.
-              The rows are as long as the episode that a token stands in on average (sum of squares over sum), so
-              that attention has as much to do as in the episodes
-    padded    rows padded to the longest of their batch, an attention mask, all logits, log-softmax, GMPO on top:
-              what one would write first
+tokens. `learner_steps` describes the implementations: `learner`, `unshared`, `bare`, `padded`.
 """
 
 import asyncio
-import json
 import multiprocessing
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from torch.optim import AdamW
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from agent_rl.commands.bench.learner_steps import WAYS
 from agent_rl.config import Config
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.display import console, progress, say
-from agent_rl.learner.learner import Learner, LearnerContext
+from agent_rl.display import console, percent, progress, say
+from agent_rl.files import write_json
 from agent_rl.learner.prefix_tree import PrefixTree
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.throughput import peak_flops, peak_memory_bytes
 from agent_rl.policy.loading import decoder_and_head, load_policy
 from agent_rl.tasks import pick_evenly
 from envs import make_env
-from rollouts import EpisodeSettings, PromptSettings
+from rollouts import EpisodeSettings, PromptSettings, Trajectory
 from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import make_renderer
@@ -51,191 +41,118 @@ from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.dtypes import chosen_dtype
 
 _REPEATS = 3
+"""How often each implementation is timed, to take the median."""
 _SMALL = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 512}
+"""The sizes of the policy that is made if no model is named."""
 
-Step = Callable[[], object]
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerBench:
+    """What to measure."""
+
+    data: str
+    """A folder of ALFWorld games, or `generated`."""
+    model: str | None
+    """A folder, hub name or .gguf file; None: a small policy from scratch."""
+    episodes: int
+    """The episodes of the optimizer step."""
+    generations: int
+    """The episodes of each task; they begin alike."""
+    dtype: str
+    """`learner.dtype`."""
+    threads: int
+    """Torch's threads on CPU; 0: its own choice."""
+    micro_batch_tokens: int
+    """`learner.micro_batch_tokens`."""
+
+    def settings(self) -> LearnerSettings:
+        """The learner's settings."""
+        return LearnerSettings.model_validate(
+            {
+                "dtype": chosen_dtype(self.dtype, gpu=torch.cuda.is_available()),
+                "threads": self.threads,
+                "micro_batch_tokens": self.micro_batch_tokens,
+                "optimizer_steps": 1,
+                # So small that all repeats have the same weights.
+                "learning_rate": 1e-9,
+            }
+        )
 
 
-def bench_learner(
-    data: str,
-    *,
-    model: str | None,
-    episodes: int,
-    generations: int,
-    dtype: str,
-    threads: int,
-    micro_batch_tokens: int,
-    json_file: Path | None,
-) -> None:
-    """Time them in turn, `_REPEATS` times each, and print medians, ratios and peak memory.
+@dataclass(frozen=True, kw_only=True)
+class _Load:
+    """The work of the optimizer step."""
+
+    model: str
+    episodes: int
+    generations: int
+    tokens: int
+    agent_tokens: int
+    shared_prefixes: float
+    dtype: str
+
+    @classmethod
+    def of(cls, bench: LearnerBench, samples: Sequence[TrainingSample], dtype: str) -> "_Load":
+        tokens = sum(len(sample.inputs) for sample in samples)
+        nodes = PrefixTree.of([sample.inputs for sample in samples]).size
+        return cls(
+            model=bench.model or "small, from scratch",
+            episodes=len(samples),
+            generations=bench.generations,
+            tokens=tokens,
+            agent_tokens=sum(sample.agent_tokens for sample in samples),
+            shared_prefixes=1.0 - nodes / tokens,
+            dtype=dtype,
+        )
+
+
+def bench_learner(bench: LearnerBench, json_file: Path | None) -> None:
+    """Time all implementations in turn; print medians, ratios and peak memory.
 
     Raises:
         ValueError: there is no such data or model.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if threads:
-        torch.set_num_threads(threads)
-    dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())
+    if bench.threads:
+        torch.set_num_threads(bench.threads)
+    settings = bench.settings()
     with tempfile.TemporaryDirectory() as folder:
-        source = model or _small_policy(data, Path(folder))
+        source = bench.model or _small_policy(bench.data, Path(folder))
         policy, tokenizer = load_policy(source)
-        samples = _samples(data, tokenizer, episodes, generations)
-        ways = [way for way in WAYS if way != "unshared" or generations > 1]
-        name = model or "small, from scratch"
-        settings = LearnerSettings.model_validate(
-            {
-                "dtype": dtype,
-                "threads": threads,
-                "micro_batch_tokens": micro_batch_tokens,
-                "optimizer_steps": 1,
-                "learning_rate": 1e-9,
-            }
-        )
-        tokens = sum(len(s.token_ids) - 1 for s in samples)
-        agents = sum(s.agent_tokens for s in samples)
-        longest = max(len(s.token_ids) for s in samples)
-        say(
-            f"{name}: {sum(p.numel() for p in policy.parameters()) / 1e6:.1f}M parameters; {len(samples)} episodes, "
-            f"{tokens:,} tokens ({agents / tokens:.0%} the agent's), {tokens / len(samples):.0f} on average, "
-            f"{longest} at most; {dtype}, {torch.get_num_threads()} threads"
-        )
-        shared = 1.0 - PrefixTree.of([s.inputs for s in samples]).size / tokens
-        say(f"{shared:.0%} of the tokens stand in what another episode begins with too")
+        samples = _samples(bench, tokenizer)
+        load = _Load.of(bench, samples, settings.dtype)
+        _describe(load, policy, samples)
+        # Without common beginnings `unshared` is the same as `learner`.
+        ways = [way for way in WAYS if way != "unshared" or bench.generations > 1]
         seconds = _seconds(ways, policy, samples, settings)
         memory = {way: _peak_memory(way, source, samples, settings) for way in ways}
-        operations = _operations(policy, tokens, agents)
-    peak = peak_flops("cuda" if torch.cuda.is_available() else "cpu", dtype)
-    numbers = {
-        way: {
+        operations = _operations(policy, load.tokens, load.agent_tokens)
+    peak = peak_flops("cuda" if torch.cuda.is_available() else "cpu", settings.dtype)
+    numbers = {}
+    for way, median in seconds.items():
+        numbers[way] = {
             "seconds": median,
-            "tokens_per_second": tokens / median,
+            "tokens_per_second": load.tokens / median,
             "of_bare": seconds["bare"] / median,
             "of_padded": seconds["padded"] / median,
             "model_flop_utilisation": operations / median / peak,
             "peak_memory_gib": memory[way] / 2**30,
         }
-        for way, median in seconds.items()
-    }
     console.print(_table(numbers))
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        described = {
-            "model": name,
-            "episodes": len(samples),
-            "generations": generations,
-            "tokens": tokens,
-            "agent_tokens": agents,
-            "shared_prefixes": shared,
-            "dtype": dtype,
-        }
-        json_file.write_text(
-            json.dumps({**described, "peak_flops": peak, "ways": numbers}, indent=2) + "\n"
-        )
+        write_json(json_file, {**asdict(load), "peak_flops": peak, "ways": numbers})
 
 
-def _learner(
-    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
-) -> Step:
-    learner = Learner(model, settings, LearnerContext(total_steps=1))
-    return lambda: learner.update(samples)
-
-
-def _unshared(
-    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
-) -> Step:
-    return _learner(model, samples, settings.model_copy(update={"share_prefixes": False}))
-
-
-def _bare(
-    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
-) -> Step:
-    device = _prepared(model)
-    tokens = sum(len(s.token_ids) - 1 for s in samples)
-    length = round(sum((len(s.token_ids) - 1) ** 2 for s in samples) / tokens)
-    rows = max(settings.micro_batch_tokens // length, 1)
-    decoder, head = decoder_and_head(model)
-    share = sum(s.agent_tokens for s in samples) / tokens
-    optimizer = AdamW(model.parameters(), lr=settings.learning_rate)
-    generator = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        left = tokens
-        while left > 0:
-            count = min(rows, -(-left // length))
-            left -= count * length
-            ids_BT = torch.randint(
-                int(model.config.vocab_size), (count, length), generator=generator
-            ).to(device)
-            with torch.autocast(
-                device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"
-            ):
-                hidden_BTH = decoder(input_ids=ids_BT, use_cache=False).last_hidden_state
-            agents = round(share * ids_BT.numel())
-            logits_NV = head(hidden_BTH.flatten(0, 1)[:agents].to(head.weight.dtype))
-            loss = nn.functional.cross_entropy(logits_NV.float(), ids_BT.flatten()[:agents])
-            loss.backward()  # type: ignore[no-untyped-call]
-        _finish(model, optimizer)
-
-    return step
-
-
-def _padded(
-    model: PreTrainedModel, samples: Sequence[TrainingSample], settings: LearnerSettings
-) -> Step:
-    device = _prepared(model)
-    optimizer = AdamW(model.parameters(), lr=settings.learning_rate)
-    longest = max(len(s.token_ids) for s in samples)
-    rows = max(settings.micro_batch_tokens // longest, 1)
-
-    def step() -> None:
-        for begin in range(0, len(samples), rows):
-            chunk = samples[begin : begin + rows]
-            ids_BT = _pad([torch.tensor(s.token_ids) for s in chunk]).to(device)
-            real_BT = _pad([torch.ones(len(s.token_ids), dtype=torch.long) for s in chunk]).to(
-                device
-            )
-            mask_BT = _pad([torch.tensor(s.action_mask) for s in chunk])[:, 1:].to(device)
-            old_BT = _pad([torch.tensor(s.behavior_logprobs) for s in chunk])[:, 1:].to(device)
-            advantage_B = torch.tensor([s.advantages[0] for s in chunk], device=device)
-            with torch.autocast(
-                device.type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"
-            ):
-                logits_BTV = model(
-                    input_ids=ids_BT, attention_mask=real_BT, use_cache=False
-                ).logits[:, :-1]
-            new_BT = logits_BTV.float().log_softmax(-1).gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
-            x_BT = new_BT - old_BT
-            c_BT = torch.where(advantage_B[:, None] > 0, x_BT.clamp(max=0.4), x_BT.clamp(min=-0.4))
-            weight_B = ((c_BT * mask_BT).sum(1) / mask_BT.sum(1)).exp()
-            (-(advantage_B * weight_B).sum() / len(samples)).backward()  # type: ignore[no-untyped-call]
-        _finish(model, optimizer)
-
-    return step
-
-
-WAYS: dict[str, Callable[[PreTrainedModel, Sequence[TrainingSample], LearnerSettings], Step]] = {
-    "learner": _learner,
-    "unshared": _unshared,
-    "bare": _bare,
-    "padded": _padded,
-}
-
-
-def _prepared(model: PreTrainedModel) -> torch.device:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()  # type: ignore[arg-type]
-    model.set_attn_implementation("sdpa")
-    return device
-
-
-def _finish(model: PreTrainedModel, optimizer: AdamW) -> None:
-    float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def _pad(rows: list[Tensor]) -> Tensor:
-    return pad_sequence(rows, batch_first=True)
+def _describe(load: _Load, policy: PreTrainedModel, samples: Sequence[TrainingSample]) -> None:
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    longest = max(len(sample.token_ids) for sample in samples)
+    say(
+        f"{load.model}: {parameters / 1e6:.1f}M parameters; {load.episodes} episodes, "
+        f"{load.tokens:,} tokens ({percent(load.agent_tokens / load.tokens, 0)} % the agent's), "
+        f"{load.tokens / load.episodes:.0f} on average, {longest} at most; {load.dtype}, "
+        f"{torch.get_num_threads()} threads"
+    )
+    say(f"{percent(load.shared_prefixes, 0)} % of the tokens are in a prefix that episodes share")
 
 
 def _seconds(
@@ -244,25 +161,29 @@ def _seconds(
     samples: Sequence[TrainingSample],
     settings: LearnerSettings,
 ) -> dict[str, float]:
-    """Each way's median; they take turns, so that a machine's slow minute meets all of them."""
-    taken: dict[str, list[float]] = {way: [] for way in ways}
+    """The median seconds of each implementation.
+
+    They take turns, so that a slow minute of the machine hits all of them.
+    """
+    times: dict[str, list[float]] = {way: [] for way in ways}
     with progress("steps", _REPEATS * len(ways)) as advance:
         for _ in range(_REPEATS):
             for way in ways:
                 step = WAYS[way](model, samples, settings)
-                if not taken[way]:
-                    step()  # what is built once is not timed
+                if not times[way]:
+                    # The first step also builds kernels and buffers: it is not timed.
+                    step()
                 begin = time.perf_counter()
                 step()
-                taken[way].append(time.perf_counter() - begin)
+                times[way].append(time.perf_counter() - begin)
                 advance(way)
-    return {way: statistics.median(values) for way, values in taken.items()}
+    return {way: statistics.median(values) for way, values in times.items()}
 
 
 def _peak_memory(
     way: str, source: str, samples: Sequence[TrainingSample], settings: LearnerSettings
 ) -> int:
-    """Bytes at most, the model's own included, in a process that does nothing else."""
+    """The peak in bytes, the model's own included, in a process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure_memory, way, source, samples, settings).result()
 
@@ -277,15 +198,19 @@ def _measure_memory(
 
 
 def _operations(model: PreTrainedModel, tokens: int, agents: int) -> float:
-    """Of one step: two for each weight of a matrix, forwards once and backwards twice."""
+    """The floating-point operations of one step, without attention.
+
+    Two for each weight of a matrix and token, once forward and twice backward. The head sees the
+    agent's tokens only.
+    """
     decoder, head = decoder_and_head(model)
-    weights = sum(
-        module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear)
-    )
+    layers = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
+    weights = sum(layer.weight.numel() for layer in layers)
     return 6.0 * (weights * tokens + head.weight.numel() * agents)
 
 
 def _small_policy(data: str, folder: Path) -> str:
+    """Make a small policy with a tokenizer of ALFWorld's texts; returns its folder."""
     from agent_rl.commands.stages.init import init
 
     config = Config.model_validate(
@@ -298,39 +223,35 @@ def _small_policy(data: str, folder: Path) -> str:
     return str(init(config))
 
 
-def _samples(
-    data: str, tokenizer: PreTrainedTokenizerBase, episodes: int, generations: int
-) -> list[TrainingSample]:
-    """The expert's episodes, with other mistakes in each of a task's `generations`.
-
-    Advantages and old log-probs are drawn: what they are costs no time.
-    """
-    env = make_env("alfworld", data=data, expert=True)
+def _samples(bench: LearnerBench, tokenizer: PreTrainedTokenizerBase) -> list[TrainingSample]:
+    """The expert's episodes; the generations of a task differ in their mistakes."""
+    env = make_env("alfworld", data=bench.data, expert=True)
     renderer = make_renderer(tokenizer, PromptSettings())
     settings = EpisodeSettings(max_turns=50)
     rng = random.Random(0)
+    tasks = pick_evenly(env.tasks("train"), -(-bench.episodes // bench.generations), 0)
+    played = list(product(tasks, range(bench.generations)))[: bench.episodes]
     samples = []
-    with progress("the expert plays", episodes) as advance:
-        tasks = pick_evenly(env.tasks("train"), -(-episodes // generations), 0)
-        for task, seed in list(product(tasks, range(generations)))[:episodes]:
+    with progress("the expert plays", len(played)) as advance:
+        for task, seed in played:
             player = make_player("expert", env, task, seed)
             mistakes = Mistakes(0.1, seed=seed)
-            played = asyncio.run(
-                run_scripted_episode(env, task, player, renderer, settings, mistakes=mistakes)
-            )
-            samples.append(
-                TrainingSample(
-                    token_ids=played.token_ids,
-                    action_mask=played.action_mask,
-                    behavior_logprobs=tuple(
-                        -3.0 * rng.random() if bit else 0.0 for bit in played.action_mask
-                    ),
-                    advantages=(rng.choice([-1.0, 1.0]),) * len(played.turns),
-                )
-            )
+            episode = run_scripted_episode(env, task, player, renderer, settings, mistakes=mistakes)
+            samples.append(_sample(asyncio.run(episode), rng))
             advance(task.family)
     env.close()
     return samples
+
+
+def _sample(episode: Trajectory, rng: random.Random) -> TrainingSample:
+    """A sample with random advantages and old log-probs: their values cost no time."""
+    logprobs = [-3.0 * rng.random() if is_agent else 0.0 for is_agent in episode.action_mask]
+    return TrainingSample(
+        token_ids=episode.token_ids,
+        action_mask=episode.action_mask,
+        behavior_logprobs=tuple(logprobs),
+        advantages=(rng.choice([-1.0, 1.0]),) * len(episode.turns),
+    )
 
 
 def _table(numbers: dict[str, dict[str, float]]) -> Table:
