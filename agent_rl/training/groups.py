@@ -1,5 +1,7 @@
-"""Which groups of a rollout step train: those that teach little can be dropped, and others played
-in their place.
+"""The groups of one rollout step: playing them, and choosing those that train.
+
+Choosing by outcome is dynamic sampling (DAPO, arXiv 2503.14476): groups without a training signal
+are dropped, and other tasks are played in their place.
 """
 
 from collections import Counter
@@ -12,51 +14,60 @@ from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import TrajectoryGroup
 
-Outcome = Literal["all_succeed", "all_fail", "mixed", "none_trains"]
-Play = Callable[[list[Task], int], list[TrajectoryGroup]]
-"""Play a group per task; the number says how many groups of this rollout step were played before."""
+GroupOutcome = Literal["all_succeed", "all_fail", "mixed", "none_trains"]
+"""How the episodes of a group ended; episodes that may not train do not count."""
+PlayGroups = Callable[[list[Task], int], list[TrajectoryGroup]]
+"""Plays a group per task; the number is how many groups this rollout step has played before."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepGroups:
-    """The groups of one rollout step: all that were played, and those of them that train."""
+class PlayedGroups:
+    """The groups of one rollout step."""
 
     played: list[TrajectoryGroup]
+    """All groups."""
     kept: list[TrajectoryGroup]
+    """Those that train."""
 
     def counts(self) -> dict[str, float]:
-        """How many were played and dropped, and how they came out."""
+        """The numbers of groups: all, dropped, and by outcome."""
         outcomes = Counter(outcome(group) for group in self.played)
-        return {
+        counts: dict[str, float] = {
             "groups": len(self.played),
             "groups_dropped": len(self.played) - len(self.kept),
-            **{f"groups_{name}": outcomes[name] for name in get_args(Outcome)},
         }
+        for name in get_args(GroupOutcome):
+            counts[f"groups_{name}"] = outcomes[name]
+        return counts
 
 
-def collect_groups(sampler: TaskSampler, play: Play, settings: TrainSettings) -> StepGroups:
-    """Play `tasks_per_step` groups, drop those with an outcome in `drop_groups`, and play others
-    for them.
+def play_groups(sampler: TaskSampler, play: PlayGroups, settings: TrainSettings) -> PlayedGroups:
+    """Play `tasks_per_step` groups; drop those with an outcome in `drop_groups` and play others.
 
-    At most `max_extra_groups` more are played. Where all would be dropped, none is: the step is
-    taken all the same. Groups in which no episode trains are never kept.
+    At most `max_extra_groups` more are played, so fewer than `tasks_per_step` groups may be kept.
+    If all would be dropped, none is: an update without signal is better than no rollout step.
+    Groups in which no episode may train are never kept.
     """
     played: list[TrajectoryGroup] = []
     usable: list[TrajectoryGroup] = []
     kept: list[TrajectoryGroup] = []
-    most = settings.tasks_per_step + settings.max_extra_groups
-    while len(kept) < settings.tasks_per_step and len(played) < most:
-        count = min(settings.tasks_per_step - len(kept), most - len(played))
+    limit = settings.tasks_per_step + settings.max_extra_groups
+    # For example with 8 tasks per step and 10 extra groups: 8 are played and 3 kept, 5 more are
+    # played and 2 kept, 3 more, and so on until 8 are kept or 18 are played.
+    while len(kept) < settings.tasks_per_step and len(played) < limit:
+        count = min(settings.tasks_per_step - len(kept), limit - len(played))
         groups = play(sampler.next(count), len(played))
         played += groups
         usable += [group for group in groups if outcome(group) != "none_trains"]
         kept = [group for group in usable if outcome(group) not in settings.drop_groups]
-    return StepGroups(played=played, kept=kept or usable)
+    return PlayedGroups(played=played, kept=kept or usable)
 
 
-def outcome(group: TrajectoryGroup) -> Outcome:
-    """How the episodes came out that may train."""
+def outcome(group: TrajectoryGroup) -> GroupOutcome:
+    """How the episodes of a group ended, of those that may train."""
     successes = {t.success for t in group.trajectories if t.stop_reason.trains}
-    if len(successes) != 1:
-        return "mixed" if successes else "none_trains"
+    if not successes:
+        return "none_trains"
+    if len(successes) == 2:
+        return "mixed"
     return "all_succeed" if True in successes else "all_fail"

@@ -1,6 +1,5 @@
-"""The loop: sample tasks, play groups, advantages, update, sync, log. It reads as the algorithm."""
+"""The training loop: sample tasks, play groups, update, sync, log. It reads as the algorithm."""
 
-import statistics
 import time
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from agent_rl.runs.checkpoint import (
     save_checkpoint,
 )
 from agent_rl.runs.folder import RunFolder
+from agent_rl.runs.layout import StageLayout
 from agent_rl.tasks import training_tasks
-from agent_rl.training.groups import StepGroups, collect_groups
+from agent_rl.training.groups import PlayedGroups, play_groups
+from agent_rl.training.metrics import StepSeconds, step_metrics
 from agent_rl.training.session import Session
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
@@ -40,15 +41,11 @@ COLUMNS = (
     Column("time/learner_share", "learn", ".0%"),
     Column("time/sync_share", "sync", ".0%"),
 )
+"""What is printed of each rollout step."""
 
 
 class TrainingLoop:
-    """Trains a session's policy with the objective that the config names, and keeps the run in
-    `folder`.
-
-    A session to resume is opened on the checkpoint's model; `checkpoint` then gives the rest of the
-    state. `reference` is the policy that `learner.beta` compares with.
-    """
+    """Trains the policy of a session, and writes the run to a folder."""
 
     def __init__(
         self,
@@ -59,6 +56,19 @@ class TrainingLoop:
         checkpoint: Path | None = None,
         reference: PreTrainedModel | None = None,
     ) -> None:
+        """Start or resume a run.
+
+        Args:
+            config: `learner` and `train` say how to train.
+            session: opened on `checkpoint`'s model, if there is one.
+            folder: the stage's folder, `RUN/train`.
+            checkpoint: the checkpoint to resume after; None starts a new run.
+            reference: the policy that `learner.beta` compares with.
+
+        Raises:
+            ConfigError: without `checkpoint`, the folder holds a run already.
+            ValueError: the checkpoint is damaged, or belongs to other tasks or another seed.
+        """
         self.config = config
         self.session = session
         self.step = 0
@@ -71,7 +81,7 @@ class TrainingLoop:
                 seed=config.seed,
                 most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
                 reference=reference,
-                failure_folder=folder / "not_finite",
+                failure_folder=StageLayout(folder).not_finite,
             ),
         )
         self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
@@ -80,36 +90,51 @@ class TrainingLoop:
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
 
     def train(self, *, evaluate_last: bool = True) -> None:
-        """Run the remaining rollout steps, with checkpoints and evaluations on the way.
+        """Run the remaining rollout steps, with checkpoints and evaluations in between.
 
-        Without `evaluate_last` there is none after the last step, for a caller that evaluates what
-        comes out.
+        Args:
+            evaluate_last: whether to evaluate after the last step too. A caller that evaluates the
+                result itself says no.
         """
         settings = self.config.train
         rows = StepRows(COLUMNS)
         last = settings.rollout_steps if evaluate_last else settings.rollout_steps - 1
+        # A checkpoint is written before the evaluation of its step. A run that was killed in that
+        # evaluation resumes after the step, so the evaluation is made up for here.
         if 0 < self.step <= last and self._due(settings.eval_every) and not self._report.is_file():
-            self.evaluate()  # a run that was killed while it evaluated: its checkpoint is of the same step
+            self.evaluate()
         while self.step < settings.rollout_steps:
-            clock = [time.perf_counter()]
-            groups = collect_groups(self.sampler, self.play, settings)
-            clock.append(time.perf_counter())
-            samples = [sample for group in groups.kept for sample in self.samples(group)]
-            if not samples:
-                raise self._nothing_to_learn_from(groups)
-            learning = self.learner.update(samples)
-            clock.append(time.perf_counter())
-            self.session.sync()
-            clock.append(time.perf_counter())
-            self.step += 1
-            metrics = step_metrics(groups, learning, clock)
-            self.run.write_groups(self.step, groups.played)
-            self.run.log(self.step, metrics)
+            metrics = self.rollout_step()
             rows.row(f"step {self.step}/{settings.rollout_steps}", metrics)
             if self._due(settings.checkpoint_every) or self.step == settings.rollout_steps:
                 self.save()
             if self._due(settings.eval_every) and self.step <= last:
                 self.evaluate()
+
+    def rollout_step(self) -> dict[str, float]:
+        """Play groups, update the policy, load it into the engine; returns the metrics.
+
+        Raises:
+            ConfigError: no episode may train, because the environment failed in all of them.
+        """
+        started = time.perf_counter()
+        groups = play_groups(self.sampler, self.play, self.config.train)
+        played = time.perf_counter()
+        samples = [sample for group in groups.kept for sample in self.samples(group)]
+        if not samples:
+            raise self._nothing_to_learn_from(groups)
+        learner_metrics = self.learner.update(samples)
+        updated = time.perf_counter()
+        self.session.sync()
+        synced = time.perf_counter()
+        self.step += 1
+        seconds = StepSeconds(
+            rollout=played - started, learner=updated - played, sync=synced - updated
+        )
+        metrics = step_metrics(groups, learner_metrics, seconds)
+        self.run.write_groups(self.step, groups.played)
+        self.run.log(self.step, metrics)
+        return metrics
 
     def close(self) -> None:
         """End the learner's processes and close the run's files."""
@@ -117,10 +142,15 @@ class TrainingLoop:
         self.run.close()
 
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        """One group per task, with the present policy; `already` groups of this rollout step were
-        played before.
+        """Play one group per task with the current policy.
+
+        Args:
+            already: how many groups this rollout step has played before.
         """
         settings = self.config.train
+        # The seed depends on nothing but the run's seed and the step, so a resumed run plays what
+        # the unbroken run would have. The factor is a prime above any number of steps: no step of
+        # one run has the seed of a step of another.
         seed = self.config.seed * 1_000_003 + self.step
         return self.session.play(
             tasks,
@@ -131,26 +161,24 @@ class TrainingLoop:
         )
 
     def samples(self, group: TrajectoryGroup) -> list[TrainingSample]:
-        """What the learner gets of a group."""
+        """The training samples of a group, with advantages as the objective computes them."""
         settings = self.config.learner
-        return samples_from_group(
-            group,
-            settings.chosen_objective.advantage,
-            **{
-                key: value
-                for key in ("turn_discount", "turn_advantage_weight")
-                if (value := getattr(settings, key)) is not None
-            },
-        )
+        # Only keys that the config sets: the others keep the advantage's defaults.
+        options = {}
+        for key in ("turn_discount", "turn_advantage_weight"):
+            value = getattr(settings, key)
+            if value is not None:
+                options[key] = value
+        return samples_from_group(group, settings.chosen_objective.advantage, **options)
 
     def evaluate(self) -> None:
-        """Evaluate the present policy; printed, and kept as JSON under `evaluations/`."""
+        """Evaluate the current policy; print the scores and write the report."""
         report, _ = self.session.evaluate(rollout_step=self.step)
         report.write(self._report)
         show(report, f"evaluation after rollout step {self.step}")
 
     def save(self) -> Path:
-        """Write a whole checkpoint of the present step."""
+        """Write a checkpoint of the current step; returns its folder."""
         snapshot = Snapshot(
             step=self.step,
             model=self.session.model,
@@ -162,24 +190,20 @@ class TrainingLoop:
         keep = self.config.train.keep_checkpoints
         return save_checkpoint(self.run.path, snapshot, keep=keep)
 
-    def _nothing_to_learn_from(self, groups: StepGroups) -> ConfigError:
-        """The error that ends a run in which the environment failed in every episode of a rollout
-        step.
-        """
+    def _nothing_to_learn_from(self, groups: PlayedGroups) -> ConfigError:
+        """Keep the episodes of a step in which all of them failed; the error that ends the run."""
         self.run.write_groups(self.step + 1, groups.played)
-        first = next(
-            t for group in groups.played for t in group.trajectories if not t.stop_reason.trains
-        )
+        failed = [episode for group in groups.played for episode in group.trajectories]
         return ConfigError(
-            f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the first: "
-            f"{first.error or first.stop_reason.value}; all are in {self.run.path}/trajectories; `agent-rl envs check` "
-            "may say more"
+            f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the "
+            f"first: {failed[0].error or failed[0].stop_reason.value}; all are in "
+            f"{self.run.layout.trajectories}; `agent-rl envs check` may say more"
         )
 
     @property
     def _report(self) -> Path:
-        """Of the evaluation after the present step."""
-        return self.run.path / "evaluations" / f"step-{self.step:06d}.json"
+        """The report of the evaluation after the current step."""
+        return self.run.layout.report(self.step)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -199,7 +223,7 @@ class TrainingLoop:
 
 
 def checkpoint_to_resume(folder: Path) -> Path:
-    """The newest whole checkpoint of a run.
+    """The newest whole checkpoint in a stage's folder, `RUN/train`.
 
     Raises:
         ConfigError: there is none.
@@ -207,43 +231,7 @@ def checkpoint_to_resume(folder: Path) -> Path:
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise ConfigError(
-            f"{folder}: there is no whole checkpoint to resume from; delete the folder if it is there, and start "
-            "without --resume"
+            f"{folder}: there is no whole checkpoint to resume from; delete the folder if it "
+            "exists, and start without --resume"
         )
     return checkpoint
-
-
-def step_metrics(
-    groups: StepGroups, learning: dict[str, float], clock: list[float]
-) -> dict[str, float]:
-    """The numbers of one rollout step; `clock` holds the seconds at its start and after rollout,
-    learner and sync.
-
-    What is under `rollout/` is of all groups that were played, those that were dropped among them.
-    Shares are of the step's seconds; tokens/s counts all tokens of its episodes.
-    """
-    seconds = {
-        name: clock[i + 1] - clock[i] for i, name in enumerate(("rollout", "learner", "sync"))
-    }
-    played = groups.played
-    every = [t for group in played for t in group.trajectories]
-    episodes = [t for t in every if t.stop_reason.trains]
-    turns = sum(len(t.turns) for t in episodes)
-    total = sum(seconds.values())
-    constant = sum(len({t.episode_return for t in group.trajectories}) == 1 for group in played)
-    return {
-        "rollout/success": statistics.fmean(t.success for t in episodes),
-        "rollout/return": statistics.fmean(t.episode_return for t in episodes),
-        "rollout/turns": turns / len(episodes),
-        "rollout/invalid_actions": sum(t.invalid_actions for t in episodes) / max(turns, 1),
-        "rollout/episodes": len(episodes),
-        "rollout/failed_episodes": len(every) - len(episodes),
-        **{f"rollout/{name}": count for name, count in groups.counts().items()},
-        "rollout/groups_without_signal": constant / len(played),
-        **{f"learner/{name}": value for name, value in learning.items()},
-        "time/seconds": total,
-        "time/tokens_per_second": sum(len(t.token_ids) for t in episodes) / total,
-        "time/env_seconds": sum(t.env_seconds for t in episodes),
-        "time/policy_seconds": sum(t.policy_seconds for t in episodes),
-        **{f"time/{name}_share": value / total for name, value in seconds.items()},
-    }

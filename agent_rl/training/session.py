@@ -1,12 +1,12 @@
-"""A policy at work: the learner's model, the engine that serves it, and the processes that play
-with it.
-"""
+"""A policy that plays and learns: the learner's model, the serving engine and the workers."""
 
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config import Config
 from agent_rl.display import console, progress
@@ -22,19 +22,27 @@ from rollouts.workers.pool import OnEpisode, RolloutPool
 
 
 class Session:
-    """The policy at `source` (a Hugging Face folder, a hub name or a `.gguf` file), ready to play
-    and to learn.
+    """A policy that is ready to play and to learn.
 
-    `model` is the learner's copy. After a change, call `sync`, so the next episode is played with
-    the new weights. Ray, the environments' processes and the serving engine start when
-    they are first needed. Use it as a context manager.
+    Ray, the environments' processes and the serving engine start when they are first needed. Use
+    the session as a context manager.
     """
+
+    model: PreTrainedModel
+    """The learner's copy. After a change, call `sync`; the next episode plays with the change."""
+    tokenizer: PreTrainedTokenizerBase
+    """The policy's tokenizer."""
 
     def __init__(
         self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False
     ) -> None:
-        """Load the policy. To `train`, it gets the adapter of `model.lora`, if there is one: the
-        old one to `resume`.
+        """Load the policy.
+
+        Args:
+            config: the run's config.
+            source: a Hugging Face folder, a hub name or a `.gguf` file.
+            train: whether to add the adapter of `model.lora`, if the config has one.
+            resume: with `train`, whether to load the adapter at `source` instead of a new one.
 
         Raises:
             ValueError: there is no usable policy at `source`.
@@ -52,6 +60,7 @@ class Session:
         self._pool: RolloutPool | None = None
 
     def tasks(self, split: str) -> list[Task]:
+        """The environment's tasks of a split."""
         return self._env.tasks(split)
 
     def sync(self) -> None:
@@ -70,10 +79,15 @@ class Session:
         seed: int,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
-        """Play `group_size` episodes of each task with the synced weights; a group per task, in
-        their order.
+        """Play a group of episodes of each task with the synced weights.
 
-        `on_episode` is called with each episode as it ends.
+        Args:
+            label: of the progress bar.
+            group_size: episodes per task.
+            on_episode: is called with each episode as it ends.
+
+        Returns:
+            A group per task, in the order of the tasks.
         """
         if self._pool is None:
             with console.status("starting Ray, the environments and vLLM"):
@@ -93,7 +107,11 @@ class Session:
             )
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
-        """Let the environment's expert play each task once, in the tokens of this policy."""
+        """Let the environment's expert play each task once, in the tokens of this policy.
+
+        Args:
+            noise: the share of its commands that are replaced by wrong ones.
+        """
         if self._pool is not None:
             return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
         with open_pool(self.config, self.serving_copy.folder, serve=False) as pool:
@@ -102,9 +120,7 @@ class Session:
     def play_once(
         self, tasks: list[Task], label: str, seed: int, on_episode: OnEpisode | None = None
     ) -> list[Trajectory]:
-        """Play each task once at the temperature of the evaluation; the episodes in the tasks'
-        order.
-        """
+        """Play each task once at the evaluation's temperature; episodes in the order of tasks."""
         temperature = self.config.evaluation.temperature
         groups = self.play(
             tasks, label, group_size=1, temperature=temperature, seed=seed, on_episode=on_episode
@@ -112,29 +128,33 @@ class Session:
         return [group.trajectories[0] for group in groups]
 
     def evaluate(self, **more: Any) -> tuple[EvaluationReport, list[Trajectory]]:
-        """Play the evaluation with the synced weights and score it; `more` goes into the
-        report's setting.
+        """Play the evaluation with the synced weights, and score it.
 
-        The episodes come by split, by repeat, and in the tasks' order.
+        Args:
+            more: further keys of the report's setting.
+
+        Returns:
+            The report, and the episodes by split, by repeat and in the order of the tasks.
         """
-        repeats = range(self.config.evaluation.repeats)
-        played = {
-            split: [
-                self.play_once(tasks, f"evaluation on {split}", repeat_seed(self.config.seed, n))
-                for n in repeats
-            ]
-            for split, tasks in tasks_by_split(self.config, self._env).items()
-        }
-        temperature = self.config.evaluation.temperature
+        config = self.config
+        by_split: dict[str, list[list[Trajectory]]] = {}
+        for split, tasks in tasks_by_split(config, self._env).items():
+            by_split[split] = []
+            for repeat in range(config.evaluation.repeats):
+                seed = repeat_seed(config.seed, repeat)
+                by_split[split].append(self.play_once(tasks, f"evaluation on {split}", seed))
         setting = setting_of(
-            self.config, self.source, temperature, **policy_details(self.config), **more
+            config,
+            self.source,
+            config.evaluation.temperature,
+            **policy_details(config),
+            **more,
         )
-        episodes = [
-            episode for of_split in played.values() for repeat in of_split for episode in repeat
-        ]
-        return summarize(played, setting), episodes
+        repeats = chain.from_iterable(by_split.values())
+        return summarize(by_split, setting), list(chain.from_iterable(repeats))
 
     def close(self) -> None:
+        """End the engine and the workers, and remove the serving copy."""
         if self._pool is not None:
             self._pool.close()
         self.serving_copy.close()
@@ -153,7 +173,7 @@ class Session:
 
 
 def policy_details(config: Config) -> dict[str, Any]:
-    """What a policy's play depends on, beside its weights and the environment."""
+    """The conditions of a policy's episodes besides its weights and the environment."""
     return {
         "prompt": config.prompt.model_dump(mode="json"),
         "dtype": chosen_dtype(config.serving.dtype, gpu=torch.cuda.is_available()),

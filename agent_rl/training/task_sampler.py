@@ -1,6 +1,4 @@
-"""Which tasks a rollout step plays: a seeded shuffle of the split, the families in turn, epoch by
-epoch.
-"""
+"""Deals the tasks of the rollout steps: shuffled by a seed, the families in turn, by epochs."""
 
 import hashlib
 import random
@@ -12,14 +10,13 @@ from envs import Task
 
 
 class TaskSampler:
-    """Deals the tasks of a split in a seeded order; every task once an epoch, the families evenly
-    over all of it.
+    """Deals the tasks of a split in a seeded order, every task once per epoch.
 
-    So the success rates of two rollout steps differ by what was learned more than by which families
-    came up.
+    The families are spread evenly over an epoch. Success of two rollout steps then differs by what
+    was learned, and less by which families came up.
 
-    The order depends only on the seed and the tasks, so that `state_dict()` is small and a resumed
-    run goes on with exactly the tasks that an unbroken one would have played.
+    The order depends only on the seed and the tasks. So the state is small, and a resumed run deals
+    exactly the tasks that an unbroken run would have dealt.
     """
 
     def __init__(self, tasks: Sequence[Task], seed: int) -> None:
@@ -31,7 +28,7 @@ class TaskSampler:
         self._position = 0
 
     def next(self, count: int) -> list[Task]:
-        """The next `count` tasks; goes on into the next epoch where one ends."""
+        """The next `count` tasks; after the last task of an epoch comes the next epoch."""
         dealt: list[Task] = []
         while len(dealt) < count:
             order = self._order(self._epoch)
@@ -43,6 +40,7 @@ class TaskSampler:
         return dealt
 
     def state_dict(self) -> dict[str, Any]:
+        """The state in JSON's types, for a checkpoint."""
         return {
             "epoch": self._epoch,
             "position": self._position,
@@ -51,32 +49,38 @@ class TaskSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`.
+        """Continue from a state.
 
         Raises:
-            ValueError: the state belongs to another seed or to other tasks: the order would break.
+            ValueError: it belongs to another seed or to other tasks, so the order would differ.
         """
         if (state["tasks"], state["seed"]) != (self._digest(), self._seed):
             raise ValueError(
-                f"the checkpoint's task order is of {state['tasks']} with seed {state['seed']}, this run's of "
-                f"{self._digest()} with seed {self._seed}: resume with the same data, train.only and seed"
+                f"the checkpoint's task order is of {state['tasks']} with seed {state['seed']}, "
+                f"this run's of {self._digest()} with seed {self._seed}: resume with the same "
+                "data, train.only and seed"
             )
         self._epoch, self._position = state["epoch"], state["position"]
 
     def _digest(self) -> str:
-        """Which tasks these are, in a few letters."""
+        """A short text that differs for other tasks, such as `480 tasks (1f3a9c2e)`."""
         ids = "\n".join(task.id for task in self._tasks)
         return f"{len(self._tasks)} tasks ({hashlib.sha256(ids.encode()).hexdigest()[:8]})"
 
     def _order(self, epoch: int) -> list[Task]:
-        """Shuffled; then the k-th of a family's n tasks stands at (k + 1/2) / n of the way."""
+        """The tasks of an epoch in their order.
+
+        The k-th (from 0) of a family's n tasks stands at (k + 1/2) / n of the way. For example two
+        tasks stand at 1/4 and 3/4, between which a family of four has its second and third.
+        """
         shuffled = list(self._tasks)
         random.Random(f"{self._seed}/{epoch}").shuffle(shuffled)
-        sizes, dealt = Counter(task.family for task in shuffled), Counter[str]()
+        sizes = Counter(task.family for task in shuffled)
+        seen = Counter[str]()
         places = []
         for task in shuffled:
-            places.append((dealt[task.family] + 0.5) / sizes[task.family])
-            dealt[task.family] += 1
-        return [
-            task for _, task in sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])
-        ]
+            places.append((seen[task.family] + 0.5) / sizes[task.family])
+            seen[task.family] += 1
+        # Sorted by the place alone: sorting is stable, so the shuffle decides between equal places.
+        pairs = sorted(zip(places, shuffled, strict=True), key=lambda pair: pair[0])
+        return [task for _, task in pairs]

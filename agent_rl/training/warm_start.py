@@ -1,9 +1,10 @@
-"""The warm start: expert episodes, then cross-entropy on the expert's tokens."""
+"""The warm start (SFT): cross-entropy on the tokens of the expert's episodes."""
 
+import math
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
@@ -28,66 +29,80 @@ COLUMNS = (
 
 
 def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
-    """Let the environment's expert play; the episodes that it wins.
+    """Let the environment's expert play; returns the episodes that it wins.
 
     Raises:
-        ConfigError: the expert won nothing, so there is nothing to learn from; or tasks would be
-        played again alike.
+        ConfigError: it won none, or the config asks for more episodes than differ from each other.
     """
     tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
-    won = [trajectory for trajectory in played if trajectory.success]
-    say(
-        f"expert: won {len(won)} of {len(played)} episodes, {sum(len(t.token_ids) for t in won):,} tokens"
-    )
+    won = [episode for episode in played if episode.success]
+    tokens = sum(len(episode.token_ids) for episode in won)
+    say(f"expert: won {len(won)} of {len(played)} episodes, {tokens:,} tokens")
     if not won:
         raise ConfigError(
-            f"env {config.env.id}: its expert won none of {len(played)} episodes within {config.episode.max_turns} "
-            "turns; raise episode.max_turns, or lower sft.noise"
+            f"env {config.env.id}: its expert won none of {len(played)} episodes within "
+            f"{config.episode.max_turns} turns; raise episode.max_turns, or lower sft.noise"
         )
     return won
 
 
 def tasks_to_play(config: Config, tasks: list[Task]) -> list[Task]:
-    """As many as `sft.episodes` says, each as often as every other, as far as it goes."""
-    wanted = config.sft.episodes
-    if wanted <= len(tasks):
-        return pick_evenly(tasks, wanted, config.seed)
+    """The tasks of `sft.episodes` episodes; some are repeated if there are fewer tasks.
+
+    No task occurs more than once more often than another. 0 episodes means every task once.
+
+    Raises:
+        ConfigError: tasks would be repeated without `sft.noise`, so the episodes would be equal.
+    """
+    episodes = config.sft.episodes
+    if episodes <= len(tasks):
+        return pick_evenly(tasks, episodes, config.seed)
     if not config.sft.noise:
         raise ConfigError(
-            f"sft.episodes: {wanted}, but there are {len(tasks)} tasks, and without sft.noise an expert plays each the "
-            f"same way again; use at most {len(tasks)}, or set sft.noise"
+            f"sft.episodes: {episodes}, but there are {len(tasks)} tasks, and without sft.noise an "
+            f"expert plays each the same way again; use at most {len(tasks)}, or set sft.noise"
         )
-    rounds, rest = divmod(wanted, len(tasks))
+    rounds, rest = divmod(episodes, len(tasks))
+    # pick_evenly reads 0 as "all of them".
     return tasks * rounds + (pick_evenly(tasks, rest, config.seed) if rest else [])
 
 
-def expert_sample(trajectory: Trajectory, *, read: bool) -> TrainingSample:
-    """An expert's episode as a sample: its own tokens are trained, or (`read`) all but the first.
+def expert_sample(trajectory: Trajectory, *, observations: bool) -> TrainingSample:
+    """An expert's episode as a sample of the supervised loss.
 
-    The advantages are not used by the supervised loss.
+    Args:
+        observations: whether to train on all tokens but the first, which nothing predicts; else
+            only on the expert's own.
     """
-    mask = (False, *(True for _ in trajectory.token_ids[1:])) if read else trajectory.action_mask
+    mask = trajectory.action_mask
+    parts = len(trajectory.turns)
+    if observations:
+        mask = (False,) + (True,) * (len(trajectory.token_ids) - 1)
+        # A sample has an advantage per run of trained tokens, and here there is only one run.
+        parts = 1
     return TrainingSample(
         token_ids=trajectory.token_ids,
         action_mask=mask,
         behavior_logprobs=trajectory.behavior_logprobs,
-        advantages=(1.0,) * (1 if read else len(trajectory.turns)),
+        advantages=(1.0,) * parts,  # the supervised loss does not use them
     )
 
 
 def warm_start(
     config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder
 ) -> None:
-    """Train `model` in place: `sft.observation_epochs` on all tokens, then `sft.epochs` on the
-    expert's.
+    """Train `model` in place on the expert's episodes.
 
-    Every epoch is shuffled; the learning rate rises over `sft.warmup_steps` and falls linearly to 0
-    over the rest.
+    First `sft.observation_epochs` on all tokens, then `sft.epochs` on the expert's. Every epoch is
+    shuffled. The learning rate rises over `sft.warmup_steps` and then falls linearly to 0.
+
+    Args:
+        run: gets a line of metrics per optimizer step.
     """
     settings = config.sft
     epochs = settings.observation_epochs + settings.epochs
-    steps_per_epoch = -(-len(episodes) // settings.batch_episodes)
+    steps_per_epoch = math.ceil(len(episodes) / settings.batch_episodes)
     rate = {
         "learning_rate": settings.learning_rate,
         "muon_learning_rate": settings.muon_learning_rate,
@@ -101,29 +116,30 @@ def warm_start(
     )
     order = random.Random(config.seed)
     rows = StepRows(COLUMNS)
-    taken = 0
+    steps: list[dict[str, float]] = []
     with progress("warm start", steps_per_epoch * epochs) as advance:
         for epoch in range(epochs):
             started = time.perf_counter()
-            read = epoch < settings.observation_epochs
-            samples = [
-                expert_sample(episode, read=read)
-                for episode in order.sample(list(episodes), len(episodes))
-            ]
-            steps = []
+            observations = epoch < settings.observation_epochs
+            shuffled = order.sample(list(episodes), len(episodes))
+            samples = [expert_sample(episode, observations=observations) for episode in shuffled]
             for begin in range(0, len(samples), settings.batch_episodes):
-                steps.append(
-                    learner.supervised_step(samples[begin : begin + settings.batch_episodes])
-                )
-                taken += 1
-                run.log(taken, {f"sft/{name}": value for name, value in steps[-1].items()})
-                advance(f"loss {steps[-1]['loss']:.3f}")
-            metrics = {
-                f"sft/{name}": statistics.fmean(step[name] for step in steps) for name in steps[0]
-            }
-            metrics["sft/tokens_per_second"] = sum(s["tokens"] for s in steps) / (
-                time.perf_counter() - started
-            )
-            rows.row(f"{'reading' if read else 'epoch'} {epoch + 1}/{epochs}", metrics)
+                batch = samples[begin : begin + settings.batch_episodes]
+                metrics = learner.supervised_step(batch)
+                steps.append(metrics)
+                run.log(len(steps), {f"sft/{name}": value for name, value in metrics.items()})
+                advance(f"loss {metrics['loss']:.3f}")
+            seconds = time.perf_counter() - started
+            label = f"{'all tokens' if observations else 'epoch'} {epoch + 1}/{epochs}"
+            rows.row(label, _epoch_metrics(steps[-steps_per_epoch:], seconds))
     learner.fetch_weights()
     learner.close()
+
+
+def _epoch_metrics(steps: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:
+    """The means over the optimizer steps of an epoch."""
+    means = {}
+    for name in steps[0]:
+        means[f"sft/{name}"] = statistics.fmean(step[name] for step in steps)
+    means["sft/tokens_per_second"] = sum(step["tokens"] for step in steps) / seconds
+    return means

@@ -10,6 +10,8 @@ from agent_rl.evaluation.report import read_report
 from agent_rl.policy.loading import load_policy
 from agent_rl.trainer import Trainer
 
+pytestmark = pytest.mark.engine
+
 
 def config(folder: Path, *, ranks: int, steps: int) -> Config:
     return Config.model_validate(

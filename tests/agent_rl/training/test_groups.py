@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from agent_rl.config import TrainSettings
-from agent_rl.training.groups import collect_groups, outcome
+from agent_rl.training.groups import outcome, play_groups
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import StopReason, TrajectoryGroup
@@ -53,7 +53,7 @@ def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:
 
 def test_without_dropping_a_step_is_one_round() -> None:
     world = World()
-    groups = collect_groups(TaskSampler(TASKS, seed=0), world.play, settings())
+    groups = play_groups(TaskSampler(TASKS, seed=0), world.play, settings())
     assert groups.kept == groups.played
     assert len(groups.played) == 8
     assert world.already == [0]
@@ -62,7 +62,7 @@ def test_without_dropping_a_step_is_one_round() -> None:
 def test_dropped_groups_are_replaced_up_to_the_bound() -> None:
     world = World()
     sampler = TaskSampler(TASKS, seed=0)
-    groups = collect_groups(
+    groups = play_groups(
         sampler, world.play, settings(drop_groups=("all_succeed", "all_fail"), max_extra_groups=10)
     )
     assert len(groups.played) == 18
@@ -80,7 +80,7 @@ def test_dropped_groups_are_replaced_up_to_the_bound() -> None:
 
 
 def test_only_the_named_outcomes_are_dropped() -> None:
-    groups = collect_groups(
+    groups = play_groups(
         TaskSampler(TASKS, seed=0), World().play, settings(drop_groups=("all_fail",))
     )
     assert {outcome(kept) for kept in groups.kept} == {"all_succeed", "mixed"}
@@ -93,7 +93,7 @@ def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
             for task in tasks
         ]
 
-    groups = collect_groups(
+    groups = play_groups(
         TaskSampler(TASKS[:8], seed=0), play, settings(drop_groups=("all_succeed",))
     )
     assert len(groups.played) == 8
@@ -105,7 +105,7 @@ def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
 
 def test_a_step_with_nothing_to_learn_from_is_taken_all_the_same() -> None:
     failing = [task for task in TASKS if int(task.id) % 4 == 0]
-    groups = collect_groups(
+    groups = play_groups(
         TaskSampler(failing, seed=0), World().play, settings(drop_groups=("all_fail",))
     )
     assert len(groups.kept) == len(groups.played) == 8

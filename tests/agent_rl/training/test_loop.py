@@ -23,7 +23,10 @@ from agent_rl.training.task_sampler import TaskSampler
 from envs import make_env
 from tests.builders.paths import ROOT
 
-pytestmark = pytest.mark.timeout(600)  # the first test's set-up holds four commands
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(600),  # the first test's set-up holds four commands
+]
 ROLLOUT_STEPS, GROUP_SIZE, WARMUP, LEARNING_RATE = 6, 2, 12, 1e-3
 KILL_AFTER = 3
 """Odd, while checkpoints come with every second step: a logged step is lost and has to be done
@@ -34,16 +37,19 @@ run_folder: run
 seed: 3
 env:
   options:
-    games: {{train: 12, valid_seen: 6, valid_unseen: 0, receptacles: [3, 3], objects: [3, 3], copies: 1}}
-model: {{vocab_size: 512, hidden_size: 32, layers: 2, heads: 1, kv_heads: 1, intermediate_size: 64, corpus_tasks: 4}}
+    games:
+      {{train: 12, valid_seen: 6, valid_unseen: 0, receptacles: [3, 3], objects: [3, 3], copies: 1}}
+model:
+  {{vocab_size: 512, hidden_size: 32, layers: 2, heads: 1, kv_heads: 1, intermediate_size: 64,
+    corpus_tasks: 4}}
 episode: {{max_turns: 3, max_action_tokens: 16, invalid_action_penalty: 0.1}}
 workers: {{count: 1, envs_per_worker: 2}}
 serving: {{kv_cache_gib: 0.1, max_concurrent: 8}}
 sft: {{episodes: 6, noise: 0.0, epochs: 1, batch_episodes: 2, warmup_steps: 0}}
 learner: {{optimizer_steps: 2, learning_rate: {LEARNING_RATE}, warmup_steps: {WARMUP}, threads: 1}}
 train:
-  {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE}, checkpoint_every: 2,
-    eval_every: 2}}
+  {{rollout_steps: {ROLLOUT_STEPS}, tasks_per_step: 1, num_generations: {GROUP_SIZE},
+    checkpoint_every: 2, eval_every: 2}}
 """
 
 

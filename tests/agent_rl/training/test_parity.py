@@ -18,6 +18,8 @@ from agent_rl.training.session import Session
 from rollouts import TrajectoryGroup
 from tests.builders.models import make_tokenizer
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:

@@ -14,10 +14,12 @@ def two_turns() -> Trajectory:
 
 
 def test_an_epoch_trains_the_experts_tokens_and_reading_trains_all_but_the_first() -> None:
-    imitated = expert_sample(two_turns(), read=False)
+    imitated = expert_sample(two_turns(), observations=False)
     assert imitated.token_ids == (1, 17, 4, 21, 2, 9, 4, 22, 23, 2)
     assert [int(bit) for bit in imitated.action_mask] == [0, 0, 0, 1, 1, 0, 0, 1, 1, 1]
-    assert [int(bit) for bit in expert_sample(two_turns(), read=True).action_mask] == [0, *[1] * 9]
+    everything = expert_sample(two_turns(), observations=True)
+    assert [int(bit) for bit in everything.action_mask] == [0, *[1] * 9]
+    assert everything.advantages == (1.0,)
 
 
 def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
