@@ -2,7 +2,7 @@
 
 step-000050-valid_seen-t0.4-1f3a9c2e/    the name ends in a digest of the setting
   setting.json                           all that the numbers depend on
-  repeat-1.jsonl                         the episodes of the first repeat, a line each, as they ended
+  repeat-1.jsonl                         the first repeat: an episode per line, as they ended
 """
 
 import json

@@ -46,7 +46,7 @@ class EvaluatedPlayer:
     name: str
     """A short name for files, see `policy_name`."""
     identity: str
-    """What distinguishes it from every other, wherever its files lie: a fingerprint for a policy."""
+    """What tells it from every other, wherever its files lie: a fingerprint for a policy."""
     weights: str | None = None
     """The fingerprint of the weights alone; None for a player without a model."""
     temperature: float | None = None

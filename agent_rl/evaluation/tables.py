@@ -1,4 +1,4 @@
-"""An evaluation's report for people: on the terminal, in Markdown, as rows of a LaTeX table."""
+"""An evaluation's report for people: on the terminal, in Markdown, as rows of LaTeX."""
 
 import json
 import re
@@ -8,14 +8,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from agent_rl.display import console, say
+from agent_rl.display import console, interval, percent, points, points_interval, say
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import Gap, GapScore, Score, SplitReport
 
 ALL = "all"
+"""The name of the row of all games."""
 HEADS = ("n", "success %", "95 % interval", "turns", "turns to success", "invalid %", "tokens")
-_NARROW = ("n", "success\n%", "95 %\ninterval", "turns", "to\nwin", "invalid\n%", "tokens")
-"""The same, for a terminal of 80 columns."""
+_NARROW_HEADS = ("n", "success\n%", "95 %\ninterval", "turns", "to\nwin", "invalid\n%", "tokens")
+"""`HEADS` for a terminal of 80 columns."""
 _ALFWORLD = {
     "pick_and_place_simple": "Pick",
     "look_at_obj_in_light": "Look",
@@ -28,8 +29,10 @@ _ALFWORLD = {
 
 
 def show(report: EvaluationReport, title: str) -> None:
-    """Print the table of each split, with the repeats and what was not scored, and the gap. `title`
-    says whose.
+    """Print a table per split, and one for the gap.
+
+    Args:
+        title: whose scores they are.
     """
     for split, part in report.splits.items():
         console.print(split_table(part, f"{title} on {split}{_temperature(report)}"))
@@ -41,95 +44,83 @@ def show(report: EvaluationReport, title: str) -> None:
 
 
 def split_table(report: SplitReport, title: str = "") -> Table:
-    """A row per family and one for all."""
+    """A row per family and one for all games."""
     rows = [(name, *cells(score)) for name, score in _rows(report)]
-    return _table(title, ("family", *_NARROW), rows)
+    return _table(title, ("family", *_NARROW_HEADS), rows)
 
 
 def repeats_line(report: SplitReport) -> str:
-    """The success of each repeat, in percent; empty where there is one only."""
+    """The success of each repeat, in percent; empty if there is only one."""
     repeats = report.overall.per_repeat
-    return (
-        "repeats: " + " ".join(_percent(repeat.success) for repeat in repeats)
-        if len(repeats) > 1
-        else ""
-    )
+    if len(repeats) < 2:
+        return ""
+    return "repeats: " + " ".join(percent(repeat.success) for repeat in repeats)
 
 
 def failures_line(report: SplitReport) -> str:
-    """How many episodes are in no score, by reason; empty where there is none."""
+    """The numbers of episodes that are in no score, by reason; empty if there are none."""
     failed = ", ".join(f"{count} {reason}" for reason, count in report.failures.items())
     return f"not scored, as they say nothing about the policy: {failed}" if failed else ""
 
 
 def markdown(report: EvaluationReport, title: str) -> str:
-    """The same as a Markdown document."""
+    """The tables of `show` as a Markdown document."""
     parts = [f"# {title}", _about(report)]
     for split, part in report.splits.items():
-        rows = [
-            (f"**{name}**" if name == ALL else name, *cells(score)) for name, score in _rows(part)
-        ]
+        rows = [(_bold_if_all(name), *cells(score)) for name, score in _rows(part)]
         parts += [f"## {split}", markdown_table(("family", *HEADS), rows)]
-        parts += [
-            f"{line[0].upper()}{line[1:]}."
-            for line in (repeats_line(part), failures_line(part))
-            if line
-        ]
-    if gap := report.gap:
-        rows = [
-            (f"**{name}**" if name == ALL else name, *_gap_cells(of)) for name, of in _gap_rows(gap)
-        ]
-        parts += [
-            f"## {' - '.join(gap.splits)}",
-            markdown_table(("family", "points", "95 % interval"), rows),
-        ]
+        for line in (repeats_line(part), failures_line(part)):
+            if line:
+                parts.append(f"{line[0].upper()}{line[1:]}.")
+    if report.gap:
+        rows = [(_bold_if_all(name), *_gap_cells(gap)) for name, gap in _gap_rows(report.gap)]
+        table = markdown_table(("family", "points", "95 % interval"), rows)
+        parts += [f"## {' - '.join(report.gap.splits)}", table]
     return "\n\n".join(parts) + "\n"
 
 
 def latex(report: EvaluationReport, name: str) -> str:
-    """A row per split for a table of policies: success in percent, with its 95 % interval as a
-    subscript.
+    """A row per split for a table of policies; success in percent, its 95 % interval as subscript.
 
-    A comment before each row names its columns. ALFWorld's families come in the order of the
-    field's tables, those of other environments by name; `--` stands for a family of which no game
-    was scored.
+    A comment before each row names its columns. ALFWorld's families are in the order of published
+    tables, other families by name. `--` means that no game of the family was scored.
+
+    Args:
+        name: the policy's name, the first column.
     """
     lines = []
     for split, part in report.splits.items():
-        names = (
-            dict(_ALFWORLD)
-            if report.setting.get("env") == "alfworld"
-            else {name: name for name in part.families}
-        )
-        scores = [*(part.families.get(family) for family in names), part.overall]
+        if report.setting.get("env") == "alfworld":
+            titles = dict(_ALFWORLD)
+        else:
+            titles = {family: family for family in part.families}
+        scores = [*(part.families.get(family) for family in titles), part.overall]
+        columns = ["name", *(_escaped(title) for title in titles.values()), "All"]
         row = [_escaped(name), *(_latex_cell(score) for score in scores)]
-        columns = ["name", *(_escaped(column) for column in names.values()), "All"]
-        lines += [f"% {split}, {_about(report)}: {' & '.join(columns)}", " & ".join(row) + r" \\"]
+        lines.append(f"% {split}, {_about(report)}: {' & '.join(columns)}")
+        lines.append(" & ".join(row) + r" \\")
     return "\n".join(lines) + "\n"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, without a line end behind it."""
-    lines = [head, ["---"] * len(head), *([_markdown_cell(value) for value in row] for row in rows)]
+    """A Markdown table without a final line end; values that are not text are written as JSON."""
+    lines = [list(head), ["---"] * len(head)]
+    for row in rows:
+        lines.append([_markdown_cell(value) for value in row])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cells(score: Score) -> tuple[str, ...]:
-    """What stands under `HEADS`."""
+    """The cells under `HEADS`."""
     return (
         str(score.n),
-        _percent(score.success),
-        interval_text(score.interval),
+        percent(score.success),
+        interval(score.interval),
         f"{score.mean_turns:.1f}",
         "-" if score.turns_to_success is None else f"{score.turns_to_success:.1f}",
-        _percent(score.invalid_action_rate),
+        percent(score.invalid_action_rate),
         "-" if score.tokens_per_episode is None else f"{score.tokens_per_episode:,.0f}",
     )
-
-
-def interval_text(interval: tuple[float, float]) -> str:
-    """Both ends in percent."""
-    return f"{_percent(interval[0])}-{_percent(interval[1])}"
 
 
 def _rows(report: SplitReport) -> list[tuple[str, Score]]:
@@ -145,13 +136,12 @@ def _gap_table(gap: Gap) -> Table:
     return _table(f"{' - '.join(gap.splits)}, in points", ("family", "gap", "95 %\ninterval"), rows)
 
 
-def _gap_cells(of: GapScore) -> tuple[str, str]:
-    low, high = of.interval
-    return f"{100 * of.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
+def _gap_cells(gap: GapScore) -> tuple[str, str]:
+    return points(gap.difference), points_interval(gap.interval)
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """The last row is set off."""
+    """A table whose last row is set apart."""
     table = Table(
         title=escape(title) or None,
         title_justify="left",
@@ -171,7 +161,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 
 def _about(report: EvaluationReport) -> str:
-    """The most of the setting that a reader has to know, in a line."""
+    """The main conditions of the evaluation in one line."""
     keys = ("model", "temperature", "seed", "repeats", "max_turns")
     return ", ".join(
         f"{key} {report.setting[key]}" for key in keys if report.setting.get(key) is not None
@@ -179,23 +169,20 @@ def _about(report: EvaluationReport) -> str:
 
 
 def _temperature(report: EvaluationReport) -> str:
+    """The end of a title: empty for a player without a temperature."""
     temperature = report.setting.get("temperature")
     return "" if temperature is None else f", T = {temperature}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
 
 
 def _latex_cell(score: Score | None) -> str:
     if score is None or not score.n:
         return "--"
-    low, high = (_percent(end) for end in score.interval)
-    return f"${_percent(score.success)}_{{[{low}, {high}]}}$"
+    ends = interval(score.interval, between=", ")
+    return f"${percent(score.success)}_{{[{ends}]}}$"
 
 
 def _escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """The text with LaTeX's special characters escaped."""
     for character, spelled in (
         ("\\", r"\textbackslash "),
         ("~", r"\textasciitilde "),
@@ -203,6 +190,10 @@ def _escaped(text: str) -> str:
     ):
         text = text.replace(character, spelled)
     return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+
+def _bold_if_all(name: str) -> str:
+    return f"**{name}**" if name == ALL else name
 
 
 def _markdown_cell(value: object) -> str:

@@ -16,12 +16,13 @@ from transformers import PreTrainedModel
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.config.keys import upgraded
 from agent_rl.config.learner import LearnerSettings
+from agent_rl.display import interval, percent
 from agent_rl.evaluation.report import (
     EvaluationReport,
     read_report,
     read_stage_reports,
 )
-from agent_rl.evaluation.tables import ALL, interval_text, markdown_table
+from agent_rl.evaluation.tables import ALL, markdown_table
 from agent_rl.runs.checkpoint import latest_checkpoint
 from agent_rl.runs.layout import FINAL_REPORT
 from rollouts import PromptSettings
@@ -258,10 +259,7 @@ def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:
         scores = [*part.families.items(), (f"**{ALL}**", part.overall)]
         yield {
             "title": f"{when}, on `{split}` at temperature {report.setting.get('temperature')}",
-            "rows": [
-                (name, s.n, f"{100 * s.success:.1f}", interval_text(s.interval))
-                for name, s in scores
-            ],
+            "rows": [(name, s.n, percent(s.success), interval(s.interval)) for name, s in scores],
             "failures": ", ".join(f"{count} {reason}" for reason, count in part.failures.items()),
         }
 

@@ -36,7 +36,8 @@ def run_demo(config: Config) -> None:
     """
     if config.model.lora is not None:
         raise ConfigError(
-            "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` instead"
+            "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` "
+            "instead"
         )
     run = RunLayout(Path(config.run_folder))
     aside = set_aside(run.folder, "before")

@@ -38,7 +38,7 @@ def evaluate(
     again: bool = False,
     outputs: Outputs | None = None,
 ) -> EvaluationReport:
-    """Evaluate a policy or a player as the config's `evaluation` says; prints and writes the report.
+    """Evaluate a policy or a player as `config.evaluation` says; print and write the report.
 
     Episodes of an earlier call are not played again. Report and episodes are written to
     `<run_folder>/evaluations/`.

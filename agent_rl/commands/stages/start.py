@@ -1,4 +1,4 @@
-"""Where a stage of a run starts: the policy of the most advanced stage before it. Light to import."""
+"""Where a stage of a run starts: the policy of the latest stage before. Light to import."""
 
 from pathlib import Path
 

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agent_rl.runs.trajectories import load_trajectories
 from tests.builders.paths import ROOT
+
+pytestmark = pytest.mark.process
 
 CONFIG = """
 run_folder: run
