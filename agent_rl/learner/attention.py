@@ -98,6 +98,19 @@ def packed_attention(
     assert not dropout, "dropout would make old and new log-probs those of different policies"
     assert query.shape[0] == 1, query.shape
     assert query.shape[2] == branches[-1].end, (query.shape, branches[-1])
+    _check_plain(branches, sliding_window, others)
+    if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
+        # Under autocast the rotary embedding leaves queries and keys in float32, which the kernel
+        # does not take.
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        return _one_kernel(query, key, value, branches, scaling), None
+    return _branch_by_branch(query, key, value, branches, scaling), None
+
+
+def _check_plain(
+    branches: tuple[Branch, ...], sliding_window: int | None, others: dict[str, Any]
+) -> None:
+    """Raise ValueError if the model's attention is not plain causal attention on these samples."""
     longest = max(branch.depth + branch.end - branch.begin for branch in branches)
     if sliding_window is not None and longest > sliding_window:
         raise ValueError(
@@ -110,12 +123,12 @@ def packed_attention(
                 f"the model's attention has {name}, which packed attention does not apply; "
                 "use a model of another architecture, such as Llama, Qwen2.5 or SmolLM2"
             )
-    if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
-        # Under autocast the rotary embedding leaves queries and keys in float32, which the kernel
-        # does not take.
-        return _one_kernel(
-            query.to(value.dtype), key.to(value.dtype), value, branches, scaling
-        ), None
+
+
+def _branch_by_branch(
+    query: Tensor, key: Tensor, value: Tensor, branches: tuple[Branch, ...], scaling: float | None
+) -> Tensor:
+    """Return the attention of all branches, computed one after the other."""
     grouped = key.shape[1] != query.shape[1]
     layout = _layout(branches, query.device)
     # Not slices: the gradient of each slice would be as large as the pack, once for each branch.
@@ -126,7 +139,7 @@ def packed_attention(
     parts = []
     for q, k, v in zip(queries, keys, values, strict=True):
         parts.append(_of_branch(q, k, v, scaling, grouped))
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)

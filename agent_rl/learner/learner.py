@@ -161,7 +161,7 @@ class Learner:
             FloatingPointError: as `update`.
         """
         start = time.perf_counter()
-        agent_tokens = sum(s.agent_tokens for s in samples)
+        agent_tokens = sum(sample.agent_tokens for sample in samples)
         assert agent_tokens, "a supervised step needs at least one agent token"
         learning_rate = self.learning_rate
         trained = [i for i, sample in enumerate(samples) if sample.agent_tokens]
@@ -172,6 +172,7 @@ class Learner:
             ranks=self._ranks.size,
             share_prefixes=self.settings.share_prefixes,
         )
+        # Each token has its own term of this loss, so blocks may be cut into their passes.
         sums = {"loss": 0.0, "entropy": 0.0, "correct": 0.0}
         for block in plan.blocks[self._ranks.rank]:
             for micro_batch in block:
@@ -191,7 +192,7 @@ class Learner:
             "entropy": total["entropy"] / agent_tokens,
             "token_accuracy": total["correct"] / agent_tokens,
             "learning_rate": learning_rate,
-            "tokens": float(sum(len(s.token_ids) for s in samples)),
+            "tokens": float(sum(len(sample.token_ids) for sample in samples)),
             "trained_tokens": float(agent_tokens),
             "seconds": time.perf_counter() - start,
         }

@@ -55,25 +55,19 @@ class StepPlan:
             share_prefixes: as in `Batch.from_samples`.
         """
         of_step = [samples[i] for i in indices]
-        blocks: list[Block] = []
-        for block in micro_batches(
-            of_step, max_tokens, shares=ranks, share_prefixes=share_prefixes
-        ):
-            blocks.append([[indices[k] for k in micro_batch] for micro_batch in block])
+        blocks = micro_batches(of_step, max_tokens, shares=ranks, share_prefixes=share_prefixes)
 
-        def tokens(block: Block) -> int:
-            return sum(
-                PrefixTree.of([samples[i].inputs for i in micro_batch], share=share_prefixes).size
-                for micro_batch in block
-            )
+        def work(block: Block) -> int:
+            return sum(_positions(of_step, micro_batch, share_prefixes) for micro_batch in block)
 
         # The greedy rule for even loads: the largest block first, each to the least busy rank.
         dealt: list[list[Block]] = [[] for _ in range(ranks)]
         load = [0] * ranks
-        for block in sorted(blocks, key=tokens, reverse=True):
+        for block in sorted(blocks, key=work, reverse=True):
             least = load.index(min(load))
-            dealt[least].append(block)
-            load[least] += tokens(block)
+            # `block` has indices into the step's samples, the plan has those of all samples.
+            dealt[least].append([[indices[k] for k in micro_batch] for micro_batch in block])
+            load[least] += work(block)
         return cls(blocks=dealt)
 
     @property
@@ -189,7 +183,7 @@ def micro_batches(
     """
 
     def size(indices: Sequence[int]) -> int:
-        return PrefixTree.of([samples[i].inputs for i in indices], share=share_prefixes).size
+        return _positions(samples, indices, share_prefixes)
 
     # In the order of their tokens, episodes with a common beginning are neighbours, so they meet in
     # a micro-batch and share it.
@@ -217,6 +211,13 @@ def micro_batches(
             blocks.append(_first_fit(episode, size, max_tokens))
             room = -1
     return blocks
+
+
+def _positions(
+    samples: Sequence[TrainingSample], indices: Sequence[int], share_prefixes: bool
+) -> int:
+    """Return the number of positions that samples have in one pack."""
+    return PrefixTree.of([samples[i].inputs for i in indices], share=share_prefixes).size
 
 
 def _first_fit(

@@ -40,7 +40,13 @@ class RankedLearner:
     def __init__(
         self, model: PreTrainedModel, settings: LearnerSettings, context: LearnerContext
     ) -> None:
-        """Start the processes, which takes some seconds."""
+        """Start the processes, which takes some seconds.
+
+        Args:
+            model: the caller's copy of the trained model.
+            settings: of the learner, with more than one rank.
+            context: of the run.
+        """
         self._model = model
         start_ray()
         self._open = True
@@ -91,6 +97,7 @@ class RankedLearner:
                 f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; "
                 f"there are {gpus}: set {max(gpus - 1, 1)}, or learner.device: cpu"
             )
+        # Each process would take all cores otherwise. OpenMP reads the variable when it starts.
         threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **OPENMP}
         new = process_of(
@@ -102,6 +109,7 @@ class RankedLearner:
         self._processes = [
             new(model, of_rank, rank=rank, context=shared_context) for rank in range(count)
         ]
+        # Two calls, as the ranks can only join at an address that rank 0 has opened.
         (address,) = call_all(self._processes[:1], "listen")
         call_all(self._processes, "join", address)
 
@@ -159,18 +167,23 @@ class LearnerRank:
         self._learner = Learner(self._model, self._settings, self._context, ranks=self._ranks)
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
+        """As `Learner.update`."""
         return self._joined.update(samples)
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
+        """As `Learner.supervised_step`."""
         return self._joined.supervised_step(samples)
 
     def save(self, folder: Path) -> None:
+        """As `Learner.save`."""
         self._joined.save(folder)
 
     def load(self, folder: Path) -> None:
+        """As `Learner.load`."""
         self._joined.load(folder)
 
     def full_weights(self) -> dict[str, Tensor]:
+        """As `Learner.full_weights`."""
         return self._joined.full_weights()
 
     @property

@@ -157,9 +157,9 @@ class Update:
     @torch.no_grad()
     def _logprobs(self, scorer: Scorer) -> Logprobs:
         """Return the present log-probs of all samples that this rank will train on."""
-        # These passes need no optimizer steps and no blocks: the samples of all steps are packed
-        # anew, into fewer and fuller micro-batches. Each rank packs for all of them, to know how
-        # many passes the busiest one makes.
+        # These passes need no optimizer steps and no blocks, so the samples of all steps are packed
+        # together: fewer and fuller micro-batches. Each rank packs for all ranks, to know how many
+        # passes the busiest one makes.
         packed: list[list[MicroBatch]] = []
         for rank in range(self._ranks.size):
             own = [i for _, plan in self._steps for i in plan.samples_of(rank)]
