@@ -41,4 +41,4 @@ def test_a_wrong_value_is_an_error(
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        EpisodeSettings().max_turns = 3  # type: ignore[misc]
+        EpisodeSettings().max_turns = 3
