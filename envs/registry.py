@@ -131,6 +131,7 @@ def _announced_target(env_id: str) -> str | None:
     """The class that installed packages announce under a name; None if none does."""
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=env_id))
     targets = {point.value for point in points}
+    # The same class may be announced twice, for example by two installations of one package.
     if len(targets) > 1:
         raise ValueError(
             f"env.id: {env_id!r} is announced more than once ({', '.join(sorted(targets))}); write "
@@ -222,6 +223,7 @@ def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, An
     if takes_any:
         return
     for name in options:
+        # Commands add this option when they need an expert: a person may not have written it.
         if name == "expert" and name not in known:
             raise ValueError(
                 f"env.options: {env_id} has no expert (no option 'expert'); use random instead, or "

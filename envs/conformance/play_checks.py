@@ -72,6 +72,7 @@ def check_repetition(examination: Examination, problems: list[str]) -> None:
     """Check that the same seed and commands give the same game in the same environment."""
     for task in examination.tasks():
         walk = examination.walk(task)
+        # Reset twice: a reset in the middle of an episode must begin a new one.
         examination.subject.reset(task)
         replay = examination.subject.play(task, _commands_of(walk))
         difference = first_difference(walk, replay)
@@ -93,6 +94,8 @@ def check_two_at_once(examination: Examination, problems: list[str]) -> str:
         [first.reset(examination.tasks()[0])],
         [second.reset(examination.tasks()[-1])],
     ]
+    # One command in the first environment, one in the second, and so on. State or chance that they
+    # share then shows as a difference from the walks, in which each was played alone.
     for number in range(1, max(len(walk) for walk in walks)):
         for subject, walk, replay in zip((first, second), walks, replays, strict=True):
             if number < len(walk):
@@ -166,6 +169,7 @@ def _check_after_the_end(examination: Examination, task: Task, problems: list[st
 def check_clones(examination: Examination, problems: list[str]) -> str:
     """Check that a clone continues from the same state, and that neither disturbs the other."""
     subject, task = examination.subject, examination.tasks()[0]
+    # Both begin in the middle of a known game, and each must end as that game did.
     walk = examination.walk(task)
     half = len(walk) // 2
     beginning = subject.play(task, _commands_of(walk[:half]))

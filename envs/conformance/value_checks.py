@@ -171,6 +171,7 @@ def check_texts(examination: Examination, problems: list[str]) -> None:
         )
     for moment in examination.moments():
         text = moment.observation
+        # The check of types has reported an observation that is not a text.
         if "observation" in _type_errors(moment) or text in space:
             continue
         if len(text) > space.max_length:

@@ -79,6 +79,7 @@ class GymnasiumEnv(TextEnv):
     ) -> tuple[str, dict[str, Any]]:
         """Start the episode of `options["task"]`; `seed` replaces the task's, if it is given."""
         task = task_in(options, self._id)
+        # Over until the reset has succeeded: if it raises, `step` asks for another reset.
         self._over, self._return = True, 0.0
         self._prepare(task)
         observation, info = self._inner.reset(seed=task.seed if seed is None else seed)
@@ -97,6 +98,8 @@ class GymnasiumEnv(TextEnv):
         if not self._takes(action):
             return NOTHING_HAPPENS, 0.0, False, False, dict(self._last_info)
         observation, reward, terminated, truncated, info = self._inner.step(self._number_of(action))
+        # numpy's bools and floats become Python's. A decided episode is not truncated, even if it
+        # reaches its time limit at the same step.
         self._return += float(reward)
         terminated = bool(terminated)
         truncated = bool(truncated) and not terminated
@@ -118,6 +121,7 @@ class GymnasiumEnv(TextEnv):
         self._over = True
 
     def clone(self) -> Self:
+        """Copy the environment; some gymnasium environments hold objects that cannot be copied."""
         try:
             return copy.deepcopy(self)
         except (TypeError, copy.Error) as error:
@@ -169,6 +173,7 @@ class GymnasiumEnv(TextEnv):
 
     def _number_of(self, action: str) -> Any:
         space = self._inner.action_space
+        # A Discrete space may start at another number than 0.
         return space.start + self._names.index(action) if isinstance(space, Discrete) else action
 
     def _info(self, info: Mapping[str, Any], observation: Any, *, success: bool) -> dict[str, Any]:

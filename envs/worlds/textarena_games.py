@@ -94,6 +94,7 @@ class TextArenaGame(TextEnv):
         self._commands = list(commands if commands is not None else _known_commands(game))
         if not all(isinstance(command, str) and command for command in self._commands):
             raise ValueError(f"env.options: commands: {commands!r} is not a list of texts")
+        # The game's state of the global generator; `_own_random_state` puts it in and takes it out.
         self._random_state = random.getstate()
         with self._own_random_state():
             self._game, self._brackets = _make(game)
@@ -198,6 +199,7 @@ def _make(game: str) -> tuple[Any, bool]:
     if game not in names:
         raise ValueError(f"env.options: game: {game!r} is not known{hint(str(game), names)}")
     wrappers = ENV_REGISTRY[game].default_wrappers or []
+    # The wrappers also join all messages so far into one text; the raw game keeps them apart.
     bracketing = textarena.wrappers.ActionFormattingWrapper in wrappers
     raw = f"{game}-raw" if f"{game}-raw" in ENV_REGISTRY else game
     return _attempt(game, lambda: textarena.make(raw)), bracketing
@@ -211,6 +213,7 @@ def _start(name: str, game: Any, seed: int) -> None:
         raise ValueError(
             f"env.options: game: {name!r} is for several players; choose one for a single player"
         )
+    # A reset makes a new state, so this has to be set again for each episode.
     game.state.error_allowance = _INVALID_MOVES_ALLOWED
 
 

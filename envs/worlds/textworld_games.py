@@ -104,6 +104,7 @@ class TextWorldGames(TextEnv):
         if path is None:
             raise ValueError(f"task: no game {task.id!r} of split {task.split!r}")
         self._over = True
+        # Loading a game takes far longer than resetting it.
         if path != self._loaded:
             self._load(path)
         state = self._engine.reset()
@@ -118,6 +119,7 @@ class TextWorldGames(TextEnv):
         """
         if self._over:
             raise reset_needed()
+        # A newline would start a second command.
         command = " ".join(action.split())
         if command not in self._last_info["admissible_commands"] and not _is_harmless(command):
             return NOTHING_HAPPENS, 0.0, False, False, dict(self._last_info)
@@ -139,6 +141,7 @@ class TextWorldGames(TextEnv):
         self._engine, self._loaded, self._over = None, None, True
 
     def clone(self) -> Self:
+        # The engine wraps a C library, so it has its own way to copy.
         twin = copy.copy(self)
         if self._engine is not None:
             twin._engine = self._engine.copy()
@@ -160,7 +163,7 @@ class TextWorldGames(TextEnv):
     def _load(self, path: Path) -> None:
         import textworld
 
-        self._loaded = None
+        self._loaded = None  # and it stays None if the loading fails
         _check_story(path)
         if self._engine is None:
             infos = textworld.EnvInfos(
@@ -255,6 +258,8 @@ def _check_story(path: Path) -> None:
     Raises:
         ValueError: the file is damaged.
     """
+    # The Z-machine standard: byte 0 is the version, bytes 0x1A-0x1B the length of the file in units
+    # of 8 bytes, bytes 0x1C-0x1D the sum of all bytes after the header, modulo 0x10000.
     story = path.read_bytes()
     length = 8 * int.from_bytes(story[0x1A:0x1C])
     checksum = int.from_bytes(story[0x1C:0x1E])

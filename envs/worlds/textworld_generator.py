@@ -140,7 +140,7 @@ def _write_game(
         raise ValueError(
             f"games: the compiler in the textworld package cannot make {path.name}: {error}"
         ) from error
-    path.with_suffix(".ni").unlink()
+    path.with_suffix(".ni").unlink()  # the compiler leaves the source behind
 
 
 def _game_seed(*parts: int | str) -> int:
@@ -161,6 +161,7 @@ def _draw(settings: GameSettings, split: str, seed: int) -> Any:
     add_arguments(parser)
     actions = {action.dest: action for action in parser._actions if action.dest != "help"}
     values = _checked_settings(settings, actions)
+    # tw-cooking has different ingredients for training and for validation.
     if settings.challenge == "tw-cooking" and values["split"] is None:
         values["split"] = split
     options = textworld.GameOptions()

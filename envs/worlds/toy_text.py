@@ -105,6 +105,7 @@ class FrozenLake(GymnasiumEnv):
         return self._names[self._best[int(observation)]] if self._with_expert else None
 
     def _prepare(self, task: Task) -> None:
+        # gymnasium fixes the lake when it makes the environment, so each task needs a new one.
         self._lake = self._draw(task.split, task.seed)
         self._inner = self._make(self._lake)
         if self._with_expert:
@@ -175,6 +176,7 @@ class Taxi(GymnasiumEnv):
         self._town = cast(Any, self._inner.unwrapped)
         first_states = self._town.initial_state_distrib.nonzero()[0]
         self._first_states = [int(state) for state in first_states]
+        # A fixed shuffle: the first 240 are for `train`, the other 60 for `valid`.
         random.Random("taxi").shuffle(self._first_states)
         self._best = best_actions(self._town.P)
 
@@ -219,6 +221,7 @@ class Taxi(GymnasiumEnv):
             raise ValueError(
                 f"task: {task.id!r} is not a ride: {task.seed} is not the number of a first state"
             )
+        # gymnasium draws the first state: give the task's state the probability 1.
         self._town.initial_state_distrib = [
             float(state == task.seed) for state in range(len(self._town.P))
         ]

@@ -17,7 +17,7 @@ Result = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 class Stairs(TextEnv):
-    """Climb three to five stairs; the good one, which the others spoil in one place."""
+    """Climb three to five stairs. It keeps the contract; the others break it in one place."""
 
     def __init__(self) -> None:
         self.left, self.over = 0, True
@@ -54,7 +54,7 @@ class Stairs(TextEnv):
 
 
 class Hinted(Stairs):
-    """Has no list of commands, words of its own, and cannot be copied."""
+    """Lists no commands, has words, and cannot be copied, which is all allowed."""
 
     def words(self) -> list[str]:
         return ["stairs"]
@@ -183,7 +183,7 @@ class StepRaises(Stairs):
 
 
 class Spoiled(Stairs):
-    """Spoils one value of what `step` returns, or of `info`."""
+    """Replaces one value that `step` returns, or one in `info`."""
 
     def __init__(self, key: str, value: Any) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class Dice(Stairs):
 
 
 class GlobalDice(Stairs):
-    """Seeds the global generator and draws from it, which goes well until there are two."""
+    """Seeds the global generator and draws from it, which works until there are two."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -238,7 +238,7 @@ class GlobalDice(Stairs):
 
 
 class SharedState(Stairs):
-    """Keeps what was climbed in the class."""
+    """Keeps the number of climbed stairs in the class."""
 
     climbed: list[int] = []  # noqa: RUF012
 
@@ -255,7 +255,7 @@ class SharedState(Stairs):
 
 
 class Forgets(Stairs):
-    """Does not set everything back."""
+    """Keeps a counter that a reset does not set back."""
 
     seen = 0
 
@@ -317,7 +317,7 @@ class Chatty(Stairs):
 
 
 class Sleepy(Stairs):
-    """Waits for what never comes."""
+    """Waits forever."""
 
     def step(self, action: str) -> Result:
         if not self.over:

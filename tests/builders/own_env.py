@@ -1,4 +1,4 @@
-"""Somebody's own environment, found by its module's name."""
+"""A person's own environment, which is found by the name of its module."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ from envs import Task, TextEnv
 
 
 class Door(TextEnv):
+    """A door that is opened by one command; it has no tasks."""
+
     def __init__(self, *, locked: bool = False) -> None:
         self.locked = locked
 
@@ -22,7 +24,7 @@ class Door(TextEnv):
 
 
 class Jammed(Door):
-    """Cannot be made."""
+    """An environment that cannot be made."""
 
     def __init__(self, *, expert: bool = False) -> None:
         raise RuntimeError("it is jammed")

@@ -1,6 +1,4 @@
-"""Environments that a package registers with gymnasium when it is imported: a text world, a plain
-one, a TextEnv.
-"""
+"""Environments that are registered with gymnasium when this module is imported."""
 
 from typing import Any
 
@@ -14,9 +12,7 @@ WORDS = ("red", "green", "blue")
 
 
 class Echo(gymnasium.Env[str, str]):
-    """Say the word that is asked for; texts on both sides. It lists its commands, and says itself
-    what a success is.
-    """
+    """Say the right word. Observations and actions are texts; `info` has commands and success."""
 
     observation_space = Text(64)
     action_space = Text(16)
@@ -41,24 +37,24 @@ class Echo(gymnasium.Env[str, str]):
 
 
 class NumpyEcho(Echo):
-    """Says what a success is in numpy's words."""
+    """Its success is a bool of numpy."""
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        *told, info = super().step(action)
+        *values, info = super().step(action)
         if "success" in info:
             info["success"] = numpy.bool_(info["success"])
-        return *told, info  # type: ignore[return-value]
+        return *values, info  # type: ignore[return-value]
 
 
 class Knob(gymnasium.Env[Any, Any]):
-    """Its action is a number from a range, which is no text."""
+    """Its action is a number from a range, which cannot be a command."""
 
     observation_space = Box(0.0, 1.0)
     action_space = Box(0.0, 1.0)
 
 
 class Lamp(TextEnv):
-    """A TextEnv that is registered with gymnasium."""
+    """A TextEnv that is registered with gymnasium, with a default option."""
 
     def __init__(self, color: str = "white", watts: int = 1) -> None:
         self.color, self.watts = color, watts
@@ -76,7 +72,7 @@ class Lamp(TextEnv):
 
 
 class Half(TextEnv):
-    """Not finished: it has no step."""
+    """An abstract TextEnv: it lacks `step`."""
 
     def tasks(self, split: str) -> list[Task]:
         return []
