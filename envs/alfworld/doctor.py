@@ -1,6 +1,4 @@
-"""What is wrong with a folder of ALFWorld games: files cut off, missing, of another version, or
-that nobody can win.
-"""
+"""Finds faults in a folder of ALFWorld games: files cut off, missing, outdated or unwinnable."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -9,7 +7,8 @@ from pathlib import Path
 
 from envs.alfworld.data import GAME_FILE, game_folders, read_game
 from envs.alfworld.engines.game import load_game
-from envs.alfworld.engines.rules import State
+from envs.alfworld.engines.rules import step
+from envs.alfworld.engines.state import State
 from envs.alfworld.names import FAMILIES, SPLITS
 
 OFFICIAL_COUNTS = {
@@ -17,7 +16,7 @@ OFFICIAL_COUNTS = {
     "valid_seen": (35, 13, 27, 16, 25, 24),
     "valid_unseen": (24, 18, 31, 23, 21, 17),
 }
-"""Games of the published data by split, in the order of `FAMILIES`."""
+"""By split: the number of published games of each family, in the order of `FAMILIES`."""
 
 STRANGE = "of no known family"
 MISSING = "no game file"
@@ -28,64 +27,76 @@ LOST = "walkthrough does not win"
 REFUSED = "not for the native engine"
 
 WAYS_OUT = {
-    STRANGE: "move these folders out of the data folder, or give them the names that they had",
-    MISSING: "they are not played; where a count falls short, the download or the unpacking broke off: do it again",
-    UNREADABLE: "delete these files, then run `agent-rl games download` again, or unpack the archive again",
-    OLD_GRAMMAR: "they say `put X in/on Y` where games since alfworld 0.4 say `move X to Y`, as do models trained on "
-    "those: fetch the data anew with `agent-rl games download`, into an empty folder",
+    STRANGE: "move these folders out of the data folder, or give them their old names again",
+    MISSING: "they are not played; if a count falls short, the download or the unpacking broke "
+    "off: do it again",
+    UNREADABLE: "delete these files, then run `agent-rl games download` again, or unpack the "
+    "archive again",
+    OLD_GRAMMAR: "they say `put X in/on Y`, but games since alfworld 0.4 say `move X to Y`, as do "
+    "models trained on those: run `agent-rl games download` into an empty folder",
     UNSOLVABLE: "they are marked so and never played; nothing need be done",
     LOST: "the file has been changed: delete it, then run `agent-rl games download` again",
     REFUSED: "set env.options.engine: textworld to play them with the stock engine",
 }
+"""For each complaint: what to do about it."""
 
 
 @dataclass
 class Diagnosis:
-    """Playable games per split and family, and the games with each complaint, with the reason where
-    there is one.
-    """
+    """The findings about a data folder."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    """By split, the number of playable games of each family."""
     complaints: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """By complaint, the games with it (`split/id`), each with the reason or ""."""
 
     @property
     def healthy(self) -> bool:
-        """Whether there are games, and all can be played but those that the published data has no
-        file for either.
+        """Whether there are games, and no complaint that a person should do something about.
+
+        A missing file is harmless if all counts are official: the published data has empty folders
+        too.
         """
-        harmless = {
-            UNSOLVABLE,
-            *(() if any(map(self.differs_from_official, self.counts)) else (MISSING,)),
-        }
+        harmless = {UNSOLVABLE}
+        if not any(self.differs_from_official(split) for split in self.counts):
+            harmless.add(MISSING)
         return any(self.counts.values()) and not set(self.complaints) - harmless
 
     def differs_from_official(self, split: str) -> bool:
-        return tuple(self.counts[split][family] for family in FAMILIES) != OFFICIAL_COUNTS[split]
+        """Whether a family of this split has more or fewer games than the published data."""
+        counts = self.counts[split]
+        return tuple(counts[family] for family in FAMILIES) != OFFICIAL_COUNTS[split]
 
 
 def examine(folder: Path, on_game: Callable[[str], None] = lambda game_id: None) -> Diagnosis:
-    """Read every game of a data folder and play its walkthrough in the native engine.
+    """Read every game of a data folder, and play its walkthrough in the native engine.
 
-    `on_game` is called with the id of each game that was read.
+    Args:
+        folder: holds the split folders.
+        on_game: called with the id of each game that was read.
     """
     diagnosis = Diagnosis()
     for split in SPLITS:
-        if (folder / split).is_dir():
-            counts = diagnosis.counts.setdefault(split, Counter())
-            for game_id, game_folder in game_folders(folder / split):
-                family = game_id.partition("-")[0]
-                complaint, reason = _examine_game(game_folder / GAME_FILE, known=family in FAMILIES)
-                if complaint:
-                    diagnosis.complaints[complaint][f"{split}/{game_id}"] = reason
-                if complaint in ("", REFUSED) and family in FAMILIES:
-                    counts[family] += 1
-                on_game(game_id)
+        if not (folder / split).is_dir():
+            continue
+        counts = diagnosis.counts.setdefault(split, Counter())
+        for game_id, game_folder in game_folders(folder / split):
+            family = game_id.partition("-")[0]
+            complaint, reason = _examine_game(game_folder / GAME_FILE, known=family in FAMILIES)
+            if complaint:
+                diagnosis.complaints[complaint][f"{split}/{game_id}"] = reason
+            if complaint in ("", REFUSED) and family in FAMILIES:
+                counts[family] += 1
+            on_game(game_id)
     return diagnosis
 
 
 def _examine_game(path: Path, *, known: bool) -> tuple[str, str]:
-    """The first complaint about a game, of a family that is known or not, and the reason; empty
-    where all is well.
+    """The first complaint about a game, and the reason; two empty texts if all is well.
+
+    Args:
+        path: the game's file.
+        known: whether its family is one of `FAMILIES`.
     """
     if not known:
         return (STRANGE, "") if path.is_file() else ("", "")
@@ -104,5 +115,5 @@ def _examine_game(path: Path, *, known: bool) -> tuple[str, str]:
     except ValueError as error:
         return REFUSED, str(error)
     for command in state.game.walkthrough:
-        state.step(command)
+        step(state, command)
     return ("", "") if state.won else (LOST, "")

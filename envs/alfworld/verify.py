@@ -1,6 +1,4 @@
-"""The proof that the native engine is ALFWorld: the same walks in both engines, compared after
-every command.
-"""
+"""Compares the two engines: the same walks through a game in both, compared after every command."""
 
 import random
 from collections.abc import Callable
@@ -11,6 +9,9 @@ from envs.alfworld.engines.engine import Engine, Frame
 from envs.alfworld.engines.game import load_game
 from envs.alfworld.engines.native import NativeEngine
 from envs.alfworld.engines.rules import RULES
+
+Choose = Callable[[Frame, list[str]], str]
+"""Returns the next command of a walk, given the last frame and the commands so far."""
 
 _ODD = (
     "",
@@ -25,6 +26,7 @@ _ODD = (
     "näh \u4f60 \x07",
     "a" * 400,
 )
+"""Commands that no rule allows."""
 _SPACING: tuple[Callable[[str], str], ...] = (
     lambda command: f"  {command}",
     lambda command: f"{command} \n",
@@ -33,102 +35,108 @@ _SPACING: tuple[Callable[[str], str], ...] = (
     lambda command: command.upper(),
     lambda command: f"{command}.",
 )
+"""Ways to misspell an admissible command; some are still admissible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """Where the engines first differed: after which commands of which walk, in what, and what each
-    of them gave.
-    """
+    """The first difference between the engines in a walk."""
 
     game: str
+    """The game's id."""
     walk: str
+    """The walk, one of `WALKS`."""
     commands: tuple[str, ...]
+    """The commands up to the difference."""
     part: str
+    """The field of `Frame` that differs."""
     native: str
+    """Its value in the native engine, as text."""
     textworld: str
+    """Its value in the stock engine, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What the walks through one game came to. A transition is one command and what followed from
-    it.
-    """
+class EngineComparison:
+    """The result of all walks through one game."""
 
     transitions: int
+    """The number of commands that both engines got."""
     wins: int
+    """The number of walks that ended by winning."""
     mismatches: tuple[Mismatch, ...]
+    """At most one for each walk."""
 
 
 def compare_engines(
     path: Path, game_id: str, *, turns: int, seed: int, textworld: Engine
-) -> Comparison:
-    """Walk through a game at random, with the expert and against all rules, up to `turns` commands
-    each.
+) -> EngineComparison:
+    """Walk through a game in both engines, once for each of `WALKS`.
 
-    `textworld` is the stock engine, made with `facts=True`. Compared are the observation, the
-    admissible commands, reward, done and won, and the facts that the expert sees. A walk ends at
-    its first mismatch.
+    Compared are the observation, the admissible commands, reward, done and won, and the facts for
+    the expert. A walk ends at its first mismatch.
+
+    Args:
+        path: the game's file.
+        game_id: its id, for the expert and the report.
+        turns: the most commands in a walk.
+        seed: decides the walks, together with `game_id`.
+        textworld: the stock engine, made with `facts=True`.
 
     Raises:
         ValueError: one of the engines cannot play the game.
     """
     native = NativeEngine(facts=True)
     transitions, wins, mismatches = 0, 0, []
-    for walk in WALKS:
-        rng = random.Random(f"{seed}/{walk}/{game_id}")
+    for walk, make_walk in WALKS.items():
+        choose = make_walk(path, game_id, random.Random(f"{seed}/{walk}/{game_id}"))
         commands: list[str] = []
-        frames = native.reset(path), textworld.reset(path)
-        choose = WALKS[walk](path, game_id, rng)
+        ours, theirs = native.reset(path), textworld.reset(path)
         while True:
-            part = _difference(*frames)
+            part = _differing_part(ours, theirs)
             if part is not None:
-                theirs, ours = (str(getattr(frame, part)) for frame in frames)
-                mismatches.append(
-                    Mismatch(
-                        game=game_id,
-                        walk=walk,
-                        commands=tuple(commands),
-                        part=part,
-                        native=theirs,
-                        textworld=ours,
-                    )
+                mismatch = Mismatch(
+                    game=game_id,
+                    walk=walk,
+                    commands=tuple(commands),
+                    part=part,
+                    native=str(getattr(ours, part)),
+                    textworld=str(getattr(theirs, part)),
                 )
-            if part is not None or frames[0].done or len(commands) == turns:
+                mismatches.append(mismatch)
                 break
-            commands.append(choose(frames[0], commands))
-            frames = native.step(commands[-1]), textworld.step(commands[-1])
+            if ours.done or len(commands) == turns:
+                break
+            commands.append(choose(ours, commands))
+            ours, theirs = native.step(commands[-1]), textworld.step(commands[-1])
         transitions += len(commands)
-        wins += frames[0].won
-    return Comparison(transitions=transitions, wins=wins, mismatches=tuple(mismatches))
+        wins += ours.won
+    return EngineComparison(transitions=transitions, wins=wins, mismatches=tuple(mismatches))
 
 
-def _difference(native: Frame, textworld: Frame) -> str | None:
-    return next(
-        (f.name for f in fields(Frame) if getattr(native, f.name) != getattr(textworld, f.name)),
-        None,
-    )
-
-
-Choose = Callable[[Frame, list[str]], str]
-"""The next command of a walk, from the frame and the commands so far."""
+def _differing_part(ours: Frame, theirs: Frame) -> str | None:
+    """The first field in which two frames differ; None if they are equal."""
+    for part in fields(Frame):
+        if getattr(ours, part.name) != getattr(theirs, part.name):
+            return part.name
+    return None
 
 
 def _at_random(path: Path, game_id: str, rng: random.Random) -> Choose:
-    """A verb at random and then one of its commands, so that going somewhere is not most of what is
-    done.
-    """
+    """Draw a verb, then one of its commands; otherwise most commands would be `go to`."""
 
     def choose(frame: Frame, _: list[str]) -> str:
-        verb = rng.choice(sorted({command.partition(" ")[0] for command in frame.commands}))
-        return rng.choice(
-            [command for command in frame.commands if command.partition(" ")[0] == verb]
-        )
+        by_verb: dict[str, list[str]] = {}
+        for command in frame.commands:
+            by_verb.setdefault(command.partition(" ")[0], []).append(command)
+        return rng.choice(by_verb[rng.choice(sorted(by_verb))])
 
     return choose
 
 
 def _with_expert(path: Path, game_id: str, rng: random.Random) -> Choose:
+    """Follow the handcoded expert."""
+    # Imported late: this module imports the alfworld package, which takes seconds.
     from envs.alfworld.experts.handcoded import HandcodedExpert
 
     expert = HandcodedExpert(game_id, rng.randrange(2**31))
@@ -141,8 +149,9 @@ def _with_expert(path: Path, game_id: str, rng: random.Random) -> Choose:
 
 
 def _against_the_rules(path: Path, game_id: str, rng: random.Random) -> Choose:
-    """Admissible commands half of the time, so that the state changes; else every form about
-    anything, and worse.
+    """Break the rules half of the time, with every form of command about anything in the game.
+
+    The other half are admissible commands, so that the state changes.
     """
     game = load_game(path)
     names = [*game.things, *game.receptacles]
@@ -168,3 +177,4 @@ WALKS: dict[str, Callable[[Path, str, random.Random], Choose]] = {
     "expert": _with_expert,
     "adversarial": _against_the_rules,
 }
+"""By name: makes a walk through the game in a file, of that id, with that random generator."""

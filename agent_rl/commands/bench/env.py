@@ -16,8 +16,9 @@ from agent_rl.display import console, progress, say
 from agent_rl.files import write_json
 from agent_rl.tasks import pick_evenly
 from envs.alfworld.data import game_path
+from envs.alfworld.engines import rules
 from envs.alfworld.engines.game import Game, load_game, parse_game
-from envs.alfworld.engines.rules import State
+from envs.alfworld.engines.state import State
 from envs.alfworld.engines.stock import TextworldEngine, forget_translations
 from envs.alfworld.env import AlfworldEnv
 
@@ -92,8 +93,8 @@ def _walk(path: Path, rng: random.Random) -> list[str]:
         state = State(load_game(path))
         commands: list[str] = []
         while len(commands) < STEPS and not state.won:
-            commands.append(rng.choice(state.admissible_commands()))
-            state.step(commands[-1])
+            commands.append(rng.choice(rules.admissible_commands(state)))
+            rules.step(state, commands[-1])
         if len(commands) == STEPS:
             return commands
 
@@ -105,22 +106,22 @@ def _native(path: Path, walk: Sequence[str]) -> EngineCost:
         state = State(game)
         started = time.process_time()
         for command in walk:
-            state.step(command)
+            rules.step(state, command)
             if with_commands:
-                state.admissible_commands()
+                rules.admissible_commands(state)
             assert not state.won
         return (time.process_time() - started) / len(walk)
 
     def group() -> None:
         game = parse_game(path)
         for _ in range(EPISODES):
-            State(game).intro()
+            rules.intro(State(game))
             play(game, with_commands=True)
 
     game = parse_game(path)
     return EngineCost(
         load=_typical(lambda: _cpu_seconds(lambda: parse_game(path))),
-        reset=_typical(lambda: _cpu_seconds(lambda: State(game).intro())),
+        reset=_typical(lambda: _cpu_seconds(lambda: rules.intro(State(game)))),
         step=_typical(lambda: play(game, with_commands=True)),
         bare_step=_typical(lambda: play(game, with_commands=False)),
         group=_typical(lambda: _cpu_seconds(group)),
@@ -160,7 +161,7 @@ def _native_memory(paths: Sequence[Path]) -> dict[str, float]:
     states = [State(game) for game in games]
     for state, walk in zip(states, walks, strict=True):
         for command in walk:
-            state.step(command)
+            rules.step(state, command)
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return {"native game": for_games / len(games), "native episode": (after - before) / len(states)}

@@ -20,7 +20,7 @@ from envs import Task
 from envs.alfworld.data import game_path
 from envs.alfworld.engines.stock import TextworldEngine
 from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.verify import Comparison, Mismatch, compare_engines
+from envs.alfworld.verify import EngineComparison, Mismatch, compare_engines
 from rollouts.processes.lifeline import end_with
 
 
@@ -33,7 +33,7 @@ class Tally:
     wins: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
 
-    def add(self, comparison: Comparison) -> None:
+    def add(self, comparison: EngineComparison) -> None:
         self.games += 1
         self.transitions += comparison.transitions
         self.wins += comparison.wins
@@ -134,7 +134,7 @@ def _compare_all(
     return report
 
 
-def _compare(path: Path, game_id: str, turns: int, seed: int) -> Comparison:
+def _compare(path: Path, game_id: str, turns: int, seed: int) -> EngineComparison:
     return compare_engines(path, game_id, turns=turns, seed=seed, textworld=_textworld())
 
 

@@ -1,6 +1,4 @@
-"""What an engine that steps ALFWorld's games does: the seam between the environment and the two
-engines.
-"""
+"""The interface of an engine, which steps ALFWorld's games for the environment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,34 +8,38 @@ from typing import Protocol, Self
 from envs.alfworld.names import MARKS
 
 EXPERT_FACTS = ("holds", "inreceptacle", *MARKS)
-"""The predicates that the handcoded expert looks at."""
+"""The predicates that the handcoded expert reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What there is after a reset or a step. `text` is the engine's, less the white space around
-    it.
-
-    `reward` is 1 where the task is done and else 0; `done`: the episode is over. After a reset they
-    are 0 and False. `facts`: the true facts of `EXPERT_FACTS`, sorted, as `predicate name name`;
-    empty unless they were asked for.
-    """
+    """The engine's answer to a reset or a step."""
 
     text: str
+    """The text to read, without white space around it."""
     commands: Sequence[str]
+    """The admissible commands, sorted."""
     won: bool
+    """Whether the goal is reached now."""
     reward: float = 0.0
+    """1 at the step that wins, otherwise 0; 0 after a reset."""
     done: bool = False
+    """Whether the episode is over; False after a reset."""
     facts: tuple[str, ...] = ()
+    """The true facts of `EXPERT_FACTS`, sorted, as `predicate name name`.
+
+    Empty unless the engine was made with `facts`.
+    """
 
 
 class Engine(Protocol):
-    """Plays one game at a time. With `facts` (a constructor's argument), frames hold the facts for
-    the expert.
+    """Plays one game at a time.
+
+    Its constructor takes `facts`: whether frames hold the facts for the handcoded expert.
     """
 
     def reset(self, path: Path) -> Frame:
-        """Start the game in the file `path`, which is loaded unless it is the last one played.
+        """Start the game in the file `path`; loads it unless it was the last one played.
 
         Raises:
             ValueError: the file cannot be played; the message names it.
@@ -47,7 +49,11 @@ class Engine(Protocol):
         """Send one command."""
 
     def clone(self) -> Self:
-        """A second engine in the same state. Raises NotImplementedError where there is no copying."""
+        """A second engine in the same state.
+
+        Raises:
+            NotImplementedError: the engine cannot be copied.
+        """
 
     def close(self) -> None:
-        """Give back what the engine holds; it may be reset again."""
+        """Release what the engine holds; it may be reset again."""

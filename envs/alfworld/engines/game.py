@@ -91,7 +91,7 @@ class Game:
     contents: Mapping[Receptacle, tuple[Thing, ...]]
     """The things in each receptacle at the start."""
     spots: frozenset[tuple[Thing, str]]
-    """Pairs of a thing and a location, by the facts `objectatlocation`. `slice` and `look` use these."""
+    """Pairs of a thing and a location from which it can be sliced (facts `objectatlocation`)."""
     cool: frozenset[Thing]
     """The things that are cool at the start."""
 

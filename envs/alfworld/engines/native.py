@@ -1,17 +1,16 @@
-"""ALFWorld's native engine: the rules of `envs.alfworld.engines.rules` on games that are parsed
-once.
-"""
+"""The native engine: ALFWorld's rules in Python, on games that are parsed once per process."""
 
 from pathlib import Path
 from typing import Self
 
+from envs.alfworld.engines import rules
 from envs.alfworld.engines.engine import Frame
 from envs.alfworld.engines.game import load_game
-from envs.alfworld.engines.rules import State
+from envs.alfworld.engines.state import State
 
 
 class NativeEngine:
-    """Steps in microseconds; all engines of a process share the games that they play."""
+    """Steps in microseconds. All engines of a process share the parsed games."""
 
     def __init__(self, *, facts: bool = False) -> None:
         self._facts = facts
@@ -19,11 +18,11 @@ class NativeEngine:
 
     def reset(self, path: Path) -> Frame:
         self._state = State(load_game(path))
-        return self._frame(self._state, self._state.intro(), done=False)
+        return self._frame(self._state, rules.intro(self._state), done=False)
 
     def step(self, command: str) -> Frame:
         assert self._state is not None, "reset comes first"
-        text = self._state.step(command)
+        text = rules.step(self._state, command)
         return self._frame(self._state, text, done=self._state.won)
 
     def clone(self) -> Self:
@@ -37,7 +36,7 @@ class NativeEngine:
     def _frame(self, state: State, text: str, *, done: bool) -> Frame:
         return Frame(
             text=text,
-            commands=state.admissible_commands(),
+            commands=rules.admissible_commands(state),
             won=state.won,
             reward=float(done),
             done=done,

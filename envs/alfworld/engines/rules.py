@@ -1,28 +1,25 @@
-"""ALFWorld's rules in plain Python: what may be done in a state, what it changes, and what the
-player then reads.
+"""ALFWorld's rules in plain Python: the commands, their conditions, their effects, their texts.
 
-The texts, the commands and their effects are those of the PDDL domain and the grammar that the game
-files hold, quirks included; `agent-rl games verify` compares them with the engine that interprets
-those two. The quirks:
+Everything is as in the PDDL domain and the grammar inside the game files, quirks included.
+`agent-rl games verify` compares it with the stock engine, which interprets those two. The quirks:
 
-  - A thing may be in two receptacles at once; taken from one, it is still seen in the other and can
+- A thing may be in two receptacles at once. Taken from one, it is still seen in the other, and can
   be taken again.
-  - A thing that is taken from one receptacle and put into another at the same location is also seen
-  "next to it".
-  - `examine THING` works only for the thing in hand. Cleaning, heating and cooling need nothing to
-  be opened.
-- A lamp in a closed receptacle can be used; it never goes off, and says "turn on" every time.
+- A thing that moves from one receptacle to another at the same location is also seen "next to it".
+- `examine THING` works only for the thing in hand.
+- Cleaning, heating and cooling work in closed receptacles.
+- A lamp in a closed receptacle can be used. It never goes off, and says "turn on" every time.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from envs.alfworld.engines.game import Game, Receptacle, Thing
-from envs.alfworld.names import AGENT, CHANGES
-
-NOTHING_HAPPENS = "Nothing happens."
+from envs.alfworld.engines.state import State
+from envs.alfworld.names import CHANGES
+from envs.text_env import NOTHING_HAPPENS
 
 _HELP = """Available commands:
   look:                             look around your current location
@@ -40,164 +37,29 @@ _HELP = """Available commands:
   slice (object) with (object):     slice an object using a sharp object"""
 
 
-class State:
-    """One episode of a game. Each part of it is a value that is replaced and never changed: a copy
-    shares them all.
-    """
-
-    __slots__ = (
-        "at",
-        "changed",
-        "contents",
-        "game",
-        "held",
-        "left",
-        "lit",
-        "opened",
-        "sliced",
-        "spots",
-    )
-
-    def __init__(self, game: Game) -> None:
-        self.game = game
-        self.at = game.start
-        self.held: Thing | None = None
-        self.contents = game.contents
-        self.spots = game.spots
-        self.opened: frozenset[Receptacle] = frozenset()
-        self.changed: dict[str, frozenset[Thing]] = {
-            "clean": frozenset(),
-            "heat": frozenset(),
-            "cool": game.cool,
-        }
-        self.sliced: frozenset[Thing] = frozenset()
-        self.lit: frozenset[Thing] = frozenset()
-        self.left: frozenset[tuple[Thing, Receptacle]] = frozenset()
-
-    def clone(self) -> Self:
-        """The same state, for another way on."""
-        copy = type(self).__new__(type(self))
-        for part in State.__slots__:
-            setattr(copy, part, getattr(self, part))
-        return copy
-
-    def step(self, command: str) -> str:
-        """Do what `command` says and return what the player reads; "Nothing happens." where it is
-        not admissible.
-        """
-        command = command.strip()
-        for rule in RULES.get(command.partition(" ")[0], ()):
-            parts = rule.read(self.game, command)
-            if parts is not None and rule.allows(self, *parts):
-                return rule.apply(self, *parts)
-        return NOTHING_HAPPENS
-
-    def intro(self) -> str:
-        """What the player reads at the start."""
-        around = _listed(self.game.receptacles.values())
-        in_the_room = (
-            f"You are in the middle of a room. Looking quickly around you, you see {around}."
-        )
-        seen = look.apply(self) if self.here else in_the_room
-        return f"-= Welcome to TextWorld, ALFRED! =-\n\n{seen}\n\n{self.game.sentence}"
-
-    def admissible_commands(self) -> list[str]:
-        """What may be done now, sorted."""
-        possible = {
-            rule.command(*parts)
-            for rule, parts in self._within_reach()
-            if rule.allows(self, *parts)
-        }
-        return sorted(possible.union(self.game.ways[self.at]))
-
-    def _within_reach(self) -> Iterator[tuple["Rule", tuple[Any, ...]]]:
-        """What the player could try with what is here and in hand; ways to other places aside,
-        which a game keeps.
-        """
-        yield from _ALWAYS
-        held = self.held
-        for place in self.here:
-            yield examine_receptacle, (place,)
-            yield (close if place in self.opened else open_), (place,)
-            for thing in self.contents[place]:
-                yield take, (thing, place)
-                yield use, (thing,)
-            if held is not None:
-                yield move, (held, place)
-                for rule in (heat, clean, cool):
-                    yield rule, (held, place)
-        if held is not None:
-            yield examine_thing, (held,)
-            for thing, location in self.spots:
-                if location == self.at:
-                    yield slice_, (thing, held)
-
-    def facts(self) -> tuple[str, ...]:
-        """What is true of the predicates in `EXPERT_FACTS`, as the stock engine puts it, sorted."""
-        held = [] if self.held is None else [f"holds {AGENT} {self.held.name}"]
-        inside = [
-            f"inreceptacle {thing.name} {place.name}"
-            for place, things in self.contents.items()
-            for thing in things
-        ]
-        changed = [
-            f"{CHANGES[verb].mark} {thing.name}"
-            for verb, things in self.changed.items()
-            for thing in things
-        ]
-        return tuple(sorted((*held, *inside, *changed)))
-
-    @property
-    def here(self) -> tuple[Receptacle, ...]:
-        """The receptacles at the player's location."""
-        return self.game.at.get(self.at, ())
-
-    def accessible(self, place: Receptacle) -> bool:
-        """Whether `place` is here and not closed."""
-        return place.location == self.at and (not place.openable or place in self.opened)
-
-    @property
-    def won(self) -> bool:
-        goal = self.game.goal
-        if goal.lamp:
-            in_light = any(
-                thing.type == goal.target and thing in self.lit
-                for place in self.here
-                for thing in self.contents[place]
-            )
-            return in_light and self.held is not None and self.held.type == goal.thing
-        return any(
-            sum(map(self._is_as_asked, self.contents[place])) >= goal.count
-            for place in self.game.targets
-        )
-
-    def _is_as_asked(self, thing: Thing) -> bool:
-        goal = self.game.goal
-        done = not goal.verb or (goal.verb in thing.abilities and thing in self.changed[goal.verb])
-        return thing.type == goal.thing and done
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of action. `form` is its command, with `{thing}` and `{receptacle}` for what it is
-    done to.
-
-    `allows(state, *parts)` is its precondition; `apply(state, *parts)` changes the state and
-    returns the text to read.
-    """
+    """One kind of command: when it is admissible, and its effect."""
 
     form: str
+    """The command with a gap for each name: `take {} from {}`."""
     kinds: tuple[str, ...]
+    """`thing` or `receptacle`, for each gap."""
     pattern: re.Pattern[str]
+    """Matches such commands, with a group for each name."""
     allows: Callable[..., bool]
+    """`allows(state, *parts)`: whether the command is admissible for these parts."""
     apply: Callable[..., str]
+    """`apply(state, *parts)`: change the state, and return the text that the player reads."""
 
     def command(self, *parts: Thing | Receptacle) -> str:
+        """The command about these parts."""
         return self.form.format(*[part.name for part in parts])
 
     def read(self, game: Game, command: str) -> tuple[Thing | Receptacle, ...] | None:
-        """What `command` is about, in the order of the form; None where it has another form or
-        names nothing here.
+        """The parts that `command` names, in the order of the gaps.
+
+        None if it has another form, or if the game has nothing of such a name.
         """
         match = self.pattern.fullmatch(command)
         if match is None:
@@ -217,8 +79,68 @@ RULES: dict[str, list[Rule]] = {}
 """All rules, by the first word of their commands."""
 
 
+def step(state: State, command: str) -> str:
+    """Send a command: change the state, and return the text that the player reads.
+
+    An inadmissible command changes nothing, and returns "Nothing happens.".
+    """
+    command = command.strip()
+    for rule in RULES.get(command.partition(" ")[0], ()):
+        parts = rule.read(state.game, command)
+        if parts is not None and rule.allows(state, *parts):
+            return rule.apply(state, *parts)
+    return NOTHING_HAPPENS
+
+
+def intro(state: State) -> str:
+    """The first text of an episode: the room and the task."""
+    around = _listed(state.game.receptacles.values())
+    room = f"You are in the middle of a room. Looking quickly around you, you see {around}."
+    if state.here:
+        room = look.apply(state)
+    return f"-= Welcome to TextWorld, ALFRED! =-\n\n{room}\n\n{state.game.sentence}"
+
+
+def admissible_commands(state: State) -> list[str]:
+    """All commands that are not answered with "Nothing happens.", sorted."""
+    possible = {
+        rule.command(*parts) for rule, parts in _within_reach(state) if rule.allows(state, *parts)
+    }
+    return sorted(possible.union(state.game.ways[state.at]))
+
+
+def _within_reach(state: State) -> Iterator[tuple[Rule, tuple[Any, ...]]]:
+    """Commands that may be admissible, given the things here and in hand.
+
+    Trying every rule on every pair of names would take milliseconds. The `go to` commands are
+    missing, since the game keeps a list of them for each location.
+    """
+    yield from _ALWAYS
+    held = state.held
+    for place in state.here:
+        yield examine_receptacle, (place,)
+        yield (close if place in state.opened else open_), (place,)
+        for thing in state.contents[place]:
+            yield take, (thing, place)
+            yield use, (thing,)
+        if held is not None:
+            yield move, (held, place)
+            for rule in (heat, clean, cool):
+                yield rule, (held, place)
+    if held is not None:
+        yield examine_thing, (held,)
+        for thing, location in state.spots:
+            if location == state.at:
+                yield slice_, (thing, held)
+
+
 def _rule(form: str, allows: Callable[..., bool]) -> Callable[[Callable[..., str]], Rule]:
-    """Make the decorated function, which applies it, a rule."""
+    """Turn the decorated function, which is the rule's `apply`, into a rule of `RULES`.
+
+    Args:
+        form: the command, with `{thing}` and `{receptacle}` for names.
+        allows: the rule's condition; it gets the state and the named parts.
+    """
 
     def make(apply: Callable[..., str]) -> Rule:
         kinds = tuple(re.findall(r"{(\w+)}", form))
@@ -237,28 +159,26 @@ def help_(state: State) -> str:
 
 @_rule("inventory", lambda state: True)
 def inventory(state: State) -> str:
-    return (
-        "You are not carrying anything."
-        if state.held is None
-        else f"You are carrying: a {state.held.name}."
-    )
+    if state.held is None:
+        return "You are not carrying anything."
+    return f"You are carrying: a {state.held.name}."
 
 
 @_rule("look", lambda state: True)
 def look(state: State) -> str:
-    """In mid-room it lists nothing, unlike the intro."""
+    """Name the receptacles here; in mid-room list nothing, unlike the intro."""
     if not state.here:
         return "You are in the middle of a room. Looking quickly around you, you see nothing."
     facing = _joined([place.name for place in state.here])
-    beside = sorted(
-        (
-            (thing, place)
-            for thing, place in state.left
-            if place.location == state.at and (thing, state.at) in state.spots
-        ),
-        key=lambda pair: (pair[0].rank, pair[1].rank),
-    )
-    return f"You are facing the {facing}. Next to it, you see {_listed([thing for thing, _ in beside])}."
+    # A thing is "next to it" if it was taken from a receptacle here and put into another one here:
+    # the domain then still knows it at this location, and no longer in the first receptacle.
+    beside = []
+    for thing, place in state.left:
+        if place.location == state.at and (thing, state.at) in state.spots:
+            beside.append((thing, place))
+    beside.sort(key=lambda pair: (pair[0].rank, pair[1].rank))
+    things = _listed([thing for thing, _ in beside])
+    return f"You are facing the {facing}. Next to it, you see {things}."
 
 
 @_rule("go to {receptacle}", lambda state, place: place.location != state.at)
@@ -267,55 +187,55 @@ def go_to(state: State, place: Receptacle) -> str:
     return f"You arrive at {place.name}. {_described(state, place)}"
 
 
-@_rule(
-    "open {receptacle}",
-    lambda state, place: (
-        place.openable and state.at == place.location and place not in state.opened
-    ),
-)
+def _can_open(state: State, place: Receptacle) -> bool:
+    return place.openable and place.location == state.at and place not in state.opened
+
+
+@_rule("open {receptacle}", _can_open)
 def open_(state: State, place: Receptacle) -> str:
     state.opened |= {place}
     return f"You open the {place.name}. {_described(state, place)}"
 
 
-@_rule(
-    "close {receptacle}", lambda state, place: place.location == state.at and place in state.opened
-)
+def _can_close(state: State, place: Receptacle) -> bool:
+    return place.location == state.at and place in state.opened
+
+
+@_rule("close {receptacle}", _can_close)
 def close(state: State, place: Receptacle) -> str:
     state.opened -= {place}
     return f"You close the {place.name}."
 
 
-@_rule(
-    "take {thing} from {receptacle}",
-    lambda state, thing, place: (
+def _can_take(state: State, thing: Thing, place: Receptacle) -> bool:
+    return (
         thing.pickupable
         and state.held is None
         and state.accessible(place)
         and thing in state.contents[place]
-    ),
-)
+    )
+
+
+@_rule("take {thing} from {receptacle}", _can_take)
 def take(state: State, thing: Thing, place: Receptacle) -> str:
     state.held = thing
-    state.contents = {
-        **state.contents,
-        place: tuple(other for other in state.contents[place] if other is not thing),
-    }
+    rest = tuple(other for other in state.contents[place] if other is not thing)
+    state.contents = {**state.contents, place: rest}
     state.spots -= {(thing, state.at)}
     state.left |= {(thing, place)}
     return f"You pick up the {thing.name} from the {place.name}."
 
 
-@_rule(
-    "move {thing} to {receptacle}",
-    lambda state, thing, place: (
-        state.held is thing and state.accessible(place) and thing.type in place.accepts
-    ),
-)
+def _can_move(state: State, thing: Thing, place: Receptacle) -> bool:
+    return state.held is thing and state.accessible(place) and thing.type in place.accepts
+
+
+@_rule("move {thing} to {receptacle}", _can_move)
 def move(state: State, thing: Thing, place: Receptacle) -> str:
     state.held = None
+    # A set, because a thing that is in two receptacles may come back to one that still shows it.
     inside = {*state.contents[place], thing}
-    state.contents = {**state.contents, place: tuple(sorted(inside, key=lambda other: other.rank))}
+    state.contents = {**state.contents, place: tuple(sorted(inside, key=lambda each: each.rank))}
     state.spots |= {(thing, state.at)}
     state.left -= {(thing, place)}
     return f"You move the {thing.name} to the {place.name}."
@@ -323,6 +243,7 @@ def move(state: State, thing: Thing, place: Receptacle) -> str:
 
 def _can_change(verb: str) -> Callable[[State, Thing, Receptacle], bool]:
     def allows(state: State, thing: Thing, place: Receptacle) -> bool:
+        # Accessible or not: a closed microwave heats too.
         here = place.location == state.at
         return here and place.tool == verb and state.held is thing and verb in thing.abilities
 
@@ -349,23 +270,22 @@ def cool(state: State, thing: Thing, place: Receptacle) -> str:
     return f"You cool the {thing.name} using the {place.name}."
 
 
-@_rule(
-    "use {thing}",
-    lambda state, thing: (
-        thing.toggleable and any(thing in state.contents[place] for place in state.here)
-    ),
-)
+def _can_use(state: State, thing: Thing) -> bool:
+    return thing.toggleable and any(thing in state.contents[place] for place in state.here)
+
+
+@_rule("use {thing}", _can_use)
 def use(state: State, thing: Thing) -> str:
     state.lit |= {thing}
     return f"You turn on the {thing.name}."
 
 
-@_rule(
-    "slice {thing} with {thing}",
-    lambda state, thing, knife: (
-        thing.sliceable and knife.knife and state.held is knife and (thing, state.at) in state.spots
-    ),
-)
+def _can_slice(state: State, thing: Thing, knife: Thing) -> bool:
+    in_hand = knife.knife and state.held is knife
+    return in_hand and thing.sliceable and (thing, state.at) in state.spots
+
+
+@_rule("slice {thing} with {thing}", _can_slice)
 def slice_(state: State, thing: Thing, knife: Thing) -> str:
     state.sliced |= {thing}
     return f"You sliced the {thing.name} with the {knife.name}."
@@ -378,9 +298,14 @@ def examine_receptacle(state: State, place: Receptacle) -> str:
 
 @_rule("examine {thing}", lambda state, thing: state.held is thing)
 def examine_thing(state: State, thing: Thing) -> str:
-    """As the grammar has it: what can hold others tells no more, and what is merely cool is "cold"."""
+    """Describe the thing in hand by the first of the grammar's rules that fits.
+
+    A thing that can hold others shows only those. A sliced or clean thing is "cool", and a thing
+    that is merely cool is "cold".
+    """
     if thing.holds is not None:
-        return f"This is a normal {thing.name}. In it, you see {_joined([f'a {name}' for name in thing.holds])}."
+        inside = _joined([f"a {name}" for name in thing.holds])
+        return f"This is a normal {thing.name}. In it, you see {inside}."
     is_clean, is_hot, is_cool = (thing in state.changed[verb] for verb in CHANGES)
     warmth = "hot" if is_hot else "cool" if is_cool else ""
     cut = " sliced" if thing in state.sliced else ""
@@ -390,15 +315,17 @@ def examine_thing(state: State, thing: Thing) -> str:
         return f"This is a {'cold' if warmth == 'cool' and not cut else warmth}{cut} {thing.name}."
     if thing in state.lit:
         return f"This {thing.name} is on."
-    return (
-        f"This is a sliced {thing.name}." if cut else f"There's nothing special about {thing.name}."
-    )
+    if cut:
+        return f"This is a sliced {thing.name}."
+    return f"There's nothing special about {thing.name}."
 
 
 _ALWAYS: tuple[tuple[Rule, tuple[Any, ...]], ...] = ((help_, ()), (inventory, ()), (look, ()))
+"""The commands that are admissible everywhere."""
 
 
 def _described(state: State, place: Receptacle) -> str:
+    """The text about a receptacle and the things in plain sight in it."""
     if place in state.opened:
         return f"The {place.name} is open. In it, you see {_listed(state.contents[place])}."
     if place.openable:
@@ -407,10 +334,12 @@ def _described(state: State, place: Receptacle) -> str:
 
 
 def _listed(parts: Iterable[Thing | Receptacle]) -> str:
+    """The names in a row, each with its article: "a mug 1, and a pen 2"."""
     return _joined([f"a {part.name}" for part in parts])
 
 
 def _joined(words: list[str]) -> str:
+    """The words in a row with ", and " before the last; "nothing" if there are none."""
     if len(words) < 2:
         return words[0] if words else "nothing"
     return f"{', '.join(words[:-1])}, and {words[-1]}"

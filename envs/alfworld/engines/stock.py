@@ -1,4 +1,4 @@
-"""ALFWorld's stock engine: alfworld's wrappers on textworld's PDDL interpreter."""
+"""ALFWorld's stock engine: alfworld's wrappers around textworld's PDDL interpreter."""
 
 import sys
 from collections.abc import Iterator
@@ -12,17 +12,21 @@ from envs.alfworld.engines.engine import EXPERT_FACTS, Frame
 from envs.alfworld.package import import_alfworld
 
 _IDLE_ENGINES: dict[bool, list[Any]] = {False: [], True: []}
-"""Engines that were closed, by whether they give facts. An engine is never unloaded: its library is
-a copy of its own, whose unloading makes the process crash when it ends.
+"""Closed engines to use again, by whether they give facts.
+
+An engine is never unloaded. Each loads its own copy of a shared library, and unloading that makes
+the process crash at its end.
 """
 
 _TRANSLATIONS = 16
+"""Translated problems in memory: those of the games that a process plays by turns."""
 
 
 class TextworldEngine:
-    """Loads and resets in half a second to a second, and steps in tens of milliseconds. Not
-    thread-safe, not even for stepping. Holds 34 MB until the process ends; `close()` leaves it to
-    the next.
+    """Loads and resets in half a second to a second, and steps in tens of milliseconds.
+
+    It is not thread-safe, not even for stepping. It holds 34 MB until the process ends; after
+    `close()` the next engine uses them.
     """
 
     def __init__(self, *, facts: bool = False) -> None:
@@ -33,7 +37,7 @@ class TextworldEngine:
     def reset(self, path: Path) -> Frame:
         if path != self._loaded:
             self.load(path)
-        with _translator_kept_in(path):
+        with _translator_contained(path):
             return self._frame(self._engine.reset())
 
     def step(self, command: str) -> Frame:
@@ -49,10 +53,10 @@ class TextworldEngine:
         self._engine, self._loaded = None, None
 
     def load(self, path: Path) -> None:
-        """Load the game; `reset` does it where need be."""
+        """Load the game, without starting it; `reset` calls this if needed."""
         self._loaded = None
-        read_game(path)
-        with _translator_kept_in(path):
+        read_game(path)  # raises an error that names the file, unlike the engine
+        with _translator_contained(path):
             if self._engine is None and _IDLE_ENGINES[self._facts]:
                 self._engine = _IDLE_ENGINES[self._facts].pop()
             if self._engine is None:
@@ -62,28 +66,27 @@ class TextworldEngine:
         self._loaded = path
 
     def _frame(self, state: Any, *, reward: float = 0.0, done: bool = False) -> Frame:
-        facts: tuple[str, ...] = ()
-        if self._facts:
-            facts = tuple(
-                sorted(
-                    " ".join((fact.name, *(name.strip() for name in fact.names)))
-                    for fact in state["facts"]
-                    if fact.name in EXPERT_FACTS
-                )
-            )
-        commands = list(state["admissible_commands"])
         return Frame(
             text=state["feedback"].strip(),
-            commands=commands,
+            commands=list(state["admissible_commands"]),
             won=bool(state["won"]),
             reward=reward,
             done=done,
-            facts=facts,
+            facts=_expert_facts(state["facts"]) if self._facts else (),
         )
 
 
+def _expert_facts(facts: Any) -> tuple[str, ...]:
+    """The facts of `EXPERT_FACTS`, sorted, as `predicate name name`."""
+    lines = []
+    for fact in facts:
+        if fact.name in EXPERT_FACTS:
+            lines.append(" ".join((fact.name, *(name.strip() for name in fact.names))))
+    return tuple(sorted(lines))
+
+
 def _start(path: Path, *, facts: bool) -> Any:
-    """An engine with the game loaded; facts cost time at every step."""
+    """A new engine with the game loaded. Facts cost time at every step."""
     alfred = import_alfworld("alfworld.agents.environment.alfred_tw_env")
     _remember_translations()
     import textworld
@@ -96,8 +99,10 @@ def _start(path: Path, *, facts: bool) -> Any:
 
 @cache
 def _remember_translations() -> Any:
-    """Four times per game and reset, the engine has the same problem translated, a pure function of
-    its text.
+    """Let the engine translate each problem once; returns the translating function.
+
+    The engine translates the same problem four times for each game and reset. The result depends
+    on the problem's text alone.
     """
     import fast_downward
 
@@ -106,14 +111,16 @@ def _remember_translations() -> Any:
 
 
 def forget_translations() -> None:
-    """Make the engine do all of its work again, as it comes."""
+    """Make the engine translate again, so that a measurement includes the translation."""
     _remember_translations().cache_clear()
 
 
 @contextmanager
-def _translator_kept_in(path: Path) -> Iterator[None]:
-    """The PDDL translator overwrites `sys.argv`, swaps `sys.stdout` and raises `SystemExit` on a
-    bad problem.
+def _translator_contained(path: Path) -> Iterator[None]:
+    """Undo the side effects of the PDDL translator, and turn its failures into `ValueError`s.
+
+    The translator overwrites `sys.argv`, swaps `sys.stdout`, and raises `SystemExit` on a bad
+    problem.
     """
     argv, stdout = sys.argv, sys.stdout
     try:
@@ -122,8 +129,7 @@ def _translator_kept_in(path: Path) -> Iterator[None]:
         raise
     except (SystemExit, Exception) as error:
         # Each of the engine's four parsers has its own exceptions for text that it cannot read.
-        raise broken_game(
-            path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
+        first_line = str(error).partition("\n")[0]
+        raise broken_game(path, f"{type(error).__name__}: {first_line}") from error
     finally:
         sys.argv, sys.stdout = argv, stdout

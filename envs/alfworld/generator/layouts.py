@@ -76,7 +76,7 @@ def _receptacle(name: str, pose: list[float]) -> LayoutReceptacle | None:
     """
     first, x, y, z, *part = name.split("|")
     kind = part[0] if part else first
-    # A game names only parts that are basins: player_names() of "Sink|...|SinkBasin" is "sinkbasin".
+    # Of the parts of furniture, a game can name basins only: "Sink|...|SinkBasin" is "sinkbasin".
     if part and kind != f"{first}Basin":
         return None
     if kind not in constants().VAL_RECEPTACLE_OBJECTS:

@@ -1,4 +1,4 @@
-"""A sample of the proof: both engines walk through generated games and a kitchen with every quirk."""
+"""A sample of the proof: both engines on generated games and on a kitchen with every quirk."""
 
 from collections.abc import Iterator
 from pathlib import Path
