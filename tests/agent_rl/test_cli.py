@@ -1,8 +1,5 @@
-"""What a user sees after a mistake: exit status 2, one message that names what is wrong and the way
-out.
-"""
+"""A user's mistakes: exit status 2, and one message that names the mistake and the way out."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,15 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from agent_rl import cli
+from agent_rl.commands.stages.init import init
+from agent_rl.config import load_config
+from agent_rl.objective.presets import PRESETS
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 
 CONFIG = """
 run_folder: {folder}/run
 env:
   options: {{data: $ALFWORLD_DATA}}
-model: {{vocab_size: 300, hidden_size: 32, layers: 1, heads: 1, kv_heads: 1, context_length: 512, corpus_tasks: 1}}
+model:
+  {{vocab_size: 300, hidden_size: 32, layers: 1, heads: 1, kv_heads: 1, context_length: 512,
+    corpus_tasks: 1}}
 episode: {{max_turns: 20, max_action_tokens: 40}}
 workers: {{count: 1, envs_per_worker: 1}}
 sft: {{episodes: 1, epochs: 1}}
@@ -41,18 +44,14 @@ def games(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made_policy(games: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `init` makes; in a process of its own, as it loads ALFWorld's engine."""
+    """The folder of a policy that `init` made."""
     folder = tmp_path_factory.mktemp("policy")
     path = folder / "c.yaml"
     path.write_text(CONFIG.format(folder=folder))
-    environment = {**os.environ, "AGENT_RL_CACHE": str(folder), "ALFWORLD_DATA": str(games)}
-    subprocess.run(
-        [sys.executable, "-m", "agent_rl.cli", "init", str(path)],
-        check=True,
-        timeout=120,
-        env=environment,
-    )
-    return folder / "run" / "init"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENT_RL_CACHE", str(folder))
+        patch.setenv("ALFWORLD_DATA", str(games))
+        return init(load_config(path))
 
 
 @pytest.fixture
@@ -90,6 +89,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.mark.process
 def test_a_typo_in_a_key_is_one_line_on_stderr(config: Path) -> None:
     command = [sys.executable, "-m", "agent_rl.cli", "train", str(config), "train.num_generation=8"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -117,7 +117,8 @@ def test_a_model_folder_that_does_not_exist(config: Path, refused: Refused) -> N
     message = refused("evaluate", config, "--model", "./nowhere")
     assert (
         message
-        == "error: model nowhere: no such file or folder; `agent-rl init` makes one, or give a hub name"
+        == "error: model nowhere: no such file or folder; `agent-rl init` makes one, or give a hub "
+        "name"
     )
 
 
@@ -168,22 +169,24 @@ def test_a_split_that_is_not_there(config_with_policy: Path, refused: Refused) -
     assert message.endswith("; splits with tasks: train")
     message = refused("evaluate", config_with_policy, "--split", "train,test")
     assert message == (
-        "error: split 'test': environment 'alfworld' has no such split; there are: train, valid_seen, valid_unseen"
+        "error: split 'test': environment 'alfworld' has no such split; there are: train, "
+        "valid_seen, valid_unseen"
     )
     message = refused("evaluate", config_with_policy, "--split", "train,train")
     assert (
-        f"{config_with_policy}: evaluation.split: 'train,train': write the names of different splits"
-        in message
+        f"{config_with_policy}: evaluation.split: 'train,train': write the names of different "
+        "splits" in message
     )
 
 
 def test_what_is_to_be_evaluated(
     config_with_policy: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    """Where the config is told by where the policy lies; `test_evaluation_target.py` has the rest."""
+    """The config is found by the policy's place; `commands/stages/test_target.py` has the rest."""
     policy = tmp_path / "run" / "init"
     assert refused("evaluate", policy) == (
-        f"error: {policy}: there is no run's config beside it or above it; name one with --config FILE"
+        f"error: {policy}: there is no run's config beside it or above it; name one with --config "
+        "FILE"
     )
     arguments = ("--config", config_with_policy, "--split", "test")
     assert "split 'test': environment 'alfworld' has no such split" in refused(
@@ -218,6 +221,7 @@ def test_a_game_file_cut_in_half(
         assert "delete it, or download or generate it again" in message
 
 
+@pytest.mark.process
 def test_a_prompt_longer_than_the_context(
     config_with_policy: Path, tmp_path: Path, refused: Refused
 ) -> None:
@@ -254,3 +258,9 @@ def test_nothing_to_resume(config_with_policy: Path, tmp_path: Path, refused: Re
     message = refused("train", config_with_policy, "--resume")
     assert f"{tmp_path}/run/train: there is no whole checkpoint to resume from" in message
     assert "start without --resume" in message
+
+
+def test_the_help_of_train_names_every_objective() -> None:
+    shown = CliRunner().invoke(cli.app, ["train", "--help"]).output
+    for objective in PRESETS:
+        assert objective in shown

@@ -1,4 +1,4 @@
-"""The files of an evaluation's episodes: torn, damaged, of another setting, held by another process."""
+"""The files of an evaluation's episodes: torn, damaged, of another setting, locked."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def test_an_episode_that_says_nothing_is_played_again(
     path = folder_of(tmp_path) / "repeat-1.jsonl"
     assert "not scored, as they say nothing about the policy: 1 env_error\n" in shown
     assert (
-        f"the first episode that is not scored: it broke\nsee `error` in {path}; the same command plays such episodes again"
-        in shown
+        "the first episode that is not scored: it broke\n"
+        f"see `error` in {path}; the same command plays such episodes again" in shown
     )
     assert len(ids(path)) == GAMES
     mended = Chance()
@@ -98,8 +98,11 @@ def test_a_folder_of_another_setting_is_refused(tmp_path: Path) -> None:
     ):
         run(config(tmp_path), Chance())
     path.write_text(json.dumps({**setting, "seed": 5}))
-    what = f"^{path}: seed: the episodes there have 5, and this evaluation has 0; move {path.parent} away"
-    with pytest.raises(ConfigError, match=what):
+    message = (
+        f"^{path}: seed: the episodes there have 5, and this evaluation has 0; "
+        f"move {path.parent} away"
+    )
+    with pytest.raises(ConfigError, match=message):
         run(config(tmp_path), Chance())
 
 

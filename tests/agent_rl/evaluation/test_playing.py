@@ -1,4 +1,4 @@
-"""Evaluations that are interrupted, resumed and extended; the episodes are real, played by chance."""
+"""Evaluations that are interrupted, resumed and extended; chance plays real episodes."""
 
 import json
 from dataclasses import replace
@@ -153,7 +153,8 @@ def test_a_split_that_is_not_there_names_those_that_are() -> None:
     env = make_env("guess-the-number", train=0, valid=3)
     with pytest.raises(
         ConfigError,
-        match=r"^split 'test': environment 'guess-the-number' has no such split; there are: train, valid$",
+        match=r"^split 'test': environment 'guess-the-number' has no such split; "
+        r"there are: train, valid$",
     ):
         tasks_by_split(config(Path(), split="valid,test"), env)
     with pytest.raises(

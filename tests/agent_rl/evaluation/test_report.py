@@ -76,7 +76,8 @@ def of_the_next_version(record: dict[str, Any]) -> None:
     [
         (
             without_interval,
-            r"is no evaluation report \(splits\.a\.overall\.interval: Field required\); evaluate again",
+            r"is no evaluation report \(splits\.a\.overall\.interval: Field required\); "
+            "evaluate again",
         ),
         (of_the_first_version, "is a report of version 1, and this is version 2; evaluate again"),
         (of_the_next_version, "is a report of version 3, and this is version 2; evaluate again"),

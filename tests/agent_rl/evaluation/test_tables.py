@@ -101,7 +101,8 @@ def test_repeats_and_gap_stand_below(capsys: pytest.CaptureFixture[str]) -> None
     assert "mine on valid_seen, T = 0.4" in shown
     assert (
         shown.count(
-            "repeats: 83.6 86.4 88.6\nnot scored, as they say nothing about the policy: 2 env_error\n"
+            "repeats: 83.6 86.4 88.6\n"
+            "not scored, as they say nothing about the policy: 2 env_error\n"
         )
         == 2
     )

@@ -132,7 +132,10 @@ def test_a_walk_that_fails_is_left_out(
 
 
 def test_an_environment_that_always_fails_makes_no_policy() -> None:
-    message = r"^env.id '.*:Shop': it failed in all 3 tasks that were tried: task 'bread': step .*: closed$"
+    message = (
+        r"^env.id '.*:Shop': it failed in all 3 tasks that were tried: "
+        r"task 'bread': step .*: closed$"
+    )
     with pytest.raises(ConfigError, match=message):
         init(config(bread="raise", cheese="raise", wine="raise"))
 

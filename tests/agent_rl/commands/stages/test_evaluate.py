@@ -1,4 +1,4 @@
-"""The expert, evaluated as a policy is: over real processes, with no model anywhere."""
+"""The expert and chance, evaluated as a policy is: by real processes, without any model."""
 
 import json
 import os
@@ -20,17 +20,20 @@ episode: {max_turns: 6, max_action_tokens: 1, env_timeout_seconds: 1.0}
 workers: {count: 1, envs_per_worker: 4}
 evaluation: {split: train}
 """
-CODE = "import sys; from agent_rl.cli import app; app(standalone_mode=False); print([m for m in {} if m in sys.modules])"
+CODE = """
+import sys
+from agent_rl.cli import app
+app(standalone_mode=False)
+print([name for name in ("ray", "torch", "vllm", "transformers") if name in sys.modules])
+"""
 
 
 def evaluate(folder: Path, *arguments: str) -> str:
     (folder / "c.yaml").write_text(CONFIG)
-    path = str(ROOT)
-    code = CODE.format(("ray", "torch", "vllm", "transformers"))
     process = subprocess.run(
-        [sys.executable, "-c", code, "evaluate", "c.yaml", *arguments],
+        [sys.executable, "-c", CODE, "evaluate", "c.yaml", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -41,15 +44,13 @@ def evaluate(folder: Path, *arguments: str) -> str:
 
 
 def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
-    """One game hangs the expert; it is told, not scored, and tried again by the next call, which
-    then is whole.
-    """
+    """One game hangs the expert: it is named and not scored."""
     hang = 'env.options.advice={"3": hang}'
     shown = evaluate(tmp_path, "--model", "expert", "--json", "r.json", hang)
     assert "expert on train" in shown
     assert (
-        "the first episode that is not scored: step 'hang' of task 'number-3' did not return within 1 s"
-        in shown
+        "the first episode that is not scored: step 'hang' of task 'number-3' did not return "
+        "within 1 s" in shown
     )
     assert shown.splitlines()[-1] == "['ray']", "a library for models was loaded"
     report = json.loads((tmp_path / "r.json").read_text())
@@ -75,9 +76,7 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
 def test_chance_goes_on_with_its_own_seeds_and_a_whole_evaluation_starts_nothing(
     tmp_path: Path,
 ) -> None:
-    """Of three repeats the second is broken off and the third torn: in the end, all is as if it had
-    not been.
-    """
+    """Of three repeats the second is interrupted and the third torn; the report is the same."""
     arguments = ("--model", "random", "--json", "r.json", "--repeats", "3")
     assert "repeats: " in evaluate(tmp_path, *arguments)
     expected = json.loads((tmp_path / "r.json").read_text())

@@ -145,7 +145,8 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
         (
             "expret",
             {},
-            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; if",
+            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; "
+            "if it is a model of the hub",
         ),
         (
             "runs",
