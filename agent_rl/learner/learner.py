@@ -33,7 +33,7 @@ _SHARDS, _STATE = "shards", "learner.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerContext:
-    """The facts of a run that a learner needs beside its settings."""
+    """The facts of a run that a learner needs, besides its settings."""
 
     total_steps: int
     """The optimizer steps of the whole run; the linear and cosine schedules reach 0 there."""

@@ -176,7 +176,7 @@ def micro_batches(
 
     Args:
         samples: whole episodes.
-        max_tokens: the most positions of a micro-batch. A longer sample has one of its own.
+        max_tokens: the most positions of a micro-batch. A longer sample gets one alone.
         shares: the number of ranks that need work: no micro-batch takes another episode beyond
             this part of all positions.
         share_prefixes: as in `Batch.from_samples`; a shared position counts once.

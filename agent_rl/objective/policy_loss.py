@@ -23,8 +23,8 @@ and still scales that of the first, which is -2 exp(0.25) / 2.
 
 Why the clip is on one side: PPO takes the minimum of the plain and the clipped term. For A > 0 that
 is a bound above only, for A < 0 a bound below only. A ratio beyond the other bound must keep its
-gradient, as that leads back. The cut happens in log space and by selection, so that the exponential
-never sees a value that was cut off: infinity times 0 would be NaN.
+gradient, as that leads back. The cut happens in log space and by selection: the exponential
+never sees a value that was cut off, as infinity times 0 would be NaN.
 
 Why all is flat: the N tokens are the agent's only. Observations and padding never get here, so no
 value in their places can reach the loss or the gradient.
@@ -192,7 +192,7 @@ def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
 
 
 def _clip(x_N: Tensor, A_N: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Clipped]:
-    """Return the log-ratios with a bound in the place of each that is beyond it."""
+    """Return the log-ratios, each beyond a bound replaced by the bound, and the clipped tokens."""
     low, high = bounds
     high_N = (A_N > 0) & (x_N > high)
     low_N = (A_N < 0) & (x_N < low)

@@ -2,7 +2,7 @@
 
 An objective answers four questions.
 
-`aggregation`: what does a probability ratio (new policy / old policy) belong to?
+`aggregation`: which unit has a probability ratio (new policy / old policy)?
     token      each token has its own
     turn       the geometric mean of a turn's clipped token ratios
     episode    the geometric mean of an episode's clipped token ratios

@@ -117,7 +117,7 @@ def gradients(model: torch.nn.Module, states: Tensor) -> list[Tensor]:
     )
 
 
-def test_the_forked_samples_share_what_they_begin_with() -> None:
+def test_the_forked_samples_share_their_beginning() -> None:
     """What the tests below rest on."""
     tree = PrefixTree.of([tuple(sample) for sample in FORKED])
     assert (tree.size, sum(map(len, FORKED))) == (14, 34)
@@ -176,12 +176,12 @@ def test_a_samples_tokens_reach_no_other_sample(changed: int) -> None:
 @pytest.mark.parametrize(
     ("sample", "place", "into", "reached"),
     [
-        # A token behind the fork is one sample's own, and so is what comes after it.
+        # A token after the fork reaches one sample only, there itself and later tokens.
         (2, 3, 6, [2]),
         (5, 4, 7, [5]),
         (8, 3, 12, [8]),
         (7, 1, 5, [7]),
-        # One before a fork belongs to all that go on from there, and to none that parted before it.
+        # A token before a fork reaches all samples after it, and none that forked earlier.
         (4, 2, 7, [4, 8]),
         (0, 3, 10, [0, 5, 6]),
         (0, 2, 4, [0, 2, 5, 6]),
@@ -221,7 +221,7 @@ def test_samples_as_long_as_the_sliding_window_are_taken_and_longer_ones_refused
         packed(packing, [[6, 2], [1, 2, 3, 4, 5]])
 
 
-def test_the_sliding_window_must_hold_what_leads_to_a_branch_too() -> None:
+def test_the_sliding_window_must_hold_the_whole_path_of_a_branch() -> None:
     model, packing = mistral(sliding_window=4), mistral(sliding_window=4)
     use_packed_attention(packing)
     samples = [[1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 7]]
@@ -263,7 +263,7 @@ def attend(**options: Any) -> Tensor:
     return out
 
 
-def test_what_a_pack_cannot_have_is_refused() -> None:
+def test_masks_dropout_and_rows_are_refused() -> None:
     assert attend().shape == (1, 3, 2, 4)
     with pytest.raises(AssertionError, match="dropout"):
         attend(dropout=0.1)

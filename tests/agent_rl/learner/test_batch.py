@@ -90,7 +90,7 @@ def test_a_batch_that_shares_nothing_has_its_samples_one_after_the_other() -> No
 
 
 @pytest.mark.parametrize("share_prefixes", [True, False])
-def test_a_target_stands_behind_the_position_that_predicts_it(share_prefixes: bool) -> None:
+def test_a_target_follows_the_position_that_predicts_it(share_prefixes: bool) -> None:
     samples = [sample(4), TWO_TURNS, sample(3), OTHER, sample(2, first=1), BRIEF]
     batch = Batch.from_samples(samples, share_prefixes=share_prefixes)
     seen: list[list[int]] = [[] for _ in samples]

@@ -1,6 +1,4 @@
-"""From scores to the loss: importance weights, what is left out, KL, entropy, and episodes that are
-cut into parts.
-"""
+"""The loss: importance weights, left-out tokens, KL, entropy, and episodes cut into parts."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -108,7 +106,7 @@ def test_the_samplers_own_log_probs_are_corrected_by_nothing() -> None:
         ("geometric", 1.05, [True, True, True, True]),
     ],
 )
-def test_what_is_left_out_has_no_gradient_and_no_share(
+def test_left_out_tokens_have_no_gradient_and_no_share(
     objective: str, importance: str, mask: float, left_out: list[bool]
 ) -> None:
     got = policy(
@@ -138,7 +136,7 @@ def test_a_left_out_token_is_neither_in_the_mean_nor_in_its_count() -> None:
     assert got.grad[3].item() == pytest.approx(math.exp(0.2) / 2)
 
 
-def test_what_was_clipped_stands_at_its_token_where_others_are_left_out() -> None:
+def test_clips_are_recorded_at_their_tokens_if_others_are_left_out() -> None:
     # The third token is left out; the first is clipped above, the last below.
     tokens = replace(TOKENS, new=tensor([0.0, -1.0, 0.0, -2.0]))
     record = policy(rule(importance_mask=2.0), tokens, COUNTS).record
@@ -148,7 +146,7 @@ def test_what_was_clipped_stands_at_its_token_where_others_are_left_out() -> Non
     assert record.left_out.tolist() == [False, False, True, False]
 
 
-def test_the_record_keeps_what_the_tokens_say() -> None:
+def test_the_record_keeps_the_tokens_values() -> None:
     # r = 2 against the reference: 2 - log 2 - 1. The second episode has two turns, the first one;
     # two numbers are free.
     tokens = replace(TOKENS, reference=TOKENS.new + math.log(2.0), turn=torch.tensor([1, 1, 3, 4]))
@@ -215,7 +213,7 @@ def sample(turns: list[int], advantages: tuple[float, ...], episode: int = -1) -
     )
 
 
-def test_only_what_has_agent_tokens_is_counted() -> None:
+def test_only_units_with_agent_tokens_are_counted() -> None:
     silent = TrainingSample(
         token_ids=(1, 2), action_mask=(False, False), behavior_logprobs=(0.0, 0.0), advantages=()
     )
@@ -294,9 +292,7 @@ def test_an_episode_whose_parts_are_scored_apart_is_the_episode(
     "values", [{}, {"aggregation": "turn"}, {"objective": "gspo", "epsilon": 0.5}]
 )
 def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
-    """What the test above rests on: where the unit is larger than the part, the parts' losses do
-    not add up.
-    """
+    """The test above needs this: the losses of a unit's parts do not add up to the unit's."""
     counts = StepCounts(tokens=20, episodes=3, turns=9)
     whole = policy(rule(**values), scored(PARTS, seed=1), counts)
     apart = sum(policy(rule(**values), scored([part], seed=1), counts).loss for part in PARTS)

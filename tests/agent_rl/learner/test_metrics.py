@@ -119,7 +119,7 @@ def test_with_nothing_trained_every_key_is_there_and_0(records: list[TokenRecord
 
 
 def test_small_differences_are_not_lost_in_single_precision() -> None:
-    # Steps of 1e-4 are what a learning rate of 1e-6 makes: the divergence is half their square.
+    # A learning rate of 1e-6 makes steps of 1e-4; the divergence is half their square.
     step = record([1e-4, -1e-4] * 500, mismatch=[1e-4, -1e-4] * 500)
     got = update_metrics([], [step])
     assert got["kl_old"] == pytest.approx(5e-9, rel=0.01)

@@ -14,7 +14,7 @@ from tests.builders.samples import sample
 
 def test_micro_batches_keep_to_the_token_budget_and_use_every_sample_once() -> None:
     lengths = [9, 2, 5, 30, 5, 8, 2, 20]
-    # Each begins with a token of its own, the later ones with lower ones.
+    # No two begin alike; later samples begin with lower tokens.
     samples = [sample(n, first=1000 - 100 * i) for i, n in enumerate(lengths)]
     blocks = micro_batches(samples, max_tokens=20)
     assert blocks == [[[7]], [[6, 5, 4]], [[3]], [[2, 1, 0]]], "20; 2 + 8 + 5; 30 alone; 5 + 2 + 9"

@@ -73,7 +73,7 @@ def test_the_schedule_scales_both_rates(tiny_model: MakeModel, random_samples: M
         assert (adamw["lr"], muon["lr"]) == pytest.approx((1e-3 * factor, 1e-2 * factor))
 
 
-def test_it_goes_on_where_it_was_saved(
+def test_it_resumes_from_a_saved_folder(
     tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path
 ) -> None:
     samples = random_samples(4)

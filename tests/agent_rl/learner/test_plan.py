@@ -215,10 +215,8 @@ def test_the_ranks_get_about_as_much() -> None:
     assert max(loads) - min(loads) <= 2 * BUDGET
 
 
-def test_the_ranks_get_about_as_much_of_what_goes_through_the_model() -> None:
-    """Ten groups of six: what their episodes have alike is no work for the rank that has them
-    together.
-    """
+def test_the_ranks_get_about_as_many_positions() -> None:
+    """Ten groups of six episodes; a common beginning is counted once for a rank."""
     rng = random.Random(0)
     samples = [
         sample(rng.randint(BUDGET // 2, BUDGET), first=100 * group)
@@ -291,7 +289,7 @@ def test_minibatches_use_every_episode_once_in_an_order_of_the_generator() -> No
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_group_is_one_minibatch_where_there_are_as_many_steps(seed: int) -> None:
+def test_with_as_many_steps_as_groups_each_step_is_a_group(seed: int) -> None:
     groups = whole_groups([8] * 4)
     steps = minibatches(groups, 4, random.Random(seed))
     assert sorted(sorted(step) for step in steps) == [[i for (i,) in group] for group in groups]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent_rl.learner.prefix_tree import Branch, PrefixTree, Tokens, shared_length
 
-# Few tokens, so that sequences often begin alike, are one another's beginnings, or are the same.
+# With few different tokens, sequences often begin alike, contain one another, or are equal.
 SEQUENCES = st.lists(
     st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), min_size=1, max_size=10
 )
@@ -35,16 +35,14 @@ def test_one_sequence_is_one_branch() -> None:
     assert (tree.size, tree.positions(0)) == (3, [0, 1, 2])
 
 
-def test_equal_sequences_stand_there_once() -> None:
+def test_equal_sequences_are_laid_out_once() -> None:
     tree = PrefixTree.of([(5, 6), (5, 6), (5, 6)])
     assert tree.branches == (Branch(begin=0, end=2),)
     assert tree.paths == (((0, 2),),) * 3
     assert tree.size == 2
 
 
-def test_sequences_with_nothing_in_common_stand_one_after_the_other_in_lexicographic_order() -> (
-    None
-):
+def test_sequences_with_nothing_in_common_are_in_lexicographic_order() -> None:
     tree = PrefixTree.of([(7, 1, 2), (5, 1)])
     assert tree.branches == (Branch(begin=0, end=2), Branch(begin=2, end=5))
     assert [tree.positions(i) for i in range(2)] == [[2, 3, 4], [0, 1]]
@@ -131,7 +129,7 @@ def test_each_sequence_is_read_back_from_its_positions(
 
 @given(sequences=SEQUENCES, share=st.booleans())
 @settings(deadline=None)
-def test_branches_follow_one_another_and_know_what_leads_to_them(
+def test_branches_follow_one_another_and_know_their_paths(
     sequences: list[Tokens], share: bool
 ) -> None:
     tree = PrefixTree.of(sequences, share=share)

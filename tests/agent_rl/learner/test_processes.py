@@ -71,8 +71,9 @@ def settings_of(ranks: int, micro_batch_tokens: int, **values: object) -> Learne
 
 
 def pairs() -> list[TrainingSample]:
-    """Eight pairs of episodes, shuffled. Both of a pair have 5 positions of a prompt, and each has
-    5 of its own.
+    """Return eight pairs of episodes, shuffled.
+
+    A pair has 5 positions of a prompt in common; each episode adds 5 others.
     """
     rng = random.Random(0)
     mask = (*(False,) * 5, *(True,) * 3, False, *(True,) * 2)
@@ -95,7 +96,7 @@ def pairs() -> list[TrainingSample]:
 @pytest.mark.parametrize(
     "values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str
 )
-def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
+def test_micro_batches_and_ranks_do_not_change_the_result(
     values: dict[str, Any], tiny_model: MakeModel, open_two: OpenTwo
 ) -> None:
     samples = pairs()
@@ -135,7 +136,7 @@ def test_micro_batches_and_ranks_change_nothing_of_what_is_learnt(
             assert float((weights - whole[1]).abs().max()) < 1e-10, case
 
 
-def test_what_is_shared_is_counted_in_all_ranks(tiny_model: MakeModel, open_two: OpenTwo) -> None:
+def test_shared_prefixes_are_counted_in_all_ranks(tiny_model: MakeModel, open_two: OpenTwo) -> None:
     # The first rank gets the last one, alone; the others share 3 of their 4 positions. 3 of 14 are
     # computed for both.
     samples = [
@@ -154,7 +155,7 @@ def test_what_is_shared_is_counted_in_all_ranks(tiny_model: MakeModel, open_two:
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_two_ranks_learn_what_one_does(
+def test_two_ranks_learn_the_same_as_one(
     parts: int, tiny_model: MakeModel, random_samples: MakeSamples, open_two: OpenTwo
 ) -> None:
     samples = random_samples(9, parts=parts)
@@ -175,7 +176,7 @@ def test_two_ranks_learn_what_one_does(
     torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=0, atol=1e-10)
 
 
-def test_a_learner_of_two_ranks_goes_on_in_one(
+def test_a_learner_of_two_ranks_resumes_in_one(
     tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples, open_two: OpenTwo
 ) -> None:
     samples = random_samples(8)

@@ -29,7 +29,7 @@ def test_turns_are_the_runs_of_the_mask() -> None:
     ("advantages", "expected"),
     [((0.0, 0.0), False), ((0.0, -1e-9), True), ((1.0, -1.0), True), ((0.0, -0.0), False)],
 )
-def test_a_sample_has_a_gradient_where_some_turn_has_an_advantage(
+def test_a_sample_has_a_gradient_if_some_turn_has_an_advantage(
     advantages: tuple[float, ...], expected: bool
 ) -> None:
     assert replace(TWO_TURNS, advantages=advantages).has_gradient is expected

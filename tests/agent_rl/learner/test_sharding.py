@@ -36,9 +36,7 @@ OnBoth = Callable[..., list[Any]]
 
 
 class Scorer(nn.Module):
-    """The log-probs of tokens, [T - 1], with the head used beside the model's own `forward`, as the
-    learner does.
-    """
+    """Log-probs of tokens, [T - 1]. As in the learner, the head is called by itself."""
 
     def __init__(self, model: LlamaForCausalLM) -> None:
         super().__init__()
@@ -87,9 +85,7 @@ class Trainee:
         self.optimizer = AdamW(self.parameters, lr=1e-2, weight_decay=0.1)
 
     def backward(self, micro_batches: MicroBatches) -> None:
-        """Gradients of the sum over all micro-batches; a rank takes its share, and idles where it
-        has no more.
-        """
+        """Add the gradients of all micro-batches; a rank without one makes idle passes."""
         rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
         mine = micro_batches[rank::size]
         for ids_T in mine:
@@ -135,9 +131,7 @@ def assert_same(got: Named, expected: Named) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads of so small a model wait for each other more than they work, above all beside other
-    processes.
-    """
+    """Use one thread: with such a small model, threads mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -156,7 +150,7 @@ def on_both() -> Iterator[OnBoth]:
         for rank in range(2)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))  # where the new processes find this module
+        patch.syspath_prepend(str(ROOT))  # the new processes import this module
         for process in processes:
             process.start()
     ours[1].send(ours[0].recv())
@@ -309,7 +303,7 @@ def weights_of_resumed(
     ranks: ShardedRanks | None, folder: Path, steps: tuple[int, ...], tied: bool
 ) -> Named:
     trainee = Trainee(ranks, tied=tied, seed=1)
-    trainee.steps(9)  # the optimizer has state of its own, which must go
+    trainee.steps(9)  # the optimizer gets other state, which loading must replace
     load_sharded(folder, trainee.model, trainee.optimizer)
     trainee.steps(*steps)
     return trainee.weights()
@@ -317,7 +311,7 @@ def weights_of_resumed(
 
 @pytest.mark.parametrize(("before", "tied"), [((), False), ((1, 2), False), ((1, 2), True)])
 @pytest.mark.parametrize(("saves", "loads"), [(1, 1), (1, 2), (2, 1), (2, 2)])
-def test_a_run_goes_on_from_its_checkpoint_in_any_number_of_ranks(
+def test_a_run_resumes_in_any_number_of_ranks(
     saves: int, loads: int, before: tuple[int, ...], tied: bool, on_both: OnBoth, tmp_path: Path
 ) -> None:
     def run(ranks: int, function: Callable[..., Any], *arguments: Any) -> Any:

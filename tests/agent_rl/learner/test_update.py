@@ -82,7 +82,7 @@ def sizes_of(samples: list[TrainingSample], max_tokens: int) -> list[int]:
     return [len(one) for block in micro_batches(samples, max_tokens) for one in block]
 
 
-def test_the_grouped_samples_are_what_they_are_said_to_be() -> None:
+def test_the_grouped_samples_are_as_described() -> None:
     """What the tests below rest on."""
     samples = grouped_samples()
     assert [len(group) for group in groups_of(samples)] == [4, 4, 4]
@@ -247,7 +247,7 @@ def test_old_logprobs_stay_those_before_the_first_step(
     torch.testing.assert_close(weights_of(first), weights_of(second), rtol=0, atol=1e-9)
 
 
-def test_an_update_moves_probability_to_what_was_better(
+def test_an_update_moves_probability_to_better_episodes(
     tiny_model: MakeModel, random_samples: MakeSamples
 ) -> None:
     model, samples = tiny_model(), [s for s in random_samples(8) if s.has_gradient]

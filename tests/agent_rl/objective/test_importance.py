@@ -92,7 +92,7 @@ def test_k3_by_hand(logp: float, reference: float, expected: float) -> None:
 
 
 @pytest.mark.parametrize("difference", [1e-2, -1e-3, 1e-4])
-def test_k3_keeps_its_digits_where_the_policies_are_close(difference: float) -> None:
+def test_k3_keeps_its_digits_if_the_policies_are_close(difference: float) -> None:
     # Close to 0 it is half the square, and single precision must not make it 0 or negative.
     got = kl_k3(torch.tensor([0.0]), torch.tensor([difference])).item()
     assert got == pytest.approx(difference**2 / 2, rel=0.02)

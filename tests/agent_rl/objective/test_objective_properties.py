@@ -192,7 +192,7 @@ def test_the_order_of_the_episodes_does_not_matter(
 @EVERY
 @examples(15)
 @given(episodes=EPISODES)
-def test_exactly_what_is_clipped_has_no_gradient(
+def test_exactly_the_clipped_tokens_have_no_gradient(
     objective: Objective, episodes: list[Episode]
 ) -> None:
     got = run(objective, episodes)

@@ -144,7 +144,7 @@ BY_HAND: list[tuple[ObjectiveName, list[list[float]], float, list[float]]] = [
         (-2 * UP + DOWN) / 2,
         [-2 * UP / 4, 0.0, 0.0, DOWN / 6, DOWN / 6],
     ),
-    # 6 -> 1.2 where it is good, and stays where it is bad; 0.5 -> 0.8 where it is bad.
+    # 6 -> 1.2 if the advantage is positive, else 6 stays; 0.5 -> 0.8 if it is negative.
     (
         "grpo",
         RATIOS,
@@ -223,7 +223,7 @@ def test_every_preset_is_checked_by_hand() -> None:
         ("reinforce", [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]),
     ],
 )
-def test_what_was_clipped_is_said_for_each_side(
+def test_clips_are_reported_for_each_side(
     name: ObjectiveName, low: list[int], high: list[int]
 ) -> None:
     got = run(PRESETS[name], [[0.1, 0.9], [-0.9, 0.2, 0.5]], [2.0, -1.0])
@@ -302,7 +302,7 @@ def test_turn_aggregation_is_episode_aggregation_with_turns_for_episodes() -> No
     assert by_turn.loss != pytest.approx(run(GMPO, [first + second], [1.0]).loss)
 
 
-def test_each_turn_may_have_an_advantage_of_its_own() -> None:
+def test_each_turn_may_have_its_own_advantage() -> None:
     # Advantages 1 and -2 of two turns of one token each, as `turn_groups` gives them.
     tokens = AgentTokens(
         logp_new=tensor([0.1, 0.2]),
