@@ -123,6 +123,7 @@ class Batch:
                 behavior.append(sample.behavior_logprobs[i])
                 advantages.append(sample.advantages[turn])
             turns_before += sample.turns
+        # dtype long: without any agent token the lists are empty, and empty tensors are float.
         sample_N = torch.tensor(sample_ids, dtype=torch.long)
         return cls(
             tree=tree,
