@@ -10,7 +10,10 @@ games = typer.Typer(
 )
 
 Data = Annotated[
-    str, typer.Argument(help="a folder in ALFWorld's layout, '$ALFWORLD_DATA', or generated")
+    str,
+    typer.Argument(
+        metavar="DATA", help="a folder in ALFWorld's layout, '$ALFWORLD_DATA', or generated"
+    ),
 ]
 Split = Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")]
 
@@ -18,86 +21,79 @@ Split = Annotated[str, typer.Option(help="train, valid_seen or valid_unseen")]
 @games.command()
 def generate(
     folder: Annotated[
-        Path, typer.Argument(help="a new folder; point env.options.data or $ALFWORLD_DATA at it")
+        Path, typer.Argument(help="a new folder; name it in env.options.data or $ALFWORLD_DATA")
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(help="key=value, for example train=500")
     ] = None,
 ) -> None:
-    """Write ALFWorld games: solvable, of all six families, from what the alfworld package ships."""
-    from agent_rl.commands.games import data as game_commands
+    """Generate solvable ALFWorld games of all six families, from the alfworld package's files."""
+    from agent_rl.commands.games import data
 
-    game_commands.generate(folder, settings or [])
+    data.generate(folder, settings or [])
 
 
 @games.command()
 def download(
-    folder: Annotated[Path, typer.Argument(help="where the data goes; point $ALFWORLD_DATA at it")],
+    folder: Annotated[Path, typer.Argument(help="the folder to write; name it in $ALFWORLD_DATA")],
 ) -> None:
     """Fetch the published games with alfworld's own downloader (2 GB), and look for faults."""
-    from agent_rl.commands.games import data as game_commands
+    from agent_rl.commands.games import data
 
-    if not game_commands.download(folder):
+    if not data.download(folder):
         raise typer.Exit(1)
 
 
 @games.command()
 def doctor(
-    data: Annotated[str, typer.Argument(help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="a folder in ALFWorld's layout, or '$ALFWORLD_DATA'"),
+    ],
 ) -> None:
-    """Say what is wrong with a data folder: counts, versions, broken files; exit status 1 where
-    something is.
-    """
-    from agent_rl.commands.games import data as game_commands
+    """List the faults of a data folder: counts, versions, broken files; exit status 1 if any."""
+    from agent_rl.commands.games import data
 
-    if not game_commands.doctor(data):
+    if not data.doctor(folder):
         raise typer.Exit(1)
 
 
 @games.command("list")
-def list_(data: Data, split: Split = "valid_seen") -> None:
-    """The games of a split, a line each: family and id."""
-    from agent_rl.commands.games import data as game_commands
+def list_(folder: Data, split: Split = "valid_seen") -> None:
+    """List the games of a split: family and id."""
+    from agent_rl.commands.games import data
 
-    game_commands.list_games(data, split)
-
-
-@games.command()
-def info(data: Data) -> None:
-    """How many games a data folder holds, per split and family."""
-    from agent_rl.commands.games import data as game_commands
-
-    game_commands.show_counts(data)
+    data.list_games(folder, split)
 
 
 @games.command()
-def verify(
+def info(folder: Data) -> None:
+    """Count the games of a data folder, per split and family."""
+    from agent_rl.commands.games import data
+
+    data.show_counts(folder)
+
+
+@games.command("verify")
+def verify_(
     data: Data,
     split: Split = "valid_seen",
     games: Annotated[
-        int, typer.Option(min=0, help="how many games, the families in equal shares; 0 takes all")
+        int, typer.Option(min=0, help="how many games, in equal shares of the families; 0: all")
     ] = 0,
     turns: Annotated[
-        int, typer.Option(min=1, help="commands in a walk; each game is walked through three times")
+        int, typer.Option(min=1, help="commands in a walk; each game has three walks")
     ] = 30,
-    seed: int = 0,
-    processes: Annotated[
-        int, typer.Option(min=0, help="processes to use; 0 takes one per core")
-    ] = 0,
-    json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
+    seed: Annotated[int, typer.Option(help="of the games that are drawn and of the walks")] = 0,
+    processes: Annotated[int, typer.Option(min=0, help="processes to use; 0: one per core")] = 0,
+    json: Annotated[Path | None, typer.Option(help="also write the report to this file")] = None,
 ) -> None:
-    """Compare the native engine with the stock one, command by command; exit status 1 where they
-    differ.
-    """
-    from agent_rl.commands.games.verify import verify
+    """Compare the native engine with the stock one, command by command.
 
-    if not verify(
-        data,
-        split=split,
-        games=games,
-        turns=turns,
-        seed=seed,
-        processes=processes,
-        report_file=json,
-    ):
+    The exit status is 1 if they differ.
+    """
+    from agent_rl.commands.games.verify import Walks, verify
+
+    walks = Walks(split=split, games=games, turns=turns, seed=seed)
+    if not verify(data, walks, processes=processes, report_file=json):
         raise typer.Exit(1)

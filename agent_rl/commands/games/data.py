@@ -1,4 +1,4 @@
-"""What `agent-rl games` does: generate, download, list, count, look for faults."""
+"""The commands of `agent-rl games` on data folders: generate, download, doctor, list, info."""
 
 import os
 import subprocess
@@ -21,7 +21,12 @@ _SHOWN = 5
 
 
 def generate(folder: Path, settings: list[str]) -> None:
-    """Write games into a new folder; `settings` are `key=value` of `GeneratorSettings`."""
+    """Write games into a new folder.
+
+    Args:
+        folder: the folder to make.
+        settings: `key=value` of `GeneratorSettings`.
+    """
     checked = GeneratorSettings.from_mapping(read_options(settings))
     total = sum(getattr(checked, split) for split in SPLITS)
     with progress("games", total) as advance:
@@ -30,34 +35,36 @@ def generate(folder: Path, settings: list[str]) -> None:
 
 
 def download(folder: Path) -> bool:
-    """Fetch the published games with alfworld's own downloader, and look for faults; whether there
-    are none.
+    """Fetch the published games with alfworld's own downloader; returns whether they are faultless.
 
     Raises:
         ConfigError: the downloader failed.
     """
     script = Path(sys.executable).with_name("alfworld-download")
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"alfworld-download writes into {folder}; broken off, it goes on where it was")
-    # The package would make a folder in the home directory unless it is told of another.
+    say(f"alfworld-download writes into {folder}; if it is interrupted, run it again: it resumes")
+    # Without this variable the package would make a folder in the home directory.
     environment = {**os.environ, "ALFWORLD_DATA": str(folder.absolute())}
-    done = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, str(script), "--data-dir", str(folder)],
         env=environment,
         stderr=subprocess.PIPE,
     )
-    if done.returncode:
-        reason = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
+    if ended.returncode:
+        reason = (ended.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
         raise ConfigError(
-            f"{folder}: the download failed ({reason}); run it again where there is a network, copy the data here from "
-            "another machine, or generate games (`agent-rl games generate`)"
+            f"{folder}: the download failed ({reason}); run it again where there is a network, "
+            "copy the data here from another machine, or generate games (`agent-rl games "
+            "generate`)"
         )
     return doctor(str(folder))
 
 
 def doctor(data: str) -> bool:
-    """Print what a data folder holds beside the published numbers, and what is wrong with it;
-    whether all is well.
+    """Print the games of a data folder next to the published numbers, and all faults.
+
+    Returns:
+        Whether there are no faults.
 
     Raises:
         ValueError: there is no such folder.
@@ -68,34 +75,19 @@ def doctor(data: str) -> bool:
         diagnosis = examine(folder, advance)
     if not diagnosis.counts:
         raise ConfigError(
-            f"{folder}: holds none of the folders {', '.join(SPLITS)}; point to the one that does"
+            f"{folder}: holds none of the folders {', '.join(SPLITS)}; name the folder that does"
         )
-    table = Table(
-        title=f"playable games in {folder}, beside the published number", title_justify="left"
-    )
-    table.add_column("family", no_wrap=True)
-    for split in SPLITS:
-        table.add_column(split, justify="right")
-    for row, family in enumerate(FAMILIES):
-        table.add_row(family, *(_beside(diagnosis, split, family, row) for split in SPLITS))
-    table.add_section()
-    totals = (
-        f"{diagnosis.counts[s].total()} of {sum(OFFICIAL_COUNTS[s])}"
-        if s in diagnosis.counts
-        else "not here"
-        for s in SPLITS
-    )
-    table.add_row("all", *totals, style="bold")
-    console.print(table)
+    console.print(_diagnosis_table(diagnosis, folder))
     for split in diagnosis.counts:
         if diagnosis.differs_from_official(split):
             say(
-                f"{split}: not the published games, or not all of them; results on it compare with nobody else's"
+                f"{split}: not the published games, or not all of them; results on it cannot be "
+                "compared with others'"
             )
     for complaint, games in diagnosis.complaints.items():
         say(f"{complaint}: {len(games)} games; {WAYS_OUT[complaint]}")
         for game, reason in list(games.items())[:_SHOWN]:
-            say(f"    {game}{': ' if reason else ''}{reason}")
+            say(f"    {game}: {reason}" if reason else f"    {game}")
         if len(games) > _SHOWN:
             say(f"    and {len(games) - _SHOWN} more")
     if diagnosis.healthy:
@@ -103,22 +95,14 @@ def doctor(data: str) -> bool:
     return diagnosis.healthy
 
 
-def _beside(diagnosis: Diagnosis, split: str, family: str, row: int) -> str:
-    return (
-        f"{diagnosis.counts[split][family]} of {OFFICIAL_COUNTS[split][row]}"
-        if split in diagnosis.counts
-        else "-"
-    )
-
-
 def list_games(data: str, split: str) -> None:
-    """Print a line per game."""
+    """Print a line per game: family and id."""
     for task in make_env("alfworld", data=data).tasks(split):
         print(f"{task.family}\t{task.id}")
 
 
 def show_counts(data: str) -> None:
-    """Print a table of games per family and split; a split that is not there shows as `-`."""
+    """Print a table of games per family and split; a missing split shows as `-`."""
     env = make_env("alfworld", data=data)
     counts: dict[str, Counter[str]] = {}
     problems: list[str] = []
@@ -129,16 +113,44 @@ def show_counts(data: str) -> None:
             problems.append(str(error))
     if not counts:
         raise ConfigError(problems[0])
-    table = Table(title=f"ALFWorld games in {data}", title_justify="left")
+    table = _families_table(f"ALFWorld games in {data}")
+    for family in FAMILIES:
+        cells = [str(counts[split][family]) if split in counts else "-" for split in SPLITS]
+        table.add_row(family, *cells)
+    totals = [str(counts[split].total()) if split in counts else "-" for split in SPLITS]
+    table.add_section()
+    table.add_row("all", *totals, style="bold")
+    console.print(table)
+
+
+def _diagnosis_table(diagnosis: Diagnosis, folder: Path) -> Table:
+    """The playable games per family and split, each next to the published number."""
+    table = _families_table(f"playable games in {folder}, of the published number")
+    for row, family in enumerate(FAMILIES):
+        cells = []
+        for split in SPLITS:
+            if split in diagnosis.counts:
+                count, published = diagnosis.counts[split][family], OFFICIAL_COUNTS[split][row]
+                cells.append(f"{count} of {published}")
+            else:
+                cells.append("-")
+        table.add_row(family, *cells)
+    totals = []
+    for split in SPLITS:
+        if split in diagnosis.counts:
+            count, published = diagnosis.counts[split].total(), sum(OFFICIAL_COUNTS[split])
+            totals.append(f"{count} of {published}")
+        else:
+            totals.append("not here")
+    table.add_section()
+    table.add_row("all", *totals, style="bold")
+    return table
+
+
+def _families_table(title: str) -> Table:
+    """An empty table with a column for the family and one for each split."""
+    table = Table(title=title, title_justify="left")
     table.add_column("family", no_wrap=True)
     for split in SPLITS:
         table.add_column(split, justify="right")
-    for family in FAMILIES:
-        table.add_row(
-            family, *(str(counts[split][family]) if split in counts else "-" for split in SPLITS)
-        )
-    table.add_section()
-    table.add_row(
-        "all", *(str(counts[s].total()) if s in counts else "-" for s in SPLITS), style="bold"
-    )
-    console.print(table)
+    return table
