@@ -7,15 +7,17 @@ import typer
 
 
 def play(
-    what: Annotated[str, typer.Argument(metavar="ID", help="an environment, or a YAML config")],
+    what: Annotated[
+        str, typer.Argument(metavar="ID", help="an environment's id, or a YAML config")
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Argument(help="key=value: the environment's options, or the config's keys"),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="else the config's evaluation.split, or the first")
+        str | None, typer.Option(help="default: the config's evaluation.split, or the first")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="a task's id; else one is drawn")] = None,
+    task: Annotated[str | None, typer.Option(help="a task's id; default: one is drawn")] = None,
     policy: Annotated[
         str, typer.Option(help="human, expert, random, or a checkpoint (folder or .gguf)")
     ] = "human",
@@ -24,7 +26,7 @@ def play(
         int | None, typer.Option(help="of the task that is drawn, and of the policy")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="append the episode to this file; else a new one")
+        Path | None, typer.Option(help="append the episode to this file; default: a new file")
     ] = None,
 ) -> None:
     """Play one episode at the terminal, or watch a policy play it step by step."""

@@ -1,24 +1,19 @@
-"""What `agent-rl play` does: one episode at the terminal, played by a person, or shown while a
-policy plays it.
-"""
+"""`agent-rl play`: one episode at the terminal, played by a person or shown step by step."""
 
 import asyncio
-import difflib
 import math
 import random
 import re
-import sys
 import time
 from pathlib import Path
-from typing import Any
-
-from rich.markup import escape
 
 from agent_rl.commands.play.person import play_person
+from agent_rl.commands.play.shown import ShownEnv
 from agent_rl.config import Config, ConfigError, load_config, read_options
-from agent_rl.display import console, held_stderr, say, show_ending, show_observation, show_outcome
+from agent_rl.display import console, held_stderr, say, show_ending
 from agent_rl.runs.trajectories import write_trajectories
-from envs import Task, TextEnv, make_env, reset_fault, step_fault
+from envs import Task, TextEnv, make_env
+from envs.nearest import nearest
 from rollouts import Trajectory
 from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
@@ -29,6 +24,8 @@ from rollouts.serving.served_policy import ServedPolicy
 HUMAN = "human"
 TURNS = 50
 """The turn limit of an environment that is named without a config."""
+_SUGGESTED = 3
+"""The most tasks that the message for an unknown task suggests."""
 
 
 def play(
@@ -42,60 +39,67 @@ def play(
     seed: int | None = None,
     save: Path | None = None,
 ) -> Trajectory:
-    """Play one episode of `what`, an environment's id (with its options) or a config (with
-    overrides), and save it.
+    """Play one episode and save it.
 
-    `policy` is `human`, `expert`, `random` or a checkpoint. Without `task_id` the task is drawn
-    from `split`, by `seed` where one is given.
+    Args:
+        what: an environment's id, or the file of a config.
+        settings: `key=value`: the environment's options, or the config's keys.
+        policy: `human`, `expert`, `random` or a checkpoint.
+        split: the task's split; by default the config's `evaluation.split`, or the first one.
+        task_id: the task; by default one is drawn from the split.
+        turns: the most turns; by default those of the config, or `TURNS`.
+        seed: of the drawn task and of the policy; by default a random one.
+        save: the file that the episode is appended to; by default a new one in `runs/play`.
 
     Raises:
         ValueError: something of that does not exist; the message says what does.
     """
-    _check_policy(policy)
+    _refuse_misspelled_policy(policy)
     config, from_file = config_to_play(what, settings)
-    limits: dict[str, Any] = {
-        "timeout_seconds": math.inf,
-        "max_turns": turns or config.episode.max_turns,
-    }
+    # A person may think as long as they like.
+    limits = {"timeout_seconds": math.inf, "max_turns": turns or config.episode.max_turns}
     config = config.model_copy(update={"episode": config.episode.model_copy(update=limits)})
     seed = random.randrange(2**31) if seed is None else seed
     options = {**config.env.options, "expert": True} if policy == "expert" else config.env.options
     env = make_env(config.env.id, **options)
-    task = choose_task(
-        env, split or (config.evaluation.split[0] if from_file else env.splits[0]), task_id, seed
-    )
-    about = ", ".join(word for word in (task.split, task.family, task.scene) if word)
-    say(f"task {task.id}   ({about})")
+    default_split = config.evaluation.split[0] if from_file else env.splits[0]
+    task = choose_task(env, split or default_split, task_id, seed)
+    known = ", ".join(word for word in (task.split, task.family, task.scene) if word)
+    say(f"task {task.id}   ({known})")
+    player = player_named(policy)
     if policy == HUMAN:
         trajectory = play_person(env, task, config.episode)
-    elif player := player_named(policy):
+    elif player:
         trajectory = _play_scripted(config, env, task, player, seed)
     else:
         trajectory = _play_checkpoint(config, env, task, policy, seed)
     env.close()
     show_ending(trajectory)
-    path = save or Path(
-        "runs", "play", f"{_file_name(task.env_id)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
-    )
+    path = save or _new_file(task.env_id)
     write_trajectories(path, [trajectory], append=True)
     say(f"saved in {path}")
     return trajectory
 
 
 def config_to_play(what: str, settings: list[str]) -> tuple[Config, bool]:
-    """The config in a YAML file, or that of an environment with everything else left at its
-    default; and whether it came from a file.
+    """The config to play, and whether it is from a file.
+
+    Args:
+        what: a YAML file, or an environment's id; then all other settings are defaults.
+        settings: overrides of the config, or the environment's options.
     """
     if what.endswith((".yaml", ".yml")):
         return load_config(what, settings), True
-    env = {"id": what, "options": read_options(settings)}
-    return Config.model_validate(
-        {"run_folder": "runs/play", "env": env, "episode": {"max_turns": TURNS}}
-    ), False
+    values = {
+        "run_folder": "runs/play",
+        "env": {"id": what, "options": read_options(settings)},
+        "episode": {"max_turns": TURNS},
+    }
+    return Config.model_validate(values), False
 
 
 def choose_task(env: TextEnv, split: str, task_id: str | None, seed: int) -> Task:
-    """The task of that id, or one drawn from the split.
+    """The task with that id, or one that `seed` draws from the split.
 
     Raises:
         ValueError: there is no such split, or no such task in it.
@@ -104,84 +108,34 @@ def choose_task(env: TextEnv, split: str, task_id: str | None, seed: int) -> Tas
     if task_id is None:
         return random.Random(seed).choice(list(tasks.values()))
     if task_id not in tasks:
-        near = [known for known in tasks if task_id in known][:3] or difflib.get_close_matches(
-            task_id, tasks
-        )
-        hint = (
-            f"did you mean {', '.join(map(repr, near))}?"
-            if near
-            else f"the first is {next(iter(tasks))!r}"
-        )
+        suggested = [known for known in tasks if task_id in known][:_SUGGESTED]
+        near = nearest(task_id, tasks)
+        if not suggested and near is not None:
+            suggested = [near]
+        # Not `hint`: it would list all tasks, of which there may be thousands.
+        if suggested:
+            way_out = f"did you mean {', '.join(map(repr, suggested))}?"
+        else:
+            way_out = f"the first is {next(iter(tasks))!r}"
         raise ConfigError(
-            f"--task {task_id!r}: not among the {len(tasks)} tasks of split {split!r}; {hint}"
+            f"--task {task_id!r}: not among the {len(tasks)} tasks of split {split!r}; {way_out}"
         )
     return tasks[task_id]
 
 
-class ShownEnv(TextEnv):
-    """An environment whose episode is shown as it goes; each step waits for Enter where a person is
-    there.
-
-    The end of the input (Ctrl-D) lets the rest run through.
-    """
-
-    def __init__(self, env: TextEnv) -> None:
-        self._env = env
-        self._turns = 0
-        self._waits = sys.stdin.isatty()
-        self._admissible: list[str] | None = None
-        self.action_space, self.observation_space = env.action_space, env.observation_space
-
-    def tasks(self, split: str) -> list[Task]:
-        return self._env.tasks(split)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        answer = self._env.reset(seed=seed, options=options)
-        if not reset_fault(answer):
-            self._show(*answer)
-        return answer
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        self._wait()
-        self._turns += 1
-        console.print(f"{self._turns:>3} > {escape(action)}", style="bold", end="")
-        answer = self._env.step(action)
-        if not step_fault(answer):
-            observation, reward, _, _, info = answer
-            show_outcome(reward, admissible=self._admissible is None or action in self._admissible)
-            self._show(observation, info)
-        return answer
-
-    def _wait(self) -> None:
-        if self._waits:
-            try:
-                input("    (Enter) ")
-            except EOFError:
-                console.print()
-                self._waits = False
-
-    def _show(self, observation: str, info: dict[str, Any]) -> None:
-        show_observation(observation)
-        self._admissible = info.get("admissible_commands")
-
-
 def _play_scripted(
-    config: Config, env: TextEnv, task: Task, player: PlayerName, seed: int
+    config: Config, env: TextEnv, task: Task, name: PlayerName, seed: int
 ) -> Trajectory:
     shown = ShownEnv(env)
-    return asyncio.run(
-        run_scripted_episode(
-            shown, task, make_player(player, shown, task, seed), byte_renderer(), config.episode
-        )
-    )
+    player = make_player(name, shown, task, seed)
+    episode = run_scripted_episode(shown, task, player, byte_renderer(), config.episode)
+    return asyncio.run(episode)
 
 
 def _play_checkpoint(
     config: Config, env: TextEnv, task: Task, source: str, seed: int
 ) -> Trajectory:
-    """In this process, without Ray: the engine is a plain class."""
+    """Play with a policy whose engine runs in this process, without Ray."""
     with console.status("starting vLLM"), held_stderr():
         policy, renderer = _serve(config, source)
 
@@ -204,23 +158,25 @@ def _play_checkpoint(
 
 
 def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
+    # Imported here: these load torch and transformers, which no other player needs.
     from agent_rl.policy.loading import load_policy
     from agent_rl.policy.serving_copy import ServingCopy
 
     serving_copy = ServingCopy(*load_policy(source), config.serving.dtype)
     try:
-        return ServedPolicy(serving_copy.folder, config.serving), load_renderer(
-            serving_copy.folder, config.prompt
-        )
+        policy = ServedPolicy(serving_copy.folder, config.serving)
+        return policy, load_renderer(serving_copy.folder, config.prompt)
     finally:
+        # The engine has the weights in memory now.
         serving_copy.close()
 
 
-def _check_policy(policy: str) -> None:
-    near = difflib.get_close_matches(policy, (HUMAN, *PLAYERS), n=1)
-    if near and policy != near[0] and not Path(policy).exists():
-        raise ConfigError(f"--policy {policy!r}: no such checkpoint; did you mean {near[0]!r}?")
+def _refuse_misspelled_policy(policy: str) -> None:
+    near = nearest(policy, (HUMAN, *PLAYERS))
+    if near and policy != near and not Path(policy).exists():
+        raise ConfigError(f"--policy {policy!r}: no such checkpoint; did you mean {near!r}?")
 
 
-def _file_name(env_id: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", env_id).strip("-")
+def _new_file(env_id: str) -> Path:
+    name = re.sub(r"[^\w.-]+", "-", env_id).strip("-")
+    return Path("runs", "play", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")

@@ -1,4 +1,4 @@
-"""A person at the terminal who plays an episode, and may take steps back."""
+"""An episode that a person plays at the terminal; steps can be taken back."""
 
 import math
 import sys
@@ -14,68 +14,69 @@ from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import unsampled_completion
 
 UNDO, HISTORY, COMMANDS, QUIT = "undo", "history", "?", "quit"
-HELP = f"Type a command or its number (Tab completes); or {UNDO}, {HISTORY}, {COMMANDS} (the commands again), {QUIT}."
+HELP = (
+    f"Type a command or its number (Tab completes); or {UNDO}, {HISTORY}, {COMMANDS} (the commands "
+    f"again), {QUIT}."
+)
 
 
 def play_person(env: TextEnv, task: Task, settings: EpisodeSettings) -> Trajectory:
-    """Let the person at the terminal play `task`, or whatever stands in the standard input, which
-    ends it.
-    """
-    game = Game(env, task, settings)
+    """Let a person at the terminal play `task`. The standard input may also be a file or a pipe."""
+    episode = PersonEpisode(env, task, settings)
     say(HELP)
     try:
-        game.start()
-        _show_state(game)
-        while len(game.record.turns) < settings.max_turns:
-            command = ask(game)
-            if command == UNDO and not game.offers(UNDO):
-                if game.undo():
-                    _show_state(game)
+        episode.start()
+        _show_state(episode)
+        while len(episode.record.turns) < settings.max_turns:
+            command = ask(episode)
+            if command == UNDO and not episode.offers(UNDO):
+                if episode.undo():
+                    _show_state(episode)
                 else:
                     say("    there is nothing to take back")
-                continue
-            over = game.do(command)
-            if over is not None and over.reason is StopReason.ENV_ERROR:
-                raise over
-            turn = game.record.turns[-1]
-            if turn.reward or not turn.admissible:
-                show_outcome(turn.reward, admissible=turn.admissible)
-            show_observation(game.record.observation)
-            if over is not None:
-                raise over
-            show_commands(game.commands)
+            else:
+                _play_turn(episode, command)
     except EpisodeOver as over:
-        return game.record.end(over.reason, over.error)
-    return game.record.end(StopReason.MAX_TURNS)
+        return episode.record.end(over.reason, over.error)
+    return episode.record.end(StopReason.MAX_TURNS)
 
 
-class Game:
-    """A person's episode under way. Before each step its state is kept, so that the step can be
-    taken back.
+class PersonEpisode:
+    """A person's episode under way.
+
+    The state before each step is kept, so that the step can be taken back.
     """
 
     def __init__(self, env: TextEnv, task: Task, settings: EpisodeSettings) -> None:
+        """Prepare an episode of `task`; `start` begins it."""
         self._renderer = byte_renderer()
         self._settings = settings
+        # The prompt's ids since the last action.
         self._delta: tuple[int, ...] = ()
+        # Before each step: the record, or None if the environment cannot be copied, and the ids.
         self._past: list[tuple[Recorder | None, tuple[int, ...]]] = []
         self.record = Recorder(env, task, math.inf)
 
     @property
     def commands(self) -> list[str]:
-        """The admissible ones; none where the environment lists none."""
+        """The admissible commands; none if the environment lists none."""
         return list(self.record.admissible or ())
 
     def offers(self, word: str) -> bool:
-        """Whether a word of ours is one of the environment's, which goes first."""
+        """Whether the environment has a command with the name of one of ours: it goes first."""
         return word in self.commands
 
     def start(self) -> None:
+        """Reset the environment.
+
+        Raises:
+            EpisodeOver: the environment failed.
+        """
         self.record.reset()
         self._delta = self._renderer.first(self.record.observation, self.record.admissible)
 
     def do(self, text: str) -> EpisodeOver | None:
-        """Send a command; how that ended the episode, if it did."""
+        """Send a command; returns the end of the episode if it ended."""
         action = parse_action(text)
         completion = unsampled_completion(self._renderer.action_ids(text))
         self._past.append((self._copy(), self._delta))
@@ -89,94 +90,111 @@ class Game:
         return None
 
     def undo(self) -> bool:
-        """Take the last step back; False where there is none. What cannot be copied is played again
-        from its start.
+        """Take the last step back; returns False if there is none.
+
+        If the environment cannot be copied, the earlier commands are played again from the start.
         """
         if not self._past:
             return False
-        kept, delta = self._past.pop()
-        if kept is not None:
-            self.record, self._delta = kept, delta
+        record, delta = self._past.pop()
+        if record is not None:
+            self.record, self._delta = record, delta
             return True
-        said = [turn.action.text for turn in self.record.turns[:-1]]
+        earlier = [turn.action.text for turn in self.record.turns[:-1]]
         self.record = Recorder(self.record.env, self.record.task, math.inf)
         self._past = []
         self.start()
-        for text in said:
-            if over := self.do(text):
+        for text in earlier:
+            over = self.do(text)
+            if over is not None:
                 raise over
         return True
 
     def _copy(self) -> Recorder | None:
         try:
             env = self.record.env.clone()
-        except (
-            NotImplementedError,
-            TypeError,
-        ):  # the latter is what deepcopy says of an open file or a lock
+        # TypeError is raised by deepcopy, of an open file or a lock.
+        except (NotImplementedError, TypeError):
             return None
         return replace(self.record, env=env, turns=list(self.record.turns))
 
 
-def ask(game: Game) -> str:
-    """The next command, or `UNDO`; the rest of what a person may type is answered here.
+def ask(episode: PersonEpisode) -> str:
+    """Ask for the next command; returns it, or `UNDO`. The other words of ours are answered here.
 
     Raises:
         EpisodeOver: the person left.
     """
     while True:
-        text = _read_line(
-            f"{len(game.record.turns) + 1:>3} (return {_return(game):+.2f}) > ", game.commands
-        )
-        if text is None or (text == QUIT and not game.offers(QUIT)):
+        turn = len(episode.record.turns) + 1
+        episode_return = sum(past.reward for past in episode.record.turns)
+        prompt = f"{turn:>3} (return {episode_return:+.2f}) > "
+        text = _read_line(prompt, episode.commands)
+        if text is None or (text == QUIT and not episode.offers(QUIT)):
             raise EpisodeOver(StopReason.QUIT)
-        if not text or (text == COMMANDS and not game.offers(COMMANDS)):
-            show_commands(game.commands)
+        if not text or (text == COMMANDS and not episode.offers(COMMANDS)):
+            show_commands(episode.commands)
             say(HELP)
-        elif text == HISTORY and not game.offers(HISTORY):
-            for number, turn in enumerate(game.record.turns, start=1):
-                say(f"{number:>3} > {turn.action.text}")
-        elif text.isdecimal() and game.commands and not game.offers(text):
-            if 1 <= int(text) <= len(game.commands):
-                command = game.commands[int(text) - 1]
+        elif text == HISTORY and not episode.offers(HISTORY):
+            for number, past in enumerate(episode.record.turns, start=1):
+                say(f"{number:>3} > {past.action.text}")
+        elif text.isdecimal() and episode.commands and not episode.offers(text):
+            if 1 <= int(text) <= len(episode.commands):
+                command = episode.commands[int(text) - 1]
                 say(f"    > {command}")
                 return command
-            say(f"    there are {len(game.commands)} commands")
+            say(f"    there are {len(episode.commands)} commands")
         else:
             return text
 
 
-def _return(game: Game) -> float:
-    return sum(turn.reward for turn in game.record.turns)
+def _play_turn(episode: PersonEpisode, command: str) -> None:
+    """Send a command and show the result.
+
+    Raises:
+        EpisodeOver: the episode ended.
+    """
+    over = episode.do(command)
+    if over is not None and over.reason is StopReason.ENV_ERROR:
+        # No turn was recorded, so there is nothing to show.
+        raise over
+    turn = episode.record.turns[-1]
+    if turn.reward or not turn.admissible:
+        show_outcome(turn.reward, admissible=turn.admissible)
+    show_observation(episode.record.observation)
+    if over is not None:
+        raise over
+    show_commands(episode.commands)
 
 
-def _show_state(game: Game) -> None:
-    show_observation(game.record.observation)
-    show_commands(game.commands)
+def _show_state(episode: PersonEpisode) -> None:
+    show_observation(episode.record.observation)
+    show_commands(episode.commands)
 
 
 def _read_line(prompt: str, commands: Sequence[str]) -> str | None:
-    """One line without the white space around it; None at the end of the input, and at Ctrl-C."""
-    person = sys.stdin.isatty()
-    if person:
+    """One line without the white space around it; None at the end of the input and at Ctrl-C."""
+    at_terminal = sys.stdin.isatty()
+    if at_terminal:
         _complete(commands)
     try:
         text = input(prompt).strip()
     except (EOFError, KeyboardInterrupt):
         console.print()
         return None
-    if not person:
+    if not at_terminal:
+        # A terminal shows the line while it is typed.
         say(text)
     return text
 
 
 def _complete(commands: Sequence[str]) -> None:
-    """Let Tab complete whole lines; the arrow keys bring earlier ones back."""
+    """Let Tab complete whole lines; the arrow keys bring earlier lines back."""
     import readline
 
     def complete(text: str, number: int) -> str | None:
-        found = [command for command in commands if command.startswith(text)]
-        return found[number] if number < len(found) else None
+        matching = [command for command in commands if command.startswith(text)]
+        return matching[number] if number < len(matching) else None
 
     readline.set_completer(complete)
     readline.set_completer_delims("")
