@@ -110,6 +110,11 @@ class EnvWrapper(TextEnv):
     def close(self) -> None:
         self.env.close()
 
+    def clone(self) -> Self:
+        # The memo makes deepcopy use the environment's own clone, which may be faster than a deep
+        # copy, or refuse one.
+        return deepcopy(self, {id(self.env): self.env.clone()})
+
 
 def task_in(options: dict[str, Any] | None, env_id: str) -> Task:
     """Return the task in the `options` of a `reset`.

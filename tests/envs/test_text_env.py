@@ -1,6 +1,6 @@
 """What the contract's module shares: the wrapper, and the checks of `reset` and `step`."""
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from gymnasium.error import ResetNeeded
@@ -19,7 +19,7 @@ class Echo(TextEnv):
     action_space = Text(min_length=1, max_length=3)
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed, self.is_clone = False, False
 
     def tasks(self, split: str) -> list[Task]:
         return [TASK] if split == "test" else []
@@ -37,6 +37,11 @@ class Echo(TextEnv):
 
     def close(self) -> None:
         self.closed = True
+
+    def clone(self) -> Self:
+        twin = super().clone()
+        twin.is_clone = True
+        return twin
 
 
 def test_a_wrapper_passes_everything_on() -> None:
@@ -67,11 +72,19 @@ def test_a_subclass_changes_what_it_overrides_only() -> None:
     assert wrapper.reset()[0] == "seed None, options None"
 
 
-def test_a_cloned_wrapper_has_its_own_inner_environment() -> None:
-    wrapper = EnvWrapper(Echo())
+def test_a_cloned_wrapper_has_a_clone_inside_and_a_copy_of_its_state() -> None:
+    class Counting(EnvWrapper):
+        def __init__(self, env: TextEnv) -> None:
+            super().__init__(env)
+            self.commands: list[str] = []
+
+    wrapper = Counting(Echo())
     twin = wrapper.clone()
+    twin.commands.append("hi")
+    assert wrapper.commands == []
     twin.close()
     assert isinstance(twin.env, Echo)
+    assert twin.env.is_clone
     assert twin.env.closed
     assert isinstance(wrapper.env, Echo)
     assert not wrapper.env.closed
