@@ -41,20 +41,24 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `path` at the end, or is removed if the filling fails.
+    """Yield an empty folder to fill, which is renamed to `path` at the end.
 
-    All files are forced to disk before the rename. A folder that is already at `path` is replaced.
+    If the filling fails, the folder is deleted and `path` stays as it was. A folder that is already
+    at `path` is replaced. All files are forced to disk before the rename, so a power cut leaves no
+    folder with empty files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    replaced = path.with_name(f"{path.name}.unfinished-replaced")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process with the same number
     unfinished.mkdir()
     try:
         yield unfinished
         for inner in [*unfinished.rglob("*"), unfinished]:
             _sync(inner)
-        replaced = path.with_name(f"{path.name}.unfinished-replaced")
         if path.exists():
             # One folder cannot be renamed onto another: the old one is renamed first, then deleted.
+            shutil.rmtree(replaced, ignore_errors=True)
             os.rename(path, replaced)
         os.rename(unfinished, path)
         _sync(path.parent)
@@ -64,10 +68,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def set_aside(path: Path, why: str) -> Path | None:
-    """Rename a file or folder to the next free `NAME.WHY-1`, `NAME.WHY-2`, ...; None if it does not
-    exist.
+    """Rename a file or folder to the next free name of `NAME.WHY-1`, `NAME.WHY-2` and so on.
 
-    Nothing that a person may want is deleted, and nothing reads the new name.
+    So nothing that a person may want is deleted, and nothing reads the new name.
+
+    Returns:
+        The new path, or None if there is nothing at `path`.
     """
     if not path.exists():
         return None
@@ -79,14 +85,14 @@ def set_aside(path: Path, why: str) -> Path | None:
 
 @contextmanager
 def locked(lock_file: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[int]:
-    """Hold an exclusive lock; it ends with the process, however the process ends.
+    """Hold an exclusive lock within a `with` block. A kill of the process releases it too.
 
     Yields the lock's file descriptor: a child that inherits it holds the lock too, until it ends.
     (The `filelock` package keeps its descriptor private, so it cannot be handed to a child.)
 
     Args:
-        lock_file: is created, and stays. Its folder too.
-        busy: the message of the error.
+        lock_file: is created with its folder, and stays.
+        busy: the error's message.
         wait_seconds: how long to wait for another process to release it.
 
     Raises:
@@ -107,7 +113,10 @@ def locked(lock_file: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator
 
 
 def short_digest(value: Any) -> str:
-    """Eight hexadecimal digits that stand for a JSON value; other values count by their `str`."""
+    """Return eight hexadecimal digits that identify a JSON value.
+
+    The order of keys does not count. A value that JSON does not have counts by its `str`.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
