@@ -39,7 +39,7 @@ def open_episodes(
     """
     busy = f"{folder}: another process is playing this evaluation; wait for it"
     if again and folder.exists():
-        # Not while another process plays there: it would go on to write into the renamed folder.
+        # Under the lock: a process that plays there would keep writing into the renamed folder.
         with locked(folder / _LOCK, busy):
             aside = set_aside(folder, "before")
         say(f"the earlier episodes are kept as {aside}")
@@ -73,6 +73,7 @@ def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
         raise ConfigError(f"{path}: damaged ({error}); {_WAY_OUT}") from error
     missing = {task.id: task for task in tasks}
     for number, episode in enumerate(episodes, start=1):
+        # Taken out of `missing`, so the second episode of a task is refused too.
         if missing.pop(episode.task.id, None) != episode.task:
             raise ConfigError(
                 f"{path}:{number}: an episode of {episode.task.id!r}, which is no game of this "
@@ -94,7 +95,7 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _refuse_another(path: Path, setting: Mapping[str, Any]) -> None:
-    """Raise a ConfigError if the episodes beside the setting's file have another setting.
+    """Raise a ConfigError if the episodes in the folder have another setting.
 
     The folder's name holds a digest of the setting, so this happens only if a person moved or
     edited something.
@@ -103,7 +104,7 @@ def _refuse_another(path: Path, setting: Mapping[str, Any]) -> None:
         earlier = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path}: missing or damaged ({error}), so the setting of the episodes beside it is "
+            f"{path}: missing or damaged ({error}), so the setting of the episodes there is "
             "unknown; play all games again with --again, which renames the old folder"
         ) from error
     for key in sorted({*earlier, *setting}):

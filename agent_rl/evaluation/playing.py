@@ -175,6 +175,8 @@ def run_evaluation(
         ConfigError: the files of an earlier call are damaged or of another setting, or another
             process holds them.
     """
+    # The folders stay locked from reading to the last episode: two processes that both read first
+    # would play the same games and write each twice.
     with ExitStack() as stack:
         parts = []
         for split, of_split in tasks.items():
@@ -193,6 +195,8 @@ def run_evaluation(
     show(report, player.model)
     for part in parts:
         part.say_first_failure()
+    # The report of one split has the name of its folder of episodes; that of several has a digest
+    # of all their folders.
     names = [part.folder.name for part in parts]
     name = names[0] if len(names) == 1 else _name(player, "+".join(tasks), short_digest(names))
     path = RunLayout(Path(config.run_folder)).evaluations / f"{name}.json"
@@ -266,6 +270,7 @@ class _Part:
             return
 
         def on_end(episode: Trajectory) -> None:
+            # Written at once: a kill loses the episodes under way and no others.
             if episode.task.id not in played:
                 write_trajectories(repeat_file(self.folder, repeat), [episode], append=True)
                 episodes.append(episode)

@@ -102,6 +102,7 @@ def report_of(record: Any) -> EvaluationReport:
     Raises:
         ConfigError: it is no report, its version is another, or it lists a game twice.
     """
+    # Reports of version 1 had no `version`, and `overall` at the top.
     if not isinstance(record, dict) or ("overall" not in record and "version" not in record):
         raise ConfigError("is no evaluation report; evaluate again")
     version = record.get("version", 1)

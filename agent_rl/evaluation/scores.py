@@ -80,6 +80,9 @@ class Score:
         """Score the episodes of all repeats."""
         per_repeat = tuple(RepeatScore.of(episodes) for episodes in repeats)
         episodes = list(chain.from_iterable(repeats))
+        # Success is a mean over games and not over episodes. For example a game won in 2 of 3
+        # repeats and one won in 1 of 2 (the third failed) give (2/3 + 1/2) / 2 = 7/12. The mean
+        # over episodes is 3/5: a game whose environment fails more often would count less.
         outcomes = []
         for of_game in _by_game(repeats).values():
             outcomes.append([episode.success for episode in of_game])
@@ -144,6 +147,7 @@ class SplitReport:
         """Score all episodes of a split."""
         episodes = list(chain.from_iterable(repeats))
         scored = [[e for e in repeat if e.stop_reason.trains] for repeat in repeats]
+        # The families of all episodes: one that was never scored is listed, with n = 0.
         families = {}
         for family in sorted({episode.task.family for episode in episodes}):
             of_family = [[e for e in repeat if e.task.family == family] for repeat in scored]
@@ -184,7 +188,7 @@ class GapScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """The first of two splits minus the second: what a policy loses in rooms it has not seen."""
+    """The first of two splits minus the second: the loss in rooms that a policy has not seen."""
 
     splits: tuple[str, str]
     """The names of the two splits."""

@@ -143,6 +143,7 @@ def paired_permutation(a: Outcomes, b: Outcomes) -> float:
         raise ValueError(
             f"paired_permutation: {len(left)} games against {len(right)}; it needs the same games"
         )
+    # A game without a difference has the same difference 0 with either sign.
     differ = left != right
     if differ.sum() < 2:
         return 1.0
@@ -236,7 +237,7 @@ def _game_means(outcomes: Outcomes) -> np.ndarray[Any, np.dtype[np.float64]]:
 def _all_alike(means: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
     """0 or 1 if that is the mean of every game (0 for no game), else None."""
     if not len(means):
-        return 0.0
+        return 0.0  # wilson_interval of 0 of 0 games is (0, 1)
     first = float(means[0])
     return first if first in (0.0, 1.0) and bool((means == first).all()) else None
 
@@ -249,6 +250,7 @@ def _percentile(data: tuple[Any, ...], statistic: Any) -> tuple[float, float]:
 
 def _percentiles(data: tuple[Any, ...], statistic: Any) -> tuple[Any, Any]:
     """The bootstrap over the first axis of each of `data`; every other axis is kept."""
+    # A fixed seed: the same episodes give the same report.
     result = stats.bootstrap(
         data,
         statistic,
@@ -267,6 +269,8 @@ def _square_and_add(
     a: float, a_interval: tuple[float, float], b: float, b_interval: tuple[float, float]
 ) -> tuple[float, float]:
     """The interval of a - b from those of a and b (Newcombe 1998, method 10)."""
+    # The error of a difference is the hypotenuse of the errors of its sides. Below a - b, a is too
+    # high or b too low; above it, the other way round.
     below = math.hypot(a - a_interval[0], b_interval[1] - b)
     above = math.hypot(a_interval[1] - a, b - b_interval[0])
     return a - b - below, a - b + above

@@ -41,7 +41,7 @@ COLUMNS = (
     Column("time/learner_share", "learn", ".0%"),
     Column("time/sync_share", "sync", ".0%"),
 )
-"""What is printed of each rollout step."""
+"""The columns printed for each rollout step."""
 
 
 class TrainingLoop:
@@ -87,6 +87,8 @@ class TrainingLoop:
         self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
         if checkpoint is not None:
             self._restore(checkpoint)
+        # After the checkpoint is restored: the folder cuts the metrics of later steps, which were
+        # logged before the kill and are repeated now.
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
 
     def train(self, *, evaluate_last: bool = True) -> None:
@@ -132,6 +134,7 @@ class TrainingLoop:
             rollout=played - started, learner=updated - played, sync=synced - updated
         )
         metrics = step_metrics(groups, learner_metrics, seconds)
+        # Dropped groups too: they show which tasks are too easy or too hard.
         self.run.write_groups(self.step, groups.played)
         self.run.log(self.step, metrics)
         return metrics

@@ -66,6 +66,7 @@ class Session:
     def sync(self) -> None:
         """Load the model's current weights into the serving engine."""
         self.serving_copy.write()
+        # An engine that has not started yet reads the copy when it starts.
         if self._pool is not None:
             self._pool.sync_weights(self.serving_copy.folder, self.serving_copy.version)
 
@@ -112,6 +113,7 @@ class Session:
         Args:
             noise: the share of its commands that are replaced by wrong ones.
         """
+        # The expert needs no engine, so none is started for it.
         if self._pool is not None:
             return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
         with open_pool(self.config, self.serving_copy.folder, serve=False) as pool:
@@ -141,6 +143,7 @@ class Session:
         for split, tasks in tasks_by_split(config, self._env).items():
             by_split[split] = []
             for repeat in range(config.evaluation.repeats):
+                # The seeds of `agent-rl evaluate`: a later evaluation of this policy samples alike.
                 seed = repeat_seed(config.seed, repeat)
                 by_split[split].append(self.play_once(tasks, f"evaluation on {split}", seed))
         setting = setting_of(

@@ -132,6 +132,7 @@ def warm_start(
             seconds = time.perf_counter() - started
             label = f"{'all tokens' if observations else 'epoch'} {epoch + 1}/{epochs}"
             rows.row(label, _epoch_metrics(steps[-steps_per_epoch:], seconds))
+    # With several ranks the trained weights are in other processes until they are fetched.
     learner.fetch_weights()
     learner.close()
 

@@ -1,4 +1,4 @@
-"""The whole of it from Python, with a learner of two ranks that goes on as one."""
+"""A whole run from Python, with a learner of two ranks that is resumed by one."""
 
 import json
 from pathlib import Path

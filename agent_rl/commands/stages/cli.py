@@ -1,7 +1,7 @@
 """The commands `agent-rl init`, `sft`, `train`, `evaluate` and `demo`.
 
-Light to import. A command checks its config before it imports anything heavy, so that a typo is
-answered at once.
+Light to import. A command checks its config before it imports anything heavy: a typo is answered at
+once.
 """
 
 from pathlib import Path

@@ -19,11 +19,11 @@ from rollouts.settings import EpisodeSettings
 _TURNS = 10
 """The length of a walk."""
 _NOISE = 0.1
-"""The share of wrong commands, so that the environment's refusals become whole tokens too."""
+"""The share of wrong commands; their refusals become whole tokens too."""
 _NUMBERS = ("", *(f" {number}" for number in range(1, 10)))
 """What follows a word: nothing, or the number of a thing, as in `drawer 1`."""
 _WORD_REPEATS = 20
-"""How often each word occurs, so that byte-pair merging makes whole tokens of rare words too."""
+"""How often each word occurs: byte-pair merging then makes whole tokens of rare words too."""
 
 
 def corpus(config: Config) -> list[str]:

@@ -1,7 +1,7 @@
 """`agent-rl evaluate`: success of a policy, of the environment's expert or of random commands.
 
-Light to import: evaluating a player loads no model, so everything about models is imported where a
-policy is evaluated.
+Light to import, because evaluating a player loads no model: the functions for policies import
+everything about models.
 """
 
 from collections.abc import Iterator

@@ -18,6 +18,7 @@ def sft(config: Config) -> Path:
     """Warm-start the run's policy; returns the folder of the new policy."""
     source = starting_policy(config, trained=False)
     say(f"warm start of {source}")
+    # Opened before the model is loaded: "holds a run already" is answered at once.
     run = RunFolder(RunLayout(Path(config.run_folder)).sft.folder, config)
     with Session(config, source) as session:
         return sft_in(session, run)

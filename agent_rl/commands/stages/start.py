@@ -1,4 +1,4 @@
-"""Where a stage of a run starts: the policy of the latest stage before. Light to import."""
+"""The policy that a stage of a run starts from. Light to import."""
 
 from pathlib import Path
 

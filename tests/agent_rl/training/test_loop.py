@@ -1,6 +1,4 @@
-"""A whole experiment with real parts (ALFWorld's engine, Ray, vLLM, the learner), killed on the
-way.
-"""
+"""A whole experiment with real parts (ALFWorld's engine, Ray, vLLM, the learner), killed twice."""
 
 import json
 import os
@@ -22,6 +20,7 @@ from agent_rl.evaluation.report import read_report
 from agent_rl.training.task_sampler import TaskSampler
 from envs import make_env
 from tests.builders.paths import ROOT
+from tests.builders.runs import report
 
 pytestmark = [
     pytest.mark.engine,
@@ -161,19 +160,13 @@ def killed(warm_started: Place) -> Place:
 
 @pytest.fixture(scope="module")
 def resumed(killed: Place) -> tuple[Place, list[dict[str, Any]], str]:
-    """After `--resume`, with the metrics that the killed run had left and what the resumed one
-    printed.
-    """
+    """After `--resume`: the run, the metrics before it, and the output of the resumed command."""
     assert killed.wait_until_gone(60), f"a killed run left its workers behind: {killed.working()}"
     before = read_lines(killed.folder / "run/train/metrics.jsonl")
-    (killed.folder / "run/evaluations").mkdir()
-    gone = {"setting": {"model": "run/train/checkpoints/step-000004/model"}}
-    (killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json").write_text(
-        json.dumps(gone)
-    )
-    (
-        killed.folder / "run/train/evaluations/step-000002.json"
-    ).unlink()  # as if killed before it was made
+    repeated = report(model="run/train/checkpoints/step-000004/model")
+    repeated.write(killed.folder / "run/evaluations/step-000004-valid_seen-t0.4-aa.json")
+    # As if killed before it was written.
+    (killed.folder / "run/train/evaluations/step-000002.json").unlink()
     return killed, before, killed.run("train", "--resume")
 
 
@@ -200,8 +193,8 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
         < output.index("evaluation after rollout step 2")
         < output.index("step 3/6")
     )
-    (report,) = (place.folder / "run/evaluations").glob("*-aa.json*")
-    assert report.name == "step-000004-valid_seen-t0.4-aa.json.before-1"
+    (aside,) = (place.folder / "run/evaluations").glob("*-aa.json*")
+    assert aside.name == "step-000004-valid_seen-t0.4-aa.json.before-1"
 
 
 def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
@@ -225,9 +218,7 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
 
 
 def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], str]) -> None:
-    """Killed in the first repeat, gone on with by another name of the same policy, and reported
-    once more.
-    """
+    """Killed in the first repeat, resumed by another name of the policy, and reported again."""
     place, _, _ = resumed
     asked = ("--repeats", "2", "--json", "report/valid.json")
     process = place.start("evaluate", *asked)
@@ -249,8 +240,8 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
     assert there is not None
     assert 1 <= int(there[1]) < 12
     assert "step-000006/model on valid_seen, T = 0.4" in output
-    report = json.loads((place.folder / "report/valid.json").read_text())
-    part = report["splits"]["valid_seen"]
+    written = json.loads((place.folder / "report/valid.json").read_text())
+    part = written["splits"]["valid_seen"]
     assert (part["overall"]["n"], part["overall"]["repeats"], len(part["families"])) == (6, 2, 6)
     for score in (part["overall"], *part["families"].values()):
         low, high = score["interval"]
@@ -266,7 +257,7 @@ def test_evaluate_writes_its_report(resumed: tuple[Place, list[dict[str, Any]], 
     assert seeds[0] != seeds[1], "the repeats were sampled alike"
     output = place.run("evaluate", *asked)
     assert "12 of 12 episodes have been played before" in output
-    assert json.loads((place.folder / "report/valid.json").read_text()) == report
+    assert json.loads((place.folder / "report/valid.json").read_text()) == written
 
 
 def test_the_evaluation_in_training_says_the_same_things(
@@ -274,14 +265,14 @@ def test_the_evaluation_in_training_says_the_same_things(
 ) -> None:
     place, _, output = resumed
     assert "evaluation after rollout step 6 on valid_seen" in output
-    report = read_report(place.folder / "run/train/evaluations/step-000006.json")
-    assert report.setting["rollout_step"] == 6
-    assert [len(game.success) for game in report.splits["valid_seen"].games] == [1] * 6
+    in_training = read_report(place.folder / "run/train/evaluations/step-000006.json")
+    assert in_training.setting["rollout_step"] == 6
+    assert [len(game.success) for game in in_training.splits["valid_seen"].games] == [1] * 6
     (file,) = (place.folder / "run/evaluations").glob("*.json")
     later = read_report(file).setting
-    assert {*report.setting} == {*later, "rollout_step"}
+    assert {*in_training.setting} == {*later, "rollout_step"}
     for key in set(later) - {"model", "weights", "repeats"}:
-        assert report.setting[key] == later[key]
+        assert in_training.setting[key] == later[key]
 
 
 def test_nothing_is_left_behind(resumed: tuple[Place, list[dict[str, Any]], str]) -> None:

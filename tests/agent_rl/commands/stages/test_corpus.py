@@ -1,4 +1,4 @@
-"""What a tokenizer is trained on, where the environment is as it should be and where it is not."""
+"""The text for a tokenizer, from environments that work and from ones that fail."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from tests.builders.paths import ROOT
 
 
 class Shop(TextEnv):
-    """Three tasks, in which one may go on for ever; the tasks named in `fail` do not."""
+    """Three tasks without an end; the tasks in `fail` have the fault that is named there."""
 
     splits = ("train",)
 
@@ -59,7 +59,7 @@ class Shop(TextEnv):
 
 
 class FussyShop(Shop):
-    """It does what it offers, and nothing else."""
+    """A shop that refuses every command it does not offer."""
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         offered = self._info()["admissible_commands"]
@@ -95,8 +95,8 @@ def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
 
 
 def test_every_walk_makes_mistakes_of_its_own() -> None:
-    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused anew: were the walks of a seed
-    # alike, the number of their refusals would be a multiple of 3.
+    # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused: if the walks of a seed
+    # were alike, the number of their refusals would be a multiple of 3.
     refused = [corpus(config(FussyShop, seed=seed)).count("There is none.") for seed in range(20)]
     assert any(number % 3 for number in refused)
     assert 10 < sum(refused) < 120

@@ -1,4 +1,4 @@
-"""Where a stage starts, as the run's folder fills."""
+"""The policy that a stage starts from, as the run's folder fills."""
 
 from pathlib import Path
 

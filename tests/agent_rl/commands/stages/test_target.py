@@ -1,4 +1,4 @@
-"""What `agent-rl evaluate WHAT` finds, and what it says where it finds nothing."""
+"""What `agent-rl evaluate WHAT` finds, and its messages if it finds nothing."""
 
 import shutil
 from pathlib import Path
@@ -11,9 +11,7 @@ from agent_rl.config import Config, ConfigError, dump_config
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run as it lies somewhere else than where it was made, a config, an export and a model of
-    nobody's.
-    """
+    """A run that was moved after it was made, a config, an export, and a model of no run."""
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "mine"
     for seed, folder in enumerate(
@@ -145,7 +143,8 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
         (
             "expret",
             {},
-            "expret: no such file or folder, and not one of expert, random; did you mean 'expert'?; "
+            "expret: no such file or folder, and not one of expert, random; "
+            "did you mean 'expert'?; "
             "if it is a model of the hub",
         ),
         (
