@@ -43,10 +43,12 @@ def prose_of(page: Path) -> str:
 
 
 def code_of(page: Path) -> str:
-    """All of a page that is code: its blocks, and what stands between backticks."""
-    text = text_of(page)
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", prose_of(page))])
+    """All of a page that a shell or a config reads: its blocks that are not Python, and what stands
+    between backticks.
+    """
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    shell = [block for language, block in blocks if language != "python"]
+    return "\n".join([*shell, *re.findall(r"`([^`\n]+)`", prose_of(page))])
 
 
 def anchors_of(page: Path) -> set[str]:

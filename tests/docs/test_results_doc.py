@@ -15,10 +15,9 @@ from agent_rl.commands.compare.tables import (
     family_table,
     mechanism_table,
     pairs_table,
-    percent,
-    points,
     seeds_table,
 )
+from agent_rl.display import percent, points
 from tests.builders.paths import ROOT
 
 DOCS = ROOT / "docs"
