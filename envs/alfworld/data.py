@@ -1,4 +1,4 @@
-"""ALFWorld games in a folder: where they are, which of them count, and what one file holds."""
+"""ALFWorld games in a folder: finds the folder, lists the games of a split, reads a game file."""
 
 import hashlib
 import json
@@ -15,12 +15,18 @@ from envs.files import cache_root, whole_file
 DATA_VERSION = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
 
-_WAY_OUT = "generate games (`agent-rl games generate`) or unpack the official ALFWorld data and point to it"
+_WAY_OUT = (
+    "generate games (`agent-rl games generate`) or unpack the official ALFWorld data "
+    "and point to it"
+)
 _PLAYABLE_KEYS = ("pddl_domain", "grammar", "pddl_problem")
 
 
 def resolve_data_folder(data: str) -> Path:
-    """The folder that holds the split folders, from a path that may hold `~` and `$VARIABLES`.
+    """The folder that holds the split folders.
+
+    Args:
+        data: that folder or the one around it, in which `~` and `$VARIABLES` are expanded.
 
     Raises:
         ValueError: `data` is empty, a variable in it is unset or empty, or there is no such folder.
@@ -43,20 +49,23 @@ def resolve_data_folder(data: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedGame:
-    """One game of a split. `id` is `<folder>/<trial>`; `commands` is the length of its walkthrough."""
+    """One game of a split."""
 
     id: str
+    """`<folder>/<trial>`: `pick_and_place_simple-Mug-None-Desk-301/trial_1`."""
     family: str
     scene: str
+    """The floor plan's number."""
     commands: int
+    """The length of its walkthrough."""
 
 
 def index_games(folder: Path, split: str) -> list[IndexedGame]:
     """The solvable games of a split, sorted by id.
 
     As in ALFWorld's own loader, games with a movable receptacle or a sliced object do not count,
-    and neither do games that are not marked solvable. What is not in a game's name sits in 100 KB
-    of text, so it is kept in a cache file; a game file that is new or has changed is read again.
+    and neither do games that are not marked solvable. That mark is inside the file, in 100 KB of
+    text. A cache file therefore keeps the needed values; new and changed game files are read again.
 
     Raises:
         ValueError: the split is not known or holds no game, or a game file cannot be read.
@@ -68,39 +77,41 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
     entries: dict[str, list[int]] = {}
     for game_id, path in _game_files(folder / split):
         stat = path.stat()
-        known = cached.get(game_id)
-        if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
+        entry = cached.get(game_id)
+        if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
             game = read_game(path)
             solvable, commands = game.get("solvable") is True, len(game.get("walkthrough") or ())
-            known = [stat.st_size, stat.st_mtime_ns, int(solvable), commands]
-        entries[game_id] = known
+            entry = [stat.st_size, stat.st_mtime_ns, int(solvable), commands]
+        entries[game_id] = entry
     if entries != cached:
         _write_cache(cache_file, entries)
-    games = [
-        IndexedGame(
-            id=game_id, family=family_of(game_id), scene=_scene_of(game_id), commands=commands
-        )
-        for game_id, (_, _, solvable, commands) in sorted(entries.items())
-        if solvable
-    ]
+    games = []
+    for game_id, (_, _, solvable, commands) in sorted(entries.items()):
+        if solvable:
+            family, scene = family_of(game_id), _scene_of(game_id)
+            games.append(IndexedGame(id=game_id, family=family, scene=scene, commands=commands))
     if not games:
         raise ValueError(f"data: no solvable game under {str(folder / split)!r}; {_WAY_OUT}")
     return games
 
 
 def family_of(game_id: str) -> str:
-    """The family, from the folder's name `family-Object-MovableReceptacle-Receptacle-scene`."""
+    """The family in a game's id, `family-Object-MovableReceptacle-Receptacle-scene/trial`.
+
+    Raises:
+        ValueError: the id does not begin with a family.
+    """
     family = game_id.partition("-")[0]
     if family not in FAMILIES:
         raise ValueError(
-            f"game {game_id!r}: the folder's name does not begin with one of {', '.join(FAMILIES)}; move it out of the "
-            "data folder, or give it the name that it had"
+            f"game {game_id!r}: the folder's name does not begin with one of "
+            f"{', '.join(FAMILIES)}; move it out of the data folder, or give it its old name again"
         )
     return family
 
 
 def _scene_of(game_id: str) -> str:
-    """The floor plan's number, which ends the folder's name."""
+    """The floor plan's number, at the end of the folder's name."""
     return game_id.partition("/")[0].rpartition("-")[2]
 
 
@@ -111,13 +122,14 @@ def game_path(folder: Path, split: str, game_id: str) -> Path:
         ValueError: there is no such game.
     """
     path = folder / split / game_id / GAME_FILE
+    # The pattern keeps an id like "../../secret" from leading out of the data folder.
     if split not in SPLITS or not re.fullmatch(r"[\w.-]+/[\w.-]+", game_id) or not path.is_file():
         raise ValueError(f"task: no game {game_id!r} of split {split!r} under {str(folder)!r}")
     return path
 
 
 def read_game(path: Path) -> dict[str, Any]:
-    """The contents of a game file, with at least the keys that are needed to play it.
+    """The contents of a game file, which has at least the keys that are needed to play it.
 
     Raises:
         ValueError: the file is cut off, is no game, or cannot be read.
@@ -135,33 +147,34 @@ def read_game(path: Path) -> dict[str, Any]:
 
 
 def broken_game(path: Path, what: str) -> ValueError:
-    """The error for a game file that cannot be used: names it, says what is wrong and what to do."""
+    """The error for a game file that cannot be used; `what` says what is wrong with it."""
     return ValueError(
         f"{path}: not a usable ALFWorld game ({what}); delete it, or download or generate it again"
     )
 
 
 def game_folders(split_folder: Path) -> Iterator[tuple[str, Path]]:
-    """Id and folder of every game of a split that counts by its name."""
+    """The id and the folder of every game of a split that counts by its name."""
     if not split_folder.is_dir():
         return
     for task_folder in os.scandir(split_folder):
-        if (
-            "movable" in task_folder.name
-            or "Sliced" in task_folder.name
-            or not task_folder.is_dir()
-        ):
+        if not _counts(task_folder):
             continue
         for trial in os.scandir(task_folder.path):
-            if "movable" not in trial.name and "Sliced" not in trial.name and trial.is_dir():
+            if _counts(trial):
                 yield f"{task_folder.name}/{trial.name}", Path(trial.path)
+
+
+def _counts(folder: os.DirEntry[str]) -> bool:
+    """Whether ALFWorld's own loader reads this folder."""
+    return folder.is_dir() and "movable" not in folder.name and "Sliced" not in folder.name
 
 
 def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
     for game_id, folder in game_folders(split_folder):
         path = folder / GAME_FILE
         if path.is_file():
-            family_of(game_id)
+            family_of(game_id)  # raises, so that no misnamed game is left out in silence
             yield game_id, path
 
 
@@ -171,8 +184,9 @@ def _cache_file(folder: Path, split: str) -> Path:
 
 
 def _read_cache(path: Path) -> dict[str, list[int]]:
-    """Entries `[size, mtime in ns, solvable, commands]` by game id; nothing where the file is
-    missing or damaged.
+    """By game id: `[size, mtime in ns, solvable, commands]`.
+
+    Empty if the file is missing or damaged; a damaged entry is left out.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -180,13 +194,12 @@ def _read_cache(path: Path) -> dict[str, list[int]]:
         return {}
     if not isinstance(entries, dict):
         return {}
-    return {
-        game_id: entry
-        for game_id, entry in entries.items()
-        if isinstance(entry, list)
-        and len(entry) == 4
-        and all(isinstance(value, int) for value in entry)
-    }
+    return {game_id: entry for game_id, entry in entries.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    is_row = isinstance(entry, list) and len(entry) == 4
+    return is_row and all(isinstance(value, int) for value in entry)
 
 
 def _write_cache(path: Path, entries: dict[str, list[int]]) -> None:

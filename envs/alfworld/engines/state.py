@@ -107,7 +107,7 @@ class State:
             facts.append(f"holds {AGENT} {self.held.name}")
         for place, things in self.contents.items():
             facts += [f"inreceptacle {thing.name} {place.name}" for thing in things]
-        for verb, things in self.changed.items():
+        for verb, changed in self.changed.items():
             mark = CHANGES[verb].mark
-            facts += [f"{mark} {thing.name}" for thing in things]
+            facts += [f"{mark} {thing.name}" for thing in changed]
         return tuple(sorted(facts))

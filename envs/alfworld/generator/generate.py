@@ -1,8 +1,8 @@
-"""Make ALFWorld games from what the alfworld package ships, so that nothing need be downloaded."""
+"""Makes ALFWorld games from the parts that the alfworld package ships; nothing is downloaded."""
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,108 +17,164 @@ from envs.nearest import hint
 from envs.options import checked_int, is_int, settings_from
 
 GENERATOR_VERSION = 1
-"""Part of the name of cached games: raise it when the same settings come to mean other games."""
+"""Part of the name of cached games: raise it if the same settings give other games than before."""
 
 _DRAWS_PER_GAME = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSettings:
-    """What to generate. Games per split, dealt evenly to the families; ranges hold the least and
-    the most.
-
-    `train` and `valid_seen` are on the same floor plans, `valid_unseen` on the four that ALFWorld
-    keeps for it. `copies`: the most receptacles of one type in a room. `scenes`: the floor plans of
-    `train` and `valid_seen`, all but ALFWorld's unseen ones where empty. `object_types`,
-    `receptacle_types`: the things and the furniture that there may be, in ALFWorld's spelling
-    (`AlarmClock`, `SinkBasin`); all that belong into a room where empty. Defaults make small rooms,
-    which the engine steps quickly.
+    """What to generate. The defaults make small rooms, which an engine steps quickly.
 
     Raises:
-        ValueError: a value is out of range; the message names its key.
+        ValueError: a value is out of range, or the settings rule out a family; the message names
+            the key.
     """
 
     train: int = 480
+    """Games of the split `train`, in equal shares for the families."""
     valid_seen: int = 120
+    """Games of `valid_seen`, on the floor plans of `train`."""
     valid_unseen: int = 60
+    """Games of `valid_unseen`, on the four floor plans that ALFWorld keeps for it."""
     seed: int = 1
+    """Another seed makes other games."""
     receptacles: tuple[int, int] = (4, 6)
+    """The least and the most pieces of furniture in a room."""
     objects: tuple[int, int] = (4, 7)
+    """The least and the most things in a room."""
     families: tuple[str, ...] = FAMILIES
+    """The kinds of tasks, in the order in which they take turns."""
     copies: int = 2
+    """The most pieces of furniture of one type in a room."""
     scenes: tuple[int, ...] = ()
+    """The floor plans of `train` and `valid_seen`; empty: all but those of `valid_unseen`."""
     object_types: tuple[str, ...] = ()
+    """The things to use, in ALFWorld's spelling (`AlarmClock`); empty: all that belong there."""
     receptacle_types: tuple[str, ...] = ()
+    """The furniture to use, in ALFWorld's spelling (`SinkBasin`); empty: all that is there."""
 
     def __post_init__(self) -> None:
         for key in (*SPLITS, "seed"):
             checked_int(f"games.{key}", getattr(self, key), 0)
         checked_int("games.copies", self.copies, 1)
-        for key, least in (("receptacles", 3), ("objects", 3)):
-            object.__setattr__(self, key, _checked_range(key, getattr(self, key), least))
-        families = self.families
-        if isinstance(families, str) or not isinstance(families, list | tuple) or not families:
-            raise ValueError(
-                f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}"
-            )
-        for family in families:
-            if family not in FAMILIES:
-                raise ValueError(
-                    f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}"
-                )
-        object.__setattr__(self, "families", tuple(families))
-        allowed = scenes_of(TRAIN)
-        for scene in self.scenes:
-            if scene not in allowed:
-                raise ValueError(
-                    f"games.scenes: {scene!r} is not a floor plan to train on; there are 1-30 (kitchens), 201-230 "
-                    "(living rooms), 301-330 (bedrooms), 401-430 (bathrooms), less "
-                    f"{', '.join(map(str, UNSEEN_SCENES))}"
-                )
-        object.__setattr__(self, "scenes", tuple(self.scenes))
+        # A config file gives lists. As tuples, equal settings are equal and have a hash.
+        for key in ("receptacles", "objects"):
+            object.__setattr__(self, key, _checked_range(key, getattr(self, key), 3))
+        object.__setattr__(self, "families", _checked_families(self.families))
+        object.__setattr__(self, "scenes", _checked_scenes(self.scenes))
         for key in ("object_types", "receptacle_types"):
-            chosen = getattr(self, key)
-            # Reads all 120 floor plans, so only where somebody chose.
-            known = sorted(_types_there_are(key)) if chosen else []
-            for kind in chosen:
-                if kind not in known:
-                    raise ValueError(f"games.{key}: {kind!r} is not known{hint(str(kind), known)}")
-            object.__setattr__(self, key, tuple(chosen))
+            object.__setattr__(self, key, _checked_types(key, getattr(self, key)))
         for split in SPLITS:
-            for family in self.families if getattr(self, split) else ():
-                if not any(goals_in(layout, family) for layout in self.layouts(split)):
-                    raise ValueError(
-                        f"games.{split}: {family} is not possible on any of its floor plans; allow more scenes, "
-                        "object_types or receptacle_types, or leave the family out of games.families"
-                    )
+            if getattr(self, split):
+                self._check_possible(split)
 
-    def layouts(self, split: str) -> Iterator[Layout]:
-        """The floor plans of a split, with what these settings allow in them."""
-        scenes = self.scenes or scenes_of(split) if split != VALID_UNSEEN else scenes_of(split)
-        return (
-            load_layout(scene).keep(self.object_types, self.receptacle_types) for scene in scenes
-        )
+    def _check_possible(self, split: str) -> None:
+        """Refuse a family that no floor plan of the split allows."""
+        layouts = self.layouts(split)
+        for family in self.families:
+            if not any(goals_in(layout, family) for layout in layouts):
+                raise ValueError(
+                    f"games.{split}: {family} is not possible on any of its floor plans; allow "
+                    "more scenes, object_types or receptacle_types, or leave the family out of "
+                    "games.families"
+                )
+
+    def layouts(self, split: str) -> list[Layout]:
+        """The floor plans of a split, with the allowed things and furniture only."""
+        scenes = scenes_of(split)
+        if self.scenes and split != VALID_UNSEEN:
+            scenes = self.scenes
+        layouts = [load_layout(scene) for scene in scenes]
+        return [layout.keep(self.object_types, self.receptacle_types) for layout in layouts]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "GeneratorSettings":
-        """Settings from a config file's mapping; an unknown key is an error that names the nearest
-        known one.
+        """The settings in a config file's mapping.
+
+        Raises:
+            ValueError: a key is unknown (the message names the nearest), or a value is refused.
         """
         return settings_from(cls, values, "games")
+
+
+def scenes_of(split: str) -> tuple[int, ...]:
+    """The floor plans of a split."""
+    if split == VALID_UNSEEN:
+        return UNSEEN_SCENES
+    return tuple(scene for scene in SCENES if scene not in UNSEEN_SCENES)
+
+
+def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
+    is_pair = (
+        isinstance(value, list | tuple) and len(value) == 2 and all(is_int(end) for end in value)
+    )
+    if not is_pair or not least <= value[0] <= value[1]:
+        raise ValueError(
+            f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most"
+        )
+    return value[0], value[1]
+
+
+def _checked_families(families: Any) -> tuple[str, ...]:
+    if not isinstance(families, list | tuple) or not families:
+        raise ValueError(
+            f"games.families: {families!r} is not a list of families; known: {', '.join(FAMILIES)}"
+        )
+    for family in families:
+        if family not in FAMILIES:
+            raise ValueError(
+                f"games.families: {family!r} is not known{hint(str(family), FAMILIES)}"
+            )
+    return tuple(families)
+
+
+def _checked_scenes(scenes: Iterable[int]) -> tuple[int, ...]:
+    allowed = scenes_of(TRAIN)
+    for scene in scenes:
+        if scene not in allowed:
+            raise ValueError(
+                f"games.scenes: {scene!r} is not a floor plan to train on; there are "
+                "1-30 (kitchens), 201-230 (living rooms), 301-330 (bedrooms), "
+                f"401-430 (bathrooms), without {', '.join(map(str, UNSEEN_SCENES))}"
+            )
+    return tuple(scenes)
+
+
+def _checked_types(key: str, types: Sequence[str]) -> tuple[str, ...]:
+    if not types:
+        return ()  # most settings name none; to know all types, all 120 floor plans must be read
+    known: set[str] = set()
+    for scene in SCENES:
+        layout = load_layout(scene)
+        if key == "object_types":
+            known.update(layout.object_types)
+        else:
+            known.update(receptacle.type for receptacle in layout.receptacles)
+    for kind in types:
+        if kind not in known:
+            raise ValueError(f"games.{key}: {kind!r} is not known{hint(str(kind), sorted(known))}")
+    return tuple(types)
 
 
 def generate_games(
     folder: Path, settings: GeneratorSettings, progress: Progress | None = None
 ) -> dict[str, int]:
-    """Write games into `folder`, laid out as ALFWorld's data; returns the games per split.
+    """Write games into a new folder, in the layout of ALFWorld's data; equal settings, equal bytes.
 
-    The same settings give the same bytes. No two games, of whatever splits, look the same to a
-    player. `folder` comes into being at the end, whole; `progress` is called with games done and
-    games in all.
+    No two games look the same to a player, also across splits. The folder appears when all games
+    are written.
+
+    Args:
+        folder: must be empty, or not exist yet.
+        settings: what to generate.
+        progress: called with the number of games made, and of all games.
+
+    Returns:
+        The number of games of each split.
 
     Raises:
-        ValueError: `folder` exists and is not empty, or the settings do not allow that many
-        different games.
+        ValueError: `folder` is not empty, or the settings do not allow that many different games.
     """
     counts = dict.fromkeys(SPLITS, 0)
     total = sum(getattr(settings, split) for split in SPLITS)
@@ -136,61 +192,51 @@ def generate_games(
 
 
 def cached_games(settings: GeneratorSettings, progress: Progress | None = None) -> Path:
-    """The folder with the games of these settings in the cache, made at the first call."""
+    """The cached folder with the games of these settings; the first call makes it."""
     recipe = {"version": GENERATOR_VERSION, **asdict(settings)}
     return cached_folder("games", recipe, lambda folder: generate_games(folder, settings, progress))
 
 
-def scenes_of(split: str) -> tuple[int, ...]:
-    """The floor plans of a split."""
-    if split == VALID_UNSEEN:
-        return UNSEEN_SCENES
-    return tuple(scene for scene in SCENES if scene not in UNSEEN_SCENES)
-
-
 def _draw_games(settings: GeneratorSettings) -> Iterator[tuple[str, int, DrawnGame]]:
+    """Draw all games, each with its split and its number within the split."""
     seen: set[tuple[str, ...]] = set()
     for split in SPLITS:
-        layouts = list(settings.layouts(split))
-        usable = {
-            f: [layout for layout in layouts if goals_in(layout, f)] for f in settings.families
-        }
+        layouts = settings.layouts(split)
+        usable = {}
+        for family in settings.families:
+            usable[family] = [layout for layout in layouts if goals_in(layout, family)]
         for index in range(getattr(settings, split)):
             family = settings.families[index % len(settings.families)]
+            # Each game has its own random generator, so more games leave the first ones alone.
             rng = random.Random(f"alfworld-games:{settings.seed}:{split}:{index}")
-            for _ in range(_DRAWS_PER_GAME):
-                game = draw_game(
-                    rng.choice(usable[family]),
-                    family,
-                    rng,
-                    receptacles=settings.receptacles,
-                    objects=settings.objects,
-                    copies=settings.copies,
-                )
-                if game is not None and game.signature() not in seen:
-                    seen.add(game.signature())
-                    yield split, index, game
-                    break
-            else:
+            game = _draw_new_game(usable[family], family, rng, settings, seen)
+            if game is None:
                 raise ValueError(
-                    f"games.{split}: found only {index} different games in rooms of {settings.receptacles} receptacles "
-                    f"and {settings.objects} objects; ask for fewer games or for larger rooms"
+                    f"games.{split}: found only {index} different games in rooms of "
+                    f"{settings.receptacles} receptacles and {settings.objects} objects; ask for "
+                    "fewer games or for larger rooms"
                 )
+            yield split, index, game
 
 
-def _types_there_are(key: str) -> set[str]:
-    layouts = [load_layout(scene) for scene in SCENES]
-    if key == "object_types":
-        return {kind for layout in layouts for kind in layout.object_types}
-    return {receptacle.type for layout in layouts for receptacle in layout.receptacles}
-
-
-def _checked_range(key: str, value: Any, least: int) -> tuple[int, int]:
-    is_pair = (
-        isinstance(value, list | tuple) and len(value) == 2 and all(is_int(end) for end in value)
-    )
-    if not is_pair or not least <= value[0] <= value[1]:
-        raise ValueError(
-            f"games.{key}: {value!r} is not [least, most] with {least} <= least <= most"
+def _draw_new_game(
+    layouts: Sequence[Layout],
+    family: str,
+    rng: random.Random,
+    settings: GeneratorSettings,
+    seen: set[tuple[str, ...]],
+) -> DrawnGame | None:
+    """A game unlike all in `seen`, which it joins; None if many draws find none."""
+    for _ in range(_DRAWS_PER_GAME):
+        game = draw_game(
+            rng.choice(layouts),
+            family,
+            rng,
+            receptacles=settings.receptacles,
+            objects=settings.objects,
+            copies=settings.copies,
         )
-    return value[0], value[1]
+        if game is not None and game.signature() not in seen:
+            seen.add(game.signature())
+            return game
+    return None
