@@ -50,6 +50,9 @@ _CHECKPOINT_FILES = (
 
 _STEP = re.compile(r"step-(\d+)")
 _CHECKPOINT_IN_PATH = re.compile(r".*/train/checkpoints/step-(\d+)(/model)?")
+_POLICY_FOLDER = re.compile(
+    r"(?P<run>.+)/((?P<init>init)|(?P<sft>sft)/model|train/checkpoints/step-(?P<step>\d+)/model)"
+)
 _POLICY_IN_RUN = re.compile(
     r"(?P<run>.+)/(init|sft(/model)?|train(/checkpoints(/[^/]+(/model)?)?)?)"
 )
@@ -185,6 +188,18 @@ class RunLayout:
         return self.evaluations / FINAL_REPORT
 
 
+@dataclass(frozen=True)
+class PolicyPlace:
+    """The place of a policy in a run."""
+
+    run: RunLayout
+    """The run."""
+    stage: str
+    """The stage that made the policy, one of `STAGES`."""
+    step: int | None = None
+    """The rollout step of its checkpoint; None if `stage` is not `train`."""
+
+
 def step_name(step: int) -> str:
     """The name of everything that is of one rollout step: `step-000010`."""
     return f"step-{step:06d}"
@@ -208,6 +223,17 @@ def checkpoint_step_in(path: str) -> int | None:
     """The rollout step in the path of a checkpoint or of its model; None for another path."""
     matched = _CHECKPOINT_IN_PATH.fullmatch(path)
     return int(matched[1]) if matched else None
+
+
+def policy_place(folder: Path) -> PolicyPlace | None:
+    """The place of the policy in `folder`, such as `RUN/sft/model`; None if it is not of a run."""
+    matched = _POLICY_FOLDER.fullmatch(str(folder.absolute()))
+    if matched is None:
+        return None
+    run = RunLayout(Path(matched["run"]))
+    if matched["step"]:
+        return PolicyPlace(run, "train", int(matched["step"]))
+    return PolicyPlace(run, "init" if matched["init"] else "sft")
 
 
 def run_around(path: Path) -> Path | None:

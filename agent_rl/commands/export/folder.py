@@ -9,10 +9,11 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from agent_rl.commands.export.model_card import CONFIG_COPY, Origin, model_card
+from agent_rl.commands.export.model_card import Origin, model_card
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
 from agent_rl.policy.loading import load_policy, save_policy
+from agent_rl.runs.layout import EXPORTED_CONFIG
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -53,7 +54,7 @@ def export(
         (unfinished / "README.md").write_text(
             model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
         )
-        (unfinished / CONFIG_COPY).write_text(origin.config_text)
+        (unfinished / EXPORTED_CONFIG).write_text(origin.config_text)
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

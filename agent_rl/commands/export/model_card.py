@@ -23,12 +23,17 @@ from agent_rl.evaluation.report import (
     read_stage_reports,
 )
 from agent_rl.evaluation.tables import ALL, markdown_table
-from agent_rl.runs.checkpoint import latest_checkpoint
-from agent_rl.runs.layout import FINAL_REPORT
+from agent_rl.runs.layout import (
+    CONFIG_FILE,
+    EXPORTED_CONFIG,
+    PolicyPlace,
+    RunLayout,
+    policy_place,
+    step_of,
+)
 from rollouts import PromptSettings
 from rollouts.renderer import first_messages, first_text
 
-CONFIG_COPY = "agent_rl.yaml"
 OBSERVATION = "the environment's first observation, with the task in it"
 """Stands in the card's example prompt for the text of a game."""
 COMMANDS = ("a command", "another command")
@@ -55,50 +60,46 @@ _STAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a policy comes from.
-
-    `kind` is one of init, sft, train, and other for a model that no run of this project made. `run`
-    is the run's folder (None: other), `checkpoint` the name of the checkpoint's folder, such as
-    step-000050 (empty: none). `config_text` is the resolved config of the run, as YAML.
-    """
+    """The run and the stage that a policy comes from."""
 
     source: str
-    kind: str
-    run: Path | None
-    checkpoint: str
+    """The policy's path or hub name."""
+    place: PolicyPlace | None
+    """Its place in its run; None for a model that no run of this project made."""
     config_text: str
+    """The resolved config of the run, as YAML."""
 
     @classmethod
     def of(cls, source: str, config: Config) -> "Origin":
-        """Tell by where the policy lies; its config is the one beside it, or `config` where there
-        is none.
+        """Find out by the policy's path.
+
+        Its config is the one in the folder above it, or `config` if there is none.
         """
-        parts = Path(source).expanduser().resolve().parts
-        kind, run, checkpoint = _OTHER, None, ""
-        if re.search(r"/train/checkpoints/[^/]+/model$", "/".join(parts)):
-            kind, run, checkpoint = _TRAIN, Path(*parts[:-4]), parts[-2]
-        elif parts[-2:] == ("sft", "model"):
-            kind, run = _SFT, Path(*parts[:-2])
-        elif parts[-1] == "init":
-            kind, run = _INIT, Path(*parts[:-1])
-        beside = Path(*parts).parent / "config.yaml"
-        if run is not None and beside.is_file():
+        folder = Path(source).expanduser().resolve()
+        place = policy_place(folder)
+        beside = folder.parent / CONFIG_FILE
+        if place is not None and beside.is_file():
             # An old run may have recorded old keys; the exported config is for today's commands.
             recorded = upgraded(yaml.safe_load(beside.read_text()))
             text = yaml.safe_dump(recorded, sort_keys=False)
         else:
             text = dump_config(config)
-        return cls(source=source, kind=kind, run=run, checkpoint=checkpoint, config_text=text)
+        return cls(source=source, place=place, config_text=text)
+
+    @property
+    def kind(self) -> str:
+        """The stage that made the policy, or `other`."""
+        return _OTHER if self.place is None else self.place.stage
 
     @property
     def stage(self) -> str:
-        """The last of the run's stages that this policy has behind it: an earlier checkpoint has
-        not ended the last.
+        """The last stage of the run that is complete in this policy.
+
+        Before the newest checkpoint, reinforcement learning is not complete.
         """
-        if self.run is None or self.kind != _TRAIN:
+        if self.place is None or self.place.step is None:
             return self.kind
-        latest = latest_checkpoint(self.run / _TRAIN)
-        return _TRAIN if latest is not None and latest.name == self.checkpoint else _SFT
+        return _TRAIN if self.place.step == self.place.run.train.last_step() else _SFT
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -126,14 +127,15 @@ def model_card(
         # The sizes that a model made from scratch would have had are not this one's.
         settings["model"] = {key: of_model[key] for key in ("path", "lora") if key in of_model}
     sections = _SECTIONS[origin.kind]
-    if origin.run is None or not (origin.run / _SFT / "model").is_dir():
+    run = None if origin.place is None else origin.place.run
+    if run is None or not run.sft.model.is_dir():
         sections = tuple(name for name in sections if name != _SFT)
     return _TEMPLATE.render(
-        title=f"{origin.run.name}: an agent for {environment.get('id')}"
-        if origin.run
-        else Path(origin.source).name,
+        title=Path(origin.source).name
+        if run is None
+        else f"{run.folder.name}: an agent for {environment.get('id')}",
         what=_WHAT[origin.kind],
-        step=int(origin.checkpoint.rpartition("-")[2]) if origin.checkpoint else None,
+        step=None if origin.place is None else origin.place.step,
         base=base,
         on_hub=re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists(),
         made_here=origin.kind != _OTHER,
@@ -143,7 +145,7 @@ def model_card(
         sections={name: list(_rows(settings.get(name))) for name in sections},
         objective=_objective(settings) if origin.kind == _TRAIN else [],
         reports=list(_reports(origin)),
-        config_copy=CONFIG_COPY,
+        config_copy=EXPORTED_CONFIG,
         folder=folder,
         hub=hub,
         first=_first_prompt(settings),
@@ -217,40 +219,45 @@ def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _reports(origin: Origin) -> Iterator[dict[str, Any]]:
-    """The evaluations of this policy and of the stages before it: those of the demo, and the run's
-    newest.
+    """The evaluations of this policy and of the stages before it.
+
+    They are those of the demo, and the newest one of the run.
     """
-    if origin.run is None:
+    if origin.place is None:
         return
     try:
-        demo = origin.run / "demo.json"
+        demo = origin.place.run.demo_summary
         if demo.is_file():
             stages = read_stage_reports(demo)
             last = list(stages).index(origin.stage) + 1 if origin.stage in stages else None
             for stage, report in list(stages.items())[:last]:
                 yield from _report(_STAGES.get(stage, f"Stage {stage}"), report)
-        for step, report in _newest(origin.run, origin.checkpoint):
-            yield from _report(f"After rollout step {step}", report)
+        if origin.place.step is not None:
+            for step, report in _newest(origin.place.run, origin.place.step):
+                yield from _report(f"After rollout step {step}", report)
     except ConfigError as error:
         raise ConfigError(f"{error}; or delete it, and the card leaves it out") from error
 
 
-def _newest(run: Path, checkpoint: str) -> Iterator[tuple[int, EvaluationReport]]:
-    """The rollout step and the report of the last evaluation of the run until a checkpoint, if
-    there is one: the final one of a sweep's run where that is of the checkpoint, or else one that
-    was made in training.
+def _newest(run: RunLayout, checkpoint: int) -> Iterator[tuple[int, EvaluationReport]]:
+    """The run's newest evaluation up to a checkpoint, if any, with its rollout step.
+
+    It is the final evaluation of a sweep's run if that is of the checkpoint, or else the last one
+    made in training. Later ones are of later policies.
     """
-    final = run / "evaluations" / FINAL_REPORT
-    if checkpoint and final.is_file():
-        report = read_report(final)
-        step = report.checkpoint_step
-        if step == int(checkpoint.rpartition("-")[2]):
-            yield step, report
+    if run.final_report.is_file():
+        report = read_report(run.final_report)
+        if report.checkpoint_step == checkpoint:
+            yield checkpoint, report
             return
-    # Later ones are of a policy that this one had not become yet.
-    made = sorted((run / _TRAIN / "evaluations").glob("step-*.json"))
-    if files := [path for path in made if path.stem <= checkpoint]:
-        yield int(files[-1].stem.rpartition("-")[2]), read_report(files[-1])
+    by_step = {}
+    for path in run.train.evaluations.glob("step-*.json"):
+        step = step_of(path)
+        if step is not None and step <= checkpoint:
+            by_step[step] = path
+    if by_step:
+        newest = max(by_step)
+        yield newest, read_report(by_step[newest])
 
 
 def _report(when: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:

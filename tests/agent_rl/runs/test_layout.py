@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 
 from agent_rl.runs.layout import (
+    PolicyPlace,
     RunLayout,
     StageLayout,
     checkpoint_step_in,
     missing_files,
+    policy_place,
     run_around,
     step_name,
     step_of,
@@ -67,6 +69,24 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
 )
 def test_the_step_in_the_path_of_a_policy(path: str, step: int | None) -> None:
     assert checkpoint_step_in(path) == step
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/r/init", PolicyPlace(RunLayout(Path("/r")), "init")),
+        ("/r/sft/model", PolicyPlace(RunLayout(Path("/r")), "sft")),
+        (
+            "/a/r/train/checkpoints/step-000040/model",
+            PolicyPlace(RunLayout(Path("/a/r")), "train", 40),
+        ),
+        ("/r/sft", None),
+        ("/r/train/checkpoints/step-000040", None),
+        ("/r/train/checkpoints/step-000040.tmp-7/model", None),
+    ],
+)
+def test_the_place_of_a_policy_in_its_run(path: str, place: PolicyPlace | None) -> None:
+    assert policy_place(Path(path)) == place
 
 
 @pytest.mark.parametrize(
