@@ -12,10 +12,11 @@ from itertools import chain
 from statistics import fmean
 
 from agent_rl.evaluation.statistics import bootstrap_gap, interval_of_games, wilson_interval
+from envs.alfworld import names
 from rollouts import StopReason, Trajectory
 from rollouts.scripted_episode import NO_POLICY
 
-_GAP = ("valid_seen", "valid_unseen")
+_GAP = (names.VALID_SEEN, names.VALID_UNSEEN)
 """The splits whose gap is reported in this order, if both were evaluated."""
 
 Repeats = Sequence[Sequence[Trajectory]]

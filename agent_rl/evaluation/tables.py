@@ -11,6 +11,7 @@ from rich.table import Table
 from agent_rl.display import console, interval, percent, points, points_interval, say
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import Gap, GapScore, Score, SplitReport
+from envs.alfworld import names
 
 ALL = "all"
 """The name of the row of all games."""
@@ -18,14 +19,14 @@ HEADS = ("n", "success %", "95 % interval", "turns", "turns to success", "invali
 _NARROW_HEADS = ("n", "success\n%", "95 %\ninterval", "turns", "to\nwin", "invalid\n%", "tokens")
 """`HEADS` for a terminal of 80 columns."""
 _ALFWORLD = {
-    "pick_and_place_simple": "Pick",
-    "look_at_obj_in_light": "Look",
-    "pick_clean_then_place_in_recep": "Clean",
-    "pick_heat_then_place_in_recep": "Heat",
-    "pick_cool_then_place_in_recep": "Cool",
-    "pick_two_obj_and_place": "Pick2",
+    names.PLACE: "Pick",
+    names.LOOK: "Look",
+    names.CLEAN: "Clean",
+    names.HEAT: "Heat",
+    names.COOL: "Cool",
+    names.TWO: "Pick2",
 }
-"""The families in the order and with the names of the field's tables."""
+"""ALFWorld's families in the order of published tables, and their names there."""
 
 
 def show(report: EvaluationReport, title: str) -> None:
