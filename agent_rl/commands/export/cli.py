@@ -13,17 +13,17 @@ def export(
     config: ConfigPath,
     overrides: Overrides = None,
     model: Annotated[
-        str | None, typer.Option(help="folder, hub name or .gguf; else the run folder's newest")
+        str | None, typer.Option(help="folder, hub name or .gguf; default: the run's newest")
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="a new folder; else RUN_FOLDER/export")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="a new folder; default: RUN_FOLDER/export")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32")] = "bfloat16",
     push_to_hub: Annotated[
-        str, typer.Option(help="upload it too: owner/name; a new repository is private")
+        str, typer.Option(help="also upload it: owner/name; a new repository is private")
     ] = "",
 ) -> None:
-    """Write a policy as a Hugging Face folder with a model card: weights, tokenizer, settings,
-    results.
-    """
+    """Write a policy as a Hugging Face folder: weights, tokenizer, model card with results."""
     checked = load_config(config, overrides or ())
     from agent_rl.commands.export import folder
     from agent_rl.commands.stages.start import starting_policy

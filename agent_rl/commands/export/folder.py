@@ -1,7 +1,5 @@
-"""`agent-rl export`: a policy as a folder that says what it is, for other tools and for the hub."""
+"""`agent-rl export`: a policy as a Hugging Face folder with a model card, for the hub too."""
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -9,9 +7,11 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from agent_rl.commands.export.model_card import Origin, model_card
+from agent_rl.commands.export.model_card import model_card
+from agent_rl.commands.export.origin import Origin
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
+from agent_rl.files import whole_folder
 from agent_rl.policy.loading import load_policy, save_policy
 from agent_rl.runs.layout import EXPORTED_CONFIG
 
@@ -21,43 +21,43 @@ DTYPES = ("bfloat16", "float16", "float32")
 def export(
     config: Config, source: str, *, to: Path | None = None, dtype: str = "bfloat16", hub: str = ""
 ) -> Path:
-    """Write the policy at `source` as a Hugging Face folder with a model card, and upload it where
-    `hub` says so.
+    """Write a policy as a Hugging Face folder with a model card, and upload it if asked to.
 
-    The folder holds weights (safetensors, in `dtype`), config, tokenizer, `README.md`, and the
-    config of the run that made the policy as `agent_rl.yaml`. It appears whole or not at all.
+    The folder holds weights (safetensors), config, tokenizer, `README.md`, and the config of the
+    run that made the policy as `agent_rl.yaml`. It appears whole or not at all.
 
     Args:
+        config: the config of the run, if the run recorded none.
         source: as in `load_policy`; an adapter that a checkpoint was trained with is merged in.
-        to: a new or empty folder; None is `<run_folder>/export`.
-        hub: `owner/name`. A repository that does not exist is made, and is private.
+        to: a new or empty folder; None: `RUN_FOLDER/export`.
+        dtype: the number format of the weights, one of `DTYPES`.
+        hub: `owner/name` to upload to; a repository that does not exist is made, and is private.
+
+    Returns:
+        The folder.
 
     Raises:
-        ConfigError: the folder holds something, `dtype` is none of `DTYPES`, or the upload is not
-            possible; the folder has been written then.
+        ConfigError: the folder is not empty or `dtype` is unknown. Or the upload failed: then the
+            folder has been written.
         ValueError: there is no model at `source`.
     """
     folder = to or Path(config.run_folder) / "export"
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}")
     if hub:
-        _check_name(hub)
+        _refuse_bad_name(hub)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            f"{folder}: exists already and is not empty; delete it, or name another folder with --to"
+            f"{folder}: exists already and is not empty; delete it, or name another folder with "
+            "--to"
         )
     origin = Origin.of(source, config)
     model, tokenizer = load_policy(source, getattr(torch, dtype))
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
-    try:
+    card = model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
+    with whole_folder(folder) as unfinished:
         save_policy(model, tokenizer, unfinished)
-        (unfinished / "README.md").write_text(
-            model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
-        )
+        (unfinished / "README.md").write_text(card)
         (unfinished / EXPORTED_CONFIG).write_text(origin.config_text)
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     say(f"{source} in {dtype}, with a model card: {folder}")
     if hub:
         push(folder, hub)
@@ -65,8 +65,7 @@ def export(
 
 
 def push(folder: Path, hub: str) -> None:
-    """Upload a folder to a model repository of the hub, which is made, and is private, where there
-    is none.
+    """Upload a folder to a model repository of the hub; a new repository is private.
 
     Raises:
         ConfigError: there is no token, no network, or no permission.
@@ -81,10 +80,11 @@ def push(folder: Path, hub: str) -> None:
         api.create_repo(hub, private=True, exist_ok=True)
         api.upload_folder(repo_id=hub, folder_path=folder, commit_message="Export of agent-rl")
     except HfHubHTTPError as error:
+        message = error.server_message or _first_line(error)
         status = error.response.status_code if error.response is not None else "no answer"
         raise ConfigError(
-            f"--push-to-hub {hub}: the hub refused ({status}: {error.server_message or _first_line(error)}); may your "
-            f"token write there? {later}"
+            f"--push-to-hub {hub}: the hub refused ({status}: {message}); may your token write "
+            f"there? {later}"
         ) from error
     except (HTTPError, OSError) as error:
         raise ConfigError(
@@ -93,12 +93,12 @@ def push(folder: Path, hub: str) -> None:
     say(f"uploaded to {api.endpoint}/{hub}")
 
 
-def _check_name(hub: str) -> None:
+def _refuse_bad_name(hub: str) -> None:
     try:
         validate_repo_id(hub)
     except HFValidationError as error:
         raise ConfigError(
-            f"--push-to-hub {hub}: is no name of a repository ({error}); write owner/name"
+            f"--push-to-hub {hub}: is no repository's name ({error}); write owner/name"
         ) from error
 
 
