@@ -56,7 +56,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, names in RENAMED_VALUES.items():
         _replace(present, key, names)
     env_id = _section(present, ["env"]).get("id", Config.model_fields["env"].default.id)
-    for old, new in RENAMED_OPTIONS.get(env_id, {}).items():
+    for old, new in RENAMED_OPTIONS.get(str(env_id), {}).items():
         _rename(present, f"env.options.{old}", f"env.options.{new}")
     return present
 

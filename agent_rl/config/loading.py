@@ -75,11 +75,12 @@ def _checked(path: Path, values: dict[str, Any], overrides: Sequence[str] | None
 
 
 def read_options(settings: list[str]) -> dict[str, Any]:
-    """`key=value` settings as a dictionary; values are YAML, and a dot in a key goes down into a
-    mapping.
+    """Return the values of `key=value` settings, for example of an environment's options.
+
+    Values are YAML. A dot in a key leads into a mapping: `games.train=4` is `{games: {train: 4}}`.
 
     Raises:
-        ConfigError: a setting is not of that form.
+        ConfigError: a setting does not have that form.
     """
     values: dict[str, Any] = {}
     for setting in settings:
@@ -88,18 +89,19 @@ def read_options(settings: list[str]) -> dict[str, Any]:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved config as YAML that `load_config` reads back to an equal value."""
+    """Return the whole config as YAML, which `load_config` reads back to an equal value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _put(values: dict[str, Any], setting: str, form: str) -> None:
+    """Set one value in place; `form` says in the error how a setting is written."""
     key, equals, text = setting.partition("=")
     *sections, last = names = key.split(".")
     if not equals or not all(names):
         raise ConfigError(f"{setting!r}: write {form}")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: for 2024-99-99, which is no date
         raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
     for section in sections:
         values = values.setdefault(section, {})
@@ -109,7 +111,7 @@ def _put(values: dict[str, Any], setting: str, form: str) -> None:
 
 
 def explain(path: Path, error: ValidationError) -> str:
-    """The message for values that pydantic refused: a line for each, with the nearest right key."""
+    """Return the message for values that pydantic refused: a line for each, with the right key."""
     lines = []
     for item in error.errors():
         location = [str(part) for part in item["loc"]]
@@ -138,6 +140,7 @@ def _right_key(location: list[str]) -> str:
 
 
 def _known_keys(location: list[str]) -> list[str]:
+    """The keys of the section at `location`, which may be optional (`X | None`)."""
     model: type[BaseModel] = Config
     for part in location:
         annotation = model.model_fields[part].annotation

@@ -119,6 +119,15 @@ def test_an_old_option_of_alfworld_is_answered_with_the_new_one(tmp_path: Path) 
     assert load_run_config(path).env.options == {"entity_permutations": 5}
 
 
+def test_an_old_value_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_folder: r\nlearner: {advantage: step_groups, aggregation: turn}")
+    with pytest.raises(
+        ConfigError, match=r"learner\.advantage: 'step_groups': it is now 'turn_groups'"
+    ):
+        load_config(path)
+    assert load_run_config(path).learner.advantage == "turn_groups"
+
+
 def test_a_recorded_config_with_old_keys_is_read(tmp_path: Path) -> None:
     path = write(tmp_path, "run_folder: r\nsft: {reading_epochs: 2, epochs: 3}")
     config = load_run_config(path, ["sft.epochs=5"])
