@@ -167,7 +167,7 @@ def on_both() -> Iterator[OnBoth]:
     yield call
     for pipe, process in zip(ours, processes, strict=True):
         pipe.send(None)
-        process.join(timeout=10)
+        process.join(timeout=60)
         assert process.exitcode == 0
 
 
