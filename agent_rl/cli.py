@@ -7,7 +7,7 @@ import typer
 
 from agent_rl.commands.bench.cli import bench
 from agent_rl.commands.compare.cli import compare
-from agent_rl.commands.envs import envs
+from agent_rl.commands.envs.cli import envs
 from agent_rl.commands.export.cli import export
 from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
