@@ -80,8 +80,9 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
         entry = cached.get(game_id)
         if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
             game = read_game(path)
-            solvable, commands = game.get("solvable") is True, len(game.get("walkthrough") or ())
-            entry = [stat.st_size, stat.st_mtime_ns, int(solvable), commands]
+            is_solvable = int(game.get("solvable") is True)
+            length = len(game.get("walkthrough") or ())
+            entry = [stat.st_size, stat.st_mtime_ns, is_solvable, length]
         entries[game_id] = entry
     if entries != cached:
         _write_cache(cache_file, entries)

@@ -62,7 +62,7 @@ def test_two_facts_about_one_name_are_refused() -> None:
 
 def library_goal(family: str) -> str:
     """The goal of the package's library, about mugs, shelves and desk lamps."""
-    text = goals().gdict[family]["pddl"].replace("#", "-")
+    text: str = goals().gdict[family]["pddl"].replace("#", "-")
     goal = text.format(obj="Mug", recep="Shelf", toggle="DeskLamp").strip()
     assert goal.startswith("(:goal")
     # The last bracket closes the problem, and the one before closes `(:goal`.

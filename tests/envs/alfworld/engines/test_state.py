@@ -32,7 +32,7 @@ def test_a_clone_shares_nothing_that_changes(state: State) -> None:
 
 def test_a_place_is_accessible_if_it_is_here_and_not_closed(state: State) -> None:
     fridge, counter = state.game.receptacles["fridge 1"], state.game.receptacles["countertop 1"]
-    assert state.here == ()
+    assert not state.here
     assert not state.accessible(counter)
     step(state, "go to countertop 1")
     assert [place.name for place in state.here] == ["countertop 1", "sinkbasin 1"]
