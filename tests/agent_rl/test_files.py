@@ -12,7 +12,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_text_and_json_replace_what_was_there(tmp_path: Path) -> None:
+def test_text_and_json_replace_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.json"
     write_text(path, "old")
     write_json(path, {"b": [1]})
@@ -60,7 +60,7 @@ def test_leftovers_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
-def test_what_is_set_aside_gets_the_next_free_name(tmp_path: Path) -> None:
+def test_set_aside_takes_the_next_free_name(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert set_aside(path, "before") is None
     for number in (1, 2):

@@ -122,7 +122,7 @@ def learner(**values: Any) -> LearnerSettings:
         ({"betas": (0.9, 1.0)}, r"betas: \[0.9, 1.0\]", r"must lie in \[0, 1\)"),
     ],
 )
-def test_what_has_no_effect_is_an_error_that_names_the_way_out(
+def test_a_key_without_effect_is_refused_with_the_remedy(
     values: dict[str, Any], key: str, way_out: str
 ) -> None:
     with pytest.raises(ValidationError, match=f"(?s){key}.*{way_out}"):
@@ -150,14 +150,14 @@ def test_what_has_no_effect_is_an_error_that_names_the_way_out(
         {"old_logprobs": "sampler"},
     ],
 )
-def test_what_has_an_effect_is_accepted_and_can_be_read_again(values: dict[str, Any]) -> None:
+def test_keys_with_an_effect_are_accepted_and_survive_a_round_trip(values: dict[str, Any]) -> None:
     settings = learner(**values)
     assert LearnerSettings.model_validate(settings.model_dump()) == settings
     assert LearnerSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_what_its_name_alone_chooses(name: ObjectiveName) -> None:
+def test_the_name_alone_chooses_the_preset(name: ObjectiveName) -> None:
     settings = learner(objective=name)
     assert settings.chosen_objective == PRESETS[name]
     assert LearnerSettings.model_validate(settings.model_dump()) == settings
@@ -203,8 +203,8 @@ def test_a_part_replaces_the_presets() -> None:
         ({"objective": "dapo", "epsilon_high": 0.5}, (0.2, 0.5)),
         ({"objective": "dapo", "epsilon": 0.1, "epsilon_high": 0.5}, (0.1, 0.5)),
         ({"objective": "dapo", "clip": "ratio"}, (0.2, 0.28)),
-        # Bounds of another kind of clip are not the preset's: they are those of the preset that is
-        # known for it.
+        # The preset's bounds do not fit another kind of clip: they come from the preset known for
+        # that kind.
         ({"objective": "dapo", "clip": "log"}, (0.4, 0.4)),
         ({"objective": "gmpo", "clip": "ratio"}, (0.2, 0.2)),
         ({"objective": "gmpo", "clip": "ratio", "epsilon": 0.1}, (0.1, 0.1)),

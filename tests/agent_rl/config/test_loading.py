@@ -54,7 +54,9 @@ def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
         ("run_folder: r\nseed: {}", "seed: Input should be a valid integer"),
     ],
 )
-def test_a_wrong_config_names_file_key_and_way_out(text: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_config_is_refused_by_file_key_and_remedy(
+    text: str, message: str, tmp_path: Path
+) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as error:
         load_config(path)
@@ -91,7 +93,9 @@ def test_options_are_yaml_and_may_go_down() -> None:
         (["games=3", "games.train=4"], "'games.train=4': 'games' is a value, not a section"),
     ],
 )
-def test_what_is_no_option_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:
+def test_other_forms_of_settings_are_refused(
+    settings: list[str], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         read_options(settings)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""The same policy is told from another by its files, wherever they lie."""
+"""A policy is identified by its files, wherever they are."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_copy_is_the_same_policy(policy: Path, tmp_path: Path) -> None:
     assert len(fingerprint(str(policy)).weights) == 12
 
 
-def test_one_number_makes_another(policy: Path, tmp_path: Path) -> None:
+def test_one_changed_number_changes_the_fingerprint(policy: Path, tmp_path: Path) -> None:
     shutil.copytree(policy, tmp_path / "other")
     weights = load_file(tmp_path / "other" / "model.safetensors")
     weights["model.norm.weight"][3] += 1e-3
@@ -67,12 +67,12 @@ def test_shards_count_all(policy: Path, tmp_path: Path) -> None:
     save_file({"w": torch.tensor([3.0])}, tmp_path / "sharded" / "model-2-of-2.safetensors")
     assert fingerprint(str(tmp_path / "sharded")).weights != before
     (tmp_path / "one.gguf").write_bytes(b"GGUF")
-    # what `printf GGUF | sha256sum` begins with
+    # The first digits of `printf GGUF | sha256sum`.
     assert fingerprint(str(tmp_path / "one.gguf")).weights == "b83633aa7853"
 
 
 def test_a_model_of_the_hub_is_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the cache that an earlier download left, without a network."""
+    """Without a network, the cache of an earlier download is enough."""
     refs = tmp_path / "models--some--policy" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text(COMMIT)
@@ -84,7 +84,7 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path: Path, monkeypatch: pytest.Mo
     assert (found.weights, found.policy) == (f"commit {COMMIT[:12]}", f"some/policy at {COMMIT}")
 
 
-def test_what_is_no_policy_is_named(policy: Path, tmp_path: Path) -> None:
+def test_a_source_without_a_policy_is_named(policy: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model .*/nowhere: no such file or folder"):
         fingerprint(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"has no config.json"):

@@ -49,7 +49,7 @@ def test_a_new_policy_survives_its_folder(tmp_path: Path) -> None:
         assert torch.equal(loaded.state_dict()[name], tensor), name
 
 
-def test_what_is_no_model_is_said_at_once(tmp_path: Path) -> None:
+def test_a_source_without_a_model_is_refused_at_once(tmp_path: Path) -> None:
     start = time.perf_counter()
     with pytest.raises(ValueError, match=r"no such file or folder; `agent-rl init` makes one"):
         load_policy(str(tmp_path / "nowhere"), torch.float32)

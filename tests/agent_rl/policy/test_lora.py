@@ -35,7 +35,7 @@ def base_folder(tmp_path: Path) -> Path:
 
 
 def adapted(source: Path, lora: LoraSettings = SETTINGS, *, seed: int = 0) -> PreTrainedModel:
-    """As it is after some training: B is no longer zero."""
+    """A model as after some training: B is no longer zero."""
     model, _ = load_to_train(str(source), lora, seed=seed)
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_the_decoder_and_the_head(tied: bool, tiny_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_what_is_served_is_the_merged_model(
+def test_the_served_model_is_the_merged_one(
     tied: bool, tmp_path: Path, tiny_model: MakeModel
 ) -> None:
     plain = tiny_model(tied=tied, dtype=torch.float32)
@@ -218,7 +218,9 @@ def test_a_new_run_puts_a_new_adapter_on_the_merged_weights(
     assert all(parameter.requires_grad for parameter in dense.parameters())
 
 
-def test_what_cannot_be_resumed(base_folder: Path, tmp_path: Path) -> None:
+def test_other_settings_or_another_base_cannot_be_resumed(
+    base_folder: Path, tmp_path: Path
+) -> None:
     policy = tmp_path / "policy"
     save_policy(adapted(base_folder), TOKENIZER, policy)
 

@@ -47,7 +47,7 @@ def learner_on(model: Any, seed: int = 0) -> Learner:
     return Learner(model, SETTINGS, LearnerContext(total_steps=20, seed=seed))
 
 
-def test_a_restored_run_goes_on_bit_for_bit(
+def test_a_restored_run_continues_bit_for_bit(
     tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples
 ) -> None:
     learner = learner_on(tiny_model(dtype=torch.float32))
@@ -98,7 +98,7 @@ def test_a_save_that_fails_leaves_the_one_before(
 
 
 @pytest.mark.parametrize("ending", [".unfinished-77", ".unfinished-replaced", ".tmp-77"])
-def test_what_a_kill_left_is_no_checkpoint_and_goes_with_the_next_save(
+def test_leftovers_of_a_kill_do_not_count_and_the_next_save_deletes_them(
     ending: str, tmp_path: Path, tiny_model: MakeModel
 ) -> None:
     learner = learner_on(tiny_model(dtype=torch.float32))

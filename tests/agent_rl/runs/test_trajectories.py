@@ -39,7 +39,7 @@ LOST = replace(
 )
 
 
-def test_what_is_written_is_read_to_the_last_digit(tmp_path: Path) -> None:
+def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "t.jsonl"
     write_trajectories(path, [WON, LOST])
     assert load_trajectories(path) == [WON, LOST]
@@ -70,7 +70,7 @@ def test_what_is_written_is_read_to_the_last_digit(tmp_path: Path) -> None:
         ('"success": true', '"success": false', "Assertion failed"),
     ],
 )
-def test_a_line_that_is_no_episode_is_named(
+def test_a_line_that_holds_no_episode_is_named(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     path = tmp_path / "t.jsonl"
