@@ -175,7 +175,7 @@ def _game_files(split_folder: Path) -> Iterator[tuple[str, Path]]:
     for game_id, folder in game_folders(split_folder):
         path = folder / GAME_FILE
         if path.is_file():
-            family_of(game_id)  # raises, so that no misnamed game is left out in silence
+            family_of(game_id)  # raises, instead of leaving out a misnamed game in silence
             yield game_id, path
 
 

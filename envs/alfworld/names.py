@@ -73,7 +73,7 @@ CHANGES = {
         ),
     )
 }
-"""The three changes, by verb."""
+"""The three changes, by verb. `CHANGES["heat"].tool` is "Microwave"."""
 
 CHANGE_OF_FAMILY = {change.family: change for change in CHANGES.values()}
 """The change that a family asks for. The other three families ask for none."""

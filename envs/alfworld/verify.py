@@ -151,7 +151,7 @@ def _with_expert(path: Path, game_id: str, rng: random.Random) -> Choose:
 def _against_the_rules(path: Path, game_id: str, rng: random.Random) -> Choose:
     """Break the rules half of the time, with every form of command about anything in the game.
 
-    The other half are admissible commands, so that the state changes.
+    The other half are admissible commands; without them the state would not change.
     """
     game = load_game(path)
     names = [*game.things, *game.receptacles]

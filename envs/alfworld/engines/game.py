@@ -129,6 +129,7 @@ def player_names(ids: Iterable[str]) -> dict[str, str]:
     >>> player_names(["mug_bar_1", "mug_bar_2", "sink_bar_1_bar_sinkbasin"])
     {'mug_bar_1': 'mug 2', 'mug_bar_2': 'mug 1', 'sink_bar_1_bar_sinkbasin': 'sinkbasin 1'}
     """
+    # "sink_bar_1_bar_sinkbasin" is the basin, a part of the sink "sink_bar_1".
     kinds = {}
     for name_id in sorted(ids):
         kinds[name_id] = name_id.partition("_bar_")[0] + ("basin" if "basin" in name_id else "")
@@ -142,12 +143,15 @@ def player_names(ids: Iterable[str]) -> dict[str, str]:
 
 def build_game(problem: Problem) -> Game:
     """The game that a problem describes."""
+    # By predicate, rows such as ("apple_bar_1", "countertop_bar_1") of `inreceptacle`, sorted.
     facts = defaultdict(list, problem.facts)
     names = player_names([*problem.things, *(place for place, _ in facts["receptacleatlocation"])])
     things = _things(facts, problem.things, names)
     tools = {f"{CHANGES[verb].tool.lower()}type": verb for verb in ("heat", "cool")}
+    # In the published games a sink cleans, in the generated ones only its basin does.
     tools |= dict.fromkeys(problem.cleaners, "clean")
     receptacles = _receptacles(facts, names, tools)
+    # Both dictionaries keep the order of the ids, in which the texts list things and places.
     at: dict[str, list[Receptacle]] = defaultdict(list)
     contents: dict[Receptacle, list[Thing]] = {}
     for receptacle in receptacles.values():
@@ -179,6 +183,7 @@ def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[
     marked = {}
     for predicate in THING_PREDICATES:
         marked[predicate] = {thing for (thing,) in facts[predicate]}
+    # A plate that holds an egg: `isreceptacleobject plate`, `inreceptacleobject egg plate`.
     inside: dict[str, list[str]] = {thing: [] for thing in marked["isreceptacleobject"]}
     for inner, outer in facts["inreceptacleobject"]:
         if outer in inside:
@@ -209,6 +214,7 @@ def _receptacles(
     accepts: dict[str, set[str]] = defaultdict(set)
     for place_type, thing_type in facts["cancontain"]:
         accepts[place_type].add(thing_type)
+    # Receptacles of one type share their set: a room has dozens of drawers.
     shared = {place_type: frozenset(thing_types) for place_type, thing_types in accepts.items()}
     receptacles = {}
     for rank, (place, location) in enumerate(facts["receptacleatlocation"]):

@@ -103,6 +103,7 @@ def intro(state: State) -> str:
 
 def admissible_commands(state: State) -> list[str]:
     """All commands that are not answered with "Nothing happens.", sorted."""
+    # A set: a thing that is in two receptacles here gives `use desklamp 1` twice.
     possible = {
         rule.command(*parts) for rule, parts in _within_reach(state) if rule.allows(state, *parts)
     }
@@ -144,6 +145,8 @@ def _rule(form: str, allows: Callable[..., bool]) -> Callable[[Callable[..., str
 
     def make(apply: Callable[..., str]) -> Rule:
         kinds = tuple(re.findall(r"{(\w+)}", form))
+        # `.+` takes any name, also "mug 1 from shelf 2" of "take mug 1 from shelf 2 from desk 1".
+        # Rule.read() refuses it then, since the game has nothing of that name.
         pattern = re.compile(re.sub(r"{\w+}", "(.+)", form))
         rule = Rule(re.sub(r"{\w+}", "{}", form), kinds, pattern, allows, apply)
         RULES.setdefault(form.partition(" ")[0], []).append(rule)
@@ -172,12 +175,13 @@ def look(state: State) -> str:
     facing = _joined([place.name for place in state.here])
     # A thing is "next to it" if it was taken from a receptacle here and put into another one here:
     # the domain then still knows it at this location, and no longer in the first receptacle.
-    beside = []
+    # With two pairs of one thing, the text names it twice.
+    next_to = []
     for thing, place in state.left:
         if place.location == state.at and (thing, state.at) in state.spots:
-            beside.append((thing, place))
-    beside.sort(key=lambda pair: (pair[0].rank, pair[1].rank))
-    things = _listed([thing for thing, _ in beside])
+            next_to.append((thing, place))
+    next_to.sort(key=lambda pair: (pair[0].rank, pair[1].rank))
+    things = _listed([thing for thing, _ in next_to])
     return f"You are facing the {facing}. Next to it, you see {things}."
 
 
@@ -219,8 +223,11 @@ def _can_take(state: State, thing: Thing, place: Receptacle) -> bool:
 @_rule("take {thing} from {receptacle}", _can_take)
 def take(state: State, thing: Thing, place: Receptacle) -> str:
     state.held = thing
-    rest = tuple(other for other in state.contents[place] if other is not thing)
+    # Taken from this receptacle only: if another one shows the thing too, it keeps showing it.
+    rest = tuple(each for each in state.contents[place] if each is not thing)
     state.contents = {**state.contents, place: rest}
+    # The domain removes the fact for the player's location. A thing whose fact names another
+    # location keeps that fact, and can still be sliced from there.
     state.spots -= {(thing, state.at)}
     state.left |= {(thing, place)}
     return f"You pick up the {thing.name} from the {place.name}."
@@ -258,6 +265,7 @@ def clean(state: State, thing: Thing, place: Receptacle) -> str:
 
 @_rule("heat {thing} with {receptacle}", _can_change("heat"))
 def heat(state: State, thing: Thing, place: Receptacle) -> str:
+    # A thing is hot or cool, never both; clean things stay clean.
     hot, cold = state.changed["heat"] | {thing}, state.changed["cool"] - {thing}
     state.changed = {**state.changed, "heat": hot, "cool": cold}
     return f"You heat the {thing.name} using the {place.name}."
@@ -271,6 +279,7 @@ def cool(state: State, thing: Thing, place: Receptacle) -> str:
 
 
 def _can_use(state: State, thing: Thing) -> bool:
+    # Not `accessible`: a lamp in a closed cabinet can be used.
     return thing.toggleable and any(thing in state.contents[place] for place in state.here)
 
 
@@ -306,6 +315,7 @@ def examine_thing(state: State, thing: Thing) -> str:
     if thing.holds is not None:
         inside = _joined([f"a {name}" for name in thing.holds])
         return f"This is a normal {thing.name}. In it, you see {inside}."
+    # In the grammar's order: "hot and clean sliced", "clean sliced", "hot sliced", "cold", "is on".
     is_clean, is_hot, is_cool = (thing in state.changed[verb] for verb in CHANGES)
     warmth = "hot" if is_hot else "cool" if is_cool else ""
     cut = " sliced" if thing in state.sliced else ""

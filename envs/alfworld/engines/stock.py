@@ -111,7 +111,7 @@ def _remember_translations() -> Any:
 
 
 def forget_translations() -> None:
-    """Make the engine translate again, so that a measurement includes the translation."""
+    """Make the engine translate again, to include the translation in a measurement."""
     _remember_translations().cache_clear()
 
 

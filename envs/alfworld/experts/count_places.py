@@ -56,14 +56,14 @@ def count_places(games: Iterable[Game]) -> dict[str, tuple[str, ...]]:
 
 
 def table_text(table: Mapping[str, Sequence[str]]) -> str:
-    """The table as JSON, one kind of thing per line, so that a change shows in a diff."""
+    """The table as JSON, one kind of thing per line: a change is readable in a diff."""
     lines = []
     for kind, places in table.items():
         lines.append(f"  {json.dumps(kind)}: {json.dumps(list(places))}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def main(arguments: Sequence[str]) -> None:
+def print_places(arguments: Sequence[str]) -> None:
     """Print the table for the data folder that the command line names."""
     if len(arguments) != 1:
         sys.exit("usage: python -m envs.alfworld.experts.count_places FOLDER")
@@ -76,4 +76,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print_places(sys.argv[1:])

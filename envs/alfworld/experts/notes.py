@@ -160,7 +160,7 @@ class Notes:
         self.changed[verb].add(thing)
 
     def _read_refusal(self, command: str) -> None:
-        """Note what "Nothing happens." says about `command`, in the two cases where it says much.
+        """Note the meaning of "Nothing happens." after `command`, in the two cases that have one.
 
         - `go to shelf 1`: shelf 1 is here already, since it shares its location with another place.
         - `move pen 1 to fridge 1`, with the pen in hand and the fridge open: fridges take no pens.

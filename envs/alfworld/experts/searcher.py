@@ -1,8 +1,8 @@
-"""An expert that only reads: it looks where such things usually are, and notes what it sees.
+"""An expert that only reads: it looks into the usual places first, and notes what it sees.
 
 It knows what a policy knows, the texts and the commands, and nothing else: no admissible commands,
-no state, no walkthrough. A policy can therefore learn what it does from the text before it. At
-every turn it decides from its notes alone, and keeps no plan. A wrong command that somebody mixes
+no state, no walkthrough. A policy can therefore learn its choices from the texts. At every turn
+it decides from its notes alone, and keeps no plan. A wrong command that somebody mixes
 in is one more event.
 
 - With an unwanted thing in hand, it puts it back where it came from.
@@ -70,7 +70,7 @@ class Searcher:
         return self._put(held, self._destinations(errand))
 
     def _fetch(self, errand: Errand) -> str | None:
-        """Take a thing that was seen, unless it is where it belongs; else look for one."""
+        """Take a thing that was seen, unless it is in its right place; else look for one."""
         # Two things must end in the same place, so the first stays there and the second is fetched
         # from anywhere else, even from another place of the right kind.
         # One thing that is in a right place is either the end of the task, or must still be

@@ -52,9 +52,10 @@ def goals_in(layout: Layout, family: str) -> dict[str, list[str]]:
         able, tool = constants().VAL_ACTION_OBJECTS[change.ability.capitalize()], change.tool
         if tool not in present:
             return {}
+    # A tool is no target: no task cools something and puts it into the fridge.
     possible = {}
     for target in sorted(present - {tool, *_BASINS}):
-        # The thing must fit into the target, and somewhere else, where it is at the start.
+        # The thing must fit into the target and also elsewhere, for the start.
         kinds = [
             kind
             for kind in layout.object_types
@@ -133,6 +134,7 @@ def _draw_room(draft: _Draft, *, size: int, copies: int) -> list[LayoutReceptacl
         return bool(free)
 
     for kinds in _needed_furniture(draft):
+        # One receptacle may serve two needs: a desk for the lamp is also a place for the thing.
         if not any(receptacle.type in kinds for receptacle in room) and not add_one_of(kinds):
             return None
     everything = sorted(constants().VAL_RECEPTACLE_OBJECTS)
@@ -182,8 +184,10 @@ def _draw_kinds(draft: _Draft, room: list[LayoutReceptacle], *, count: int) -> l
     kinds = [draft.object_type] * (asked + draft.rng.randint(0, 1))
     if draft.target == LAMP:
         kinds.append(LAMP)
+    # A small room has no space for the spare one.
     if len(kinds) > count:
         kinds.remove(draft.object_type)
+    # Other things of the task's type would make the task easier than its count says.
     furniture = [receptacle.type for receptacle in room]
     others = []
     for kind in draft.layout.object_types:

@@ -69,7 +69,7 @@ class DrawnGame:
         return (self.family, self.sentence, *places, *things)
 
     def walkthrough(self) -> list[str]:
-        """Commands that win the game, by somebody who knows where everything is."""
+        """Commands that win the game, without any search."""
         names = self.names
         by_id = {receptacle.id: receptacle for receptacle in self.receptacles}
         walk = _Walk(names)
@@ -137,7 +137,8 @@ def write_problem(game: DrawnGame, name: str) -> str:
     It has no fact or type that the game can do without: the stock engine's time grows with each.
     """
     spots = [receptacle.location for receptacle in game.receptacles]
-    # The player starts in mid-room: at a location of its own, with another rotation if need be.
+    # The player starts in mid-room, at a location without furniture: another rotation is another
+    # location.
     starts = [mangle(f"loc|0|0|{turn}|60") for turn in range(4)]
     start = next(spot for spot in starts if spot not in spots)
     thing_types = sorted({thing.type for thing in game.things})

@@ -40,7 +40,7 @@ def test_a_sound_folder_is_counted_and_has_no_complaint(folder: Path) -> None:
 
 
 def test_each_fault_is_told_apart(folder: Path) -> None:
-    cut, missing, unsolvable, old, lost, refused = game_files(folder)
+    cut, missing, unsolvable, old, unwinnable, refused = game_files(folder)
     strange = folder / "train" / "juggle-Mug" / "trial_1" / "game.tw-pddl"
     strange.parent.mkdir(parents=True)
     strange.write_text(cut.read_text())
@@ -50,27 +50,27 @@ def test_each_fault_is_told_apart(folder: Path) -> None:
     change(unsolvable, solvable=False)
     grammar = json.loads(old.read_text())["grammar"].replace("move {o} to {r}", "put {o} in/on {r}")
     change(old, grammar=grammar)
-    change(lost, walkthrough=["look"])
+    change(unwinnable, walkthrough=["look"])
     problem = json.loads(refused.read_text())["pddl_problem"].replace(
         "(:init", "(:init (isWarm agent1)"
     )
     change(refused, pddl_problem=problem)
     diagnosis = examine(folder)
-    found = {complaint: list(games) for complaint, games in diagnosis.complaints.items()}
+    named = {complaint: list(games) for complaint, games in diagnosis.complaints.items()}
 
     def name(path: Path) -> list[str]:
         return [str(path.parent.relative_to(folder))]
 
-    assert found == {
+    assert named == {
         doctor.STRANGE: name(strange),
         doctor.UNREADABLE: name(cut),
         doctor.MISSING: name(missing),
         doctor.UNSOLVABLE: name(unsolvable),
         doctor.OLD_GRAMMAR: name(old),
-        doctor.LOST: name(lost),
+        doctor.LOST: name(unwinnable),
         doctor.REFUSED: name(refused),
     }
-    assert set(found) == set(doctor.WAYS_OUT), "a complaint without a way out"
+    assert set(named) == set(doctor.WAYS_OUT), "a complaint without a way out"
     assert not diagnosis.healthy
     assert diagnosis.counts["train"].total() == 1, (
         "only the one that the native engine refuses can be played still"

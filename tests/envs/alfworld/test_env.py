@@ -85,7 +85,7 @@ def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> N
     """Sensible outputs and others have the same rewards; the experts advise the same."""
 
     def outcomes(engine: str) -> list[tuple[float, bool, int]]:
-        env, found = AlfworldEnv(data=data, engine=engine, expert=True), []
+        env, results = AlfworldEnv(data=data, engine=engine, expert=True), []
         for number, task in enumerate(env.tasks("valid_seen")):
             rng = random.Random(number)
             _, info = env.reset(seed=number, options={"task": task})
@@ -101,9 +101,9 @@ def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> N
                 _, reward, terminated, _, info = env.step(rng.choice(said))
                 if terminated:
                     break
-            found.append((reward, info["success"], turn))
+            results.append((reward, info["success"], turn))
         env.close()
-        return found
+        return results
 
     native = outcomes("native")
     assert native == outcomes("textworld")

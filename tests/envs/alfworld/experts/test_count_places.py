@@ -7,7 +7,7 @@ import pytest
 
 from envs.alfworld.engines.game import Game, Receptacle, Thing
 from envs.alfworld.engines.game_file import Goal
-from envs.alfworld.experts.count_places import count_places, main, table_text
+from envs.alfworld.experts.count_places import count_places, print_places, table_text
 from tests.builders.kitchen import write_kitchen
 
 
@@ -94,13 +94,13 @@ def test_the_command_prints_the_table_of_the_training_games(
     """The kitchen has one of each place but two tables, and its bread is on the counter."""
     monkeypatch.setenv("AGENT_RL_CACHE", str(tmp_path / "cache"))
     write_kitchen(tmp_path)
-    main([str(tmp_path)])
+    print_places([str(tmp_path)])
     table = json.loads(capsys.readouterr().out)
     assert table["bread"] == ["countertop"]
     assert table["apple"] == ["countertop", "sinkbasin"]
     assert table["mug"] == ["fridge"]
     assert list(table) == sorted(table)
     with pytest.raises(SystemExit, match="usage: python -m"):
-        main([])
+        print_places([])
     with pytest.raises(SystemExit, match="is not a folder"):
-        main([str(tmp_path / "nowhere")])
+        print_places([str(tmp_path / "nowhere")])

@@ -59,7 +59,7 @@ def test_it_looks_where_such_things_are_and_in_the_order_of_the_first_text() -> 
     turns.append(("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see nothing."))
     assert advice_after("put a clean mug in fridge", *turns) == "go to drawer 2"
     assert advice_after("put a clean mug in drawer", *turns) == "go to drawer 2"
-    # A mug in a drawer would be where it belongs, and the task done.
+    # A mug in a drawer would end the task, so none is there.
     assert advice_after("put a mug in drawer", *turns) == "go to fridge 1"
     turns += [
         (f"go to {place}", f"You arrive at {place}. On the {place}, you see nothing.")
@@ -205,18 +205,18 @@ def test_two_things_come_together_in_one_place() -> None:
 @pytest.mark.usefixtures("_places")
 def test_a_lamp_that_was_seen_on_the_way_is_remembered() -> None:
     task = "look at mug under the desklamp"
-    found = ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1.")
-    took = ("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1.")
+    shelf = ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1.")
+    take = ("take mug 1 from shelf 1", "You pick up the mug 1 from the shelf 1.")
     lamp = ("go to shelf 2", "You arrive at shelf 2. On the shelf 2, you see a desklamp 1.")
-    assert advice_after(task, lamp, found) == "take mug 1 from shelf 1"
-    assert advice_after(task, lamp, found, took) == "go to shelf 2"
-    assert advice_after(task, lamp, found, took, lamp) == "use desklamp 1"
-    assert advice_after(task, found, took) == "go to drawer 2"
+    assert advice_after(task, lamp, shelf) == "take mug 1 from shelf 1"
+    assert advice_after(task, lamp, shelf, take) == "go to shelf 2"
+    assert advice_after(task, lamp, shelf, take, lamp) == "use desklamp 1"
+    assert advice_after(task, shelf, take) == "go to drawer 2"
     closed = [
         ("open drawer 2", "The drawer 2 is open. In it, you see a desklamp 2."),
         ("close", "You close the drawer 2."),
     ]
-    assert advice_after(task, found, took, *closed) == "use desklamp 2", (
+    assert advice_after(task, shelf, take, *closed) == "use desklamp 2", (
         "it works in a closed place, too"
     )
 
@@ -248,7 +248,7 @@ def test_it_does_not_repeat_what_was_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["native", "textworld"])
 def test_it_wins_all_games_with_the_texts_alone(data: str, engine: str) -> None:
-    """Beside an environment that does not have it, so that there is nothing but texts to go by."""
+    """It gets nothing but texts: the environment has no expert."""
     env = AlfworldEnv(data=data, engine=engine)
     turns = []
     for task in env.tasks("train")[:: 1 if engine == "native" else 4]:
