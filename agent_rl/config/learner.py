@@ -63,10 +63,11 @@ class LearnerSettings(Settings):
     """Upper bound of the clip; null is `epsilon` if that is set, and the preset's if not."""
 
     beta: float = Field(default=0.0, ge=0.0)
-    """Weight of the KL divergence from the policy that the run started with. 0 saves its pass."""
+    """Weight of the KL divergence from the policy that the run started with. 0, as in GMPO's
+    paper, saves its pass."""
 
     entropy_bonus: float = Field(default=0.0, ge=0.0)
-    """Weight of the entropy, which is subtracted from the loss."""
+    """Weight of the entropy, which is subtracted from the loss; 0 is off."""
 
     old_logprobs: Literal["learner", "sampler"] = "learner"
     """Source of the old log-probs: recomputed by the `learner` before the first optimizer step, or
@@ -85,7 +86,8 @@ class LearnerSettings(Settings):
     out."""
 
     optimizer_steps: int = Field(default=4, ge=1)
-    """Optimizer steps per rollout step, each with its share of the episodes."""
+    """Optimizer steps per rollout step, each with its share of the episodes. All after the first
+    are off-policy, so more of them drift further."""
 
     micro_batch_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass, at most; a longer episode gets a pass to itself. Bounds memory,
@@ -112,13 +114,14 @@ class LearnerSettings(Settings):
     """Learning rate after the warm-up: `constant`, or down to 0 at the end of the run."""
 
     max_grad_norm: float = Field(default=1.0, gt=0.0)
-    """Largest norm of the gradient; a longer one is scaled down to it."""
+    """Largest norm of the gradient; a larger one is scaled down to it."""
 
     weight_decay: float = Field(default=0.0, ge=0.0)
-    """Decoupled weight decay of AdamW and Muon."""
+    """Decoupled weight decay of AdamW and Muon; 0 is off."""
 
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's decay rates of the first and the second moment."""
+    """AdamW's decay rates of the first and the second moment. 0.95 in place of the usual 0.999
+    adapts to the changing policy within some 20 steps."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Format of the learner's computations. `bfloat16` is autocast, and weights stay as loaded;

@@ -20,7 +20,7 @@ class LoraSettings(Settings):
     """Rows of A and columns of B; a higher rank can change more."""
 
     alpha: int = Field(default=32, ge=1)
-    """Scale of the adapter: its output is multiplied by alpha / rank."""
+    """Scale of the adapter: its output is multiplied by alpha / rank. Usually twice the rank."""
 
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers with an adapter: last parts of names, as in `[q_proj, v_proj]`, or `all-linear`, which
@@ -51,10 +51,11 @@ class ModelSettings(Settings):
     scratch, and all keys below but `lora` describe it."""
 
     corpus_tasks: int = Field(default=64, ge=1)
-    """Training tasks whose texts train the tokenizer."""
+    """Training tasks whose texts train the tokenizer; a few dozen show most words of a world."""
 
     vocab_size: int = Field(default=1024, ge=259)
-    """Tokens of the tokenizer, at most. At least 256 bytes and 3 special tokens."""
+    """Tokens of the tokenizer, at most: 256 bytes, 3 special tokens, and pieces of words. The
+    default is enough for the words of a small world."""
 
     tokens_within: TokensWithin = "words"
     """Limits of a token: `words`, or `names`, in which a word and its number ("drawer 12") can be

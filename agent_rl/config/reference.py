@@ -5,6 +5,7 @@
 A test compares the page with the classes, so run this after each change of a setting.
 """
 
+import re
 import textwrap
 from collections.abc import Iterator
 from types import NoneType, UnionType
@@ -80,12 +81,13 @@ def _rows(prefix: str, section: type[Settings]) -> Iterator[str]:
 
 
 def _row(key: str, field: FieldInfo) -> str:
+    meaning = " ".join((field.description or "").split())
     cells = (
         f"`{key}`",
         _type_text(field.annotation),
         _default_text(field),
         _range_text(field),
-        " ".join((field.description or "").split()),
+        re.sub(r"docs/(\w+\.md)", r"[\1](\1)", meaning),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -107,13 +107,14 @@ class TrainSettings(Settings):
     """Groups that may be played in a rollout step in place of dropped ones, at most."""
 
     temperature: float = Field(default=1.0, gt=0.0)
-    """Sampling temperature of the training episodes."""
+    """Sampling temperature of the training episodes; 1 samples from the policy itself."""
 
     checkpoint_every: int = Field(default=10, ge=0)
     """Rollout steps from one checkpoint to the next; 0 saves at the end only."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept; older ones are deleted."""
+    """Newest checkpoints that are kept; older ones are deleted. With 2 there is another one if
+    the newest is damaged."""
 
     eval_every: int = Field(default=0, ge=0)
     """Rollout steps from one evaluation to the next; 0 is never."""
