@@ -16,7 +16,7 @@ DATA_VERSION = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
 
 _WAY_OUT = (
-    "generate games (`agent-rl games generate`) or unpack the official ALFWorld data "
+    "generate games (`agent-rl games generate`) or unpack the published ALFWorld data "
     "and point to it"
 )
 _PLAYABLE_KEYS = ("pddl_domain", "grammar", "pddl_problem")

@@ -11,7 +11,7 @@ from envs.alfworld.engines.rules import step
 from envs.alfworld.engines.state import State
 from envs.alfworld.names import FAMILIES, SPLITS
 
-OFFICIAL_COUNTS = {
+PUBLISHED_COUNTS = {
     "train": (790, 308, 650, 459, 533, 813),
     "valid_seen": (35, 13, 27, 16, 25, 24),
     "valid_unseen": (24, 18, 31, 23, 21, 17),
@@ -54,18 +54,18 @@ class Diagnosis:
     def healthy(self) -> bool:
         """Whether there are games, and no complaint that a person should do something about.
 
-        A missing file is harmless if all counts are official: the published data has empty folders
-        too.
+        A missing file is harmless if all counts are as published: the published data has empty
+        folders too.
         """
         harmless = {UNSOLVABLE}
-        if not any(self.differs_from_official(split) for split in self.counts):
+        if not any(self.differs_from_published(split) for split in self.counts):
             harmless.add(MISSING)
         return any(self.counts.values()) and not set(self.complaints) - harmless
 
-    def differs_from_official(self, split: str) -> bool:
+    def differs_from_published(self, split: str) -> bool:
         """Whether a family of this split has more or fewer games than the published data."""
         counts = self.counts[split]
-        return tuple(counts[family] for family in FAMILIES) != OFFICIAL_COUNTS[split]
+        return tuple(counts[family] for family in FAMILIES) != PUBLISHED_COUNTS[split]
 
 
 def examine(folder: Path, on_game: Callable[[str], None] = lambda game_id: None) -> Diagnosis:

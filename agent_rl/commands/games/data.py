@@ -12,7 +12,7 @@ from agent_rl.config import ConfigError, read_options
 from agent_rl.display import console, progress, say
 from envs import make_env
 from envs.alfworld.data import game_folders, resolve_data_folder
-from envs.alfworld.doctor import OFFICIAL_COUNTS, WAYS_OUT, Diagnosis, examine
+from envs.alfworld.doctor import PUBLISHED_COUNTS, WAYS_OUT, Diagnosis, examine
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 from envs.alfworld.names import FAMILIES, SPLITS
 
@@ -79,7 +79,7 @@ def doctor(data: str) -> bool:
         )
     console.print(_diagnosis_table(diagnosis, folder))
     for split in diagnosis.counts:
-        if diagnosis.differs_from_official(split):
+        if diagnosis.differs_from_published(split):
             say(
                 f"{split}: not the published games, or not all of them; results on it cannot be "
                 "compared with others'"
@@ -130,7 +130,7 @@ def _diagnosis_table(diagnosis: Diagnosis, folder: Path) -> Table:
         cells = []
         for split in SPLITS:
             if split in diagnosis.counts:
-                count, published = diagnosis.counts[split][family], OFFICIAL_COUNTS[split][row]
+                count, published = diagnosis.counts[split][family], PUBLISHED_COUNTS[split][row]
                 cells.append(f"{count} of {published}")
             else:
                 cells.append("-")
@@ -138,7 +138,7 @@ def _diagnosis_table(diagnosis: Diagnosis, folder: Path) -> Table:
     totals = []
     for split in SPLITS:
         if split in diagnosis.counts:
-            count, published = diagnosis.counts[split].total(), sum(OFFICIAL_COUNTS[split])
+            count, published = diagnosis.counts[split].total(), sum(PUBLISHED_COUNTS[split])
             totals.append(f"{count} of {published}")
         else:
             totals.append("not here")

@@ -36,7 +36,7 @@ def test_a_sound_folder_is_counted_and_has_no_complaint(folder: Path) -> None:
     assert not diagnosis.complaints
     assert diagnosis.healthy
     assert len(seen) == 12
-    assert diagnosis.differs_from_official("train"), "six games are not the published 3,553"
+    assert diagnosis.differs_from_published("train"), "six games are not the published 3,553"
 
 
 def test_each_fault_is_told_apart(folder: Path) -> None:
