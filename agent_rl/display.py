@@ -61,7 +61,7 @@ def held_stderr() -> Iterator[None]:
     redirected, so the output of C libraries and child processes is held back too.
     """
     with tempfile.TemporaryFile() as held:
-        real = os.dup(2)
+        real = os.dup(2)  # kept to restore it
         os.dup2(held.fileno(), 2)
         try:
             yield

@@ -73,6 +73,7 @@ def pick_evenly(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
     for task in sorted(tasks, key=lambda task: task.id):
         by_family.setdefault(task.family, []).append(task)
     for family, members in by_family.items():
+        # A generator for each family: new tasks of one family do not change the others' picks.
         random.Random(f"{seed}/{family}").shuffle(members)
     picked: list[Task] = []
     while len(picked) < count:

@@ -53,6 +53,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     present = deepcopy(dict(values))
     for old, new in RENAMED_KEYS.items():
         _rename(present, old, new)
+    # After the keys: a renamed value is listed under its present key.
     for key, names in RENAMED_VALUES.items():
         _replace(present, key, names)
     env_id = _section(present, ["env"]).get("id", Config.model_fields["env"].default.id)

@@ -147,6 +147,8 @@ class LearnerSettings(Settings):
             self._refuse(("epsilon", "epsilon_high"), f"{name}; remove it, or set clip")
         if chosen.clip == "weight" and chosen.aggregation != "token":
             raise ValueError(f"clip: weight goes with aggregation: token; {name} has another one")
+        # A ratio is never negative, so with epsilon above 1 it cannot reach 1 - epsilon. Clips of
+        # log-ratios have no such limit.
         if chosen.clip in ("ratio", "weight") and chosen.epsilon > 1.0:
             raise ValueError(
                 f"epsilon: {chosen.epsilon} leaves no lower bound 1 - epsilon; use at most 1 with "
@@ -187,6 +189,7 @@ class LearnerSettings(Settings):
                 ("importance_cap", "importance_mask"),
                 "importance: none; remove it, or set importance",
             )
+        # Both act on weights around 1: the cap cuts from above, the mask drops on both sides.
         cap, mask = self.importance_cap or 0.0, self.importance_mask
         if 0.0 < cap < 1.0:
             raise ValueError(

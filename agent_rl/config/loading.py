@@ -68,6 +68,7 @@ def _checked(path: Path, values: dict[str, Any], overrides: Sequence[str] | None
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(path, error)) from error
+    # Options are the environment's: pydantic lets all of them through.
     for old, new in RENAMED_OPTIONS.get(config.env.id, {}).items():
         if old in config.env.options:
             raise ConfigError(f"{path}: env.options.{old}: unknown key; it is now {new!r}")

@@ -38,6 +38,7 @@ class TaskFilter(Settings):
     @field_validator("scenes", mode="before")
     @classmethod
     def _scenes_are_names(cls, value: Any) -> Any:
+        # ALFWorld's rooms have numbers as names, and YAML reads [3, 305] as integers.
         return [str(scene) for scene in value] if isinstance(value, list | tuple) else value
 
     @field_validator("difficulty")

@@ -78,6 +78,7 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
     torch_dtype: torch.dtype = getattr(torch, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     inner = without_wrapper(model)
+    # The config does not change, and the engine reads it only when it starts.
     if not (folder / CONFIG).exists():
         config = copy.deepcopy(inner.config)
         config.architectures = [type(inner).__name__]

@@ -87,6 +87,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int = 0) -> Path:
         The checkpoint's folder.
     """
     stage = StageLayout(folder)
+    # A leftover is as large as a checkpoint: delete it before the disk has to hold a new one.
     for pattern in _LEFTOVERS:
         for leftover in stage.checkpoints.glob(pattern):
             shutil.rmtree(leftover)

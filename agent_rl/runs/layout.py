@@ -48,11 +48,15 @@ _CHECKPOINT_FILES = (
 )
 """A checkpoint with all of these is whole."""
 
+# step-000010
 _STEP = re.compile(r"step-(\d+)")
+# RUN/train/checkpoints/step-000010, with or without /model
 _CHECKPOINT_IN_PATH = re.compile(r".*/train/checkpoints/step-(\d+)(/model)?")
+# A folder that holds a policy: RUN/init, RUN/sft/model, RUN/train/checkpoints/step-000010/model
 _POLICY_FOLDER = re.compile(
     r"(?P<run>.+)/((?P<init>init)|(?P<sft>sft)/model|train/checkpoints/step-(?P<step>\d+)/model)"
 )
+# The same folders, and those between them and RUN: RUN/sft, RUN/train, RUN/train/checkpoints, ...
 _POLICY_IN_RUN = re.compile(
     r"(?P<run>.+)/(init|sft(/model)?|train(/checkpoints(/[^/]+(/model)?)?)?)"
 )

@@ -82,6 +82,7 @@ def _fields(record: Any) -> dict[str, Any]:
     """The fields of a `Trajectory` in a result of `trajectory_record`: the reverse of it."""
     if not isinstance(record, dict):
         raise TypeError(f"a line is an object, this is {type(record).__name__}")
+    # The return is for readers by eye; a trajectory computes it from its rewards.
     fields = {name: value for name, value in record.items() if name != "return"}
     return {**fields, "turns": [_turn_fields(turn) for turn in record["turns"]]}
 
