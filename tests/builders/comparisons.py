@@ -76,7 +76,7 @@ def write_alfworld_run(
     folder: Path, objective: str, seed: int, *, won: str, steps: int = 8, env: str = "alfworld"
 ) -> None:
     """A run of 8 rollout steps of a minute, evaluated at the end; `won` as in `alfworld_games`."""
-    sections = {"learner": {"objective": objective}, "env": {"id": env}}
+    sections: dict[str, Any] = {"learner": {"objective": objective}, "env": {"id": env}}
     write_training(folder, steps=steps, rollout_steps=8, seconds=60.0, seed=seed, **sections)
     write_evaluation(RunLayout(folder).final_report, alfworld_games(won))
 

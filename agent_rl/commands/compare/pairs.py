@@ -187,14 +187,14 @@ def _refuse_other_games(split: str, variants: Mapping[str, Mapping[int, Games]])
     for label, seeds in variants.items():
         for seed, games in seeds.items():
             evaluations.append((f"{label} (seed {seed})", set(games)))
-    for name, games in evaluations[1:]:
+    for name, ids in evaluations[1:]:
         first_name, first = evaluations[0]
-        differ = sorted(first ^ games)
+        differ = sorted(first ^ ids)
         if differ:
             raise ConfigError(
                 f"split {split}: {first_name} and {name} were not evaluated on the same games: "
-                f"{len(first - games)} of the first's {len(first)} and {len(games - first)} of "
-                f"the other's {len(games)} are in one only, {differ[0]!r} for example. A paired "
+                f"{len(first - ids)} of the first's {len(first)} and {len(ids - first)} of "
+                f"the other's {len(ids)} are in one only, {differ[0]!r} for example. A paired "
                 "test needs the same games: evaluate them again with the same env.options, "
                 "evaluation.tasks and evaluation.only, or compare without paired tests "
                 "(--unpaired)"
