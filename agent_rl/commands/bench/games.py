@@ -51,7 +51,7 @@ def bench_games(data: str, *, split: str, json_file: Path | None) -> None:
 
 @contextmanager
 def _empty_cache() -> Iterator[None]:
-    """Use an empty cache folder within this context, so that the index is made again."""
+    """Use an empty cache folder within this context: the index is then made again."""
     before = os.environ.get(_CACHE)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[_CACHE] = folder

@@ -163,7 +163,7 @@ def _seconds(
 ) -> dict[str, float]:
     """The median seconds of each implementation.
 
-    They take turns, so that a slow minute of the machine hits all of them.
+    They take turns: a slow minute of the machine then hits all of them.
     """
     times: dict[str, list[float]] = {way: [] for way in ways}
     with progress("steps", _REPEATS * len(ways)) as advance:

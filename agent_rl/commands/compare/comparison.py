@@ -194,7 +194,7 @@ def _score(by_seed: Mapping[int, Games]) -> FamilyScore:
         for name, game in games.items():
             outcomes.setdefault(name, []).append(game.mean)
             episodes += len(game.success)
-    # In one order of games, so that the bootstrap's draws do not depend on the order in the files.
+    # Sorted: the bootstrap draws by position, and the order in the files must not matter.
     by_game = [outcomes[name] for name in sorted(outcomes)]
     success = statistics.fmean(map(statistics.fmean, by_game))
     # A number here may be the mean of several repeats, which `interval_of_games` cannot see.

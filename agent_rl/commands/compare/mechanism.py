@@ -1,8 +1,7 @@
-"""The mechanism's metrics: how an objective moves the policy, besides success. The only list of
-them.
+"""The only list of the mechanism's metrics: how an objective moves the policy, besides success.
 
-The reader of runs asks for their keys, the comparison for their values, tables and pictures for
-their titles. `docs/metrics.md` says what the keys mean.
+The reader of runs needs their keys, the comparison their values, tables and pictures their titles.
+`docs/metrics.md` explains the keys.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ MetricsLine = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class MechanismMetric:
-    """One metric: where it comes from, and how it is called where it is shown."""
+    """One metric: its keys in metrics.jsonl, and its titles in the table and the picture."""
 
     name: str
     """Its name in comparison.json."""

@@ -35,7 +35,7 @@ class Grid:
     left: int = 1
     """The number of text columns, which are aligned left. The columns after them are numbers."""
     page_only: Sequence[int] = ()
-    """The columns that the terminal leaves out, where there is less room."""
+    """The columns that the terminal leaves out, because it has less room than the page."""
 
     def markdown(self) -> str:
         """The table in Markdown."""

@@ -25,7 +25,7 @@ def check_environment(
         seconds: the most seconds that a call may take.
 
     Raises:
-        ValueError: the id or an option is wrong, so that nothing could be checked.
+        ValueError: the id or an option is wrong; nothing could be checked.
     """
     values = read_options(options)
     if takes_option(env_id, "expert"):

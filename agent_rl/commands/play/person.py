@@ -44,7 +44,7 @@ def play_person(env: TextEnv, task: Task, settings: EpisodeSettings) -> Trajecto
 class PersonEpisode:
     """A person's episode under way.
 
-    The state before each step is kept, so that the step can be taken back.
+    The state before each step is kept, for taking the step back.
     """
 
     def __init__(self, env: TextEnv, task: Task, settings: EpisodeSettings) -> None:

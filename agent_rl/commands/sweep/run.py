@@ -62,7 +62,7 @@ def make_plan(sweep: Sweep) -> Plan:
 def comparison_command(sweep: Sweep) -> list[str]:
     """The command line of the comparison, which names the variants.
 
-    It is made in another process, so that its failure cannot end the sweep.
+    It runs in another process: its failure cannot end the sweep.
     """
     begun = dict.fromkeys(run.variant for run in sweep.runs if _has_metrics(run))
     labels = [f"--label={variant}={variant}-s[0-9]*" for variant in begun]
