@@ -87,7 +87,7 @@ def model_card(
     if origin.run is not None:
         title = f"{origin.run.folder.name}: an agent for {environment.get('id')}"
     is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) is not None
-    return _template().render(
+    card: str = _template().render(
         title=title,
         training=_TRAINING[origin.kind],
         step=origin.step,
@@ -106,6 +106,7 @@ def model_card(
         first=_first_prompt(settings),
         tokens=_section(settings, "episode").get("max_action_tokens", 16),
     )
+    return card
 
 
 def _template() -> Template:
