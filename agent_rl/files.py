@@ -40,13 +40,20 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill, which is renamed to `path` at the end.
 
-    If the filling fails, the folder is deleted and `path` stays as it was. A folder that is already
-    at `path` is replaced. All files are forced to disk before the rename, so a power cut leaves no
-    folder with empty files.
+    If the filling fails, the folder is deleted and `path` stays as it was. All files are forced to
+    disk before the rename, so a power cut leaves no folder with empty files. A link is followed.
+
+    Args:
+        path: the folder to make.
+        replace: whether a folder at `path` is replaced; else it has to be empty.
+
+    Raises:
+        ConfigError: without `replace`, there are files at `path`.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
     replaced = path.with_name(f"{path.name}.unfinished-replaced")
@@ -56,6 +63,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield unfinished
         for inner in [*unfinished.rglob("*"), unfinished]:
             _sync(inner)
+        if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path}: exists already; delete it or name another folder")
         if path.exists():
             # One folder cannot be renamed onto another: the old one is renamed first, then deleted.
             shutil.rmtree(replaced, ignore_errors=True)

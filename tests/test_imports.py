@@ -110,7 +110,7 @@ def syntax_tree(path: Path) -> ast.Module:
 @cache
 def imported_modules(path: Path) -> frozenset[str]:
     """Full names of all modules that a file imports, those within functions included."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)

@@ -24,6 +24,11 @@ HOW_NOT_WHAT = (
 )
 """Keys that say how a run is computed. They change results only by the order of float sums."""
 
+RUN_CONFIG = "config.yaml"
+"""The config that a run records in its folders."""
+EXPORTED_CONFIG = "agent_rl.yaml"
+"""The config in an exported policy's folder."""
+
 RENAMED_KEYS = {
     "sft.reading_epochs": "sft.observation_epochs",
     "learner.step_discount": "learner.turn_discount",
@@ -57,9 +62,20 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, names in RENAMED_VALUES.items():
         _replace(present, key, names)
     env_id = _section(present, ["env"]).get("id", Config.model_fields["env"].default.id)
-    for old, new in RENAMED_OPTIONS.get(str(env_id), {}).items():
-        _rename(present, f"env.options.{old}", f"env.options.{new}")
+    options = _section(present, ["env", "options"])
+    if options:
+        present["env"]["options"] = upgraded_options(str(env_id), options)
     return present
+
+
+def upgraded_options(env_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded options of an environment under their present names.
+
+    >>> upgraded_options("alfworld", {"renamed": 5, "expert": True})
+    {'entity_permutations': 5, 'expert': True}
+    """
+    names = RENAMED_OPTIONS.get(env_id, {})
+    return {names.get(name, name): value for name, value in options.items()}
 
 
 def flat_values(config: Config) -> dict[str, Any]:

@@ -11,7 +11,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from agent_rl.config.config import Config
-from agent_rl.config.keys import RENAMED_KEYS, RENAMED_OPTIONS, RENAMED_VALUES, upgraded
+from agent_rl.config.keys import (
+    EXPORTED_CONFIG,
+    RENAMED_KEYS,
+    RENAMED_OPTIONS,
+    RENAMED_VALUES,
+    RUN_CONFIG,
+    upgraded,
+)
 from envs.nearest import hint
 
 
@@ -22,6 +29,9 @@ class ConfigError(ValueError):
 def load_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:
     """Read a person's YAML file, apply overrides and check the result.
 
+    A file with the name of a recorded config is read as one (`load_run_config`): a run's model card
+    and messages tell people to use these files.
+
     Args:
         path: a YAML mapping with the sections of `Config`.
         overrides: `key.path=value` settings, whose values are YAML.
@@ -29,7 +39,10 @@ def load_config(path: str | Path, overrides: Sequence[str] | None = None) -> Con
     Raises:
         ConfigError: the file is missing or no YAML mapping, or a key or a value is wrong.
     """
-    return _checked(Path(path), _read_mapping(Path(path)), overrides)
+    path = Path(path)
+    if path.name in (RUN_CONFIG, EXPORTED_CONFIG):
+        return load_run_config(path, overrides)
+    return _checked(path, _read_mapping(path), overrides)
 
 
 def load_run_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:

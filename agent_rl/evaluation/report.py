@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import ConfigError
+from agent_rl.config.keys import upgraded_options
 from agent_rl.evaluation.scores import Gap, Repeats, Score, SplitReport
 from agent_rl.files import write_json
 from agent_rl.runs.layout import checkpoint_step_in
@@ -88,12 +89,15 @@ def read_stage_reports(path: Path) -> dict[str, EvaluationReport]:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a whole report is at `path`; a machine that dies may leave an empty file."""
+    """Whether a whole report is at `path`; a machine that dies may leave an empty file.
+
+    A report of another version counts too: to read it then says what to do about it.
+    """
     try:
-        read_report(path)
-    except ConfigError:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
         return False
-    return True
+    return isinstance(record, dict) and "splits" in record
 
 
 def report_of(record: Any) -> EvaluationReport:
@@ -118,6 +122,12 @@ def report_of(record: Any) -> EvaluationReport:
         raise ConfigError(
             f"is no evaluation report ({key}: {first['msg']}); evaluate again"
         ) from error
+    setting = {**report.setting}
+    options = setting.get("env_options")
+    if isinstance(options, dict):
+        # Options may have been renamed since, and `compare` looks for differences.
+        setting["env_options"] = upgraded_options(str(setting.get("env")), options)
+    report = replace(report, setting=setting)
     for name, split in report.splits.items():
         ids: set[str] = set()
         for game in split.games:

@@ -94,8 +94,9 @@ def load_to_train(
         raise ValueError(
             f"model.lora: is set, but {source} was trained without an adapter; remove it"
         )
+    base = base_of(adapter)
     try:
-        model, tokenizer = load_policy(base_of(adapter))
+        model, tokenizer = load_policy(base)
     except ValueError as error:
         raise ValueError(
             f"{adapter}: the model that this adapter was trained on cannot be loaded: {error}; put "

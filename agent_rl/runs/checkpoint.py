@@ -92,7 +92,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int = 0) -> Path:
         for leftover in stage.checkpoints.glob(pattern):
             shutil.rmtree(leftover)
     target = stage.checkpoint(snapshot.step)
-    with whole_folder(target) as unfinished:
+    with whole_folder(target, replace=True) as unfinished:
         save_policy(snapshot.model, snapshot.tokenizer, unfinished / CHECKPOINT_MODEL)
         snapshot.save_learner(unfinished / CHECKPOINT_LEARNER)
         torch.save(random_state(), unfinished / CHECKPOINT_RANDOM)

@@ -23,13 +23,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-CONFIG_FILE = "config.yaml"
+from agent_rl.config.keys import RUN_CONFIG
+
+CONFIG_FILE = RUN_CONFIG
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 ATTEMPTS_FILE = "attempts.jsonl"
 FINAL_REPORT = "final.json"
-EXPORTED_CONFIG = "agent_rl.yaml"
-"""The config of its run, in the folder of an exported policy."""
 STAGES = ("init", "sft", "train")
 SWEEP_START = "start"
 """The run folder of the shared start, in a sweep's folder."""

@@ -31,11 +31,35 @@ def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "model"
     for text in ("one", "two"):
-        with whole_folder(target) as unfinished:
+        with whole_folder(target, replace=True) as unfinished:
             (unfinished / text).write_text(text)
             assert not (target / text).exists()
     assert names(target) == ["two"]
     assert names(target.parent) == ["model"]
+
+
+def test_files_that_are_there_are_not_replaced_unasked(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+
+    def write_while_somebody_else_does() -> None:
+        with whole_folder(target) as unfinished:
+            (unfinished / "new").touch()
+            target.mkdir()
+            (target / "of-a-person").touch()
+
+    with pytest.raises(ConfigError, match="exists already"):
+        write_while_somebody_else_does()
+    assert names(target) == ["of-a-person"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "model").mkdir(parents=True)
+    (tmp_path / "model").symlink_to(tmp_path / "disk" / "model")
+    with whole_folder(tmp_path / "model") as unfinished:
+        (unfinished / "new").touch()
+    assert (tmp_path / "model").is_symlink()
+    assert names(tmp_path / "disk" / "model") == ["new"]
 
 
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

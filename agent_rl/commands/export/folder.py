@@ -10,10 +10,10 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from agent_rl.commands.export.model_card import model_card
 from agent_rl.commands.export.origin import Origin
 from agent_rl.config import Config, ConfigError
+from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.display import say
 from agent_rl.files import whole_folder
 from agent_rl.policy.loading import load_policy, save_policy
-from agent_rl.runs.layout import EXPORTED_CONFIG
 
 DTYPES = ("bfloat16", "float16", "float32")
 

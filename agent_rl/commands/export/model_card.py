@@ -16,11 +16,12 @@ from transformers import PreTrainedModel
 
 from agent_rl.commands.export.origin import Origin
 from agent_rl.config import ConfigError
+from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import interval, percent
 from agent_rl.evaluation.report import EvaluationReport, read_report, read_stage_reports
 from agent_rl.evaluation.tables import ALL, markdown_table
-from agent_rl.runs.layout import EXPORTED_CONFIG, RunLayout, step_of
+from agent_rl.runs.layout import RunLayout, step_of
 from rollouts import PromptSettings
 from rollouts.renderer import first_messages, first_text
 

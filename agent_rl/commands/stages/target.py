@@ -17,10 +17,10 @@ from agent_rl.config import (
     load_run_config,
     read_options,
 )
+from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.runs.layout import (
     CHECKPOINT_MODEL,
     CONFIG_FILE,
-    EXPORTED_CONFIG,
     STAGES,
     RunLayout,
     run_around,
@@ -79,7 +79,9 @@ def find_target(
         )
     player = player_named(what)
     if player:
-        config = load_config(config_file, overrides) if config_file else _default_config(overrides)
+        config = (
+            load_run_config(config_file, overrides) if config_file else _default_config(overrides)
+        )
         return Target(config=config, player=player)
     path = Path(what).expanduser()
     if not path.exists():

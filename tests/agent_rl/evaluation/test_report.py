@@ -95,7 +95,17 @@ def test_another_version_and_damage_are_named(
     path.write_text(json.dumps(record))
     with pytest.raises(ConfigError, match=f"^{path}: {message}"):
         read_report(path)
-    assert not is_report(path)
+    assert is_report(path) == ("splits" in record), "it is there, though it cannot be read"
+
+
+def test_renamed_options_are_read_under_their_present_names(tmp_path: Path) -> None:
+    options = {"renamed": 5, "expert": True}
+    path = tmp_path / "r.json"
+    report(env="alfworld", env_options=options).write(path)
+    present = read_report(path).setting["env_options"]
+    assert present == {"entity_permutations": 5, "expert": True}
+    report(env="taxi", env_options=options).write(path)
+    assert read_report(path).setting["env_options"] == options
 
 
 def test_a_torn_report_is_named(tmp_path: Path) -> None:

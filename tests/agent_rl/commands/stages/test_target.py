@@ -100,7 +100,11 @@ def test_recorded_configs_may_have_old_keys(here: Path) -> None:
     named = find_target("stray", config_file=Path("old.yaml")).config
     on_hub = find_target("someone/policy", config_file=Path("export/agent_rl.yaml")).config
     around = [find_target(what).config for what in ("runs/mine/sft", "export")]
-    assert [config.sft.observation_epochs for config in (named, on_hub, *around)] == [2, 2, 2, 2]
+    # A model card tells people to name an export's config directly.
+    direct = find_target("export/agent_rl.yaml", model="export").config
+    for_player = find_target("expert", config_file=Path("old.yaml")).config
+    configs = (named, on_hub, *around, direct, for_player)
+    assert [config.sft.observation_epochs for config in configs] == [2] * 6
     with pytest.raises(ConfigError, match=r"it is now 'sft\.observation_epochs'"):
         find_target("old.yaml")
 
