@@ -22,23 +22,14 @@ from rollouts.settings import Settings
 _HEAD = """# Configuration
 
 You want to know which settings there are. A config is a YAML file with the sections below. Every
-key has a default, except `run_folder`.
-
-```yaml
-run_folder: runs/mine
-env: {id: guess-the-number}
-train: {rollout_steps: 10}
-```
-
-`agent-rl` commands take further settings as `key.path=value`, for example
-`train.rollout_steps=20`; they replace the file's. Values are YAML. An unknown key is an error that
-suggests the nearest one. A run records its whole config, defaults included, in `config.yaml`.
-
-This page is generated from the settings classes:
+key has a default, except `run_folder`. `agent-rl` commands take further settings as
+`key.path=value`, for example `train.rollout_steps=20`; they replace the file's. Values are YAML. An
+unknown key is an error that suggests the nearest one. A run records its whole config, defaults
+included, in `config.yaml`. This page is made from the code with
 `python -m agent_rl.config.reference > docs/configuration.md`.
 """
-_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs
-that runs recorded under old names are still read."""
+_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs that
+runs recorded under old names are still read."""
 _TABLE_HEAD = "| key | type | default | range | meaning |\n|---|---|---|---|---|"
 _NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", Any: "any"}
 _PLURALS = {"integer": "integers", "number": "numbers", "text": "texts", "mapping": "mappings"}
@@ -56,17 +47,17 @@ def reference() -> str:
             top.append(_row(name, field))
         else:
             parts.append(_section(name, field, section))
-    parts.insert(1, "\n".join(["## The whole", "", _prose(Config), "", _TABLE_HEAD, *top]) + "\n")
+    parts.insert(1, "\n".join(["## The whole", _prose(Config), "", _TABLE_HEAD, *top]) + "\n")
     parts.append(_renamed())
     return "\n".join(parts)
 
 
 def _section(name: str, field: FieldInfo, section: type[Settings]) -> str:
     """The heading, text and table of one section of the config."""
-    lines = [f"## {name}", "", _prose(section), ""]
+    lines = [f"## {name}", _prose(section)]
     if field.default is None:
-        lines += [f"`{name}` is null by default.", ""]
-    return "\n".join([*lines, _TABLE_HEAD, *_rows(name, section)]) + "\n"
+        lines.append(f"`{name}` is null by default.")
+    return "\n".join([*lines, "", _TABLE_HEAD, *_rows(name, section)]) + "\n"
 
 
 def _rows(prefix: str, section: type[Settings]) -> Iterator[str]:
@@ -145,22 +136,19 @@ def _settings_in(annotation: Any) -> type[Settings] | None:
 
 
 def _prose(section: type[Settings]) -> str:
-    """A class's docstring, wrapped."""
-    paragraphs = textwrap.dedent("    " + (section.__doc__ or "")).strip().split("\n\n")
-    return "\n\n".join(textwrap.fill(" ".join(p.split()), _WIDTH) for p in paragraphs)
+    """A class's docstring as one paragraph, wrapped."""
+    return textwrap.fill(" ".join((section.__doc__ or "").split()), _WIDTH)
 
 
 def _renamed() -> str:
-    """The table of names that have changed."""
-    rows = [(f"`{old}`", f"`{new}`") for old, new in RENAMED_KEYS.items()]
+    """The paragraph about names that have changed."""
+    pairs = list(RENAMED_KEYS.items())
     for key, names in RENAMED_VALUES.items():
-        rows += [(f"`{key}: {old}`", f"`{key}: {new}`") for old, new in names.items()]
-    for env_id, names in RENAMED_OPTIONS.items():
-        for old, new in names.items():
-            rows.append((f"`env.options.{old}` ({env_id})", f"`env.options.{new}`"))
-    lines = ["## Renamed", "", _RENAMED_TEXT, ""]
-    lines += ["| old | now |", "|---|---|", *(f"| {old} | {new} |" for old, new in rows)]
-    return "\n".join(lines) + "\n"
+        pairs += [(f"{key}: {old}", f"{key}: {new}") for old, new in names.items()]
+    for names in RENAMED_OPTIONS.values():
+        pairs += [(f"env.options.{old}", f"env.options.{new}") for old, new in names.items()]
+    changes = "; ".join(f"`{old}` is now `{new}`" for old, new in pairs)
+    return f"## Renamed\n{textwrap.fill(f'{_RENAMED_TEXT} {changes}.', _WIDTH)}\n"
 
 
 if __name__ == "__main__":

@@ -33,8 +33,14 @@ def test_every_key_has_a_row() -> None:
         "| `train.only.families` | list of texts | `[]` |  | Families of tasks; empty takes all. |",
         "| `model.lora.target_modules` | `all-linear` or list of texts | `all-linear` |  | Layers",
         "| `sweep.seeds` | list of integers | `[0, 1, 2]` | at least 1 of them | Seeds;",
-        "| `sft.reading_epochs` | `sft.observation_epochs` |",
     ],
 )
 def test_rows_say_type_default_and_range(row: str) -> None:
     assert f"\n{row}" in reference()
+
+
+def test_renamed_keys_values_and_options_are_listed() -> None:
+    text = " ".join(reference().rpartition("## Renamed")[2].split())
+    assert "`sft.reading_epochs` is now `sft.observation_epochs`" in text
+    assert "`learner.advantage: step_groups` is now `learner.advantage: turn_groups`" in text
+    assert "`env.options.renamed` is now `env.options.entity_permutations`" in text
