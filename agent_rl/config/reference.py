@@ -28,8 +28,8 @@ unknown key is an error that suggests the nearest one. A run records its whole c
 included, in `config.yaml`. This page is made from the code with
 `python -m agent_rl.config.reference > docs/configuration.md`.
 """
-_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs that
-runs recorded under old names are still read."""
+_RENAMED_TEXT = """In a config of yours, an old name is an error that gives the new one. Configs
+that runs recorded under old names are still read."""
 _TABLE_HEAD = "| key | type | default | range | meaning |\n|---|---|---|---|---|"
 _NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", Any: "any"}
 _PLURALS = {"integer": "integers", "number": "numbers", "text": "texts", "mapping": "mappings"}
