@@ -9,12 +9,16 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
-test: .venv/.ready
-	@$(BIN)/python -m pytest -q
+# Two processes for the tests that start nothing; the others one after the other.
+FAST := -n 2 -m "not (slow or engine or process)"
 
-# Leaves out the tests that start engines or processes: two minutes.
+test: .venv/.ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
+	@$(BIN)/python -m pytest -q -m "(engine or process) and not slow"
+
+# Without the tests that start engines or processes: two minutes.
 test-fast: .venv/.ready
-	@$(BIN)/python -m pytest -q -m "not (slow or engine or process)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
 
 test-slow: .venv/.ready
 	@$(BIN)/python -m pytest -q -m slow

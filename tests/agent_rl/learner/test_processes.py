@@ -18,6 +18,8 @@ from agent_rl.learner.samples import TrainingSample
 from rollouts.processes.ray_processes import call_all
 from tests.builders.tiny_learner import MakeModel, MakeSamples, weights_of
 
+pytestmark = pytest.mark.process
+
 OpenTwo = Callable[[LlamaForCausalLM, LearnerSettings], Learning]
 # What depends on the machine, or on how the samples are split.
 NOT_COMPARED = {

@@ -25,6 +25,8 @@ from agent_rl.learner.sharding import (
 )
 from tests.builders.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 CPU = torch.device("cpu")
 VOCABULARY = 31
 MOST = 0.5

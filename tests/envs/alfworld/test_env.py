@@ -81,6 +81,7 @@ def test_texts_are_those_of_the_alfworld_package(data: str, engine: str) -> None
     assert text == state.feedback.strip()
 
 
+@pytest.mark.process
 def test_both_engines_give_the_same_success_for_the_same_outputs(data: str) -> None:
     """Sensible outputs and others have the same rewards; the experts advise the same."""
 
@@ -183,6 +184,7 @@ def test_options_are_checked(data: str) -> None:
         AlfworldEnv(data=data, engine="fast")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("engine", ["native", "textworld"])
 def test_importing_and_playing_leave_the_surroundings_alone(tmp_path: Path, engine: str) -> None:
     code = """

@@ -12,6 +12,8 @@ from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 from envs.alfworld.verify import compare_engines
 from tests.builders.kitchen import ID, write_kitchen
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

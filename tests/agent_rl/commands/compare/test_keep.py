@@ -9,6 +9,7 @@ from agent_rl.config import ConfigError
 from tests.builders.comparisons import alfworld_games, write_alfworld_run, write_evaluation
 
 
+@pytest.mark.process
 def test_kept_files_make_the_same_comparison(sweep: Path, tmp_path: Path) -> None:
     (sweep / "gmpo-s0/train/checkpoints").mkdir()
     (sweep / "gmpo-s0/train/checkpoints/weights").write_text("large")

@@ -68,6 +68,7 @@ def test_the_numbers(sweep: Path) -> None:
     assert values["references"][0]["name"] == "grpo-1.5b"
 
 
+@pytest.mark.process
 def test_the_files_are_the_same_each_time_and_from_a_copy(sweep: Path, tmp_path: Path) -> None:
     compare_folders([sweep], to=tmp_path / "one")
     copy = sweep.rename(tmp_path / "elsewhere")
