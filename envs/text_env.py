@@ -33,7 +33,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     - `expert_command` (str, optional): the command of the environment's expert, if the environment
       was asked for one.
 
-    All texts must be writable as UTF-8. `envs/faults.py` lists the harmless deviations that are
+    All texts must be writable as UTF-8. `envs/validation.py` lists the harmless deviations that are
     accepted, too.
     """
 

@@ -1,10 +1,9 @@
 """The configuration of a run: YAML in, one checked `Config` out."""
 
 from agent_rl.config.config import Config
+from agent_rl.config.errors import ConfigError, explain
 from agent_rl.config.loading import (
-    ConfigError,
     dump_config,
-    explain,
     load_config,
     load_run_config,
     read_options,

@@ -13,7 +13,7 @@ from agent_rl.display import console, progress
 from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.loading import load_policy, load_to_train
-from agent_rl.policy.serving_copy import ServingCopy
+from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup

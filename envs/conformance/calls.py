@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from envs.faults import RESET, STEP, shape_fault
 from envs.task import Task
 from envs.text_env import TextEnv
+from envs.validation import RESET, STEP, shape_fault
 
 _COMPARED_INFO = ("success", "admissible_commands", "expert_command")
 """The keys of `info` that must be equal when the same commands are played again."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envs.conformance.calls import Caller, CheckStopped, Moment, Subject
-from envs.faults import is_bool
 from envs.task import Task
 from envs.text_env import TextEnv
+from envs.validation import is_bool
 
 NONSENSE = ("xyzzy the frotz", "", "a" * 300, '\\h "%s" {0} ~`')
 """Commands that mean nothing: unknown words, no text, a very long one, special characters."""

@@ -10,8 +10,8 @@ from gymnasium.spaces import Text
 
 from envs.conformance.calls import CheckStopped, Moment, short_repr
 from envs.conformance.examination import Examination, first_of_each
-from envs.faults import RESET, STEP, value_faults
 from envs.task import Task
+from envs.validation import RESET, STEP, value_faults
 
 _TASK_LIST_FACTOR = 10
 """How many times longer than another call the list of tasks may take."""

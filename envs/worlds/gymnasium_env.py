@@ -7,9 +7,9 @@ from typing import Any, Self, SupportsFloat
 import gymnasium
 from gymnasium.spaces import Discrete, Text
 
-from envs.faults import is_bool
 from envs.task import Task
 from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
+from envs.validation import is_bool
 from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
 _LARGEST_ACTION_COUNT = 1000

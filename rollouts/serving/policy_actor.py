@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rollouts.serving.exchange import Answer, CompletionRequest, Exchange, PolicyClient
+from rollouts.serving.batching import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.serving.served_policy import ServedPolicy
 from rollouts.settings import ServingSettings
 

@@ -160,7 +160,7 @@ def _play_checkpoint(
 def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
     # Imported here: these load torch and transformers, which no other player needs.
     from agent_rl.policy.loading import load_policy
-    from agent_rl.policy.serving_copy import ServingCopy
+    from agent_rl.policy.weight_sync import ServingCopy
 
     serving_copy = ServingCopy(*load_policy(source), config.serving.dtype)
     try:

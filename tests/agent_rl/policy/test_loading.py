@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 from agent_rl.config.model import ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import load_policy, save_policy
-from agent_rl.policy.serving_copy import save_for_serving
+from agent_rl.policy.weight_sync import save_for_serving
 
 TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
 

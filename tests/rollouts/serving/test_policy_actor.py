@@ -2,7 +2,7 @@ import asyncio
 import pickle
 from collections.abc import Sequence
 
-from rollouts.serving.exchange import Answer, CompletionRequest
+from rollouts.serving.batching import Answer, CompletionRequest
 from rollouts.serving.policy_actor import RemotePolicy
 from rollouts.types import Completion, FinishReason
 

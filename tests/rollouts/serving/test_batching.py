@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Sequence
 
 import pytest
 
-from rollouts.serving.exchange import Answer, CompletionRequest, Exchange, PolicyClient
+from rollouts.serving.batching import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.types import Completion, FinishReason
 
 

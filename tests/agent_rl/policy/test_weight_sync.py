@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.serving_copy import ServingCopy, save_for_serving
+from agent_rl.policy.weight_sync import ServingCopy, save_for_serving
 
 
 @pytest.mark.parametrize("tied", [True, False])
