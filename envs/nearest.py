@@ -10,6 +10,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The question for the nearest known name; empty if none is similar.
+
+    >>> did_you_mean("mug", ["cup", "mugs"])
+    "did you mean 'mugs'?"
+    """
+    near = nearest(word, known)
+    return "" if near is None else f"did you mean {near!r}?"
+
+
 def hint(word: str, known: Iterable[str], *, label: str = "known") -> str:
     """The end of an error message: the nearest known name, or the list of all of them.
 
@@ -19,7 +29,7 @@ def hint(word: str, known: Iterable[str], *, label: str = "known") -> str:
     '; known keys here: cup, mugs'
     """
     names = list(known)
-    near = nearest(word, names)
-    if near is not None:
-        return f"; did you mean {near!r}?"
+    question = did_you_mean(word, names)
+    if question:
+        return f"; {question}"
     return f"; {label}: {', '.join(names)}" if names else ""

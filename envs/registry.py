@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
-from envs.nearest import hint, nearest
+from envs.nearest import did_you_mean, hint
 from envs.text_env import TextEnv
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
@@ -236,8 +236,8 @@ def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, An
 def _unknown_id(env_id: str) -> str:
     """The message about an id that is not known."""
     names = [entry.id for entry in list_environments()]
-    near = nearest(env_id, [*names, *gymnasium.registry])
-    suggestion = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}."
+    question = did_you_mean(env_id, [*names, *gymnasium.registry])
+    suggestion = question or f"known: {', '.join(names)}."
     return (
         f"env.id: {env_id!r} is not known; {suggestion} An id is a built-in name, one that an "
         "installed package announces (see `agent-rl envs list`), package.module:Class, or a "

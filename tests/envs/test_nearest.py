@@ -1,6 +1,6 @@
 """Suggestions for unknown names."""
 
-from envs.nearest import hint, nearest
+from envs.nearest import did_you_mean, hint, nearest
 
 
 def test_the_most_similar_name_is_nearest() -> None:
@@ -10,6 +10,11 @@ def test_the_most_similar_name_is_nearest() -> None:
 def test_nothing_similar_is_none() -> None:
     assert nearest("zzz", ["train", "valid"]) is None
     assert nearest("train", []) is None
+
+
+def test_the_question_names_the_nearest() -> None:
+    assert did_you_mean("trian", ["train", "valid"]) == "did you mean 'train'?"
+    assert did_you_mean("zzz", ["train", "valid"]) == ""
 
 
 def test_a_hint_suggests_the_nearest_name() -> None:

@@ -13,7 +13,7 @@ from agent_rl.config import Config, ConfigError, load_config, read_options
 from agent_rl.display import console, held_stderr, say, show_ending
 from agent_rl.runs.trajectories import write_trajectories
 from envs import Task, TextEnv, make_env
-from envs.nearest import nearest
+from envs.nearest import did_you_mean, nearest
 from rollouts import Trajectory
 from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
@@ -172,9 +172,10 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
 
 
 def _refuse_misspelled_policy(policy: str) -> None:
-    near = nearest(policy, (HUMAN, *PLAYERS))
-    if near and policy != near and not Path(policy).exists():
-        raise ConfigError(f"--policy {policy!r}: no such checkpoint; did you mean {near!r}?")
+    known = (HUMAN, *PLAYERS)
+    question = did_you_mean(policy, known)
+    if question and policy not in known and not Path(policy).exists():
+        raise ConfigError(f"--policy {policy!r}: no such checkpoint; {question}")
 
 
 def _new_file(env_id: str) -> Path:

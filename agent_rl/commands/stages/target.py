@@ -25,7 +25,7 @@ from agent_rl.runs.layout import (
     RunLayout,
     run_around,
 )
-from envs.nearest import nearest
+from envs.nearest import did_you_mean
 from rollouts.players import PLAYERS, PlayerName, player_named
 
 _LEVELS = 4
@@ -37,7 +37,7 @@ _DEFAULT_DATA = "env.options.data=$ALFWORLD_DATA"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Who is to be evaluated, and the config to do it by."""
+    """The policy or player to evaluate, and the config of the evaluation."""
 
     config: Config
     """Its `run_folder` gets the results."""
@@ -54,7 +54,7 @@ def find_target(
     model: str | None = None,
     config_file: Path | None = None,
 ) -> Target:
-    """Find out what `what` names.
+    """Resolve a name or path to the policy or player that it stands for, and the config.
 
     Args:
         what: a config, a run's folder, a checkpoint or model, a hub name, `expert` or `random`.
@@ -143,9 +143,9 @@ def _config_around(path: Path) -> Path | None:
 
 
 def _unknown(what: str) -> ConfigError:
-    """The error for a name that is no path and no player, and has no config to be a hub name by."""
-    near = nearest(what, PLAYERS)
-    hint = f"; did you mean {near!r}?" if near else ""
+    """The error for a name that is no path, no player, and no hub name with a config."""
+    question = did_you_mean(what, PLAYERS)
+    hint = f"; {question}" if question else ""
     return ConfigError(
         f"{what}: no such file or folder, and not one of {', '.join(PLAYERS)}{hint}; if it is a "
         "model of the hub, name the config to evaluate it with: --config FILE"
@@ -163,5 +163,5 @@ def _default_config(overrides: Sequence[str]) -> Config:
 
 
 def _as_typed(path: Path) -> Path:
-    """Relative to the working directory if it lies below, as people write it."""
+    """The path as people write it: relative to the working directory if it is below that."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
