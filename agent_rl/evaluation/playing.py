@@ -18,7 +18,7 @@ from agent_rl.evaluation.episodes import episodes_in, open_episodes, repeat_file
 from agent_rl.evaluation.report import VERSION, EvaluationReport, read_report, summarize
 from agent_rl.evaluation.tables import latex, markdown, show
 from agent_rl.files import set_aside, short_digest, write_text
-from agent_rl.runs.layout import RunLayout, step_of
+from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
@@ -46,13 +46,13 @@ class EvaluatedPlayer:
     name: str
     """A short name for files, see `policy_name`."""
     identity: str
-    """What tells it from every other, wherever its files lie: a fingerprint for a policy."""
+    """Identifies it, wherever its files are: the fingerprint of a policy, a player's name."""
     weights: str | None = None
     """The fingerprint of the weights alone; None for a player without a model."""
     temperature: float | None = None
     """The sampling temperature; None for a player without a model."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What else a policy's numbers depend on: prompt, dtype, context length."""
+    """The other conditions of a policy's numbers: prompt, dtype, context length."""
     whole_repeats: bool = False
     """Whether the seed of an episode depends on all tasks of the call. Then an interrupted repeat
     is played from its beginning, and the episodes that it already had are kept.
@@ -148,7 +148,7 @@ def policy_name(source: str) -> str:
     For example step-000050, sft or init for a policy of a run, else the model's or player's name.
     """
     parts = [part for part in Path(source).parts if part not in ("/", "..")]
-    if len(parts) > 1 and parts[-1] == "model":
+    if len(parts) > 1 and parts[-1] == CHECKPOINT_MODEL:
         parts.pop()  # the folder above says whose model it is: a checkpoint's or the warm start's
     last = parts[-1].removesuffix(".gguf") if parts else ""
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "policy"
@@ -213,13 +213,13 @@ def set_aside_after(run_folder: Path, step: int) -> None:
     fingerprint of the weights.
     """
     layout = RunLayout(run_folder)
-    step_of_report = {}
-    for path in layout.train.evaluations.glob("step-*.json"):
-        step_of_report[path] = step_of(path)
+    step_of_report = {path: made for made, path in layout.train.reports().items()}
     for path in layout.evaluations.glob("*.json"):
-        step_of_report[path] = _own_checkpoint(path, run_folder)
+        evaluated = _own_checkpoint(path, run_folder)
+        if evaluated is not None:
+            step_of_report[path] = evaluated
     for path, evaluated in sorted(step_of_report.items()):
-        if evaluated is not None and evaluated > step:
+        if evaluated > step:
             aside = set_aside(path, "before")
             say(f"rollout step {evaluated} is repeated; its earlier evaluation is kept as {aside}")
 

@@ -120,6 +120,15 @@ class StageLayout:
         """The report after a rollout step."""
         return self.evaluations / f"{step_name(step)}.json"
 
+    def reports(self) -> dict[int, Path]:
+        """The reports that exist, by rollout step, in order."""
+        by_step = {}
+        for path in self.evaluations.glob("step-*.json"):
+            step = step_of(path)
+            if step is not None:
+                by_step[step] = path
+        return dict(sorted(by_step.items()))
+
     @property
     def not_finite(self) -> Path:
         """The batches whose loss was not finite."""

@@ -21,7 +21,7 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import interval, percent
 from agent_rl.evaluation.report import EvaluationReport, read_report, read_stage_reports
 from agent_rl.evaluation.tables import ALL, markdown_table
-from agent_rl.runs.layout import RunLayout, step_of
+from agent_rl.runs.layout import RunLayout
 from rollouts import PromptSettings
 from rollouts.renderer import first_messages, first_text
 
@@ -215,15 +215,9 @@ def _newest_report(run: RunLayout, checkpoint: int) -> tuple[int, EvaluationRepo
         final = read_report(run.final_report)
         if final.checkpoint_step == checkpoint:
             return checkpoint, final
-    by_step = {}
-    for path in run.train.evaluations.glob("step-*.json"):
-        step = step_of(path)
-        if step is not None and step <= checkpoint:
-            by_step[step] = path
-    if not by_step:
-        return None
-    last = max(by_step)
-    return last, read_report(by_step[last])
+    reports = run.train.reports()
+    steps = [step for step in reports if step <= checkpoint]
+    return (steps[-1], read_report(reports[steps[-1]])) if steps else None
 
 
 def _split_reports(title: str, report: EvaluationReport) -> Iterator[dict[str, Any]]:

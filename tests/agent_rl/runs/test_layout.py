@@ -48,6 +48,15 @@ def test_a_checkpoint_is_whole_with_all_its_files(tmp_path: Path) -> None:
     assert missing_files(path) == ["config.yaml"]
 
 
+def test_reports_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    stage = StageLayout(tmp_path)
+    assert stage.reports() == {}
+    stage.evaluations.mkdir()
+    for name in ("step-1000000.json", "step-000020.json", "step-x.json", "final.json"):
+        (stage.evaluations / name).touch()
+    assert list(stage.reports().items()) == [(20, stage.report(20)), (10**6, stage.report(10**6))]
+
+
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
     stage = StageLayout(tmp_path / "train")
     assert stage.whole_checkpoints() == []
