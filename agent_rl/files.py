@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
-from envs.files import whole_file
+from envs.files import UNFINISHED, whole_file
 
 __all__ = [
+    "UNFINISHED",
     "locked",
     "set_aside",
     "short_digest",
@@ -55,8 +56,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    replaced = path.with_name(f"{path.name}.unfinished-replaced")
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}{os.getpid()}")
+    replaced = path.with_name(f"{path.name}{UNFINISHED}replaced")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process with the same number
     unfinished.mkdir()
     try:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".unfinished-"
+"""Comes after a path's name while it is written, before the number of the process."""
+
 Progress = Callable[[int, int], None]
 """A callback of generators: it gets the number of games made and the number of all games."""
 
@@ -82,7 +85,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield path
         return
     path = path.resolve()
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}{os.getpid()}")
     try:
         yield unfinished
         os.replace(unfinished, path)

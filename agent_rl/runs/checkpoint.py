@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from agent_rl.files import whole_folder
+from agent_rl.files import UNFINISHED, whole_folder
 from agent_rl.policy.loading import save_policy
 from agent_rl.runs.layout import (
     CHECKPOINT_LEARNER,
@@ -35,7 +35,7 @@ from agent_rl.runs.layout import (
     missing_files,
 )
 
-_LEFTOVERS = ("step-*.unfinished-*", "step-*.tmp-*")
+_LEFTOVERS = (f"step-*{UNFINISHED}*", "step-*.tmp-*")
 """Names of folders that a killed run leaves; those of earlier versions end in `.tmp-`."""
 
 
