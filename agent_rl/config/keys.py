@@ -6,7 +6,7 @@ from typing import Any
 
 from agent_rl.config.config import Config
 
-HOW_NOT_WHAT = (
+EXECUTION_KEYS = (
     "workers.count",
     "workers.envs_per_worker",
     "serving.max_concurrent",

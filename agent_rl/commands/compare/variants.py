@@ -8,7 +8,7 @@ from typing import Any
 from agent_rl.commands.compare.runs import Run
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL
 from agent_rl.config import ConfigError
-from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
+from agent_rl.config.keys import EXECUTION_KEYS, flat_values
 
 Variants = Mapping[str, Sequence[Run]]
 """The runs of each variant by its label, in the order of their seeds."""
@@ -19,7 +19,7 @@ _NOT_COMPARED = ("model", "weights", "rollout_step", "seed", "stage", "split", "
 
 
 def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Run]]:
-    """Group runs into variants: their configs differ only in the seed, the folder, `HOW_NOT_WHAT`.
+    """Group runs into variants: their configs differ only in the seed, the folder, `EXECUTION_KEYS`.
 
     Args:
         runs: the variants keep their order.
@@ -79,7 +79,7 @@ def notes_on(variants: Variants) -> list[str]:
 
 def _setting(run: Run) -> dict[str, Any]:
     """The values that make the variant, by dotted key."""
-    left_out = (*_OF_ONE_RUN, *HOW_NOT_WHAT)
+    left_out = (*_OF_ONE_RUN, *EXECUTION_KEYS)
     setting = {}
     for key, value in flat_values(run.config).items():
         if key not in left_out and key.partition(".")[0] != "sweep":
@@ -145,7 +145,7 @@ def _notes_on_runs(label: str, runs: Sequence[Run]) -> list[str]:
                 f"{run.steps}"
             )
     values = [flat_values(run.config) for run in runs]
-    keys = [key for key in HOW_NOT_WHAT if len(_different(key, values)) > 1]
+    keys = [key for key in EXECUTION_KEYS if len(_different(key, values)) > 1]
     if keys:
         notes.append(
             f"{label}: its seeds differ in {', '.join(keys)}: this changes their time, and "

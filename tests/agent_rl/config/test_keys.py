@@ -1,5 +1,5 @@
 from agent_rl.config import Config
-from agent_rl.config.keys import HOW_NOT_WHAT, RENAMED_KEYS, flat_values, upgraded
+from agent_rl.config.keys import EXECUTION_KEYS, RENAMED_KEYS, flat_values, upgraded
 
 
 def test_flat_values() -> None:
@@ -12,7 +12,7 @@ def test_flat_values() -> None:
 
 
 def test_keys_that_change_no_result_exist() -> None:
-    assert set(HOW_NOT_WHAT) <= flat_values(Config(run_folder="r")).keys()
+    assert set(EXECUTION_KEYS) <= flat_values(Config(run_folder="r")).keys()
 
 
 def test_old_keys_are_gone_and_new_ones_exist() -> None:

@@ -8,7 +8,7 @@ from agent_rl.commands.compare.evaluations import Evaluation
 from agent_rl.commands.compare.runs import Run
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import Config, ConfigError
-from agent_rl.config.keys import HOW_NOT_WHAT, flat_values
+from agent_rl.config.keys import EXECUTION_KEYS, flat_values
 
 
 def run(
@@ -65,7 +65,7 @@ def test_how_the_work_is_shared_out_makes_no_variant() -> None:
 
 
 def test_the_keys_that_make_no_variant_exist() -> None:
-    assert set(HOW_NOT_WHAT) <= set(flat_values(run("a").config))
+    assert set(EXECUTION_KEYS) <= set(flat_values(run("a").config))
 
 
 def test_labels_name_what_differs() -> None:
