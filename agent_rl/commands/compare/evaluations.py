@@ -62,7 +62,7 @@ def evaluations_of(
     1. `final.json`;
     2. else those with the config's temperature and limits of an episode;
     3. of these the one with most episodes;
-    4. at last one that was made after training.
+    4. else one that was made after training.
 
     Those of steps beyond `steps` do not count: the run was resumed before them.
 

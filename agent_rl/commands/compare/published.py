@@ -86,7 +86,7 @@ def all_published() -> tuple[Published, ...]:
 
 
 def caveat() -> str:
-    """Why the rows are no controls for a run: stands under every table that shows them."""
+    """The sentence under every table of published rows: why they are no controls."""
     return str(_table()["caveat"])
 
 

@@ -19,7 +19,7 @@ _NOT_COMPARED = ("model", "weights", "rollout_step", "seed", "stage", "split", "
 
 
 def grouped(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, list[Run]]:
-    """Group runs into variants: their configs differ only in the seed, the folder, `EXECUTION_KEYS`.
+    """Group runs into variants, whose configs differ only in seed, folder and `EXECUTION_KEYS`.
 
     Args:
         runs: the variants keep their order.

@@ -84,7 +84,7 @@ def verify_(
     turns: Annotated[
         int, typer.Option(min=1, help="commands in a walk; each game has three walks")
     ] = 30,
-    seed: Annotated[int, typer.Option(help="of the games that are drawn and of the walks")] = 0,
+    seed: Annotated[int, typer.Option(help="the seed of the drawn games and of the walks")] = 0,
     processes: Annotated[int, typer.Option(min=0, help="processes to use; 0: one per core")] = 0,
     json: Annotated[Path | None, typer.Option(help="also write the report to this file")] = None,
 ) -> None:

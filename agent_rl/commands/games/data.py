@@ -53,7 +53,7 @@ def download(folder: Path) -> bool:
     if ended.returncode:
         reason = (ended.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
         raise ConfigError(
-            f"{folder}: the download failed ({reason}); run it again where there is a network, "
+            f"{folder}: the download failed ({reason}); run it again with a network, "
             "copy the data here from another machine, or generate games (`agent-rl games "
             "generate`)"
         )

@@ -23,7 +23,7 @@ def play(
     ] = "human",
     turns: Annotated[int | None, typer.Option(min=1, help="the most turns")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="of the task that is drawn, and of the policy")
+        int | None, typer.Option(help="the seed of the drawn task and of the policy")
     ] = None,
     save: Annotated[
         Path | None, typer.Option(help="append the episode to this file; default: a new file")

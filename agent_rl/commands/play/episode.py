@@ -48,11 +48,11 @@ def play(
         split: the task's split; by default the config's `evaluation.split`, or the first one.
         task_id: the task; by default one is drawn from the split.
         turns: the most turns; by default those of the config, or `TURNS`.
-        seed: of the drawn task and of the policy; by default a random one.
+        seed: the seed of the drawn task and of the policy; by default a random one.
         save: the file that the episode is appended to; by default a new one in `runs/play`.
 
     Raises:
-        ValueError: something of that does not exist; the message says what does.
+        ValueError: an argument names something that does not exist.
     """
     _refuse_misspelled_policy(policy)
     config, from_file = config_to_play(what, settings)

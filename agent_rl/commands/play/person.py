@@ -63,7 +63,7 @@ class PersonEpisode:
         return list(self.record.admissible or ())
 
     def offers(self, word: str) -> bool:
-        """Whether the environment has a command with the name of one of ours: it goes first."""
+        """Whether the environment has this command; it then precedes a built-in word."""
         return word in self.commands
 
     def start(self) -> None:
@@ -120,7 +120,7 @@ class PersonEpisode:
 
 
 def ask(episode: PersonEpisode) -> str:
-    """Ask for the next command; returns it, or `UNDO`. The other words of ours are answered here.
+    """Ask for the next command; returns it, or `UNDO`. Other built-in words are answered here.
 
     Raises:
         EpisodeOver: the person left.

@@ -61,9 +61,7 @@ def evaluate(
         ),
     ],
     overrides: Overrides = None,
-    config: Annotated[
-        Path | None, typer.Option(help="the config, if WHAT comes without one")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="the config, if WHAT has none")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="with a config: a model, expert or random; else the run's newest policy"),

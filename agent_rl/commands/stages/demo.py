@@ -118,7 +118,7 @@ class _Demo:
 
 
 def stage_titles(objective: ObjectiveName) -> dict[str, str]:
-    """How the policy after each stage is called."""
+    """The name of the policy after each stage."""
     return {
         "init": "before training",
         "sft": "after the warm start",

@@ -1,4 +1,4 @@
-"""What `agent-rl evaluate WHAT` means: who is evaluated, by which config, into which run's folder.
+"""Resolves WHAT in `agent-rl evaluate WHAT`: the policy or player, the config, the run's folder.
 
 Light to import (no torch, Ray or vLLM): a typo is answered before anything starts.
 """
@@ -75,7 +75,7 @@ def find_target(
         return Target(config=config, model=None if player else model, player=player)
     if model is not None:
         raise ConfigError(
-            f"--model {model}: goes with a config, and {what} is none; leave one of the two out"
+            f"--model {model}: needs a config, and {what} is none; leave one of the two out"
         )
     player = player_named(what)
     if player:

@@ -1,6 +1,6 @@
 """One job of a sweep in its own process: its output is shown and logged, its end is recorded.
 
-A crash, or an end by the system for lack of memory, thus ends one run and not the sweep.
+A crash, or an end by the system for lack of memory, therefore ends one run and not the sweep.
 """
 
 import codecs
@@ -127,7 +127,7 @@ def read_attempts(job: SweepJob) -> list[Attempt]:
 def sweep_lock(folder: Path, *, wait_seconds: float = 10.0) -> AbstractContextManager[int]:
     """Lock a sweep's folder; yields the lock's file descriptor, for the processes of its jobs.
 
-    The run of a killed sweep holds the lock until it has noticed and ended. Hence the wait.
+    The run of a killed sweep holds the lock until it has ended too, so this function waits.
 
     Raises:
         ConfigError: another sweep, or a run of one, is at work there.

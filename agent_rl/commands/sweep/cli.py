@@ -18,7 +18,7 @@ def sweep(
         str | None, typer.Option(help="replaces sweep.variants: gmpo,grpo,gspo,dr_grpo")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="replaces sweep.seeds: 0,1,2")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="only show its progress")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="only show the plan and progress")] = False,
 ) -> None:
     """Train variants with several seeds from one start; evaluate and compare them.
 

@@ -10,7 +10,7 @@ from envs.alfworld.engines.state import State
 
 
 class NativeEngine:
-    """Steps in microseconds. All engines of a process share the parsed games."""
+    """Plays by ALFWorld's rules in Python, a step in microseconds. Parsed games are shared."""
 
     def __init__(self, *, facts: bool = False) -> None:
         self._facts = facts

@@ -23,7 +23,7 @@ _TRANSLATIONS = 16
 
 
 class TextworldEngine:
-    """Loads and resets in half a second to a second, and steps in tens of milliseconds.
+    """Plays with textworld's interpreter: up to a second a reset, tens of milliseconds a step.
 
     It is not thread-safe, not even for stepping. It holds 34 MB until the process ends; after
     `close()` the next engine uses them.

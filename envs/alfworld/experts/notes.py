@@ -135,7 +135,7 @@ class Notes:
             self.here.add(listed[1])
             self.contents[listed[1]] = _NAME.findall(listed[2])
         elif shut := _SHUT.search(text):
-            # The contents that were seen before stay noted: a lamp in a closed drawer can be used.
+            # The contents seen before stay in the notes: a lamp in a closed drawer can be used.
             place = shut[1] or shut[2]
             self.here.add(place)
             self.shut.add(place)

@@ -66,7 +66,7 @@ def test_each_split_has_an_evaluation_of_its_own(tmp_path: Path) -> None:
         "valid_unseen": ["b1"],
     }
     assert (run.final.path, run.final.others, notes) == (final, (unseen,), [])
-    # Another one on the split of the final evaluation does not take its place, and that is told.
+    # Another one on the split of the final evaluation does not replace it, and a note says so.
     write_evaluation(
         path / "evaluations/step-000003-valid_seen-t0.4-bb.json", games={"a1": [False] * 9}
     )

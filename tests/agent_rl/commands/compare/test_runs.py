@@ -75,7 +75,7 @@ def test_a_sweep_is_all_of_its_runs_and_its_start(tmp_path: Path) -> None:
     assert [run.name for run in found.runs] == ["gmpo-s0", "gmpo-s1"]
     assert list(found.starts) == ["start"]
     assert [(list(run.evaluations), run.final) for run in found.runs] == [([0], None)] * 2, (
-        "it is none of their own"
+        "the start's evaluation is no final one of a run"
     )
     assert [note.rpartition("/")[2] for note in found.notes] == [
         "gmpo-s2: no rollout step yet; left out",

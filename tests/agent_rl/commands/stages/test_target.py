@@ -143,7 +143,7 @@ def test_players_have_defaults_to_play_under(here: Path) -> None:
             {"config_file": Path("c.yaml")},
             "--config c.yaml: c.yaml is a config already; name one of the two",
         ),
-        ("stray", {"model": "export"}, "--model export: goes with a config, and stray is none"),
+        ("stray", {"model": "export"}, "--model export: needs a config, and stray is none"),
         (
             "expret",
             {},

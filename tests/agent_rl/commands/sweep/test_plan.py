@@ -193,7 +193,7 @@ def test_a_sweep_that_was_moved_is_the_same(sweep: Sweep, tmp_path: Path) -> Non
     assert progress_of_run(moved.runs[0]) == SweepProgress(next_step="resume", step=4)
 
 
-def test_the_start_is_whole_or_made_anew(sweep: Sweep) -> None:
+def test_the_start_is_whole_or_made_again(sweep: Sweep) -> None:
     assert progress_of_start(sweep).next_step == "new"
     made(sweep.start)
     (sweep.start.folder / "init").mkdir()
@@ -210,7 +210,7 @@ def test_the_start_is_whole_or_made_anew(sweep: Sweep) -> None:
         progress_of_start(sweep)
 
 
-def test_a_start_is_not_made_anew_under_runs_that_began_with_it(sweep: Sweep) -> None:
+def test_a_start_is_not_made_again_under_runs_that_began_with_it(sweep: Sweep) -> None:
     made(sweep.runs[1], checkpoints=(4,))
     with pytest.raises(
         ConfigError,
