@@ -74,7 +74,7 @@ class StepPlan:
     def passes(self) -> int:
         """The passes with a gradient of the busiest rank.
 
-        The other ranks make as many, some of them idle: under FSDP each pass is a meeting.
+        The other ranks make as many, some of them idle: under FSDP each pass is collective.
         """
         return max(self.passes_of(rank) for rank in range(len(self.blocks)))
 

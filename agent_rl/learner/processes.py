@@ -151,7 +151,7 @@ class LearnerRank:
         self._learner: Learner | None = None
 
     def listen(self) -> str:
-        """Open the ranks' meeting place in the first rank; return its address for `join`."""
+        """Open the ranks' rendezvous in the first rank; return its address for `join`."""
         from socket import gethostbyname, gethostname
 
         self._store, address = listen(gethostbyname(gethostname()))
@@ -162,8 +162,8 @@ class LearnerRank:
         device = torch.device(
             "cuda" if self._settings.device != "cpu" and torch.cuda.is_available() else "cpu"
         )
-        meeting = self._store if self._rank == 0 else address
-        self._ranks = join(meeting, rank=self._rank, size=self._settings.ranks, device=device)
+        rendezvous = self._store if self._rank == 0 else address
+        self._ranks = join(rendezvous, rank=self._rank, size=self._settings.ranks, device=device)
         self._learner = Learner(self._model, self._settings, self._context, ranks=self._ranks)
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:

@@ -102,7 +102,7 @@ class ShardedRanks(Ranks):
 
 
 def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
-    """Open a meeting place in rank 0, on a free port.
+    """Open the rendezvous in rank 0, on a free port.
 
     Args:
         host: this machine's name or address, as the other ranks reach it.
@@ -115,7 +115,7 @@ def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
 
 
 def join(
-    meeting: TCPStore | str,
+    rendezvous: TCPStore | str,
     *,
     rank: int,
     size: int,
@@ -127,7 +127,7 @@ def join(
     A process is in one group at a time.
 
     Args:
-        meeting: from `listen`: in rank 0 the store, in the others the address.
+        rendezvous: from `listen`: in rank 0 the store, in the others the address.
         rank: from 0.
         size: the number of ranks.
         device: of this rank's weights. Ranks exchange them by gloo on CPU, by NCCL on CUDA.
@@ -137,14 +137,14 @@ def join(
         RuntimeError: a rank did not join in time.
     """
     timeout = timedelta(seconds=timeout_seconds)
-    if isinstance(meeting, str):
-        host, _, port = meeting.rpartition(":")
-        meeting = TCPStore(host, int(port), is_master=False, timeout=timeout)
+    if isinstance(rendezvous, str):
+        host, _, port = rendezvous.rpartition(":")
+        rendezvous = TCPStore(host, int(port), is_master=False, timeout=timeout)
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     # Also gloo on CUDA machines: the values of `gather` are on CPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=meeting, rank=rank, world_size=size, timeout=timeout)
+    dist.init_process_group(backend, store=rendezvous, rank=rank, world_size=size, timeout=timeout)
     return ShardedRanks(rank=rank, size=size, device=device)
 
 
