@@ -9,7 +9,7 @@ from tests.builders.paths import ROOT
 from tests.test_imports import PACKAGES, product_files
 
 TESTED_ELSEWHERE = {
-    "agent_rl/commands/bench/learner.py": "a benchmark; bench/test_learner_steps.py tests what it times",
+    "agent_rl/commands/bench/learner.py": "a benchmark: see bench/test_learner_steps.py",
     "agent_rl/commands/stages/init.py": "test_cli.py",
     "agent_rl/commands/stages/sft.py": "test_trainer.py",
     "agent_rl/commands/stages/train.py": "test_trainer.py",

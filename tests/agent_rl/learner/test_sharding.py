@@ -176,9 +176,9 @@ def on_both() -> Iterator[OnBoth]:
 def serve_rank(rank: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     if rank == 0:
-        meeting, address = listen()
+        rendezvous, address = listen()
         pipe.send(address)
-        ranks = join(meeting, rank=0, size=2, device=CPU, timeout_seconds=60)
+        ranks = join(rendezvous, rank=0, size=2, device=CPU, timeout_seconds=60)
     else:
         ranks = join(pipe.recv(), rank=1, size=2, device=CPU, timeout_seconds=60)
     while (call := pipe.recv()) is not None:
