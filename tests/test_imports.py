@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.files",
         "agent_rl.objective",
         "agent_rl.policy",
+        "agent_rl.runs.layout",
         "rollouts.processes",
         "rollouts.serving.dtypes",
         "rollouts.types",

@@ -25,10 +25,11 @@ from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
 from agent_rl.learner.sharding import full_state_dict, load_sharded, save_sharded
 from agent_rl.learner.update import Update
+from agent_rl.runs.layout import LEARNER_STATE
 from rollouts.serving.dtypes import chosen_dtype
 
-_SHARDS, _STATE = "shards", "learner.json"
-"""The parts of a saved learner: weights and optimizer state; counters and the shuffle."""
+_SHARDS = "shards"
+"""Weights and optimizer state of a saved learner; `LEARNER_STATE` has counters and the shuffle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +210,7 @@ class Learner:
                 "optimizer_steps_taken": self.optimizer_steps_taken,
                 "random": self._random.getstate(),
             }
-            (folder / _STATE).write_text(json.dumps(state))
+            (folder / LEARNER_STATE).write_text(json.dumps(state))
 
     def load(self, folder: Path) -> None:
         """Continue from a folder that `save` wrote, in any number of ranks.
@@ -220,10 +221,10 @@ class Learner:
             ValueError: the folder is not whole, or of another model.
         """
         try:
-            state = json.loads((folder / _STATE).read_text())
+            state = json.loads((folder / LEARNER_STATE).read_text())
             version, internal, gauss = state["random"]
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{folder / _STATE}: missing or damaged ({error!r})") from error
+            raise ValueError(f"{folder / LEARNER_STATE}: missing or damaged ({error!r})") from error
         load_sharded(folder / _SHARDS, self._scorer, self._optimizer.inner)
         self._random.setstate((version, tuple(internal), gauss))
         self._optimizer.schedule_step = state["schedule_step"]
