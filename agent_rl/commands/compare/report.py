@@ -161,7 +161,7 @@ def _on_mechanism(comparison: Comparison) -> str:
         "in nats. *Deviation* is the root mean square of the differences from one rollout step to "
         "the next, over the square root of 2. A slow change, as with the learning rate, hardly "
         "counts in it: small is steady. *Change* is the mean over the last quarter of the rollout "
-        "steps minus that over the first; for the entropy it is the loss. A tight range of ratios "
+        "steps minus that over the first. A tight range of ratios "
         "may also come from small steps, and a high entropy from a policy that breaks up: look at "
         "both together with success. Clip fractions are those of each variant's own bounds "
         f"({clips}), so they compare settings and not objectives. The picture shows running means "
@@ -189,11 +189,12 @@ def _on_numbers(comparison: Comparison) -> str:
     ]
     if any(comparison.tests.values()):
         lines += [
-            "Paired over all seeds: the difference of mean success on the same games in percentage "
-            "points (the first of the pair minus the second), its bootstrap interval by game, and "
-            "p by permuting the sign of each game's difference, corrected by Holm over the pairs.",
+            "Paired over all seeds: the difference of mean success on the same games, in "
+            "percentage points (the first of the pair minus the second). Its interval is a "
+            "bootstrap by game. p comes from permuting the sign of each game's difference, with "
+            "Holm's correction over the pairs.",
             "Seed by seed: McNemar's exact test. A game is won if more than half of its repeats "
-            "are. p is corrected by Holm over all tests of the table; each split separately.",
+            "are. Holm's correction covers all tests of the table, for each split separately.",
             "These tests take the trained policies as fixed: a small p says that these policies "
             "differ. The interval and p *over seeds* say whether other seeds would show the same "
             "on these games: Welch's t test of the seeds' mean successes, with a variance for each "

@@ -35,7 +35,7 @@ def test_overrides_are_yaml_values_by_path(tmp_path: Path) -> None:
     assert config.env.options == {"data": "$ALFWORLD_DATA"}
 
 
-def test_a_missing_config_names_those_beside_it(tmp_path: Path) -> None:
+def test_a_missing_config_names_those_in_its_folder(tmp_path: Path) -> None:
     write(tmp_path, "run_folder: r")
     with pytest.raises(ConfigError, match=r"no such config file; there are: .*c\.yaml"):
         load_config(tmp_path / "d.yaml")

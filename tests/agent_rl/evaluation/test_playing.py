@@ -88,7 +88,7 @@ def test_seeds_of_repeats_differ_and_the_first_is_the_configs() -> None:
         ({}, {"details": {"prompt": "chat"}}),
     ],
 )
-def test_what_the_numbers_depend_on_has_a_folder_of_its_own(
+def test_each_setting_has_its_own_folder(
     change: dict[str, Any], subject: dict[str, Any], tmp_path: Path
 ) -> None:
     before, after = (

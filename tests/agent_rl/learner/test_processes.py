@@ -37,7 +37,7 @@ def open_two() -> Iterator[OpenTwo]:
     the one before.
     """
 
-    def anew(rank: LearnerRank, model: LlamaForCausalLM, settings: LearnerSettings) -> None:
+    def reset_model(rank: LearnerRank, model: LlamaForCausalLM, settings: LearnerSettings) -> None:
         assert rank._ranks is not None
         rank._learner = Learner(model, settings, LearnerContext(total_steps=10), ranks=rank._ranks)
 
@@ -50,7 +50,7 @@ def open_two() -> Iterator[OpenTwo]:
             opened.append(learner)
         else:
             opened[0]._model = model
-            call_all(opened[0]._processes, "__ray_call__", anew, model, settings)
+            call_all(opened[0]._processes, "__ray_call__", reset_model, model, settings)
         return opened[0]
 
     yield call

@@ -15,7 +15,7 @@ from agent_rl.policy.weight_sync import ServingCopy, save_for_serving
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_serving_copy_has_a_head_of_its_own(
+def test_the_serving_copy_has_its_own_head(
     tied: bool, tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM]
 ) -> None:
     model = tiny_model(tied=tied, dtype=torch.float32)

@@ -75,7 +75,7 @@ def test_an_engine_ends_with_its_owner_and_others_are_left_alone() -> None:
     owner.kill()
     assert engine.wait(20) == 1
     owner.wait()
-    end_with_owner()  # this process has no owner, so it goes on
+    end_with_owner()  # this process has no owner, so it continues
     assert "lifeline" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -51,7 +51,7 @@ def test_of_several_evaluations_of_a_policy_the_largest_counts(tmp_path: Path) -
     )
 
 
-def test_each_split_has_an_evaluation_of_its_own(tmp_path: Path) -> None:
+def test_each_split_has_its_own_evaluation(tmp_path: Path) -> None:
     path = write_training(tmp_path / "run")
     final = write_evaluation(path / "evaluations/final.json", games={"a1": [True]})
     name = "step-000003-valid_unseen-t0.4-aa.json"

@@ -79,7 +79,7 @@ def test_the_files_are_the_same_each_time_and_from_a_copy(sweep: Path, tmp_path:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_runs_by_name_are_compared_beside_the_first(sweep: Path) -> None:
+def test_a_comparison_of_named_runs_is_next_to_the_first(sweep: Path) -> None:
     assert compare_folders([sweep / "grpo-s0", sweep / "gmpo-s0"]) == sweep / "comparison"
     page = (sweep / "comparison/comparison.md").read_text()
     assert page.startswith("# Comparison: grpo, gmpo\n")

@@ -135,7 +135,7 @@ def test_notes_on_what_is_not_alike() -> None:
     ]
 
 
-def test_a_last_evaluation_before_the_end_is_noted() -> None:
+def test_a_last_evaluation_before_the_end_has_a_note() -> None:
     early = Evaluation(path=Path("step-000001.json"), step=1, setting={}, splits={})
     runs = [run(f"a{seed}", seed, setting={}) for seed in range(5)]
     late = Run(

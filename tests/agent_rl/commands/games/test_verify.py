@@ -9,7 +9,7 @@ from tests.builders.command_line import CommandLine
 
 
 @pytest.mark.process
-def test_verify_compares_the_engines_in_processes_of_its_own(
+def test_verify_compares_the_engines_in_several_processes(
     games: Path, command_line: CommandLine, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"

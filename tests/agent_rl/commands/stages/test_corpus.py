@@ -94,7 +94,7 @@ def test_it_holds_all_that_is_shown_and_offered_in_ten_turns() -> None:
         )
 
 
-def test_every_walk_makes_mistakes_of_its_own() -> None:
+def test_every_walk_makes_its_own_mistakes() -> None:
     # 20 seeds of 3 walks of 10 turns, of which one in 20 is refused: if the walks of a seed
     # were alike, the number of their refusals would be a multiple of 3.
     refused = [corpus(config(FussyShop, seed=seed)).count("There is none.") for seed in range(20)]

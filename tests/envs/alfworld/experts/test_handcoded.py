@@ -17,7 +17,7 @@ def expert_env(data: str) -> Iterator[AlfworldEnv]:
 
 
 def play(env: AlfworldEnv, task: Task, *, noise: float, max_turns: int, seed: int = 0) -> list[str]:
-    """Follow the expert, with random admissible commands in between; ends with "won" where that
+    """Follow the expert, with random admissible commands in between; ends with "won" if that
     wins.
     """
     rng = random.Random(seed)
