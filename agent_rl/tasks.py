@@ -60,7 +60,7 @@ def pick_evenly(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
     """Return `count` tasks, in equal shares of the families as far as those go.
 
     Families take turns, each with its next task in an order drawn from `seed`. A family that has
-    no more tasks is passed over.
+    no more tasks is skipped.
 
     Args:
         tasks: the tasks to pick from.

@@ -59,9 +59,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             f"{folder}: already there and not empty; delete it or choose another folder"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(
-        tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial")
-    )
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}{UNFINISHED}"))
     try:
         yield partial
         # mkdtemp makes it readable for its owner only; generated games may be shared.

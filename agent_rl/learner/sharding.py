@@ -96,10 +96,6 @@ class ShardedRanks(Ranks):
         norm = clip_grad_norm_(parameters, most)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
-    def leave(self) -> None:
-        """Leave the group; the process can then join another one."""
-        dist.destroy_process_group()
-
 
 def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
     """Open the rendezvous in rank 0, on a free port.

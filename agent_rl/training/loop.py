@@ -102,7 +102,7 @@ class TrainingLoop:
         rows = StepRows(COLUMNS)
         last = settings.rollout_steps if evaluate_last else settings.rollout_steps - 1
         # A checkpoint is written before the evaluation of its step. A run that was killed in that
-        # evaluation resumes after the step, so the evaluation is made up for here.
+        # evaluation resumes after the step, so the evaluation is made here.
         if 0 < self.step <= last and self._due(settings.eval_every) and not self._report.is_file():
             self.evaluate()
         while self.step < settings.rollout_steps:

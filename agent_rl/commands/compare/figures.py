@@ -68,7 +68,7 @@ def _draw(
 
     Args:
         panel: matplotlib's axes.
-        title: stands above it.
+        title: the text above it.
         curves: by label.
         scale: values are multiplied by this.
         points: whether to mark each value.

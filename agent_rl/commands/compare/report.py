@@ -174,7 +174,7 @@ def _on_numbers(comparison: Comparison) -> str:
         "*Evaluated* names the evaluation that counts, and the rollout step after which it was "
         "made. It is the last evaluation, never the best: `evaluations/final.json` (final), or one "
         "that `agent-rl evaluate` made of the checkpoint (afterwards), or one made during "
-        "training. Each split has its own. An evaluation with the run's config goes before a "
+        "training. Each split has its own. An evaluation with the run's config precedes a "
         "larger one with other conditions.",
         "Success by family is the mean over games; a game counts by its mean over seeds and "
         "repeats. Its interval is a bootstrap that resamples games (percentile, 10,000 resamples), "

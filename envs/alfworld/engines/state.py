@@ -50,7 +50,7 @@ class State:
         """Pairs of a thing and a receptacle from which it was taken; `look` needs them."""
 
     def clone(self) -> Self:
-        """A second state, equal to this one, that goes its own way."""
+        """A copy of this state; neither affects the other."""
         copy = type(self).__new__(type(self))
         for part in State.__slots__:
             setattr(copy, part, getattr(self, part))

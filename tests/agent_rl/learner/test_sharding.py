@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
@@ -187,10 +188,9 @@ def serve_rank(rank: int, pipe: Connection) -> None:
             result = function(ranks, *arguments)
         except Exception as error:
             result = error
-        pipe.send_bytes(
-            pickle.dumps(result)
-        )  # plain pickle: a pipe's own hands tensors over in shared memory
-    ranks.leave()
+        # Plain pickle: the pipe's own pickling hands tensors over in shared memory.
+        pipe.send_bytes(pickle.dumps(result))
+    dist.destroy_process_group()
 
 
 def gradients_of(ranks: ShardedRanks | None, count: int, tied: bool) -> tuple[Named, float, Named]:
