@@ -215,9 +215,9 @@ def set_aside_after(run_folder: Path, step: int) -> None:
     layout = RunLayout(run_folder)
     step_of_report = {path: made for made, path in layout.train.reports().items()}
     for path in layout.evaluations.glob("*.json"):
-        evaluated = _own_checkpoint(path, run_folder)
-        if evaluated is not None:
-            step_of_report[path] = evaluated
+        own_step = _own_checkpoint(path, run_folder)
+        if own_step is not None:
+            step_of_report[path] = own_step
     for path, evaluated in sorted(step_of_report.items()):
         if evaluated > step:
             aside = set_aside(path, "before")
