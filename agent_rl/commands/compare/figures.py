@@ -17,7 +17,7 @@ _COLUMNS = 3
 
 
 def draw_curves(comparison: Comparison, path: Path) -> None:
-    """Draw success in training, and held-out success on each split, in per cent."""
+    """Draw success in training, and held-out success on each split, in percent."""
     variants = comparison.variants
     training = {variant.label: variant.training for variant in variants}
     panels = [(f"success in training, % (mean of {WINDOW} steps)", training)]

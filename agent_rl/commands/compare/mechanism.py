@@ -24,7 +24,7 @@ class MechanismMetric:
     panel: str = ""
     """The title of its panel in mechanism.png; empty: not in the picture."""
     panel_scale: float = 1.0
-    """The panel shows values times this: 100 for per cent."""
+    """The panel shows values times this: 100 for percent."""
 
     def value(self, line: MetricsLine) -> float:
         """The metric of one rollout step."""

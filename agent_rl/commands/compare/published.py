@@ -15,7 +15,7 @@ from envs.nearest import hint
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published row; success in per cent."""
+    """One published row; success in percent."""
 
     name: str
     """Its name in `--reference`."""
