@@ -30,7 +30,7 @@ OF_SEVERAL_MODULES = {
 """Test files that are about no single module."""
 
 
-def tests_of(module: Path) -> list[Path]:
+def files_with_tests_of(module: Path) -> list[Path]:
     """The test files that carry a module's name."""
     folder = ROOT / "tests" / module.parent
     return [*folder.glob(f"test_{module.stem}.py"), *folder.glob(f"test_{module.stem}_*.py")]
@@ -47,7 +47,7 @@ def test_each_module_has_a_test_file_of_its_name() -> None:
 
 
 def test_each_test_file_has_the_name_of_a_module() -> None:
-    named = {test for module in product_files() for test in tests_of(module)}
+    named = {test for module in product_files() for test in files_with_tests_of(module)}
     for package in PACKAGES:
         for test in (ROOT / "tests" / package).rglob("test_*.py"):
             relative = test.relative_to(ROOT / "tests").as_posix()

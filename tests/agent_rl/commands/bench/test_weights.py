@@ -51,6 +51,7 @@ def test_one_outlier_moves_gmpo_by_its_share_of_the_mean() -> None:
     assert grpo.ordinary[0] == grpo.ordinary[1]
 
 
+@pytest.mark.process
 def test_the_picture_and_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     png, record = tmp_path / "new" / "weights.png", tmp_path / "weights.json"
     bench_weights(png_file=png, json_file=record)

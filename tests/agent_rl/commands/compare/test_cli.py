@@ -24,6 +24,7 @@ def invoke(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.process
 def test_the_command(sweep: Path, tmp_path: Path) -> None:
     shown = invoke(
         sweep,
@@ -52,6 +53,7 @@ def test_the_command_for_a_split_that_is_not_there(sweep: Path) -> None:
     )
 
 
+@pytest.mark.process
 def test_the_command_without_paired_tests(sweep: Path, tmp_path: Path) -> None:
     write_evaluation(sweep / "gmpo-s0/evaluations/final.json", alfworld_games("111111000"))
     refused = invoke(sweep, "--to", tmp_path / "to")

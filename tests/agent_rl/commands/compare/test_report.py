@@ -10,6 +10,7 @@ from agent_rl.config import ConfigError
 from tests.builders.comparisons import FAMILY, rows_of
 
 
+@pytest.mark.process
 def test_the_page(sweep: Path) -> None:
     assert compare_folders([sweep], references=["grpo-1.5b"]) == sweep
     page = (sweep / "comparison.md").read_text()
@@ -95,6 +96,7 @@ def test_nothing_is_written_where_something_is_wrong(sweep: Path, tmp_path: Path
         compare_folders([sweep], to=tmp_path / "file")
 
 
+@pytest.mark.process
 def test_one_run_without_an_evaluation(sweep: Path) -> None:
     (sweep / "gmpo-s0/evaluations/final.json").unlink()
     compare_folders([sweep / "gmpo-s0"])

@@ -102,6 +102,7 @@ def test_the_comparison_knows_the_variants_that_have_begun(sweep: Sweep) -> None
     ]
 
 
+@pytest.mark.process
 def test_what_cannot_be_gone_on_with_is_set_aside(sweep: Sweep) -> None:
     run = made(sweep.runs[0])
     for number in (1, 2):

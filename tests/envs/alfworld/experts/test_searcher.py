@@ -246,6 +246,7 @@ def test_it_does_not_repeat_what_was_refused() -> None:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("engine", ["native", "textworld"])
 def test_it_wins_all_games_with_the_texts_alone(data: str, engine: str) -> None:
     """It gets nothing but texts: the environment has no expert."""
