@@ -9,12 +9,14 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
-# Two processes for the tests that start nothing; the others one after the other.
+# Two processes: one core imports Ray, torch and vLLM for half a minute before a test with an engine.
+# A file stays in one process, so that its tests share what they started.
 FAST := -n 2 -m "not (slow or engine or process)"
+REST := -n 2 --dist loadfile -m "(engine or process) and not slow"
 
 test: .venv/.ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
-	@$(BIN)/python -m pytest -q -m "(engine or process) and not slow"
+	@$(BIN)/python -m pytest -q $(REST)
 
 # Without the tests that start engines or processes: two minutes.
 test-fast: .venv/.ready
