@@ -10,9 +10,10 @@ demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
 # Two processes: one core imports Ray, torch and vLLM for half a minute before a test with an engine.
-# A file stays in one process, so that its tests share what they started.
+# A file stays in one process, so that its tests share what they started; the files keep their order,
+# as the longest come early.
 FAST := -n 2 -m "not (slow or engine or process)"
-REST := -n 2 --dist loadfile -m "(engine or process) and not slow"
+REST := -n 2 --dist loadfile --no-loadscope-reorder -m "(engine or process) and not slow"
 
 test: .venv/.ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
