@@ -24,7 +24,7 @@ from tests.builders.runs import report
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(600),  # the first test's set-up holds four commands
+    pytest.mark.timeout(1200),  # the first test's set-up holds four commands
 ]
 ROLLOUT_STEPS, GROUP_SIZE, WARMUP, LEARNING_RATE = 6, 2, 12, 1e-3
 KILL_AFTER = 3
@@ -86,7 +86,7 @@ class Place:
     def run(self, *arguments: str, what: str = "c.yaml") -> str:
         """Run a command to its end; returns what it printed."""
         process = self.start(*arguments, what=what)
-        output, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=400)
         assert process.returncode == 0, output
         return output
 

@@ -54,13 +54,13 @@ evaluation: {split: valid, tasks: 4}
 
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(REAL)
     first, second = tmp_path / "sweep/gmpo-s0", tmp_path / "sweep/grpo-s0"
     process = real_sweep(tmp_path)
     try:
-        wait_for(lambda: process.poll() is not None or RunLayout(second).train.last_step() > 0, 400)
+        wait_for(lambda: process.poll() is not None or RunLayout(second).train.last_step() > 0, 600)
     finally:
         process.kill()
     printed, _ = process.communicate(timeout=60)
@@ -71,7 +71,7 @@ def test_a_real_sweep_that_is_killed_in_its_second_run_goes_on_there(tmp_path: P
     }
     metrics = (second / "train/metrics.jsonl").read_text().splitlines()
     process = real_sweep(tmp_path)
-    printed, _ = process.communicate(timeout=400)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     assert "gmpo-s0: done before" in printed
     assert {path: path.read_bytes() for path in before} == before
