@@ -1,15 +1,16 @@
 """Serves the policy with vLLM. The only file that imports vllm, and only to build an engine."""
 
 import asyncio
-import itertools
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rollouts.processes.lifeline import OWNER
 from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.engine_thread import EngineThread
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
 
@@ -22,8 +23,7 @@ _ENVIRONMENT = {
     # The threads of vLLM, the learner and the environments share the cores: none of them may pin
     # itself to one.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # On CPU this lets the engine core run its one worker inside itself: 8 s less to start, one
-    # process less to feed.
+    # The engine runs in a thread of this process (see `engine_thread`).
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 _CPU_BLOCK_TOKENS = 32
@@ -63,7 +63,7 @@ def _read_config(model_folder: str | Path) -> dict[str, Any]:
 
 
 class ServedPolicy:
-    """A `Policy` over vLLM's asynchronous engine, whose weights can be replaced while it runs.
+    """A `Policy` over vLLM's engine, whose weights can be replaced while it runs.
 
     One version of the weights samples a whole completion, and the completion carries that version.
     """
@@ -71,14 +71,10 @@ class ServedPolicy:
     def __init__(
         self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0
     ) -> None:
-        """Start the engine, which takes 10 to 20 s on a small machine.
-
-        Needs no running event loop.
-        """
+        """Start the engine, which takes 10 to 20 s on a small machine."""
         self.version = version
         self.context_length = model_context_length(model_folder, settings)
         self._tied = _read_config(model_folder).get("tie_word_embeddings", False)
-        self._request_ids = itertools.count()
         self._in_flight = 0
         self._idle = asyncio.Event()
         """Set while no request is in flight."""
@@ -89,7 +85,9 @@ class ServedPolicy:
             "OMP_NUM_THREADS": str(settings.threads),
             OWNER: str(os.getpid()),
         }
-        self._engine = _start_engine(str(model_folder), settings, self.context_length)
+        self._engine = EngineThread(
+            lambda: _start_engine(str(model_folder), settings, self.context_length)
+        )
 
     async def complete(
         self,
@@ -119,15 +117,14 @@ class ServedPolicy:
             self._idle.clear()
         try:
             prompt = {"prompt_token_ids": list(token_ids)}
-            async for answer in self._engine.generate(prompt, params, str(next(self._request_ids))):
-                output = answer.outputs[0]
-            stopped = output.finish_reason == "stop"
+            answer = await self._engine.generate(prompt, params)
+            output = answer.outputs[0]
             # At each position vLLM returns log-probs by id; only the sampled id's is of use.
             sampled = zip(output.token_ids, output.logprobs, strict=True)
             return Completion(
                 token_ids=tuple(output.token_ids),
                 logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
-                finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
+                finish_reason=_finish_reason(output.finish_reason),
                 policy_version=self.version,
             )
         finally:
@@ -166,28 +163,39 @@ class ServedPolicy:
                 raise RuntimeError(
                     f"weights not loaded: {self._in_flight} requests are still in flight"
                 ) from error
-            await self._engine.collective_rpc(
-                "reload_weights", kwargs={"weights_path": str(folder)}
-            )
-            # The cached keys and values were computed by the old weights.
-            if not await self._engine.reset_prefix_cache():
-                raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
+            await self._engine.call(partial(_reload, folder=str(folder)))
             self.version = version
 
     async def check_health(self) -> None:
         """Raise the error that killed the engine, if it is dead."""
-        await self._engine.check_health()
+        self._engine.check()
 
     async def shutdown(self) -> None:
-        """End the engine's process. No other method may be called after this one."""
-        self._engine.shutdown(timeout=0.5)
-        del self._engine
+        """End the engine. No other method may be called after this one."""
+        self._engine.stop()
+
+
+def _finish_reason(of_vllm: str | None) -> FinishReason:
+    """Return why a completion ended; raise `RuntimeError` if vLLM gave it up."""
+    if of_vllm == "stop":
+        return FinishReason.STOP
+    if of_vllm in ("length", "repetition"):
+        return FinishReason.LENGTH
+    raise RuntimeError(f"vLLM ended the completion with {of_vllm!r} before it was whole")
+
+
+def _reload(engine: Any, folder: str) -> None:
+    """Load the weights in `folder`, between two steps of the engine."""
+    engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+    # The cached keys and values were computed by the old weights.
+    if not engine.reset_prefix_cache():
+        raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
 
 
 def _start_engine(model_folder: str, settings: ServingSettings, context_length: int) -> Any:
-    from vllm import AsyncEngineArgs
+    from vllm import EngineArgs
     from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.llm_engine import LLMEngine
 
     if current_platform.is_cpu():
         device: dict[str, Any] = {
@@ -201,8 +209,8 @@ def _start_engine(model_folder: str, settings: ServingSettings, context_length: 
         }
     else:
         device = {"gpu_memory_utilization": settings.gpu_memory_utilization}
-    return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
+    return LLMEngine.from_engine_args(
+        EngineArgs(
             model=model_folder,
             skip_tokenizer_init=True,
             dtype=chosen_dtype(settings.dtype, gpu=not current_platform.is_cpu()),
