@@ -1,6 +1,7 @@
 """A whole run from Python, with a learner of two ranks that is resumed by one."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,17 @@ from agent_rl.config import Config, ConfigError
 from agent_rl.evaluation.report import read_report
 from agent_rl.policy.loading import load_policy
 from agent_rl.trainer import Trainer
+from rollouts.processes.ray_processes import start_ray, stop_ray
 
 pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def ray() -> Iterator[None]:
+    """One Ray for all stages: each would start its own, which takes ten seconds."""
+    start_ray()
+    yield
+    stop_ray()
 
 
 def config(folder: Path, *, ranks: int, steps: int) -> Config:

@@ -24,6 +24,7 @@ from tests.builders.runs import report
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.slow,
     pytest.mark.timeout(1200),  # the first test's set-up holds four commands
 ]
 ROLLOUT_STEPS, GROUP_SIZE, WARMUP, LEARNING_RATE = 6, 2, 12, 1e-3

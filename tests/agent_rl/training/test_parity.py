@@ -27,8 +27,8 @@ def source(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=304,
-        hidden_size=256,
-        intermediate_size=512,
+        hidden_size=128,
+        intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
