@@ -53,10 +53,9 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
 
 
 def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> None:
-    two = Trainer(config(tmp_path / "run", ranks=2, steps=1))
-    two.warm_start()
-    two.train()
     trainer = Trainer(config(tmp_path / "run", ranks=1, steps=2))
+    trainer.warm_start()
+    Trainer(config(tmp_path / "run", ranks=2, steps=1)).train()
     assert trainer.train(resume=True).name == "step-000002"
     lines = (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
