@@ -3,10 +3,18 @@
 import difflib
 from collections.abc import Iterable
 
+_SHORTEST = 3
+"""Characters of the shortest beginning that counts as a shortened name."""
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `word`; None if none is similar."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
+    """The known name that is most like `word`; None if none is similar.
+
+    A shortened name is similar: `obs` means `observation`, if no other known name begins so.
+    """
+    names = list(known)
+    longer = [name for name in names if name.startswith(word) and len(word) >= _SHORTEST]
+    matches = difflib.get_close_matches(word, names, n=1) or (longer if len(longer) == 1 else [])
     return matches[0] if matches else None
 
 

@@ -59,7 +59,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such config file{others}")
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: for 2024-99-99, which is no date, and for bytes that are no text.
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(
@@ -109,7 +110,7 @@ def _put(values: dict[str, Any], setting: str, form: str) -> None:
         raise ConfigError(f"{setting!r}: write {form}")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: for 2024-99-99, which is no date
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{setting!r}: the value is not valid YAML: {error}") from error
     for section in sections:
         values = values.setdefault(section, {})

@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from agent_rl.config.config import Config
+from agent_rl.config.errors import settings_in
 from agent_rl.config.keys import RENAMED_KEYS, RENAMED_OPTIONS, RENAMED_VALUES
 from rollouts.settings import Settings
 
@@ -42,7 +43,7 @@ def reference() -> str:
     parts = [_HEAD]
     top = []
     for name, field in Config.model_fields.items():
-        section = _settings_in(field.annotation)
+        section = settings_in(field.annotation)
         if section is None:
             top.append(_row(name, field))
         else:
@@ -65,7 +66,7 @@ def _rows(prefix: str, section: type[Settings]) -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = f"{prefix}.{name}"
         yield _row(key, field)
-        inner = _settings_in(field.annotation)
+        inner = settings_in(field.annotation)
         if inner is not None:
             is_list = get_origin(field.annotation) is tuple
             yield from _rows(f"{key}[]" if is_list else key, inner)
@@ -125,14 +126,6 @@ def _range_text(field: FieldInfo) -> str:
             if isinstance(constraint, kind):
                 bounds.append(f"{words} {getattr(constraint, attribute):g}")
     return ", ".join(bounds)
-
-
-def _settings_in(annotation: Any) -> type[Settings] | None:
-    """The settings class in an annotation such as `X`, `X | None` or `tuple[X, ...]`, if any."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Settings):
-            return candidate
-    return None
 
 
 def _prose(section: type[Settings]) -> str:

@@ -7,6 +7,12 @@ def test_the_most_similar_name_is_nearest() -> None:
     assert nearest("trian", ["train", "brain", "valid"]) == "train"
 
 
+def test_a_shortened_name_means_the_only_one_that_begins_so() -> None:
+    assert nearest("obs", ["observation", "action"]) == "observation"
+    assert nearest("obs", ["observation", "observed_text"]) is None
+    assert nearest("ob", ["observation", "action"]) is None
+
+
 def test_nothing_similar_is_none() -> None:
     assert nearest("zzz", ["train", "valid"]) is None
     assert nearest("train", []) is None
