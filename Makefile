@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The PyTorch project's own index of CPU builds; asked for torch alone.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-fast test-slow results-small check format docs clean
+.PHONY: demo test test-fast test-slow fuzz results-small check format docs clean
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
@@ -25,6 +25,9 @@ test-fast: .venv/.ready
 
 test-slow: .venv/.ready
 	@$(BIN)/python -m pytest -q -m slow
+
+fuzz: .venv/.ready
+	@$(BIN)/python -m tests.fuzz.run --minutes 10
 
 results-small: .venv/.ready
 	@$(BIN)/agent-rl sweep configs/results-small.yaml

@@ -81,8 +81,10 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
         if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
             game = read_game(path)
             is_solvable = int(game.get("solvable") is True)
-            length = len(game.get("walkthrough") or ())
-            entry = [stat.st_size, stat.st_mtime_ns, is_solvable, length]
+            walkthrough = game.get("walkthrough") or []
+            if not isinstance(walkthrough, list):
+                raise broken_game(path, f"walkthrough: {walkthrough!r} is no list of commands")
+            entry = [stat.st_size, stat.st_mtime_ns, is_solvable, len(walkthrough)]
         entries[game_id] = entry
     if entries != cached:
         _write_cache(cache_file, entries)

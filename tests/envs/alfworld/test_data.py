@@ -49,6 +49,12 @@ def test_finds_games_in_order_with_what_they_are(data: Path) -> None:
     assert (mug.id, mug.family, mug.scene, mug.commands) == (MUG, "pick_and_place_simple", "301", 2)
 
 
+def test_a_walkthrough_that_is_no_list_is_named(data: Path) -> None:
+    path = put(data, MUG, walkthrough=7)
+    with pytest.raises(ValueError, match=rf"^{path}: .*walkthrough: 7 is no list of commands"):
+        ids(data)
+
+
 def test_the_root_may_be_the_versioned_folder_or_its_parent(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
