@@ -15,6 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
 from envs.nearest import did_you_mean, hint
+from envs.options import read_arguments
 from envs.text_env import TextEnv
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
@@ -33,6 +34,8 @@ GROUP = "agent_rl.environments"
 
 An entry is `name = "module:Class"`.
 """
+
+_ONLY_CLASSES = "only subclasses of envs.TextEnv and gymnasium.Env are made"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +59,16 @@ def make_env(env_id: str, **options: Any) -> TextEnv:
         env_id: a built-in name, a name that an installed package announces, `package.module:Class`,
             or a gymnasium id (`FrozenLake-v1`, or `module:FrozenLake-v1` to import the module
             first). A gymnasium environment that is not a `TextEnv` is wrapped in a `GymnasiumEnv`.
-        options: the arguments of the class, or of `GymnasiumEnv` for a wrapped environment.
+            Nothing is called but a class of environments, or what gymnasium's registry holds.
+        options: the arguments of the class, or of `GymnasiumEnv` for a wrapped environment. A text
+            is read as the number or the bool that its argument asks for (`read_as`).
 
     Raises:
         ValueError: the id or an option is unknown, or an option does not fit.
     """
     maker = _maker(env_id)
     _check_options(env_id, maker, options)
-    env = maker(**options)
+    env = maker(**read_arguments(maker, options, "env.options"))
     if not isinstance(env, TextEnv):
         raise ValueError(
             f"env.id: {env_id!r} is a {type(env).__name__}, which is neither an envs.TextEnv nor a "
@@ -79,6 +84,14 @@ def takes_option(env_id: str, name: str) -> bool:
         ValueError: the id is unknown.
     """
     return name in inspect.signature(_maker(env_id)).parameters
+
+
+def is_named(env_id: str) -> bool:
+    """Whether an environment is built in, or announced by an installed package.
+
+    All others are found by the name of a module or in gymnasium's registry. Nothing is imported.
+    """
+    return env_id in BUILT_IN or bool(entry_points(group=GROUP, name=env_id))
 
 
 def list_environments() -> list[EnvEntry]:
@@ -100,7 +113,7 @@ def list_environments() -> list[EnvEntry]:
 
 
 def _maker(env_id: str) -> Callable[..., Any]:
-    """Return the function or class that makes the environment of an id from its options."""
+    """Return what makes the environment of an id from its options."""
     target = BUILT_IN.get(env_id) or _announced_target(env_id)
     if target is not None:
         return _checked_maker(env_id, _announced_class(env_id, target))
@@ -176,26 +189,41 @@ def _gymnasium_maker(env_id: str, gymnasium_id: str) -> Callable[..., Any]:
         ) from error
     if inspect.isclass(creator) and issubclass(creator, TextEnv):
         return partial(_checked_maker(env_id, creator), **spec.kwargs)
-    return partial(
-        GymnasiumEnv, env_id, partial(gymnasium.make, gymnasium_id, disable_env_checker=True)
-    )
+    make = partial(gymnasium.make, gymnasium_id, disable_env_checker=True)
+    # An entry for vector environments only has no creator; gymnasium.make refuses it.
+    return partial(GymnasiumEnv, env_id, _reading(creator or make, make))
 
 
 def _checked_maker(env_id: str, env_class: Any) -> Callable[..., Any]:
-    """Check that a class or function can make an environment; a plain gymnasium one is wrapped."""
-    is_gymnasium_env = inspect.isclass(env_class) and issubclass(env_class, gymnasium.Env)
-    if is_gymnasium_env and not issubclass(env_class, TextEnv):
-        return partial(GymnasiumEnv, env_id, env_class)
+    """Check that a class is one of environments; a plain gymnasium one is wrapped.
+
+    The check comes before the first call: an id may name anything in any module, `os:system` too.
+    """
+    if not inspect.isclass(env_class):
+        kind = "function" if callable(env_class) else type(env_class).__name__
+        raise ValueError(
+            f"env.id: {env_id!r} is a {kind}, not a class; {_ONLY_CLASSES}, so write one around it "
+            "(docs/environments.md)"
+        )
+    if not issubclass(env_class, gymnasium.Env):
+        raise ValueError(
+            f"env.id: {env_id!r} is no environment; {_ONLY_CLASSES} (docs/environments.md)"
+        )
+    if not issubclass(env_class, TextEnv):
+        return partial(GymnasiumEnv, env_id, _reading(env_class, env_class))
     if inspect.isabstract(env_class):
         missing = ", ".join(sorted(env_class.__abstractmethods__))
         raise ValueError(
             f"env.id: {env_id!r} is a TextEnv that lacks {missing}; write them "
             "(docs/environments.md)"
         )
-    if not callable(env_class):
-        raise ValueError(f"env.id: {env_id!r} is {env_class!r}, which is not a class")
     maker: Callable[..., Any] = env_class
     return maker
+
+
+def _reading(signed: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, with its arguments read as those that `signed` asks for."""
+    return lambda **kwargs: make(**read_arguments(signed, kwargs, "env.options: kwargs"))
 
 
 def _check_options(env_id: str, maker: Callable[..., Any], options: dict[str, Any]) -> None:

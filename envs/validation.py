@@ -40,10 +40,13 @@ def shape_fault(answer: Any, names: tuple[str, ...]) -> str:
         names: `RESET` or `STEP`.
     """
     if not isinstance(answer, tuple) or len(answer) != len(names):
-        count = "two" if names is RESET else "five"
-        return f"returned {_kind(answer)}; a TextEnv returns a tuple of {count}: {', '.join(names)}"
+        call, count = ("reset", "two") if names is RESET else ("step", "five")
+        return (
+            f"returned {_kind(answer)}; {call} has to return a tuple of {count}: "
+            f"({', '.join(names)})"
+        )
     if not isinstance(answer[-1], Mapping):
-        return f"returned {_kind(answer[-1])} as info; a TextEnv returns a dict"
+        return f"returned {_kind(answer[-1])} as info, which has to be a dict"
     return ""
 
 
@@ -79,6 +82,29 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
 
 
+def stated_success(info: Mapping[str, Any]) -> bool | None:
+    """Read what a gymnasium environment says about its success; None if it says nothing.
+
+    It may say so under `success` or `is_success`, as a bool, or as 0 or 1 of any type of numbers.
+
+    Raises:
+        ValueError: the value is something else, or the two differ.
+    """
+    stated: set[bool] = set()
+    for key in ("success", "is_success"):
+        value = info.get(key)
+        if value is None:
+            continue
+        if isinstance(value, np.ndarray) and value.size == 1:
+            value = value.item()
+        if not isinstance(value, Real | np.bool_) or value not in (0, 1):
+            raise ValueError(f"info[{key!r}] is {value!r}, which is no bool and neither 0 nor 1")
+        stated.add(bool(value))
+    if len(stated) > 1:
+        raise ValueError("info['success'] and info['is_success'] differ; return one of them")
+    return stated.pop() if stated else None
+
+
 def _first_fault(answer: Any, names: tuple[str, ...]) -> str:
     fault = shape_fault(answer, names)
     if fault:
@@ -108,9 +134,10 @@ def _is_finite_number(value: Any) -> bool:
 
 def _success_fault(info: Mapping[str, Any]) -> str:
     if "success" not in info:
+        also = ", not 'is_success'" if "is_success" in info else ""
         return (
-            "returned info without 'success'; a TextEnv says there whether the task is done, "
-            "after reset too: a bool"
+            f"returned info without 'success'{also}; a TextEnv says there whether the task is "
+            "done, after reset too: a bool"
         )
     if not is_bool(info["success"]):
         return (

@@ -7,9 +7,10 @@ from typing import Any, Self, SupportsFloat
 import gymnasium
 from gymnasium.spaces import Discrete, Text
 
+from envs.options import read_as
 from envs.task import Task
 from envs.text_env import NOTHING_HAPPENS, TextEnv, reset_needed, task_in
-from envs.validation import is_bool
+from envs.validation import RESET, STEP, shape_fault, stated_success
 from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
 
 _LARGEST_ACTION_COUNT = 1000
@@ -23,8 +24,9 @@ class GymnasiumEnv(TextEnv):
     does not accept, or masks out (`info["action_mask"]`), are answered with "Nothing happens." and
     do not reach it. An observation that is not a text is converted into one.
 
-    An episode is a success if the environment's `info` has a true `success`. If `info` has no
-    `success`, the return decides: it must be above 0, or at least `success_return`.
+    An episode is a success if the `info` of its last step has a true `success` or `is_success`. If
+    it has neither, the return decides: it must be above 0, or at least `success_return`, and the
+    environment must have ended the episode itself.
 
     Subclasses describe a world in better words: see `introduction`, `describe` and `succeeded`.
     """
@@ -55,9 +57,11 @@ class GymnasiumEnv(TextEnv):
         """
         self._id = env_id
         self._counts = check_counts(train, valid)
-        self._success_return = success_return
+        self._success_return: float | None = read_as(
+            float | None, "env.options: success_return", success_return
+        )
         try:
-            self._inner = make(**dict(kwargs or {}))
+            self._inner = _checked_calls(env_id, make(**dict(kwargs or {})))
         except (gymnasium.error.Error, TypeError, ValueError, ImportError) as error:
             raise ValueError(
                 f"env.options: kwargs: {env_id} cannot be made with {dict(kwargs or {})}: {error}"
@@ -104,7 +108,7 @@ class GymnasiumEnv(TextEnv):
         terminated = bool(terminated)
         truncated = bool(truncated) and not terminated
         self._over = terminated or truncated
-        success = self._is_success(info, terminated)
+        success = self._is_success(info, terminated) if self._over else False
         text = self.describe(observation)
         if self._over:
             text = f"{text}\n{self.conclusion(success)}".strip()
@@ -161,10 +165,11 @@ class GymnasiumEnv(TextEnv):
         """Prepare the episode of a task; a subclass may replace `self._inner` here."""
 
     def _is_success(self, info: Mapping[str, Any], terminated: bool) -> bool:
-        if not terminated:
-            return False
-        success = info.get("success")
-        return bool(success) if is_bool(success) else self.succeeded(self._return)
+        """Whether a finished episode was a success; at a time limit, only `info` can say so."""
+        stated = stated_success(info)
+        if stated is None:
+            return terminated and self.succeeded(self._return)
+        return stated
 
     def _takes(self, action: str) -> bool:
         if not self._names:
@@ -192,6 +197,40 @@ class GymnasiumEnv(TextEnv):
             text_info["expert_command"] = advice
         self._last_info = text_info
         return text_info
+
+
+class _CheckedCalls(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Refuses the answers of gymnasium's older interfaces, before other wrappers unpack them."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], env_id: str) -> None:
+        super().__init__(env)
+        self._id = env_id
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        answer = self.env.reset(**kwargs)
+        self._check(shape_fault(answer, RESET))
+        return answer
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        answer = self.env.step(action)
+        self._check(shape_fault(answer, STEP))
+        return answer
+
+    def _check(self, fault: str) -> None:
+        if fault:
+            raise ValueError(f"{self._id} {fault}")
+
+
+def _checked_calls(env_id: str, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Put the check of the answers directly around the innermost environment."""
+    outer, inner = None, env
+    while isinstance(inner, gymnasium.Wrapper):
+        outer, inner = inner, inner.env
+    checked = _CheckedCalls(inner, env_id)
+    if outer is None:
+        return checked
+    outer.env = checked
+    return env
 
 
 def readable(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 
 from envs.nearest import hint
+from envs.options import read_as
 from envs.task import Task
 from envs.text_env import TEXT_CHARSET, TextEnv, reset_needed, task_in
 from envs.worlds.seeded_tasks import check_counts, seeded_task, task_seeds
@@ -90,7 +91,8 @@ class TextArenaGame(TextEnv):
                 something that it needs is missing, such as a list of words.
         """
         self._counts = check_counts(train, valid)
-        self._name, self._success_reward = game, success_reward
+        self._name = game
+        self._success_reward = read_as(float, "env.options: success_reward", success_reward)
         self._commands = list(commands if commands is not None else _known_commands(game))
         if not all(isinstance(command, str) and command for command in self._commands):
             raise ValueError(f"env.options: commands: {commands!r} is not a list of texts")

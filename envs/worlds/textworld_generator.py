@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.files import Progress, cached_folder, new_folder
 from envs.nearest import hint
-from envs.options import checked_int, settings_from
+from envs.options import checked_int, read_as, settings_from
 
 GENERATOR_VERSION = 2
 """A part of the name of cached games. Raise it when the same settings give other games."""
@@ -182,17 +182,19 @@ def _checked_settings(
     Raises:
         ValueError: an option is unknown, or its value does not fit.
     """
-    for key, value in settings.settings.items():
+    chosen: dict[str, Any] = {}
+    for key, setting in settings.settings.items():
         if key not in actions:
             raise ValueError(
                 f"games.settings.{key}: {settings.challenge} has none{hint(key, actions)}"
             )
+        # A switch of the command line has no type, but a value that it sets.
+        kind = actions[key].type or type(actions[key].const)
+        value = chosen[key] = read_as(kind, f"games.settings.{key}", setting)
         choices = actions[key].choices
         if choices is not None and value not in choices:
             raise ValueError(
                 f"games.settings.{key}: {value!r} is none of {', '.join(map(str, choices))}"
             )
-        if actions[key].type is int and not isinstance(value, int):
-            raise ValueError(f"games.settings.{key}: {value!r} is not a whole number")
     defaults = {key: action.default for key, action in actions.items()}
-    return {**defaults, **CHALLENGES[settings.challenge], **settings.settings}
+    return {**defaults, **CHALLENGES[settings.challenge], **chosen}

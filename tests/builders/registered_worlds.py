@@ -1,5 +1,6 @@
 """Environments that are registered with gymnasium when this module is imported."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -81,6 +82,19 @@ class Half(TextEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         return "", {}
+
+
+def make_lamp(path: str) -> Lamp:
+    """A function that makes an environment, and says so in a file: it is no class."""
+    Path(path).touch()
+    return Lamp()
+
+
+class Note:
+    """A class that is no environment, and writes a file when it is made."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).touch()
 
 
 gymnasium.register("Echo-v0", entry_point=f"{__name__}:Echo")

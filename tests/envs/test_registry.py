@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envs import make_env
-from envs.registry import BUILT_IN, list_environments, takes_option
+from envs.registry import BUILT_IN, is_named, list_environments, takes_option
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
 
@@ -153,10 +153,12 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
         (
             "tests.builders.own_env:Task",
             {},
-            "tests.builders.own_env:Task needs env_id, split, family, id; add them",
+            "'tests.builders.own_env:Task' is no environment; only subclasses of envs.TextEnv and "
+            "gymnasium.Env are made",
         ),
         ("alfworld", {"game": {}}, "has no option 'game'; did you mean 'games'"),
-        ("tests.builders.registered_worlds:WORDS", {}, "which is not a class"),
+        ("tests.builders.registered_worlds:WORDS", {}, "is a tuple, not a class"),
+        ("os:system", {"command": "true"}, "'os:system' is a function, not a class"),
         ("tests.builders.registered_worlds:Half", {}, "is a TextEnv that lacks step; write them"),
         (
             "tests.builders.registered_worlds:Knob-v0",
@@ -197,3 +199,56 @@ def test_a_registered_text_env_is_used_as_it_is() -> None:
 def test_what_is_unknown_is_named(env_id: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_env(env_id, **options)
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    ["tests.builders.registered_worlds:make_lamp", "tests.builders.registered_worlds:Note"],
+)
+def test_nothing_but_an_environment_is_called(env_id: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with pytest.raises(ValueError, match=r"only subclasses of envs\.TextEnv and"):
+        make_env(env_id, path=str(mark))
+    assert not mark.exists()
+
+
+@pytest.mark.usefixtures("announced")
+def test_what_is_named_is_known_without_an_import() -> None:
+    assert is_named("alfworld")
+    assert is_named("door")
+    assert is_named("gone"), "announced, and not there: its package is to blame"
+    assert not is_named("FrozenLake-v1")
+    assert not is_named("tests.builders.own_env:Door")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "message"),
+    [
+        ("CartPole-v1", {"success_return": "abc"}, "success_return: 'abc' is not a number"),
+        ("CartPole-v1", {"success_return": True}, "success_return: True is not a number"),
+        ("FrozenLake-v1", {"commands": [True, False]}, "commands: True is not a text; .* quotes"),
+        ("guess-the-number", {"largest": "ten"}, "largest: 'ten' is not a whole number"),
+        ("frozen-lake", {"slippery": "perhaps"}, "slippery: 'perhaps' is neither true nor false"),
+        ("alfworld", {"data": 2}, "data: 2 is not a text; write it in quotes"),
+        ("alfworld", {"games": {"train": "x"}}, "games.train: 'x' is not a whole number"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_when_it_is_made(
+    env_id: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_env(env_id, **options)
+
+
+def test_options_in_texts_are_read() -> None:
+    number = make_env("guess-the-number", largest="1e1", train="2", expert="off")
+    assert [task.family for task in number.tasks("train")] == ["1 to 10"] * 2
+    assert "expert_command" not in number.reset(options={"task": number.tasks("train")[0]})[1]
+    lamp = make_env("tests.builders.registered_worlds:Lamp-v0", watts="7")
+    assert lamp.watts == 7  # type: ignore[attr-defined]
+    # Gymnasium's own class declares no type for this argument, but its default is a bool.
+    lake = make_env("FrozenLake-v1", kwargs={"is_slippery": "no"})
+    task = lake.tasks("train")[0]
+    for _ in range(9):
+        lake.reset(seed=0, options={"task": task})
+        assert lake.step("action 2")[0] == "1"

@@ -20,11 +20,11 @@ OK = {"success": False}
             ),
             "",
         ),
-        ("a room", "returned a str; a TextEnv returns a tuple of two: observation, info"),
+        ("a room", "returned a str; reset has to return a tuple of two: (observation, info)"),
         (None, "returned None; "),
         (("a room", OK, 0), "returned a tuple of 3; "),
         ((7, OK), "returned an int as observation; a TextEnv returns text: str"),
-        (("a room", None), "returned None as info; a TextEnv returns a dict"),
+        (("a room", None), "returned None as info, which has to be a dict"),
         (("a room", {}), "returned info without 'success'"),
         (("a room", {"success": 1}), "returned an int as info['success']"),
         (
@@ -79,7 +79,7 @@ def test_resets(answer: Any, fault: str) -> None:
         (("a \ud800", 0.0, False, False, OK), "cannot be written as UTF-8"),
         (
             ("a room", 0.0, False, OK),
-            "returned a tuple of 4; a TextEnv returns a tuple of five: observation, reward",
+            "returned a tuple of 4; step has to return a tuple of five: (observation, reward",
         ),
         (
             ("a room", "1", False, False, OK),

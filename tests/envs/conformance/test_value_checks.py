@@ -105,8 +105,8 @@ FAULTY: list[tuple[Callable[[], TextEnv], str, str]] = [
     (
         ResetText,
         "reset",
-        "reset of task 'train-0' returned a str; a TextEnv returns a tuple of two: observation, "
-        "info (it was",
+        "reset of task 'train-0' returned a str; reset has to return a tuple of two: "
+        "(observation, info) (it was",
     ),
     (
         ResetRaises,
@@ -116,13 +116,13 @@ FAULTY: list[tuple[Callable[[], TextEnv], str, str]] = [
     (
         StepInt,
         "reset",
-        "returned an int; a TextEnv returns a tuple of five: observation, reward, terminated, "
+        "returned an int; step has to return a tuple of five: (observation, reward, terminated, "
         "truncated,",
     ),
     (
         StepFour,
         "reset",
-        "returned a tuple of 4; a TextEnv returns a tuple of five: observation, reward, "
+        "returned a tuple of 4; step has to return a tuple of five: (observation, reward, "
         "terminated,",
     ),
     (StepRaises, "reset", "raised SystemExit: 3; in training, such an episode counts as an error"),

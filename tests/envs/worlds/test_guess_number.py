@@ -68,7 +68,7 @@ def test_the_last_wrong_guess_ends_the_game() -> None:
     ("options", "message"),
     [
         ({"largest": 1}, "largest: 1 is not a whole number from 2 to 1000"),
-        ({"guesses": True}, "guesses: True is not a whole number from 1 to 1000"),
+        ({"guesses": True}, "guesses: True is not a whole number"),
         ({"valid": -1}, "valid: -1 is not a whole number from 0"),
     ],
 )

@@ -1,9 +1,38 @@
 """Gymnasium environments as text environments."""
 
+from typing import Any
+
+import gymnasium
+import numpy
 import pytest
 
 from envs import TextEnv, check_env, make_env
-from envs.worlds.gymnasium_env import readable
+from envs.worlds.gymnasium_env import GymnasiumEnv, readable
+
+
+class Coin(gymnasium.Env[Any, Any]):
+    """Any action ends the episode with reward 1; a test may set what reset and step return."""
+
+    observation_space = action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, first: Any = (0, {}), last: Any = (0, 1.0, True, False, {})) -> None:
+        self.first, self.last = first, last
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return self.first
+
+    def step(self, action: Any) -> Any:
+        return self.last
+
+
+gymnasium.register("TestCoin-v0", entry_point=f"{__name__}:Coin", max_episode_steps=5)
+
+
+def coin(registered: bool, **answers: Any) -> TextEnv:
+    """A coin behind gymnasium's own wrappers, or without any."""
+    if registered:
+        return make_env("TestCoin-v0", kwargs=answers)
+    return GymnasiumEnv("coin", Coin, answers)
 
 
 def begin(env: TextEnv) -> tuple[str, dict[str, object]]:
@@ -98,3 +127,74 @@ def test_any_observation_is_written_as_text() -> None:
 
     assert readable((1, numpy.int64(2), numpy.array([0.5, 1.0]))) == "1, 2, [0.5, 1.0]"
     assert readable({"at": 3, "sees": ("a", "b")}) == "at: 3\nsees: a, b"
+
+
+@pytest.mark.parametrize("answer", [numpy.zeros(4), "a room", 3, ("a", "b"), ("a", 0.0, False, {})])
+@pytest.mark.parametrize("registered", [True, False])
+def test_an_old_reset_is_refused(answer: Any, registered: bool) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"(reset has to return a tuple of two: \(observation, info\)|as info, .* a dict)",
+    ):
+        begin(coin(registered, first=answer))
+
+
+@pytest.mark.parametrize("answer", [numpy.zeros(4), "a room", 3, ("a", 0.0, False, {})])
+@pytest.mark.parametrize("registered", [True, False])
+def test_an_old_step_is_refused(answer: Any, registered: bool) -> None:
+    env = coin(registered, last=answer)
+    begin(env)
+    with pytest.raises(
+        ValueError,
+        match=r"step has to return a tuple of five: "
+        r"\(observation, reward, terminated, truncated, info\)",
+    ):
+        env.step("action 0")
+
+
+@pytest.mark.parametrize(
+    ("info", "terminated", "success"),
+    [
+        ({"success": 1}, True, True),
+        ({"success": 0}, True, False),
+        ({"success": numpy.int64(1)}, True, True),
+        ({"success": numpy.array(0.0)}, True, False),
+        ({"is_success": True}, True, True),
+        ({"is_success": 0.0}, True, False),
+        ({"is_success": 1.0}, False, True),
+        ({"success": None}, True, True),
+        ({}, True, True),
+        ({}, False, False),
+    ],
+)
+def test_success_is_read_however_it_is_said(
+    info: dict[str, Any], terminated: bool, success: bool
+) -> None:
+    # Without a word about success, the return of 1 decides.
+    env = coin(registered=False, last=(0, 1.0, terminated, not terminated, info))
+    begin(env)
+    assert env.step("action 0")[4]["success"] is success
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"success": "yes"}, r"info\['success'\] is 'yes', which is no bool"),
+        ({"is_success": 0.5}, r"info\['is_success'\] is 0.5"),
+        ({"success": 1, "is_success": 0}, "differ; return one of them"),
+    ],
+)
+def test_another_success_is_refused(info: dict[str, Any], message: str) -> None:
+    env = coin(registered=False, last=(0, 1.0, True, False, info))
+    begin(env)
+    with pytest.raises(ValueError, match=message):
+        env.step("action 0")
+
+
+def test_a_return_of_success_in_a_text_is_read() -> None:
+    assert begin(coin(registered=False))[1]["success"] is False
+    env = GymnasiumEnv("coin", Coin, success_return="2e0")  # type: ignore[arg-type]
+    begin(env)
+    assert env.step("action 1")[4]["success"] is False
+    with pytest.raises(ValueError, match="success_return: 'abc' is not a number"):
+        GymnasiumEnv("coin", Coin, success_return="abc")  # type: ignore[arg-type]

@@ -97,7 +97,7 @@ def test_own_commands_and_rewards() -> None:
         ),
         ({"game": "Nim-v0"}, "game: 'Nim-v0' cannot be played here: it is for several players"),
         ({"game": "PublicGoodsGame-v0"}, "game: 'PublicGoodsGame-v0' is for several players"),
-        ({"commands": [1]}, "commands: .1. is not a list of texts"),
+        ({"commands": [1]}, "commands: 1 is not a text; write it in quotes"),
         ({"expert": True}, "textarena has no expert"),
     ],
 )
