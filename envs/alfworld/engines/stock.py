@@ -1,7 +1,8 @@
 """ALFWorld's stock engine: alfworld's wrappers around textworld's PDDL interpreter."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,6 +18,11 @@ _IDLE_ENGINES: dict[bool, list[Any]] = {False: [], True: []}
 An engine is never unloaded. Each loads its own copy of a shared library, and unloading that makes
 the process crash at its end.
 """
+
+_SHOWN = ("name", "id", "type", "definite", "indefinite", "noun", "adj", "desc")
+"""What a game's grammar may say of a thing."""
+_LOOKUP = re.compile(rf"(\w+)(?:\.({'|'.join(_SHOWN)}))?")
+"""A thing in a game's grammar, or a word about it: `o`, `o.name`."""
 
 _TRANSLATIONS = 16
 """Translated problems in memory: those of the games that a process plays by turns."""
@@ -89,6 +95,7 @@ def _start(path: Path, *, facts: bool) -> Any:
     """A new engine with the game loaded. Facts cost time at every step."""
     alfred = import_alfworld("alfworld.agents.environment.alfred_tw_env")
     _remember_translations()
+    _run_no_expressions()
     import textworld
 
     infos = textworld.EnvInfos(won=True, admissible_commands=True, facts=facts)
@@ -108,6 +115,41 @@ def _remember_translations() -> Any:
 
     fast_downward.pddl2sas = lru_cache(_TRANSLATIONS)(fast_downward.pddl2sas)
     return fast_downward.pddl2sas
+
+
+@cache
+def _run_no_expressions() -> None:
+    """Let the engine look words up where it would run what a game's grammar says as Python.
+
+    A grammar writes `{o.name}` or `{r.name or r.id}`. The engine gives that to `eval`, and a game
+    file from elsewhere could hold any program there.
+    """
+    from textworld.envs.pddl import textgen
+
+    def derive(symbol: Any, context: Any = None) -> list[Any]:
+        variables = (context or symbol.context)["variables"]
+        return [textgen.TerminalSymbol(_looked_up(symbol.expression, variables))]
+
+    textgen.EvalSymbol.derive = derive
+
+
+def _looked_up(expression: str, variables: Mapping[str, Any]) -> Any:
+    """The first word of an expression that is not empty.
+
+    Raises:
+        RuntimeError: the expression is more than words about the game's things. The engine takes a
+            `ValueError` for a command that is not admissible.
+    """
+    value: Any = ""
+    for word in re.split(r"\s+or\s+", expression.strip()):
+        found = _LOOKUP.fullmatch(word)
+        if found is None or found[1] not in variables:
+            raise RuntimeError(f"its grammar has an expression that is not run: {expression!r}")
+        thing, attribute = variables[found[1]], found[2]
+        value = getattr(thing, attribute) if attribute else thing
+        if value:
+            break
+    return value
 
 
 def forget_translations() -> None:

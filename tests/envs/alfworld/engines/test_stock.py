@@ -3,12 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from envs.alfworld.data import game_path
 from envs.alfworld.engines.engine import EXPERT_FACTS
-from envs.alfworld.engines.stock import TextworldEngine
+from envs.alfworld.engines.stock import TextworldEngine, _looked_up
 from envs.alfworld.env import AlfworldEnv
 from tests.builders.kitchen import write_kitchen
 
@@ -52,3 +53,33 @@ def test_closed_engines_are_used_again(tmp_path: Path) -> None:
     assert second._engine is inner
     assert {fact.split()[0] for fact in frame.facts} <= set(EXPERT_FACTS)
     second.close()
+
+
+@pytest.mark.parametrize("sentence", ["-= Welcome", "You arrive at"])
+def test_a_grammar_runs_no_python(tmp_path: Path, sentence: str) -> None:
+    path, mark = write_kitchen(tmp_path / "games"), tmp_path / "mark"
+    game = json.loads(path.read_text())
+    assert sentence in game["grammar"]
+    program = f"{{__import__('pathlib').Path('{mark}').touch()}}"
+    game["grammar"] = game["grammar"].replace(sentence, f"{program} {sentence}")
+    path.write_text(json.dumps(game))
+    engine = TextworldEngine()
+
+    def play() -> None:
+        frame = engine.reset(path)
+        engine.step(next(command for command in frame.commands if command.startswith("go to")))
+
+    with pytest.raises((ValueError, RuntimeError), match="an expression that is not run"):
+        play()
+    assert not mark.exists()
+    engine.close()
+
+
+def test_a_grammar_names_things() -> None:
+    thing = SimpleNamespace(name="", id="mug 1")
+    assert _looked_up("o.name or o.id", {"o": thing}) == "mug 1"
+    assert _looked_up(" o.id ", {"o": thing}) == "mug 1"
+    assert _looked_up("o", {"o": thing}) is thing
+    for program in ("p", "o.__class__", "o.id.upper()", "1", ""):
+        with pytest.raises(RuntimeError, match="an expression that is not run"):
+            _looked_up(program, {"o": thing})
