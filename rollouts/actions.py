@@ -7,7 +7,8 @@ from rollouts.types import ParsedAction
 _TAGGED = re.compile(
     r"\s*(?:<think>(?P<think>.*?)</think>)?\s*<action>(?P<command>.*?)</action>\s*", re.DOTALL
 )
-_TAGS = ("<think>", "</think>", "<action>", "</action>")
+TAGS = ("<think>", "</think>", "<action>", "</action>")
+"""What an answer is written with if the policy thinks first."""
 
 
 def action_text(command: str, *, think: bool = False) -> str:
@@ -31,7 +32,7 @@ def parse_action(text: str, *, think: bool = False) -> ParsedAction:
     # The pattern also matches "<action>look</action><action>help</action>", with the inner tags as
     # part of the command. A second action is ambiguous, so tags within a part are refused.
     parts = f"{match['think'] or ''}\n{match['command']}"
-    if any(tag in parts for tag in _TAGS):
+    if any(tag in parts for tag in TAGS):
         return ParsedAction(text=text, command=None)
     return ParsedAction(text=text, command=_single_line(match["command"]))
 

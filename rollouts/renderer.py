@@ -1,4 +1,4 @@
-"""The prompt's format: the only file that turns an episode into text and tokens, and back.
+"""The prompt's format: turns an episode into text and tokens, and back.
 
 A renderer only appends. It returns the ids to put after the ids that are already there, and never
 looks at those again. So the learner trains on exactly the ids that the policy sampled.
@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rollouts.actions import action_text, parse_action
+from rollouts.actions import TAGS, action_text, parse_action
+from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
+from rollouts.rendering.control_tokens import PromptEncoder
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason, ParsedAction
 
 _MARK = "\n> "
 """What the plain format writes before an action."""
-_WAY_OUT = "; set prompt.format: plain, or use a model with another chat template"
 
 
 class Renderer(Protocol):
@@ -153,9 +154,8 @@ class _TokenizerRenderer:
 
     end_token_ids: tuple[int, ...]
 
-    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
-        self._tokenizer = tokenizer
-        self._settings = settings
+    def __init__(self, tokenizer: Any, settings: PromptSettings, encoder: PromptEncoder) -> None:
+        self._tokenizer, self._settings, self._encoder = tokenizer, settings, encoder
 
     def parse(self, completion: Completion) -> ParsedAction:
         stopped = completion.finish_reason is FinishReason.STOP
@@ -171,11 +171,9 @@ class _TokenizerRenderer:
         return parse_action(text, think=self._settings.think)
 
     def action_ids(self, command: str) -> tuple[int, ...]:
-        text = action_text(command, think=self._settings.think)
-        return (*self._encode(text), self.end_token_ids[0])
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        # Without quotes, an expert's command could end the action and begin a message.
+        text = action_text(self._encoder.quote(command), think=self._settings.think)
+        return (*self._encoder.encode(text), self.end_token_ids[0])
 
     def _missing_end(self, finish_reason: FinishReason) -> tuple[int, ...]:
         return () if finish_reason is FinishReason.STOP else self.end_token_ids[:1]
@@ -185,7 +183,7 @@ class PlainRenderer(_TokenizerRenderer):
     """Writes the observation and `> `; the tokenizer's eos token ends an action."""
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
-        super().__init__(tokenizer, settings)
+        super().__init__(tokenizer, settings, PromptEncoder(tokenizer))
         if settings.think:
             raise ValueError(
                 "prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain"
@@ -202,111 +200,114 @@ class PlainRenderer(_TokenizerRenderer):
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         bos = self._tokenizer.bos_token_id
-        ids = self._encode(first_text(self._settings, observation, admissible))
+        ids = self._encode_said(first_text(self._settings, observation, admissible))
         return ids if bos is None else (bos, *ids)
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
         text = "\n" + _plain_text(self._settings, observation, admissible)
-        return (*self._missing_end(finish_reason), *self._encode(text))
+        return (*self._missing_end(finish_reason), *self._encode_said(text))
+
+    def _encode_said(self, text: str) -> tuple[int, ...]:
+        # The format itself writes no control token as text.
+        return self._encoder.encode(self._encoder.quote(text))
 
 
 class ChatRenderer(_TokenizerRenderer):
     """Writes observations as user messages and actions as assistant messages.
 
-    The messages go through the tokenizer's chat template. A template renders whole conversations,
-    but a renderer may only append. So the constructor renders short conversations and checks two
-    rules: a further message leaves the text before it alone, and every turn is written alike.
+    The messages go through the tokenizer's chat template, which is tried first (see
+    `ChatTemplate.check`) on what this run will send it.
     """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
         """Check the chat template.
 
         Raises:
-            ValueError: there is no template, or it breaks a rule of the class.
+            ValueError: there is no template, or it does not fit; the message begins with the
+                setting to change.
         """
-        super().__init__(tokenizer, settings)
-        if not getattr(tokenizer, "chat_template", None):
-            raise ValueError(
-                "prompt.format: chat needs a tokenizer with a chat template; this one has none"
-                + _WAY_OUT
-            )
-        self._end = self._probe_end_token()
+        self._template = ChatTemplate(tokenizer)
+        self._end = _checked_end(self._template, settings)
+        encoder = PromptEncoder(tokenizer, template=self._template.source, end=self._end)
+        super().__init__(tokenizer, settings, encoder)
         # The template's end token comes first: `action_ids` writes it. Some models end a message
         # with another token than their eos token, and sample either, so both end an action.
         ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
         self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
-        return self._encode(self._render(first_messages(self._settings, observation, admissible)))
+        messages = first_messages(self._settings, observation, admissible)
+        return self._encoder.encode(self._template.render(self._quoted(messages)))
 
     def following(
         self, observation: str, admissible: Sequence[str] | None, finish_reason: FinishReason
     ) -> tuple[int, ...]:
         # Any short conversation serves, because the template writes each turn alike. The end token
         # is left out of the text: the completion has it, or `_missing_end` adds it.
-        user = _user_message(self._settings, observation, admissible)
-        tail = self._tail([_PROBE_USER, _PROBE_ACTION, user])
-        return (*self._missing_end(finish_reason), *self._encode(tail.removeprefix(self._end)))
+        said = [
+            *_opening_messages(self._settings),
+            *_probe_turn(self._settings),
+            _user_message(self._settings, observation, admissible),
+        ]
+        tail = self._template.tail(self._quoted(said)).removeprefix(self._end)
+        return (*self._missing_end(finish_reason), *self._encoder.encode(tail))
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return text
-
-    def _tail(self, messages: list[dict[str, str]]) -> str:
-        """Return the text after the last assistant message, its end token included.
-
-        Args:
-            messages: a conversation that ends with an assistant and a user message.
-
-        Raises:
-            ValueError: with the user message, the template changes the text before it.
-        """
-        messages = [*_opening_messages(self._settings), *messages]
-        before, action = self._render(messages[:-2]), messages[-2]["content"]
-        whole = self._render(messages)
-        if not whole.startswith(before + action):
-            raise ValueError(
-                "prompt.format: the tokenizer's chat template rewrites the past: with one more "
-                f"message, an earlier assistant message {action!r} is no longer shown as it was "
-                "said (some templates drop <think> from earlier turns), so the policy's prompt "
-                "could not be trained on" + _WAY_OUT
-            )
-        tail: str = whole.removeprefix(before + action)
-        return tail
-
-    def _probe_end_token(self) -> str:
-        """Return the one token that the template writes after an assistant message.
-
-        Raises:
-            ValueError: the template does not only append, or writes no special token there.
-        """
-        first = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER])
-        later = self._tail([_PROBE_USER, _PROBE_ACTION, _PROBE_USER, _PROBE_ACTION, _PROBE_USER])
-        if first != later:
-            raise ValueError(
-                "prompt.format: the tokenizer's chat template shows the same message differently "
-                f"later on ({first!r}, then {later!r}), so turns cannot be appended" + _WAY_OUT
-            )
-        special_tokens = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
-        ends = [token for token in special_tokens if token and first.startswith(token)]
-        if not ends:
-            raise ValueError(
-                "prompt.format: after an assistant message the chat template writes "
-                f"{first[:20]!r}, which does not begin with one special token that could end an "
-                "action" + _WAY_OUT
-            )
-        # One special token may begin another, such as "<|im" and "<|im_end|>".
-        end: str = max(ends, key=len)
-        return end
+    def _quoted(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        # Examples show "<think>" as the policy writes it, which is one token to some tokenizers.
+        kept = {"assistant": TAGS if self._settings.think else ()}
+        return [
+            {**m, "content": self._encoder.quote(m["content"], keep=kept.get(m["role"], ()))}
+            for m in messages
+        ]
 
 
-_PROBE_USER = {"role": "user", "content": "You see a desk 1."}
-_PROBE_ACTION = {
-    "role": "assistant",
-    "content": "<think>the desk is near</think><action>go to desk 1</action>",
-}
-"""Messages to try a chat template with. Templates that drop past thoughts show it with this one."""
+def _checked_end(template: ChatTemplate, settings: PromptSettings) -> str:
+    """Return the token that ends an assistant message.
+
+    Raises:
+        ValueError: the template does not fit. The message begins with the first setting that makes
+            it fit if left out.
+    """
+
+    def check(tried: PromptSettings) -> str:
+        return template.check(_opening_messages(tried), _probe_turn(tried)[1]["content"])
+
+    try:
+        return check(settings)
+    except TemplateRefused as refused:
+        for name, nothing, way_out in _OPTIONAL:
+            if not getattr(settings, name):
+                continue
+            try:
+                check(settings.model_copy(update={name: nothing}))
+            except TemplateRefused:
+                continue
+            raise ValueError(f"prompt.{name}: {refused.reason}; {way_out}") from refused
+        raise
+
+
+_OPTIONAL: tuple[tuple[str, Any, str], ...] = (
+    ("system", "", "leave prompt.system empty, or use a model with another chat template"),
+    ("examples", (), "leave prompt.examples out, or use a model with another chat template"),
+    (
+        "think",
+        False,
+        "set prompt.think: false, or change the template so that it keeps what was said "
+        "(chat_template.jinja in the model's folder)",
+    ),
+)
+"""Settings that a chat template may not bear: the name, the value without it, the way out."""
+
+
+def _probe_turn(settings: PromptSettings) -> list[dict[str, str]]:
+    """An exchange as this run will send it, to try a template with."""
+    action = action_text("go to desk 1", think=settings.think)
+    if settings.think:
+        # Some templates drop the thoughts of earlier turns. They show it with this one.
+        action = f"<think>the desk is near</think>{action}"
+    return [
+        {"role": "user", "content": "You see a desk 1."},
+        {"role": "assistant", "content": action},
+    ]

@@ -17,6 +17,7 @@ from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
+from rollouts.renderer import make_renderer
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.workers.pool import OnEpisode, RolloutPool
 
@@ -45,7 +46,7 @@ class Session:
             resume: with `train`, whether to load the adapter at `source` instead of a new one.
 
         Raises:
-            ValueError: there is no usable policy at `source`.
+            ValueError: there is no usable policy at `source`, or it does not fit `prompt`.
         """
         self.config, self.source = config, str(source)
         if train:
@@ -55,6 +56,8 @@ class Session:
             )
         else:
             self.model, self.tokenizer = load_policy(str(source))
+        # The workers make their own. This one says what is wrong before any process starts.
+        make_renderer(self.tokenizer, config.prompt)
         self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
         self._env = make_env(config.env.id, **config.env.options)
         self._pool: RolloutPool | None = None

@@ -13,6 +13,7 @@ from agent_rl import cli
 from agent_rl.commands.stages.init import init
 from agent_rl.config import load_config
 from agent_rl.objective.presets import PRESETS
+from agent_rl.training import session
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
 
 CONFIG = """
@@ -126,6 +127,18 @@ def test_a_model_folder_without_a_model(config: Path, tmp_path: Path, refused: R
     (tmp_path / "empty").mkdir()
     message = refused("train", config, f"model.path={tmp_path / 'empty'}")
     assert f"model {tmp_path / 'empty'}: has no config.json" in message
+
+
+@pytest.mark.parametrize("command", ["sft", "train", "evaluate"])
+def test_a_template_is_judged_before_any_process_starts(
+    command: str, config_with_policy: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "open_pool", None)
+    message = refused(command, config_with_policy, "prompt.format=chat")
+    assert message.splitlines()[-1] == (
+        "error: prompt.format: chat needs a tokenizer with a chat template; this one has none; set "
+        "prompt.format: plain, or use a model with another chat template"
+    )
 
 
 def test_no_policy_yet(config: Path, tmp_path: Path, refused: Refused) -> None:

@@ -17,7 +17,7 @@ from envs.nearest import did_you_mean, nearest
 from rollouts import Trajectory
 from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
-from rollouts.renderer import Renderer, byte_renderer, load_renderer
+from rollouts.renderer import Renderer, byte_renderer, make_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.served_policy import ServedPolicy
 
@@ -162,10 +162,12 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
     from agent_rl.policy.loading import load_policy
     from agent_rl.policy.weight_sync import ServingCopy
 
-    serving_copy = ServingCopy(*load_policy(source), config.serving.dtype)
+    model, tokenizer = load_policy(source)
+    # Before the engine, which takes half a minute to start.
+    renderer = make_renderer(tokenizer, config.prompt)
+    serving_copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
-        policy = ServedPolicy(serving_copy.folder, config.serving)
-        return policy, load_renderer(serving_copy.folder, config.prompt)
+        return ServedPolicy(serving_copy.folder, config.serving), renderer
     finally:
         # The engine has the weights in memory now.
         serving_copy.close()
