@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
-from envs.files import UNFINISHED, whole_file
+from envs.files import UNFINISHED, is_disk_full, whole_file
 
 __all__ = [
     "UNFINISHED",
+    "is_disk_full",
     "locked",
     "set_aside",
     "short_digest",

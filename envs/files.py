@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the cache of all that can be made again."""
 
+import errno
 import hashlib
 import json
 import os
@@ -67,6 +68,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that a file system is full, or a quota is used up.
+
+    Libraries in Rust and C++ have errors of their own, with the system's words in them.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 @contextmanager

@@ -5,8 +5,7 @@ The way of new weights to the engine: `Session.sync` calls `ServingCopy.write`, 
 """
 
 import copy
-import os
-import shutil
+import logging
 import tempfile
 from pathlib import Path
 
@@ -14,24 +13,24 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from agent_rl.files import whole_file
+from agent_rl.config import ConfigError
+from agent_rl.files import is_disk_full, whole_file
 from agent_rl.policy.loading import CONFIG, decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
+from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from rollouts.serving.dtypes import chosen_dtype
 
 WEIGHTS = "model.safetensors"
-_PREFIX = "agent-rl-weights-"
 
 
 class ServingCopy:
     """A folder with the weights that the serving engine reads.
 
-    The folder is in memory if the system has a memory-backed file system, so a sync costs no disk
-    access. `close` deletes it. A new copy deletes the folders of processes that were killed.
+    The folder is in memory if the system has a memory-backed file system with room for two
+    versions, so a sync costs no disk access. Only this user can read it. `close` deletes it. A new
+    copy deletes the folders of processes that were killed.
     """
 
-    folder: Path
-    """The folder to load from."""
     version: int
     """Number of the weights in it: 0 at first, one more after each `write`."""
 
@@ -44,24 +43,83 @@ class ServingCopy:
             model: the learner's model.
             tokenizer: its tokenizer, which does not change.
             dtype: of the served weights, as in `serving.dtype`.
+
+        Raises:
+            ConfigError: there is no room for two versions of the weights.
         """
-        parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
-        _remove_orphans(parent)
-        self.folder = parent / f"{_PREFIX}{os.getpid()}"
         self.version = 0
-        self._model = model
+        self._model, self._tokenizer = model, tokenizer
         self._dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())
-        save_for_serving(model, self.folder, self._dtype)
-        tokenizer.save_pretrained(self.folder)
+        # First: stale folders take room, too.
+        remove_stale_folders()
+        self._folders = [ServingFolder(roomy_parent(served_bytes(model, self._dtype)))]
+        try:
+            self._save()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def folder(self) -> Path:
+        """The folder to load from. A `write` changes it if the old one has become too full."""
+        return self._folders[-1].path
 
     def write(self) -> None:
-        """Write the model's current weights as the next version."""
+        """Write the model's current weights as the next version.
+
+        Raises:
+            ConfigError: there is no room for them any more, nor in the temporary folder.
+        """
+        self._save()
         self.version += 1
-        save_for_serving(self._model, self.folder, self._dtype)
 
     def close(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._folders:
+            folder.close()
+
+    def _save(self) -> None:
+        try:
+            self._fill(self.folder)
+        except Exception as error:  # each library has errors of its own for a full disk
+            if not is_disk_full(error):
+                raise
+            self._move(error)
+
+    def _fill(self, folder: Path) -> None:
+        if not (folder / CONFIG).exists():
+            self._tokenizer.save_pretrained(folder)
+        save_for_serving(self._model, folder, self._dtype)
+
+    def _move(self, reason: Exception) -> None:
+        """Go on in the temporary folder, as something else has filled the place of the old one."""
+        full, temporary = self.folder, Path(tempfile.gettempdir())
+        if temporary == full.parent:
+            raise _no_room(full.parent) from reason
+        new = ServingFolder(temporary)
+        try:
+            self._fill(new.path)
+        except BaseException as error:
+            new.close()
+            if is_disk_full(error):
+                raise _no_room(full.parent, temporary) from error
+            raise
+        # The rest of the old folder stays: a worker that starts later reads its tokenizer there.
+        (full / WEIGHTS).unlink(missing_ok=True)
+        self._folders.append(new)
+        logging.getLogger(__name__).warning(
+            "%s is full: the served weights go to %s, where a sync takes longer",
+            *(full.parent, temporary),
+        )
+
+
+def served_bytes(model: PreTrainedModel, dtype: str) -> int:
+    """Return the size of the weights that `save_for_serving` writes, or a little more."""
+    inner = without_wrapper(model)
+    count = sum(weight.numel() for weight in inner.parameters())
+    embedding, head = inner.get_input_embeddings().weight, decoder_and_head(model)[1].weight
+    count += head.numel() if head is embedding else 0
+    return count * int(getattr(torch, dtype).itemsize)
 
 
 def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
@@ -96,9 +154,9 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
         save_file(weights, unfinished, metadata={"format": "pt"})
 
 
-def _remove_orphans(parent: Path) -> None:
-    """Delete the copies whose process has ended; the process's number is in the folder's name."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX)
-        if not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+def _no_room(*folders: Path) -> ConfigError:
+    places = " and ".join(map(str, folders))
+    return ConfigError(
+        f"{places}: full, so the new weights cannot be handed to the serving engine; free space "
+        "there, or name a larger folder in TMPDIR, and resume"
+    )

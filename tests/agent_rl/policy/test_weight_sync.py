@@ -1,17 +1,20 @@
 import json
 import os
-import subprocess
-import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
+from agent_rl.config import ConfigError
+from agent_rl.policy import serving_folder, weight_sync
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.weight_sync import ServingCopy, save_for_serving
+from agent_rl.policy.weight_sync import ServingCopy, save_for_serving, served_bytes
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -64,15 +67,84 @@ def test_each_write_is_a_version_and_close_deletes_the_folder(
     assert not copy.folder.exists()
 
 
-def test_a_copy_of_a_killed_process_is_deleted_by_the_next_one(
+def test_two_copies_of_one_process_are_two_private_folders(
     tiny_model: Callable[..., LlamaForCausalLM],
 ) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    model, tokenizer = tiny_model(dtype=torch.float32), train_tokenizer(["a room"], 260)
-    copy = ServingCopy(model, tokenizer, "float32")
-    orphan = copy.folder.with_name(f"agent-rl-weights-{ended.pid}")
-    orphan.mkdir()
+    tokenizer = train_tokenizer(["a room"], 260)
+    model = tiny_model(dtype=torch.float32)
+    a = ServingCopy(model, tokenizer, "float32")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(0.5)
+    b = ServingCopy(model, tokenizer, "float32")
+    assert a.folder != b.folder
+    heads = [load_file(copy.folder / "model.safetensors")["lm_head.weight"] for copy in (a, b)]
+    assert [bool((head == 0.5).all()) for head in heads] == [False, True]
+    assert {copy.folder.stat().st_mode & 0o777 for copy in (a, b)} == {0o700}
+    b.close()
+    assert a.folder.exists()
+    a.close()
+    assert not a.folder.exists()
+
+
+def test_the_size_counts_the_head_that_is_untied(
+    tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM]
+) -> None:
+    for tied in (False, True):
+        model = tiny_model(tied=tied)
+        save_for_serving(model, tmp_path, "bfloat16")
+        written = load_file(tmp_path / "model.safetensors").values()
+        assert served_bytes(model, "bfloat16") == sum(tensor.nbytes for tensor in written)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, full: Callable[[Path], bool]) -> None:
+    """Let `save_file` fail in some folders as it does on a full disk."""
+
+    def save(weights: Any, path: Path, metadata: Any) -> None:
+        if full(path):
+            path.write_bytes(b"a part")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save_file(weights, path, metadata=metadata)
+
+    monkeypatch.setattr(weight_sync, "save_file", save)
+
+
+def test_a_place_that_becomes_full_is_left_for_the_temporary_folder(
+    tmp_path: Path,
+    tiny_model: Callable[..., LlamaForCausalLM],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    memory, temporary = tmp_path / "memory", tmp_path / "temporary"
+    memory.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(serving_folder, "MEMORY", memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    model = tiny_model(dtype=torch.float32)
+    copy = ServingCopy(model, train_tokenizer(["a room"], 260), "float32")
+    first = copy.folder
+    assert first.parent == memory
+    fill_disk(monkeypatch, lambda path: path.is_relative_to(memory))
+    copy.write()
+    assert (copy.version, copy.folder.parent) == (1, temporary)
+    assert f"{memory} is full: the served weights go to {temporary}" in caplog.text
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(os.listdir(copy.folder))
+    # Workers read the tokenizer of the first folder; its weights only take room.
+    assert "tokenizer.json" in os.listdir(first)
+    assert not list(first.glob("model.safetensors*"))
+    fill_disk(monkeypatch, lambda path: True)
+    with pytest.raises(ConfigError, match=rf"{temporary}: full, .* a larger folder in TMPDIR"):
+        copy.write()
+    assert copy.version == 1
     copy.close()
-    ServingCopy(model, tokenizer, "float32").close()
-    assert not orphan.exists()
+    assert [*memory.iterdir(), *temporary.iterdir()] == []
+
+
+def test_a_start_without_room_leaves_nothing(
+    tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_folder, "MEMORY", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fill_disk(monkeypatch, lambda path: True)
+    with pytest.raises(ConfigError, match="full, so the new weights"):
+        ServingCopy(tiny_model(), train_tokenizer(["a room"], 260), "float32")
+    assert list(tmp_path.iterdir()) == []

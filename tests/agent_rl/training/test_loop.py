@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from agent_rl.config import load_config
+from agent_rl.config import ConfigError, load_config
 from agent_rl.evaluation.report import read_report
+from agent_rl.files import locked
 from agent_rl.training.task_sampler import TaskSampler
 from envs import make_env
 from tests.builders.paths import ROOT
@@ -59,6 +60,7 @@ class Place:
 
     folder: Path
     drivers: list[int] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
 
     @property
     def mark(self) -> str:
@@ -280,4 +282,8 @@ def test_nothing_is_left_behind(resumed: tuple[Place, list[dict[str, Any]], str]
     place, _, _ = resumed
     assert place.wait_until_gone(30), "commands left processes behind"
     # The killed run's weights stayed in memory until the next command started.
-    assert not any(Path("/dev/shm", f"agent-rl-weights-{pid}").exists() for pid in place.drivers)
+    for lock in Path("/dev/shm").glob("agent-rl-weights-*/lock"):
+        if lock.stat().st_mtime >= place.started:
+            # Of another program, which still uses it.
+            with pytest.raises(ConfigError, match="in use"), locked(lock, "in use"):
+                pass
