@@ -29,6 +29,8 @@ BUILT_IN = {
     "blackjack": "envs.worlds.toy_text:Blackjack",
 }
 """The class (`module:Class`) of each built-in environment, by its id."""
+FILES_THAT_RUN = {"textworld": "data"}
+"""The option of a built-in environment, by its id, that names files which an interpreter runs."""
 GROUP = "agent_rl.environments"
 """The entry-point group in which an installed package announces environments.
 

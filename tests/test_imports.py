@@ -31,7 +31,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "envs": (),
     "rollouts": ("envs",),
     "agent_rl.objective": (),
-    "agent_rl.config": ("agent_rl.objective.presets", "rollouts.settings", "envs.nearest"),
+    "agent_rl.config": (
+        "agent_rl.objective.presets",
+        "rollouts.settings",
+        "envs.nearest",
+        "envs.registry",
+    ),
     "agent_rl.files": ("agent_rl.config", "envs.files"),
     "agent_rl.display": ("rollouts",),
     "agent_rl.tasks": ("agent_rl.config", "envs"),

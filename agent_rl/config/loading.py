@@ -18,9 +18,15 @@ from agent_rl.config.keys import (
     RUN_CONFIG,
     upgraded,
 )
+from agent_rl.config.trust import came_with_model, refuse_foreign_code
+
+TRUST_ENV = "--trust-env"
+"""The option that lets a config which came with a model name code."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] | None = None, *, trust_env: bool | None = None
+) -> Config:
     """Read a person's YAML file, apply overrides and check the result.
 
     A file with the name of a recorded config is read as one (`load_run_config`): a run's model card
@@ -29,14 +35,21 @@ def load_config(path: str | Path, overrides: Sequence[str] | None = None) -> Con
     Args:
         path: a YAML mapping with the sections of `Config`.
         overrides: `key.path=value` settings, whose values are YAML.
+        trust_env: whether the file may name code even if it came with a model (see
+            `agent_rl.config.trust`); None if the command has no option for that.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, or a key or a value is wrong.
     """
     path = Path(path)
     if path.name in (RUN_CONFIG, EXPORTED_CONFIG):
-        return load_run_config(path, overrides)
-    return _checked(path, _read_mapping(path), overrides)
+        config = load_run_config(path, overrides)
+    else:
+        config = _checked(path, _read_mapping(path), overrides)
+    if not trust_env and came_with_model(path):
+        option = TRUST_ENV if trust_env is not None else ""
+        refuse_foreign_code(config, path, overrides or (), option=option)
+    return config
 
 
 def load_run_config(path: str | Path, overrides: Sequence[str] | None = None) -> Config:

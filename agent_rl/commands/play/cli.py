@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent_rl.commands.stages.cli import TrustEnv
+
 
 def play(
     what: Annotated[
@@ -28,6 +30,7 @@ def play(
     save: Annotated[
         Path | None, typer.Option(help="append the episode to this file; default: a new file")
     ] = None,
+    trust_env: TrustEnv = False,
 ) -> None:
     """Play one episode at the terminal, or watch a policy play it step by step."""
     from agent_rl.commands.play import episode
@@ -41,4 +44,5 @@ def play(
         turns=turns,
         seed=seed,
         save=save,
+        trust_env=trust_env,
     )

@@ -38,6 +38,7 @@ def play(
     turns: int | None = None,
     seed: int | None = None,
     save: Path | None = None,
+    trust_env: bool = False,
 ) -> Trajectory:
     """Play one episode and save it.
 
@@ -50,12 +51,13 @@ def play(
         turns: the most turns; by default those of the config, or `TURNS`.
         seed: the seed of the drawn task and of the policy; by default a random one.
         save: the file that the episode is appended to; by default a new one in `runs/play`.
+        trust_env: whether a config that came with a model may name code.
 
     Raises:
         ValueError: an argument names something that does not exist.
     """
     _refuse_misspelled_policy(policy)
-    config, from_file = config_to_play(what, settings)
+    config, from_file = config_to_play(what, settings, trust_env=trust_env)
     # A person may think as long as they like.
     limits = {"timeout_seconds": math.inf, "max_turns": turns or config.episode.max_turns}
     config = config.model_copy(update={"episode": config.episode.model_copy(update=limits)})
@@ -81,15 +83,18 @@ def play(
     return trajectory
 
 
-def config_to_play(what: str, settings: list[str]) -> tuple[Config, bool]:
+def config_to_play(
+    what: str, settings: list[str], *, trust_env: bool = False
+) -> tuple[Config, bool]:
     """The config to play, and whether it is from a file.
 
     Args:
         what: a YAML file, or an environment's id; then all other settings are defaults.
         settings: overrides of the config, or the environment's options.
+        trust_env: whether a config that came with a model may name code.
     """
     if what.endswith((".yaml", ".yml")):
-        return load_config(what, settings), True
+        return load_config(what, settings, trust_env=trust_env), True
     values = {
         "run_folder": "runs/play",
         "env": {"id": what, "options": read_options(settings)},

@@ -11,11 +11,15 @@ import typer
 
 from agent_rl.commands.stages.target import find_target
 from agent_rl.config import load_config
+from agent_rl.config.loading import TRUST_ENV
 from agent_rl.objective.presets import PRESETS
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.path=value, for example train.num_generations=8")
+]
+TrustEnv = Annotated[
+    bool, typer.Option(TRUST_ENV, help="run the environment that a model's own config names")
 ]
 
 
@@ -74,6 +78,7 @@ def evaluate(
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="else evaluation.temperature")] = None,
     again: Annotated[bool, typer.Option("--again", help="play all games again")] = False,
+    trust_env: TrustEnv = False,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
     markdown: Annotated[Path | None, typer.Option(help="write the tables to this file")] = None,
     latex: Annotated[
@@ -89,7 +94,7 @@ def evaluate(
     for key, value in options.items():
         if value is not None:
             settings.append(f"evaluation.{key}={value}")
-    target = find_target(what, settings, model=model, config_file=config)
+    target = find_target(what, settings, model=model, config_file=config, trust_env=trust_env)
     from agent_rl.commands.stages import evaluate as stage
     from agent_rl.evaluation.playing import Outputs
 

@@ -18,6 +18,8 @@ from agent_rl.config import (
     read_options,
 )
 from agent_rl.config.keys import EXPORTED_CONFIG
+from agent_rl.config.loading import TRUST_ENV
+from agent_rl.config.trust import came_with_model, refuse_foreign_code
 from agent_rl.runs.layout import (
     CHECKPOINT_MODEL,
     CONFIG_FILE,
@@ -53,6 +55,7 @@ def find_target(
     *,
     model: str | None = None,
     config_file: Path | None = None,
+    trust_env: bool = False,
 ) -> Target:
     """Resolve a name or path to the policy or player that it stands for, and the config.
 
@@ -62,6 +65,7 @@ def find_target(
         model: another policy or player; only if `what` is a config.
         config_file: the config to use; by default that of the model's run, which is searched for
             beside the model and above it. The results go to the model's run in either case.
+        trust_env: whether a config that is found, or came with a model, may name code.
 
     Raises:
         ConfigError: `what` is none of these, or there is no config for it, or one is wrong.
@@ -71,7 +75,8 @@ def find_target(
             raise ConfigError(
                 f"--config {config_file}: {what} is a config already; name one of the two"
             )
-        config, player = load_config(what, overrides), player_named(model)
+        config = load_config(what, overrides, trust_env=trust_env)
+        player = player_named(model)
         return Target(config=config, model=None if player else model, player=player)
     if model is not None:
         raise ConfigError(
@@ -80,18 +85,37 @@ def find_target(
     player = player_named(what)
     if player:
         config = (
-            load_run_config(config_file, overrides) if config_file else _default_config(overrides)
+            _recorded(config_file, overrides, trust_env=trust_env)
+            if config_file
+            else _default_config(overrides)
         )
         return Target(config=config, player=player)
     path = Path(what).expanduser()
     if not path.exists():
         if config_file is None:
             raise _unknown(what)
-        return Target(config=load_run_config(config_file, overrides), model=what)
-    return _target_at(path, what, overrides, config_file)
+        config = _recorded(config_file, overrides, trust_env=trust_env)
+        return Target(config=config, model=what)
+    return _target_at(path, what, overrides, config_file, trust_env)
 
 
-def _target_at(path: Path, what: str, overrides: Sequence[str], config_file: Path | None) -> Target:
+def _recorded(
+    file: Path, overrides: Sequence[str], *, trust_env: bool, found: bool = False
+) -> Config:
+    """The config in a file that a run or an export may have written.
+
+    Args:
+        found: whether nobody named the file: then it is as foreign as one that came with a model.
+    """
+    config = load_run_config(file, overrides)
+    if not trust_env and (found or came_with_model(file)):
+        refuse_foreign_code(config, file, overrides, option=TRUST_ENV)
+    return config
+
+
+def _target_at(
+    path: Path, what: str, overrides: Sequence[str], config_file: Path | None, trust_env: bool
+) -> Target:
     """The target at a path that exists; `what` is the path as it was typed."""
     model, run = _policy_at(path), run_around(path)
     file = config_file or _config_around(path)
@@ -100,7 +124,7 @@ def _target_at(path: Path, what: str, overrides: Sequence[str], config_file: Pat
             f"{what}: there is no run's config beside it or above it; name one with --config FILE"
         )
     # Also with --config: the file is often the record of an old run, or that of an export.
-    config = load_run_config(file, overrides)
+    config = _recorded(file, overrides, trust_env=trust_env, found=config_file is None)
     # The run may have been moved or copied since its config was written.
     if run is not None and not any(override.startswith("run_folder=") for override in overrides):
         config = config.model_copy(update={"run_folder": str(_as_typed(run))})

@@ -185,3 +185,45 @@ def test_what_is_wrong_is_named(
     with pytest.raises(ConfigError) as raised:
         find_target(what, **options)  # type: ignore[arg-type]
     assert message.replace("\\", "") in str(raised.value)
+
+
+FOREIGN = "{run_folder: run, env: {id: 'no_such_module:World'}}"
+
+
+@pytest.mark.parametrize(
+    ("what", "file"),
+    [
+        ("export", "export/agent_rl.yaml"),
+        ("got/model", "got/model/config.yaml"),
+        ("got/model", "got/config.yaml"),
+        ("got/model", "got/agent_rl.yaml"),
+        ("got/model", "got/train/config.yaml"),
+        ("got/model", "config.yaml"),
+        ("runs/mine", "runs/mine/train/config.yaml"),
+    ],
+)
+def test_a_config_that_is_found_may_not_name_code(what: str, file: str, here: Path) -> None:
+    model(here / "got" / "model")
+    (here / file).parent.mkdir(exist_ok=True)
+    (here / file).write_text(FOREIGN)
+    with pytest.raises(ConfigError) as refused:
+        find_target(what)
+    assert str(refused.value).startswith(f"{file}: env.id: 'no_such_module:World': it is code")
+    assert "If you trust it, add --trust-env, or env.id=no_such_module:World" in str(refused.value)
+    trusted = [
+        find_target(what, trust_env=True),
+        find_target(what, ["env.id=no_such_module:World"]),
+    ]
+    assert [target.config.env.id for target in trusted] == ["no_such_module:World"] * 2
+
+
+def test_a_config_that_a_person_names_may_name_code(here: Path) -> None:
+    (here / "mine.yaml").write_text(FOREIGN)
+    for what in ("stray", "random", "someone/policy"):
+        assert find_target(what, config_file=Path("mine.yaml")).config.env.id.endswith(":World")
+    (here / "export" / "agent_rl.yaml").write_text(FOREIGN)
+    for what in ("stray", "random", "someone/policy"):
+        with pytest.raises(ConfigError, match="--trust-env"):
+            find_target(what, config_file=Path("export/agent_rl.yaml"))
+    with pytest.raises(ConfigError, match="--trust-env"):
+        find_target("export/agent_rl.yaml", model="export")
