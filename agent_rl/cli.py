@@ -37,12 +37,9 @@ def main() -> None:
     try:
         app()
     except (ConfigError, ValueError, FloatingPointError) as error:
-        from rich.console import Console
-        from rich.markup import escape
+        from agent_rl.display import say_error
 
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/] {escape(str(error))}", highlight=False
-        )
+        say_error(str(error))
         sys.exit(2)
 
 

@@ -1,16 +1,22 @@
 """Shows a run on the terminal: progress bars, a row of metrics per step, episodes turn by turn.
 
 It also writes success rates and differences, for every table and page in the same way.
+
+Environments, models and files may say anything. Control characters in it are shown (`visible`), not
+sent: they could rewrite what is on the screen, or make the terminal do something. Both consoles see
+to that, so print with them, or print `visible(text)`.
 """
 
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.columns import Columns
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -20,10 +26,48 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
 
 from rollouts import Trajectory
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+_UNSEEN = re.compile(
+    # Control characters, but for the tab and the end of a line.
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    # Marks that change the order in which a line is seen, and other ends of lines.
+    r"\u200e\u200f\u2028-\u202e\u2066-\u2069"
+    # Half characters, which cannot be written.
+    r"\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""The text with its control characters spelled out; tabs and ends of lines stay.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _VisibleConsole(Console):
+    """A console that sends no control characters but its own."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        # Here too, and not in `render` alone: the width of a table's column is taken from this.
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            own = segment.control is not None
+            yield segment if own else Segment(visible(segment.text), segment.style)
+
+
+console = _VisibleConsole(highlight=False, soft_wrap=True, emoji=False)
 
 _LABEL_WIDTH = 13
 """Characters of the first column in a table of steps."""
@@ -44,13 +88,13 @@ def progress(label: str, total: int) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
         bar = bars.add_task(label, total=total, note="")
-        yield lambda note: bars.update(bar, advance=1, note=note)
+        yield lambda note: bars.update(bar, advance=1, note=visible(note))
 
 
 @contextmanager
@@ -101,6 +145,12 @@ def points_interval(ends: tuple[float, float]) -> str:
 def say(text: str) -> None:
     """Print one line as it is: square brackets are not markup."""
     console.print(escape(text))
+
+
+def say_error(text: str) -> None:
+    """Print an error that a user can mend on the standard error: one message, nothing else."""
+    errors = _VisibleConsole(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    errors.print(f"[bold red]error:[/] {escape(text)}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from agent_rl.display import console, interval, percent, points, points_interval, say
+from agent_rl.display import console, interval, percent, points, points_interval, say, visible
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import Gap, GapScore, Score, SplitReport
 from envs.alfworld import names
@@ -77,7 +77,7 @@ def markdown(report: EvaluationReport, title: str) -> str:
         rows = [(_bold_if_all(name), *_gap_cells(gap)) for name, gap in _gap_rows(report.gap)]
         table = markdown_table(("family", "points", "95 % interval"), rows)
         parts += [f"## {' - '.join(report.gap.splits)}", table]
-    return "\n\n".join(parts) + "\n"
+    return visible("\n\n".join(parts) + "\n")
 
 
 def latex(report: EvaluationReport, name: str) -> str:
@@ -100,7 +100,7 @@ def latex(report: EvaluationReport, name: str) -> str:
         row = [_escaped(name), *(_latex_cell(score) for score in scores)]
         lines.append(f"% {split}, {_about(report)}: {' & '.join(columns)}")
         lines.append(" & ".join(row) + r" \\")
-    return "\n".join(lines) + "\n"
+    return visible("\n".join(lines) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -22,7 +22,7 @@ from agent_rl.commands.compare.tables import (
     seeds_table,
 )
 from agent_rl.config import ConfigError
-from agent_rl.display import console, say
+from agent_rl.display import console, say, visible
 from agent_rl.files import write_text
 
 VERSION = 1
@@ -116,7 +116,7 @@ def markdown(comparison: Comparison, references: Sequence[Published]) -> str:
     parts += ["## How the numbers are made", _on_numbers(comparison)]
     if references:
         parts += ["## Published rows", _on_references(references)]
-    return "\n\n".join(parts) + "\n"
+    return visible("\n\n".join(parts) + "\n")
 
 
 def _default_folder(first: Path, first_run: Path) -> Path:

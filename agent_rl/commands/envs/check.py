@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent_rl.config import read_options
-from agent_rl.display import console
+from agent_rl.display import console, visible
 from envs import TextEnv, make_env
 from envs.conformance.report import Report, examine_env
 from envs.registry import takes_option
@@ -58,7 +58,7 @@ def _show(env_id: str, report: Report) -> None:
         table.add_column(no_wrap=no_wrap)
     for check in report.checks:
         outcome = check.outcome.value
-        table.add_row(check.name, outcome, Text(check.sentence), style=_COLOURS[outcome])
+        table.add_row(check.name, outcome, Text(visible(check.sentence)), style=_COLOURS[outcome])
     console.print(table)
     failed = len(report.failures)
     verdict = f"{failed} of {len(report.checks)} checks failed" if failed else "keeps the contract"

@@ -18,7 +18,7 @@ from agent_rl.commands.export.origin import Origin
 from agent_rl.config import ConfigError
 from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.config.learner import LearnerSettings
-from agent_rl.display import interval, percent
+from agent_rl.display import interval, percent, visible
 from agent_rl.evaluation.report import EvaluationReport, read_report, read_stage_reports
 from agent_rl.evaluation.tables import ALL, markdown_table
 from agent_rl.runs.layout import RunLayout
@@ -107,7 +107,7 @@ def model_card(
         first=_first_prompt(settings),
         tokens=_section(settings, "episode").get("max_action_tokens", 16),
     )
-    return card
+    return visible(card)
 
 
 def _template() -> Template:

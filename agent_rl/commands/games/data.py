@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from agent_rl.config import ConfigError, read_options
-from agent_rl.display import console, progress, say
+from agent_rl.display import console, progress, say, visible
 from envs import make_env
 from envs.alfworld.data import game_folders, resolve_data_folder
 from envs.alfworld.doctor import PUBLISHED_COUNTS, WAYS_OUT, Diagnosis, examine
@@ -98,7 +98,7 @@ def doctor(data: str) -> bool:
 def list_games(data: str, split: str) -> None:
     """Print a line per game: family and id."""
     for task in make_env("alfworld", data=data).tasks(split):
-        print(f"{task.family}\t{task.id}")
+        print(visible(f"{task.family}\t{task.id}"))
 
 
 def show_counts(data: str) -> None:

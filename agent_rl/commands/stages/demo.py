@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from agent_rl.commands.stages.init import init
@@ -142,7 +143,9 @@ def comparison(reports: Mapping[str, EvaluationReport], titles: Mapping[str, str
     splits = [next(iter(report.splits.values())) for report in reports.values()]
     for family in splits[-1].families:
         scores = [split.families[family] for split in splits]
-        table.add_row(family, str(scores[-1].n), *(percent(score.success) for score in scores))
+        table.add_row(
+            escape(family), str(scores[-1].n), *(percent(score.success) for score in scores)
+        )
     table.add_section()
     cells = []
     for split in splits:
