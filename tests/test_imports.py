@@ -40,7 +40,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "agent_rl.files": ("agent_rl.config", "envs.files"),
     "agent_rl.display": ("rollouts",),
     "agent_rl.tasks": ("agent_rl.config", "envs"),
-    "agent_rl.policy": ("agent_rl.config", "agent_rl.files", "rollouts.serving.dtypes"),
+    "agent_rl.policy": (
+        "agent_rl.config",
+        "agent_rl.display",
+        "agent_rl.files",
+        "rollouts.serving.dtypes",
+    ),
     "agent_rl.learner": (
         "agent_rl.config",
         "agent_rl.files",
@@ -74,6 +79,7 @@ LIGHT = (
     "agent_rl.cli",
     "agent_rl.config",
     "agent_rl.files",
+    "agent_rl.policy.folder",
     "agent_rl.runs.layout",
     "agent_rl.commands.stages.target",
     "agent_rl.commands.sweep.plan",

@@ -48,7 +48,11 @@ class ModelSettings(Settings):
 
     path: str = ""
     """Model to start from: a Hugging Face folder, a hub name or a `.gguf` file. Empty: a model from
-    scratch, and all keys below but `lora` describe it."""
+    scratch, and all keys below but `revision` and `lora` describe it."""
+
+    revision: str = ""
+    """Commit, branch or tag of a hub model in `path`; empty is its newest commit. A commit pins the
+    model: nobody can change what a run loads."""
 
     corpus_tasks: int = Field(default=64, ge=1)
     """Training tasks whose texts train the tokenizer; a few dozen show most words of a world."""
@@ -85,6 +89,19 @@ class ModelSettings(Settings):
     lora: LoraSettings | None = None
     """Adapter that reinforcement learning trains; null trains all weights. The warm start always
     trains all weights."""
+
+    def revision_of(self, source: str) -> str:
+        """Return the revision to load `source` at: that of `path`, and none of other models."""
+        return self.revision if source == self.path else ""
+
+    @model_validator(mode="after")
+    def _revision_has_a_path(self) -> Self:
+        if self.revision and not self.path:
+            raise ValueError(
+                f"revision {self.revision!r} is of a hub model, and path names none; set "
+                "model.path, or remove model.revision"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers.utils.hub import resolve_revision
 
 from agent_rl.config import ConfigError
-from agent_rl.policy.loading import CONFIG, load_policy
+from agent_rl.policy.loading import load_policy, refuse_bad_source
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TEXT = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -27,27 +27,26 @@ class Fingerprint:
     """Of all files that its text depends on, the tokenizer's too."""
 
 
-def fingerprint(source: str) -> Fingerprint:
-    """Return the fingerprint of the policy at `source`, which is as in `load_policy`.
+def fingerprint(source: str, *, revision: str = "") -> Fingerprint:
+    """Return the fingerprint of the policy at `source`; the arguments are as in `load_policy`.
 
     A model on the hub is not downloaded: its commit identifies it.
 
     Raises:
-        ValueError: there is no policy at `source`.
+        ValueError: there is no policy at `source`, or its files are damaged or incomplete.
     """
+    refuse_bad_source(source, revision)
     path = Path(source).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         weights = _sha256([path])
         return Fingerprint(weights=weights, policy=weights)
-    if path.is_dir() and (path / CONFIG).is_file():
+    if path.is_dir():
         files = _in_folder(path, _WEIGHTS)
-        if not files:
-            raise ConfigError(f"model {path}: holds no weights ({', '.join(_WEIGHTS)})")
         weights = _sha256(files)
         return Fingerprint(weights=weights, policy=_sha256([*files, *_in_folder(path, _TEXT)]))
-    commit = getattr(resolve_revision(source), "resolved", None)
+    commit = getattr(resolve_revision(source, revision or None), "resolved", None)
     if commit is None:
-        load_policy(source)  # raises an error that says what is wrong
+        load_policy(source, revision=revision)  # raises an error that says what is wrong
         raise ConfigError(
             f"model {source}: loads, but its commit on the hub is not known; give it as a folder"
         )

@@ -1,10 +1,14 @@
 """Loads and saves a policy: a causal language model and its tokenizer."""
 
 import os
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -15,7 +19,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
+from agent_rl.policy.checks import check_loaded
+from agent_rl.policy.folder import CONFIG, check_adapter, check_folder, check_gguf
 from agent_rl.policy.lora import (
     ADAPTER,
     base_of,
@@ -30,40 +37,71 @@ from agent_rl.policy.lora import (
 # The command line shows its own progress; transformers' bars would tear it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
-CONFIG = "config.json"
-"""The file that makes a folder a Hugging Face folder."""
-
-_CHANGES_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-"""Keys of models whose logits are not those of their linear head alone."""
+__all__ = [
+    "CONFIG",
+    "decoder_and_head",
+    "load_policy",
+    "load_to_train",
+    "refuse_bad_source",
+    "save_policy",
+]
 
 
 def load_policy(
-    source: str, dtype: torch.dtype = torch.float32
+    source: str, dtype: torch.dtype = torch.float32, *, revision: str = ""
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer.
+
+    Code that comes with a model is never run.
 
     Args:
         source: a Hugging Face folder, a hub name, or a `.gguf` file (it becomes dense, and needs
             the `gguf` extra).
         dtype: of the weights in memory. Train in float32: bfloat16 weights lose small updates.
+        revision: the commit, branch or tag of a hub model; empty is its newest.
 
     Raises:
-        ValueError: there is no model at `source`, or its logits need more than a linear head.
+        ValueError: there is no model at `source`, or it is damaged, incomplete or of a kind that
+            cannot be trained (see `agent_rl.policy.checks`).
     """
+    refuse_bad_source(source, revision)
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix == ".gguf":
-        model, tokenizer = _load_gguf(path, dtype)
-    elif path.exists() or _looks_like_a_path(source):
-        _refuse_other_folders(path)
-        model, tokenizer = _load_pretrained(str(path), dtype)
-    else:
-        model, tokenizer = _load_pretrained(source, dtype)
-    _refuse_changed_logits(model, source)
+    with _explained(source, revision), _quiet():
+        if path.is_file():
+            model, tokenizer, report = _load_gguf(path, dtype)
+        else:
+            where = str(path) if path.exists() else source
+            model, tokenizer, report = _load_pretrained(where, dtype, revision)
+    check_loaded(model, tokenizer, report, source)
     return model, tokenizer
 
 
+def refuse_bad_source(source: str, revision: str = "") -> None:
+    """Raise if a source cannot be a policy, as far as it shows without loading or network.
+
+    Raises:
+        ValueError: see `check_folder`; or `revision` is given for something that is on this disk.
+    """
+    path = Path(source).expanduser()
+    local = path.exists() or _looks_like_a_path(source)
+    if local and revision:
+        raise ConfigError(
+            f"model.revision: {revision!r}: is for models of the hub, and {source} is a path; "
+            "remove it"
+        )
+    if path.is_file() and path.suffix == ".gguf":
+        check_gguf(path)
+    elif local:
+        check_folder(path)
+
+
 def load_to_train(
-    source: str, lora: LoraSettings | None, *, resume: bool = False, seed: int = 0
+    source: str,
+    lora: LoraSettings | None,
+    *,
+    revision: str = "",
+    resume: bool = False,
+    seed: int = 0,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a policy to train all its weights, or an adapter on top of them.
 
@@ -71,6 +109,7 @@ def load_to_train(
         source: as in `load_policy`; to resume, the `model/` of a checkpoint.
         lora: the adapter's settings; None trains all weights. A new run gets a new adapter, and
             its base is the policy at `source` with whatever adapter was merged into it.
+        revision: of a hub model, as in `load_policy`. An adapter records that of its base.
         resume: continue with the adapter and the base of the checkpoint.
         seed: decides the weights of a new adapter.
 
@@ -79,9 +118,9 @@ def load_to_train(
             another `lora`.
     """
     if not resume:
-        model, tokenizer = load_policy(source)
+        model, tokenizer = load_policy(source, revision=revision)
         if lora is not None:
-            model = with_lora(model, lora, source=source, seed=seed)
+            model = with_lora(model, lora, source=source, revision=revision, seed=seed)
         return model, tokenizer
     adapter = Path(source) / ADAPTER
     if adapter.is_dir() and lora is None:
@@ -89,14 +128,15 @@ def load_to_train(
             f"model.lora: is not set, but {source} was trained with an adapter; set it as it was"
         )
     if lora is None:
-        return load_policy(source)
+        return load_policy(source, revision=revision)
     if not adapter.is_dir():
         raise ValueError(
             f"model.lora: is set, but {source} was trained without an adapter; remove it"
         )
-    base = base_of(adapter)
+    check_adapter(adapter)
+    base, base_revision = base_of(adapter)
     try:
-        model, tokenizer = load_policy(base)
+        model, tokenizer = load_policy(base, revision=base_revision)
     except ValueError as error:
         raise ValueError(
             f"{adapter}: the model that this adapter was trained on cannot be loaded: {error}; put "
@@ -131,30 +171,129 @@ def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
     return inner.base_model, head
 
 
-def _load_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+_REASON = 240
+"""The most letters of a library's message within ours."""
+
+_Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]
+"""The model, its tokenizer, and transformers' report on the load."""
+
+
+def _load_gguf(path: Path, dtype: torch.dtype) -> _Loaded:
     folder, file = str(path.parent), path.name
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, quantization_config=GgufConfig(dequantize=True), gguf_file=file
+    load_model: Any = AutoModelForCausalLM.from_pretrained
+    model, report = load_model(
+        folder,
+        dtype=dtype,
+        quantization_config=GgufConfig(dequantize=True),
+        gguf_file=file,
+        output_loading_info=True,
     )
     # The config still says "quantized", but the dense weights are what will be saved.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    return cast(PreTrainedModel, model), cast(PreTrainedTokenizerBase, tokenizer)
+    return model, cast(PreTrainedTokenizerBase, tokenizer), report
 
 
-def _load_pretrained(
-    source: str, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_pretrained(source: str, dtype: torch.dtype, revision: str) -> _Loaded:
+    # trust_remote_code: without an answer, transformers asks at the terminal.
+    options: dict[str, Any] = {"revision": revision or None, "trust_remote_code": False}
+    load_model: Any = AutoModelForCausalLM.from_pretrained
+    model, report = load_model(
+        source,
+        dtype=dtype,
+        output_loading_info=True,
+        # `check_loaded` refuses other shapes, and names them.
+        ignore_mismatched_sizes=True,
+        **options,
+    )
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
-        raise ValueError(
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except OSError:
+        raise
+    except Exception as error:
+        raise _TokenizerError(_reason(error)) from error
+    return model, cast(PreTrainedTokenizerBase, tokenizer), report
+
+
+class _TokenizerError(Exception):
+    """The tokenizer's files cannot be read; the message is the library's."""
+
+
+@contextmanager
+def _explained(source: str, revision: str) -> Iterator[None]:
+    """Turn any error of a load into a ValueError that names the source and the way out.
+
+    Libraries raise errors of many types here: whatever it is, the cause is what lies at `source`.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise _refusal(source, revision, error) from error
+
+
+def _refusal(source: str, revision: str, error: Exception) -> ValueError:
+    text = _reason(error)
+    causes = _causes(error)
+    where = f"model {source}"
+    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated" in str(error).lower():
+        return ConfigError(
+            f"{where}: is gated on the hub; accept its terms at https://huggingface.co/{source}, "
+            "then log in with `hf auth login`"
+        )
+    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+        return ConfigError(
+            f"model.revision: {revision!r}: {source} has no such commit, branch or tag on the hub"
+        )
+    if "trust_remote_code" in str(error):
+        return ConfigError(
+            f"{where}: needs Python code of its own (trust_remote_code), which is never run here; "
+            "use a model whose architecture transformers has, such as Llama, Qwen2.5 or SmolLM2"
+        )
+    if isinstance(error, _TokenizerError):
+        return ConfigError(
+            f"{where}: its tokenizer cannot be loaded ({error}); copy tokenizer.json and "
+            "tokenizer_config.json again from the model that it was trained from"
+        )
+    if Path(source).expanduser().exists():
+        return ConfigError(
+            f"{where}: cannot be loaded ({text}); it has to be a whole causal language model with "
+            "its tokenizer, as transformers' `save_pretrained` writes it"
+        )
+    if isinstance(error, OSError):
+        return ConfigError(
             f"model {source!r} is no folder here and could not be fetched as a hub name: give the "
-            "path of a Hugging Face folder or of a .gguf file, or check the name and the network"
-        ) from error
-    return cast(PreTrainedModel, model), cast(PreTrainedTokenizerBase, tokenizer)
+            "path of a Hugging Face folder or of a .gguf file, or check the name and the network; "
+            "a private model needs `hf auth login`"
+        )
+    return ConfigError(f"{where}: the hub's model cannot be loaded ({text}); use another model")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error, and those that it was raised from."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of an error's text, on one line; its type too if it is no plain refusal."""
+    text = textwrap.shorten(str(error), _REASON, placeholder=" ...")
+    return text if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back transformers' warnings in a `with` block: what they say is checked afterwards."""
+    before = transformers_logging.get_verbosity()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _looks_like_a_path(source: str) -> bool:
@@ -171,26 +310,3 @@ def _looks_like_a_path(source: str) -> bool:
         or source.endswith(".gguf")
         or local_parent
     )
-
-
-def _refuse_other_folders(path: Path) -> None:
-    if not path.exists():
-        raise ValueError(
-            f"model {path}: no such file or folder; `agent-rl init` makes one, or give a hub name"
-        )
-    if not (path / CONFIG).is_file():
-        raise ValueError(
-            f"model {path}: has no {CONFIG}, so it is no Hugging Face folder; give the folder that "
-            f"holds {CONFIG}, or the path of a .gguf file"
-        )
-
-
-def _refuse_changed_logits(model: PreTrainedModel, source: str) -> None:
-    config = model.config.get_text_config()
-    for key in _CHANGES_LOGITS:
-        if getattr(config, key, None) not in (None, 1.0):
-            raise ValueError(
-                f"model {source}: its config sets {key}, which the learner's log-probs do not "
-                "apply; use a model whose logits are its linear head's, such as Llama, Qwen2.5 or "
-                "SmolLM2"
-            )

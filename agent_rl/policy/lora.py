@@ -39,7 +39,12 @@ _FINGERPRINT, _RELATIVE = "base_sha256", "base_relative"
 
 
 def with_lora(
-    model: PreTrainedModel, settings: LoraSettings, *, source: str, seed: int = 0
+    model: PreTrainedModel,
+    settings: LoraSettings,
+    *,
+    source: str,
+    revision: str = "",
+    seed: int = 0,
 ) -> PreTrainedModel:
     """Put a new adapter on a model. Its B is zero, so the policy does not change yet.
 
@@ -47,6 +52,7 @@ def with_lora(
         model: is changed in place: only the adapter's parameters require a gradient from now on.
         settings: the adapter's size, scale and layers.
         source: where the model was loaded from; it is recorded as the adapter's base.
+        revision: of a hub model, as in `load_policy`; it is recorded too.
         seed: decides the adapter's A.
 
     Returns:
@@ -62,6 +68,7 @@ def with_lora(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
+        revision=revision or None,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     # Modules draw their weights from torch's global generator: seed it for them, then restore it.
@@ -110,7 +117,7 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
             "weights have changed; put the old one back, or start a new run from the merged "
             f"weights, model.path={folder.parent}"
         )
-    adapted = with_lora(model, settings, source=source)
+    adapted = with_lora(model, settings, source=source, revision=config.revision or "")
     weights = load_file(folder / _WEIGHTS)
     if _shapes(weights) != _shapes(_adapter_weights(adapted)):
         raise ValueError(
@@ -122,18 +129,19 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
     return adapted
 
 
-def base_of(folder: Path) -> str:
-    """Return where the base of a saved adapter is.
+def base_of(folder: Path) -> tuple[str, str]:
+    """Return where the base of a saved adapter is, and its revision (see `load_policy`).
 
     The path is recorded twice: as it was, and relative to the adapter. The second one is right if
     the run folder was moved and the base with it.
     """
-    source = str(LoraConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    config = LoraConfig.from_pretrained(str(folder))
+    source, revision = str(config.base_model_name_or_path), config.revision or ""
     with safe_open(folder / _WEIGHTS, "pt") as file:
         moved = file.metadata().get(_RELATIVE)
     if moved and not Path(source).exists() and (folder / moved).exists():
-        return str((folder / moved).resolve())
-    return source
+        return str((folder / moved).resolve()), revision
+    return source, revision
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:

@@ -24,7 +24,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.files import UNFINISHED, whole_folder
+from agent_rl.policy.folder import check_adapter, check_folder
 from agent_rl.policy.loading import save_policy
+from agent_rl.policy.lora import ADAPTER
 from agent_rl.runs.layout import (
     CHECKPOINT_LEARNER,
     CHECKPOINT_MODEL,
@@ -108,6 +110,23 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest whole checkpoint of a stage, or None. Incomplete folders do not count."""
     checkpoints = StageLayout(folder).whole_checkpoints()
     return checkpoints[-1] if checkpoints else None
+
+
+def require_whole_model(path: Path) -> None:
+    """Raise if the model in a checkpoint is damaged, before anything of it is loaded.
+
+    Raises:
+        ValueError: a file is missing, cut off or damaged; the message offers the checkpoint before.
+    """
+    model = path / CHECKPOINT_MODEL
+    try:
+        check_folder(model)
+        if (model / ADAPTER).is_dir():
+            check_adapter(model / ADAPTER)
+    except ValueError as error:
+        raise ValueError(
+            f"checkpoint {path}: {error}; or remove the folder {path} to resume from the one before"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

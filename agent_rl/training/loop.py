@@ -15,6 +15,7 @@ from agent_rl.runs.checkpoint import (
     Snapshot,
     latest_checkpoint,
     load_checkpoint,
+    require_whole_model,
     save_checkpoint,
 )
 from agent_rl.runs.folder import RunFolder
@@ -72,6 +73,7 @@ class TrainingLoop:
         self.config = config
         self.session = session
         self.step = 0
+        session.require_trainable()
         self.learner = open_learner(
             session.model,
             config.learner,
@@ -230,6 +232,7 @@ def checkpoint_to_resume(folder: Path) -> Path:
 
     Raises:
         ConfigError: there is none.
+        ValueError: its model is damaged.
     """
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
@@ -237,4 +240,5 @@ def checkpoint_to_resume(folder: Path) -> Path:
             f"{folder}: there is no whole checkpoint to resume from; delete the folder if it "
             "exists, and start without --resume"
         )
+    require_whole_model(checkpoint)
     return checkpoint

@@ -12,6 +12,7 @@ from agent_rl.config import Config
 from agent_rl.display import console, progress
 from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
+from agent_rl.policy.checks import refuse_untrainable
 from agent_rl.policy.loading import load_policy, load_to_train
 from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
@@ -19,6 +20,7 @@ from envs import Task, make_env
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.renderer import make_renderer
 from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.model_config import model_context_length
 from rollouts.workers.pool import OnEpisode, RolloutPool
 
 
@@ -49,18 +51,24 @@ class Session:
             ValueError: there is no usable policy at `source`, or it does not fit `prompt`.
         """
         self.config, self.source = config, str(source)
+        revision = config.model.revision_of(self.source)
         if train:
             lora = config.model.lora
             self.model, self.tokenizer = load_to_train(
-                str(source), lora, resume=resume, seed=config.seed
+                self.source, lora, revision=revision, resume=resume, seed=config.seed
             )
         else:
-            self.model, self.tokenizer = load_policy(str(source))
+            self.model, self.tokenizer = load_policy(self.source, revision=revision)
         # The workers make their own. This one says what is wrong before any process starts.
         make_renderer(self.tokenizer, config.prompt)
         self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
         self._env = make_env(config.env.id, **config.env.options)
         self._pool: RolloutPool | None = None
+
+    def require_trainable(self) -> None:
+        """Raise ValueError if the learner cannot train this model (see `refuse_untrainable`)."""
+        context_length = model_context_length(self.serving_copy.folder, self.config.serving)
+        refuse_untrainable(self.model, self.source, context_length)
 
     def tasks(self, split: str) -> list[Task]:
         """The environment's tasks of a split."""

@@ -33,9 +33,25 @@ class PolicyActor(ServedPolicy):
     """The served policy in its own process; the workers ask it for many completions at a time."""
 
     def __init__(self, model_folder: Path, settings: ServingSettings, *, version: int) -> None:
-        """Start the engine (see `ServedPolicy`)."""
-        super().__init__(model_folder, settings, version=version)
+        """Start the engine (see `ServedPolicy`); `check_health` raises the error of a start."""
+        # Ray hands on the error of a call as it is, but of a constructor's only the text.
+        self._failed_start: Exception | None = None
+        try:
+            super().__init__(model_folder, settings, version=version)
+        except Exception as error:
+            self._failed_start = error
         self._exchange = Exchange(self)
+
+    async def check_health(self) -> None:
+        """Raise the error that stopped the start of the engine, or that killed it later."""
+        if self._failed_start is not None:
+            raise self._failed_start
+        await super().check_health()
+
+    async def shutdown(self) -> None:
+        """End the engine, if it has started."""
+        if self._failed_start is None:
+            await super().shutdown()
 
     async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
         """Take requests and return answers (see `Exchange.exchange`)."""

@@ -1,16 +1,24 @@
 """Serves the policy with vLLM. The only file that imports vllm, and only to build an engine."""
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from rollouts.episode import describe
 from rollouts.processes.lifeline import OWNER
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.engine_thread import EngineThread
+from rollouts.serving.model_config import (
+    CPU_BLOCK_TOKENS,
+    model_context_length,
+    read_config,
+    require_kv_cache,
+)
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
 
@@ -26,40 +34,6 @@ _ENVIRONMENT = {
     # The engine runs in a thread of this process (see `engine_thread`).
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
-_CPU_BLOCK_TOKENS = 32
-"""The smallest block that vLLM's CPU attention takes. The prefix cache keeps whole blocks only, so
-the default of 128 would recompute up to 127 tokens of each prompt."""
-
-
-def model_context_length(model_folder: str | Path, settings: ServingSettings) -> int:
-    """Return the context in tokens to serve: `serving.context_length`, or the model's own.
-
-    Raises:
-        ValueError: the folder holds no model, or `serving.context_length` is more than the model
-            was built for.
-    """
-    config = _read_config(model_folder)
-    longest = int(
-        config.get("max_position_embeddings")
-        or config.get("text_config", {})["max_position_embeddings"]
-    )
-    if settings.context_length > longest:
-        raise ValueError(
-            f"serving.context_length: {settings.context_length} is more than the {longest} "
-            f"positions of the model in {str(model_folder)!r} (max_position_embeddings); set at "
-            f"most {longest}, or 0 for the model's own"
-        )
-    return settings.context_length or longest
-
-
-def _read_config(model_folder: str | Path) -> dict[str, Any]:
-    path = Path(model_folder) / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"model: {str(path)!r} does not exist; name a folder that holds a Hugging Face model"
-        )
-    config: dict[str, Any] = json.loads(path.read_text())
-    return config
 
 
 class ServedPolicy:
@@ -71,10 +45,14 @@ class ServedPolicy:
     def __init__(
         self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0
     ) -> None:
-        """Start the engine, which takes 10 to 20 s on a small machine."""
+        """Start the engine, which takes 10 to 20 s on a small machine.
+
+        Raises:
+            ValueError: the model or the settings cannot be served; the message says why.
+        """
         self.version = version
         self.context_length = model_context_length(model_folder, settings)
-        self._tied = _read_config(model_folder).get("tie_word_embeddings", False)
+        self._tied = read_config(model_folder).get("tie_word_embeddings", False)
         self._in_flight = 0
         self._idle = asyncio.Event()
         """Set while no request is in flight."""
@@ -197,28 +175,50 @@ def _start_engine(model_folder: str, settings: ServingSettings, context_length: 
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    if current_platform.is_cpu():
-        device: dict[str, Any] = {
+    gpu = not current_platform.is_cpu()
+    dtype = chosen_dtype(settings.dtype, gpu=gpu)
+    if gpu:
+        device: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    else:
+        require_kv_cache(model_folder, settings, dtype)
+        device = {
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
-            "block_size": _CPU_BLOCK_TOKENS,
+            "block_size": CPU_BLOCK_TOKENS,
             "enforce_eager": True,
             # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU
             # Generator does not use offset"), so prompts are never cut.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(8192, context_length),
         }
-    else:
-        device = {"gpu_memory_utilization": settings.gpu_memory_utilization}
-    return LLMEngine.from_engine_args(
-        EngineArgs(
-            model=model_folder,
-            skip_tokenizer_init=True,
-            dtype=chosen_dtype(settings.dtype, gpu=not current_platform.is_cpu()),
-            max_model_len=context_length,
-            max_num_seqs=settings.max_concurrent,
-            logprobs_mode="processed_logprobs",
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            **device,
+    try:
+        return LLMEngine.from_engine_args(
+            EngineArgs(
+                model=model_folder,
+                skip_tokenizer_init=True,
+                dtype=dtype,
+                max_model_len=context_length,
+                max_num_seqs=settings.max_concurrent,
+                logprobs_mode="processed_logprobs",
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                **device,
+            )
         )
-    )
+    except Exception as error:
+        memory = "gpu_memory_utilization" if gpu else "kv_cache_gib"
+        raise ValueError(
+            f"the serving engine (vLLM) cannot start: {_root_cause(error)}. If it lacks memory, "
+            f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
+            "the model, use one that vLLM serves"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the text of the error that others were raised from, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = describe(error)
+    if isinstance(error, ValidationError):
+        # Its own text repeats the whole input of each wrong value.
+        text = "; ".join(item["msg"] for item in error.errors(include_input=False))
+    return " ".join(text.split()).removesuffix(".")

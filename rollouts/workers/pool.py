@@ -17,8 +17,9 @@ from uuid import uuid4
 from envs import Task
 from rollouts.players import PlayerName
 from rollouts.processes.ray_processes import get, gpu_count, process_of, start_ray, stop_ray
+from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.model_config import model_context_length, require_kv_cache
 from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
-from rollouts.serving.served_policy import model_context_length
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
 from rollouts.types import StopReason, Trajectory, TrajectoryGroup
 from rollouts.workers.calls import CallPage
@@ -136,6 +137,8 @@ class RolloutPool:
         folder = None if model_folder is None else Path(model_folder).absolute()
         self._plan = settings.worker_plan(folder)
         self._serving = settings.serving
+        if serve and folder is not None:
+            _require_kv_cache(folder, settings.serving)
         start_ray()
         self._open = True
         self._policy: Any = None
@@ -356,3 +359,11 @@ class RolloutPool:
             raise RuntimeError(
                 f"the serving engine died: {'; '.join(sorted(texts))[:2000]}"
             ) from error
+
+
+def _require_kv_cache(folder: Path, settings: ServingSettings) -> None:
+    """Refuse a cache that is too small before anything starts; a GPU has no `kv_cache_gib`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        require_kv_cache(folder, settings, chosen_dtype(settings.dtype, gpu=False))

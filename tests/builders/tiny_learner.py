@@ -21,11 +21,13 @@ OF_THE_SPLIT = {"shared_prefixes"}
 """Metrics that depend on the split into micro-batches."""
 
 
-def make_tiny_model(*, tied: bool = False, dtype: torch.dtype = torch.float64) -> LlamaForCausalLM:
+def make_tiny_model(
+    *, tied: bool = False, dtype: torch.dtype = torch.float64, vocab_size: int = VOCABULARY
+) -> LlamaForCausalLM:
     """Return a model with the same random weights each time, large enough to tell tokens apart."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocab_size,
         hidden_size=16,
         intermediate_size=24,
         num_hidden_layers=2,

@@ -52,7 +52,8 @@ def export(
             "--to"
         )
     origin = Origin.of(source, config)
-    model, tokenizer = load_policy(source, getattr(torch, dtype))
+    revision = config.model.revision_of(source)
+    model, tokenizer = load_policy(source, getattr(torch, dtype), revision=revision)
     card = model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
     with whole_folder(folder) as unfinished:
         save_policy(model, tokenizer, unfinished)

@@ -167,7 +167,7 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
     from agent_rl.policy.loading import load_policy
     from agent_rl.policy.weight_sync import ServingCopy
 
-    model, tokenizer = load_policy(source)
+    model, tokenizer = load_policy(source, revision=config.model.revision_of(source))
     # Before the engine, which takes half a minute to start.
     renderer = make_renderer(tokenizer, config.prompt)
     serving_copy = ServingCopy(model, tokenizer, config.serving.dtype)

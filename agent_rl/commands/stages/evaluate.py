@@ -85,7 +85,7 @@ def evaluated_policy(config: Config, source: str) -> EvaluatedPlayer:
     from agent_rl.training.session import policy_details
 
     with console.status("reading the policy"):
-        known = fingerprint(source)
+        known = fingerprint(source, revision=config.model.revision_of(source))
     return EvaluatedPlayer(
         model=source,
         name=policy_name(source),

@@ -27,6 +27,7 @@ def sft(config: Config) -> Path:
 def sft_in(session: Session, run: RunFolder) -> Path:
     """Warm-start the policy of an open session; returns the folder that it is saved in."""
     layout = run.layout
+    session.require_trainable()
     episodes = expert_episodes(session.config, session)
     write_trajectories(layout.expert_episodes, episodes)
     warm_start(session.config, session.model, episodes, run)

@@ -20,11 +20,13 @@ from agent_rl.config import (
 from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.config.loading import TRUST_ENV
 from agent_rl.config.trust import came_with_model, refuse_foreign_code
+from agent_rl.policy.folder import refuse_adapter
 from agent_rl.runs.layout import (
     CHECKPOINT_MODEL,
     CONFIG_FILE,
     STAGES,
     RunLayout,
+    checkpoint_step_in,
     run_around,
 )
 from envs.nearest import did_you_mean
@@ -144,7 +146,9 @@ def _policy_at(path: Path) -> str | None:
     for folder in (path, path / CHECKPOINT_MODEL):
         if (folder / "config.json").is_file():
             return str(folder)
-    if run_around(path):
+    refuse_adapter(path)
+    # A checkpoint that lost its model does not stand for the run's newest policy.
+    if run_around(path) and checkpoint_step_in(str(path.absolute())) is None:
         return None
     raise ConfigError(
         f"{path}: holds no model (config.json) and is no run's folder ({', '.join(STAGES)})"

@@ -63,5 +63,6 @@ def reference_policy(config: Config) -> PreTrainedModel | None:
     """
     if not config.learner.beta or config.model.lora is not None:
         return None
-    model, _ = load_policy(starting_policy(config, trained=False))
+    source = starting_policy(config, trained=False)
+    model, _ = load_policy(source, revision=config.model.revision_of(source))
     return model

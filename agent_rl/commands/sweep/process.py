@@ -49,7 +49,7 @@ def refuse_another_start(config: Config) -> None:
     """Raise if a run would start from other weights than those that were evaluated as the start."""
     report = RunLayout(Path(config.run_folder).parent / SWEEP_START).final_report
     evaluated = read_report(report).setting["weights"]
-    present = fingerprint(config.model.path).weights
+    present = fingerprint(config.model.path, revision=config.model.revision).weights
     if present != evaluated:
         raise ConfigError(
             f"model {config.model.path}: its weights ({present}) are not those that were evaluated "

@@ -1,5 +1,6 @@
 """A policy is identified by its files, wherever they are."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def test_another_tokenizer_or_template_makes_another_policy_of_the_same_weights(
 def test_shards_count_all(policy: Path, tmp_path: Path) -> None:
     shutil.copytree(policy, tmp_path / "sharded")
     (tmp_path / "sharded" / "model.safetensors").unlink()
+    shards = {str(number): f"model-{number}-of-2.safetensors" for number in (1, 2)}
+    index = tmp_path / "sharded" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
     for number in (1, 2):
         save_file(
             {"w": torch.tensor([float(number)])},
@@ -80,6 +84,9 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.setattr(huggingface_hub.constants, name, str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (refs / "v1").write_text(COMMIT[::-1])
+    (tmp_path / "models--some--policy" / "snapshots" / COMMIT[::-1]).mkdir()
+    assert fingerprint("some/policy", revision="v1").policy == f"some/policy at {COMMIT[::-1]}"
     found = fingerprint("some/policy")
     assert (found.weights, found.policy) == (f"commit {COMMIT[:12]}", f"some/policy at {COMMIT}")
 

@@ -147,7 +147,7 @@ def test_the_served_model_is_the_merged_one(
 def test_a_saved_policy_is_an_ordinary_one(
     tied: bool, tmp_path: Path, tiny_model: MakeModel
 ) -> None:
-    tiny = tiny_model(tied=tied, dtype=torch.float32)
+    tiny = tiny_model(tied=tied, dtype=torch.float32, vocab_size=len(TOKENIZER))
     tiny.save_pretrained(tmp_path / "base")
     TOKENIZER.save_pretrained(tmp_path / "base")
     model = adapted(tmp_path / "base")

@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from agent_rl.runs.checkpoint import (
     Snapshot,
     latest_checkpoint,
     load_checkpoint,
+    require_whole_model,
     save_checkpoint,
 )
 
@@ -31,11 +33,15 @@ SETTINGS = LearnerSettings(
 )
 
 
+TOKENS = 260
+"""Tokens of the tokenizer in a checkpoint."""
+
+
 def save(folder: Path, step: int, learner: Learner, **options: Any) -> Path:
     snapshot = Snapshot(
         step=step,
         model=learner.model,
-        tokenizer=train_tokenizer(["a room"], 260),
+        tokenizer=train_tokenizer(["a room"], TOKENS),
         save_learner=learner.save,
         trainer_state={"rollout_step": step},
         config_text="seed: 0\n",
@@ -50,7 +56,7 @@ def learner_on(model: Any, seed: int = 0) -> Learner:
 def test_a_restored_run_continues_bit_for_bit(
     tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples
 ) -> None:
-    learner = learner_on(tiny_model(dtype=torch.float32))
+    learner = learner_on(tiny_model(dtype=torch.float32, vocab_size=TOKENS))
     learner.update(random_samples(6, seed=1))
     path = save(tmp_path, 1, learner)
     drawn = (random.random(), np.random.rand(), torch.rand(()).item())
@@ -144,3 +150,33 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path, tiny_model: MakeMode
     (path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=rf"step-000001/{name}: damaged .*; remove the folder"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda file: os.truncate(file, 1000),
+            r"model/model\.safetensors: cut off, its 1,000 bytes",
+        ),
+        (lambda file: file.unlink(), r"model: holds no weights \(model\.safetensors"),
+    ],
+)
+def test_a_damaged_model_offers_the_checkpoint_before(
+    damage: Callable[[Path], object], message: str, tmp_path: Path, tiny_model: MakeModel
+) -> None:
+    path = save(tmp_path, 2, learner_on(tiny_model(dtype=torch.float32)))
+    require_whole_model(path)
+    damage(path / "model" / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"step-000002.*{message}") as error:
+        require_whole_model(path)
+    assert f"or remove the folder {path} to resume from the one before" in str(error.value)
+
+
+def test_a_damaged_adapter_offers_the_checkpoint_before(
+    tmp_path: Path, tiny_model: MakeModel
+) -> None:
+    path = save(tmp_path, 2, learner_on(tiny_model(dtype=torch.float32)))
+    (path / "model" / "adapter").mkdir()
+    with pytest.raises(ValueError, match=r"adapter_config\.json: missing.*remove the folder"):
+        require_whole_model(path)
