@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
 from agent_rl.policy.checks import check_loaded
-from agent_rl.policy.folder import CONFIG, check_adapter, check_folder, check_gguf
+from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
 from agent_rl.policy.lora import (
     ADAPTER,
     base_of,
@@ -36,15 +36,6 @@ from agent_rl.policy.lora import (
 
 # The command line shows its own progress; transformers' bars would tear it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-__all__ = [
-    "CONFIG",
-    "decoder_and_head",
-    "load_policy",
-    "load_to_train",
-    "refuse_bad_source",
-    "save_policy",
-]
 
 
 def load_policy(
@@ -293,7 +284,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)
+        transformers_logging.set_verbosity(before)  # type: ignore[no-untyped-call]
 
 
 def _looks_like_a_path(source: str) -> bool:

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config import ConfigError
 from agent_rl.files import is_disk_full, whole_file
-from agent_rl.policy.loading import CONFIG, decoder_and_head
+from agent_rl.policy.folder import CONFIG
+from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
 from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from rollouts.serving.dtypes import chosen_dtype

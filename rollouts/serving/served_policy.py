@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,9 @@ _ENVIRONMENT = {
     # The engine runs in a thread of this process (see `engine_thread`).
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
+
+_CAUSE = 300
+"""The most letters of vLLM's own message within ours; it may list all models that it knows."""
 
 
 class ServedPolicy:
@@ -221,4 +225,5 @@ def _root_cause(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         # Its own text repeats the whole input of each wrong value.
         text = "; ".join(item["msg"] for item in error.errors(include_input=False))
-    return " ".join(text.split()).removesuffix(".")
+    text = text.removeprefix("Value error, ")
+    return textwrap.shorten(text, _CAUSE, placeholder=" ...").removesuffix(".")

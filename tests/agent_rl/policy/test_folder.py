@@ -25,9 +25,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(str(folder))) as error:
         check_folder(folder)
-    assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -163,15 +162,7 @@ Damage = Callable[[bytes], bytes]
 @pytest.mark.parametrize(
     "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b + b, lambda b: b[1:]]
 )
-def test_any_damaged_file_is_refused_or_harmless(damage: Damage, model: Path) -> None:
-    """No error of another type, whatever file was damaged."""
-    for file in sorted(model.iterdir()):
-        content = file.read_bytes()
-        file.write_bytes(damage(content))
-        try:
-            check_folder(model)
-        except ValueError as error:
-            assert str(file) in str(error)
-        else:
-            assert file.name not in ("model.safetensors", "config.json", "tokenizer.json")
-        file.write_bytes(content)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_file_damaged_in_any_way_is_named(damage: Damage, name: str, model: Path) -> None:
+    (model / name).write_bytes(damage((model / name).read_bytes()))
+    assert name in refused(model)

@@ -1,14 +1,14 @@
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from httpx import Request, Response
 from huggingface_hub.errors import RevisionNotFoundError
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.policy import loading
@@ -16,8 +16,6 @@ from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import load_policy, load_to_train, save_policy
 from agent_rl.policy.weight_sync import save_for_serving
 from tests.builders.models import save_policy as small_policy
-
-REQUEST = Request("GET", "https://hub")
 
 TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
 
@@ -81,9 +79,9 @@ def change_config(folder: Path, **values: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | values))
 
 
-def refused(source: str, **options: str) -> str:
-    with pytest.raises(ValueError) as error:
-        load_policy(source, **options)
+def refused(source: str, revision: str = "") -> str:
+    with pytest.raises(ValueError, match=re.escape(source)) as error:
+        load_policy(source, revision=revision)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -125,7 +123,7 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[dict[str
         asked.append(options)
         raise error
 
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
     return asked
 
 
@@ -147,7 +145,7 @@ def test_a_revision_pins_a_model_of_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     error = OSError("no such revision")
-    error.__cause__ = RevisionNotFoundError("404", response=Response(404, request=REQUEST))
+    error.__cause__ = RevisionNotFoundError.__new__(RevisionNotFoundError)
     asked = from_hub(monkeypatch, error)
     assert "model.revision: 'abc': someone/model has no such commit" in refused(
         "someone/model", revision="abc"
@@ -172,7 +170,7 @@ def test_the_tokenizer_has_the_revision_of_the_model(
 
         return from_pretrained
 
-    for auto in (loading.AutoModelForCausalLM, loading.AutoTokenizer):
+    for auto in (AutoModelForCausalLM, AutoTokenizer):
         monkeypatch.setattr(auto, "from_pretrained", of_folder(auto.from_pretrained))
     load_policy("someone/model", revision="abc")
     assert revisions == ["abc", "abc"]
