@@ -279,12 +279,12 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back transformers' warnings in a `with` block: what they say is checked afterwards."""
-    before = transformers_logging.get_verbosity()  # type: ignore[no-untyped-call]
+    before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)  # type: ignore[no-untyped-call]
+        transformers_logging.set_verbosity(before)
 
 
 def _looks_like_a_path(source: str) -> bool:
