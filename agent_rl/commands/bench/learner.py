@@ -4,7 +4,6 @@ All take one optimizer step on the same episodes: ALFWorld's, played by the expe
 tokens. `learner_steps` describes the implementations: `learner`, `unshared`, `bare`, `padded`.
 """
 
-import asyncio
 import multiprocessing
 import random
 import statistics
@@ -36,6 +35,7 @@ from envs import make_env
 from rollouts import EpisodeSettings, PromptSettings, Trajectory
 from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
+from rollouts.processes.loops import run
 from rollouts.renderer import make_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.dtypes import chosen_dtype
@@ -237,7 +237,7 @@ def _samples(bench: LearnerBench, tokenizer: PreTrainedTokenizerBase) -> list[Tr
             player = make_player("expert", env, task, seed)
             mistakes = Mistakes(0.1, seed=seed)
             episode = run_scripted_episode(env, task, player, renderer, settings, mistakes=mistakes)
-            samples.append(_sample(asyncio.run(episode), rng))
+            samples.append(_sample(run(episode), rng))
             advance(task.family)
     env.close()
     return samples

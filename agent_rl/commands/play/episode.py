@@ -1,6 +1,5 @@
 """`agent-rl play`: one episode at the terminal, played by a person or shown step by step."""
 
-import asyncio
 import math
 import random
 import re
@@ -12,11 +11,13 @@ from agent_rl.commands.play.shown import ShownEnv
 from agent_rl.config import Config, ConfigError, load_config, read_options
 from agent_rl.display import console, held_stderr, say, show_ending
 from agent_rl.runs.trajectories import write_trajectories
-from envs import Task, TextEnv, make_env
+from agent_rl.tasks import open_environment
+from envs import Task, TextEnv
 from envs.nearest import did_you_mean, nearest
 from rollouts import Trajectory
 from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
+from rollouts.processes.loops import run
 from rollouts.renderer import Renderer, byte_renderer, make_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.served_policy import ServedPolicy
@@ -62,8 +63,7 @@ def play(
     limits = {"timeout_seconds": math.inf, "max_turns": turns or config.episode.max_turns}
     config = config.model_copy(update={"episode": config.episode.model_copy(update=limits)})
     seed = random.randrange(2**31) if seed is None else seed
-    options = {**config.env.options, "expert": True} if policy == "expert" else config.env.options
-    env = make_env(config.env.id, **options)
+    env = open_environment(config, expert=policy == "expert")
     default_split = config.evaluation.split[0] if from_file else env.splits[0]
     task = choose_task(env, split or default_split, task_id, seed)
     known = ", ".join(word for word in (task.split, task.family, task.scene) if word)
@@ -134,7 +134,7 @@ def _play_scripted(
     shown = ShownEnv(env)
     player = make_player(name, shown, task, seed)
     episode = run_scripted_episode(shown, task, player, byte_renderer(), config.episode)
-    return asyncio.run(episode)
+    return run(episode)
 
 
 def _play_checkpoint(
@@ -159,7 +159,7 @@ def _play_checkpoint(
         finally:
             await policy.shutdown()
 
-    return asyncio.run(episode())
+    return run(episode())
 
 
 def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
