@@ -1,14 +1,28 @@
-"""Chooses tasks of an environment: for training, for evaluation, by a filter, evenly by family."""
+"""A config's environment and its tasks: for training, for evaluation, by a filter, evenly."""
 
 import random
 import sys
 from collections.abc import Callable, Sequence
 
 from agent_rl.config import Config, ConfigError, TaskFilter
-from envs import Task
+from envs import Task, TextEnv
+from envs.own_thread import TimeLimit, open_env
 
 TasksOf = Callable[[str], list[Task]]
 """Gives the tasks of a split, as `TextEnv.tasks` does."""
+
+
+def open_environment(config: Config, *, expert: bool = False) -> TextEnv:
+    """Make the config's environment in this process, with `episode.env_timeout_seconds` per call.
+
+    Raises:
+        ValueError: `env` is wrong, or the constructor raises or does not return. Later, every call
+            may raise that it does not return.
+    """
+    options = {**config.env.options, "expert": True} if expert else config.env.options
+    seconds = config.episode.env_timeout_seconds
+    limit = TimeLimit(seconds=seconds, setting="episode.env_timeout_seconds")
+    return open_env(config.env.id, options, limit)
 
 
 def training_tasks(config: Config, tasks_of: TasksOf) -> list[Task]:

@@ -15,8 +15,9 @@ from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.checks import refuse_untrainable
 from agent_rl.policy.loading import load_policy, load_to_train
 from agent_rl.policy.weight_sync import ServingCopy
+from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
-from envs import Task, make_env
+from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.renderer import make_renderer
 from rollouts.serving.dtypes import chosen_dtype
@@ -62,7 +63,7 @@ class Session:
         # The workers make their own. This one says what is wrong before any process starts.
         make_renderer(self.tokenizer, config.prompt)
         self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
-        self._env = make_env(config.env.id, **config.env.options)
+        self._env = open_environment(config)
         self._pool: RolloutPool | None = None
 
     def require_trainable(self) -> None:

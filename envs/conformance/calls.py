@@ -2,14 +2,11 @@
 
 import contextlib
 import io
-import queue
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs.own_thread import CallThread, HungCall
 from envs.task import Task
 from envs.text_env import TextEnv
 from envs.validation import RESET, STEP, shape_fault
@@ -97,16 +94,9 @@ class Caller:
     """How long a call may take."""
     printed: dict[str, str] = field(default_factory=dict)
     """The text on the standard output, by the label of the first call that printed it."""
-    _jobs: "queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]] | None]" = field(
-        default_factory=queue.SimpleQueue
-    )
-    """Functions to call, each with the queue for its answer; None ends the thread."""
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(
-            target=self._work, name="environment under examination", daemon=True
-        )
-        self._thread.start()
+        self._thread = CallThread("environment under examination")
 
     def call(self, label: str, function: Callable[[], Any], *, seconds: float | None = None) -> Any:
         """Return what `function` returns, or raise what it raises.
@@ -119,48 +109,21 @@ class Caller:
         Raises:
             Hang: the call takes longer.
         """
-        limit = seconds or self.seconds
-        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         text = io.StringIO()
-        self._jobs.put((function, answer))
         try:
             # The standard output belongs to the whole process, so redirecting it here works for
             # the second thread, too.
             with contextlib.redirect_stdout(text):
-                value, error = answer.get(timeout=limit)
-        except queue.Empty:
-            raise Hang(
-                f"{label} had not come back after {limit:g} seconds, {self._place()}; make sure "
-                "that every wait in it has an end"
-            ) from None
-        if text.getvalue():
-            self.printed.setdefault(label, text.getvalue())
-        if error is not None:
-            raise error
-        return value
+                return self._thread.call(label, function, seconds=seconds or self.seconds)
+        except HungCall as error:
+            raise Hang(f"{error}; make sure that every wait in it has an end") from None
+        finally:
+            if text.getvalue():
+                self.printed.setdefault(label, text.getvalue())
 
     def close(self) -> None:
         """Let the thread end when its call has returned."""
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            function, answer = job
-            try:
-                answer.put((function(), None))
-            except BaseException as error:  # SystemExit included: the caller judges it
-                answer.put((None, error))
-
-    def _place(self) -> str:
-        """The line at which the thread hangs, in words."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        if frame is None:
-            return "and has ended"
-        last = traceback.extract_stack(frame)[-1]
-        return f"and was at {last.filename}:{last.lineno} (`{last.line}`)"
+        self._thread.close()
 
 
 @dataclass

@@ -20,9 +20,9 @@ from agent_rl.files import set_aside, write_json
 from agent_rl.objective.presets import ObjectiveName, display_name
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
+from agent_rl.tasks import open_environment
 from agent_rl.training.loop import TrainingLoop
 from agent_rl.training.session import Session
-from envs import make_env
 from rollouts import Trajectory
 
 
@@ -89,7 +89,7 @@ class _Demo:
         """Say how many games there are; ALFWorld's are generated here if the config says so."""
         config = self._config
         with self.timed("games", "Games"):
-            env = make_env(config.env.id, **config.env.options)
+            env = open_environment(config)
             splits = (config.env.train_split, *config.evaluation.split)
             say("games: " + ", ".join(f"{len(env.tasks(split))} {split}" for split in splits))
             env.close()

@@ -21,8 +21,9 @@ from agent_rl.evaluation.playing import (
     tasks_by_split,
 )
 from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.tasks import open_environment
 from agent_rl.training.pool import open_pool, play_scripted
-from envs import Task, make_env
+from envs import Task
 from rollouts.players import PlayerName
 from rollouts.workers.pool import OnEpisode
 
@@ -103,7 +104,7 @@ def tasks_to_evaluate(config: Config) -> dict[str, list[Task]]:
         ConfigError: a split does not exist or has no tasks.
     """
     with console.status("listing the games"):
-        env = make_env(config.env.id, **config.env.options)
+        env = open_environment(config)
         tasks = tasks_by_split(config, env)
         env.close()
     return tasks
