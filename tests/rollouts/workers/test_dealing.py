@@ -1,41 +1,86 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rollouts.workers.dealing import Schedule
 
 
+def sizes(workers: int, places: int, groups: int, size: int) -> list[int]:
+    """How many jobs each worker has at the start."""
+    jobs = [[(group, member) for member in range(size)] for group in range(groups)]
+    dealt = Counter(worker for worker, _ in Schedule(jobs, workers=workers, places=places).deal())
+    return [dealt[worker] for worker in range(workers)]
+
+
+def test_all_places_are_taken_at_the_start() -> None:
+    assert sizes(16, 8, groups=16, size=8) == [8] * 16
+    assert sizes(64, 16, groups=128, size=8) == [16] * 64
+    assert sizes(16, 8, groups=140, size=1) == [8] * 16
+    assert sizes(2, 2, groups=2, size=2) == [2, 2]
+    assert sizes(2, 8, groups=2, size=8) == [8, 8]
+    assert sizes(2, 24, groups=8, size=8) == [24, 24]
+
+
+def test_few_jobs_are_spread_over_all_processes() -> None:
+    assert sizes(4, 8, groups=4, size=3) == [3] * 4
+    assert sizes(4, 8, groups=1, size=8) == [2] * 4
+
+
 def test_a_group_stays_with_its_worker() -> None:
-    schedule = Schedule([["a0", "a1"], ["b0", "b1"], ["c0", "c1"]], workers=2)
-    assert [schedule.next(w) for w in (0, 1, 0, 1, 1, 1)] == ["a0", "b0", "a1", "b1", "c0", "c1"]
-    assert schedule.next(0) is None
-    assert schedule.next(1) is None
-
-
-def test_an_idle_worker_takes_from_the_longest_queue() -> None:
-    schedule = Schedule([["a0", "a1"], ["b0", "b1", "b2", "b3"]], workers=3)
-    assert [schedule.next(0), schedule.next(1)] == ["a0", "b0"]
-    assert [schedule.next(2), schedule.next(2), schedule.next(0), schedule.next(0)] == [
-        "b1",
-        "b2",
-        "a1",
-        "b3",
-    ]
-    assert schedule.next(1) is None
+    schedule = Schedule([["a0", "a1"], ["b0", "b1"], ["c0", "c1"]], workers=2, places=1)
+    assert schedule.deal() == [(0, "a0"), (1, "b0")]
+    schedule.end(1)
+    assert schedule.deal() == [(1, "b1")]
+    schedule.end(1)
+    assert schedule.deal() == [(1, "c0")]
+    schedule.end(0)
+    assert schedule.deal() == [(0, "a1")]
+    schedule.end(0)
+    assert schedule.deal() == [(0, "c1")], "no group is left, so it takes from the other's"
+    schedule.end(0)
+    assert schedule.deal() == []
 
 
 def test_what_a_worker_could_not_do_is_its_next() -> None:
-    schedule = Schedule([["a0", "a1", "a2"], ["b0"]], workers=2)
-    assert [schedule.next(0), schedule.next(0), schedule.next(1)] == ["a0", "a1", "b0"]
+    schedule = Schedule([["a0", "a1", "a2"], ["b0"]], workers=2, places=2)
+    assert schedule.deal() == [(0, "a0"), (1, "b0"), (0, "a1"), (1, "a2")]
     schedule.put_back(0, ["a0", "a1"])
-    assert [schedule.next(0), schedule.next(0), schedule.next(1), schedule.next(1)] == [
-        "a0",
-        "a1",
-        "a2",
-        None,
-    ]
+    schedule.end(0)
+    schedule.end(0)
+    assert schedule.deal() == [(0, "a0"), (0, "a1")]
 
 
-def test_every_job_is_dealt_once() -> None:
-    groups = [[(g, m) for m in range(g % 4)] for g in range(9)]
-    schedule = Schedule(groups, workers=4)
-    dealt: list[tuple[int, int]] = []
-    while (job := schedule.next(len(dealt) % 3)) is not None:
-        dealt.append(job)
-    assert sorted(dealt) == sorted(job for group in groups for job in group)
+@given(
+    workers=st.integers(1, 6),
+    places=st.integers(1, 5),
+    groups=st.lists(st.integers(0, 9), max_size=12),
+    chance=st.randoms(use_true_random=False),
+)
+def test_no_job_waits_while_a_place_is_free(
+    workers: int, places: int, groups: list[int], chance: object
+) -> None:
+    jobs = [[(group, member) for member in range(size)] for group, size in enumerate(groups)]
+    schedule = Schedule(jobs, workers=workers, places=places)
+    left, playing = sum(groups), list[tuple[int, tuple[int, int]]]()
+    ended = []
+    while True:
+        playing += schedule.deal()
+        counts = Counter(worker for worker, _ in playing)
+        assert max(counts.values(), default=0) <= places
+        assert len(playing) == min(left, workers * places)
+        if not playing:
+            break
+        worker, job = playing.pop(chance.randrange(len(playing)))  # type: ignore[attr-defined]
+        if chance.random() < 0.2:  # type: ignore[attr-defined]
+            # The worker died with all its jobs.
+            lost = [job, *(job for player, job in playing if player == worker)]
+            playing = [pair for pair in playing if pair[0] != worker]
+            schedule.put_back(worker, lost)
+            for _ in lost:
+                schedule.end(worker)
+        else:
+            schedule.end(worker)
+            ended.append(job)
+            left -= 1
+    assert sorted(ended) == sorted(job for group in jobs for job in group)
