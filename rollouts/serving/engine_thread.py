@@ -9,6 +9,7 @@ weights, is a call that this thread runs between two steps.
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -23,12 +24,19 @@ _Job = tuple[Future[Any], Callable[[], None]]
 class EngineThread:
     """Owns an engine with the methods of `vllm.v1.engine.llm_engine.LLMEngine`."""
 
-    def __init__(self, start: Callable[[], Any]) -> None:
-        """Make the engine with `start`, in the thread. Raises what `start` raises."""
+    def __init__(self, start: Callable[[], Any], *, places: int = 64) -> None:
+        """Make the engine with `start`, in the thread. Raises what `start` raises.
+
+        Args:
+            places: how many requests the engine works on at once; further ones wait in its queue.
+        """
+        self._places = places
         self._request_ids = itertools.count()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._answers: dict[str, Future[Any]] = {}
-        """The futures of the requests that the engine works on, by request id."""
+        """The futures of the requests that the engine has, by request id, the oldest first."""
+        self._began: dict[str, float] = {}
+        """When the engine began to work on a request, by request id, on the monotonic clock."""
         self._error: BaseException | None = None
         """What ended the engine."""
         self._stopped = False
@@ -39,8 +47,8 @@ class EngineThread:
         self._thread.start()
         started.result()
 
-    async def generate(self, prompt: Any, params: Any) -> Any:
-        """Return vLLM's final output of a request.
+    async def generate(self, prompt: Any, params: Any) -> tuple[Any, float]:
+        """Return vLLM's final output of a request, and the seconds that the engine worked on it.
 
         Raises:
             Exception: vLLM refused the request, or the engine died.
@@ -102,10 +110,19 @@ class EngineThread:
             except Empty:
                 pass
             if engine.has_unfinished_requests():
+                self._note_beginnings()
                 for output in engine.step():
                     if output.finished:
-                        self._answers.pop(output.request_id).set_result(output)
+                        now = time.monotonic()
+                        seconds = now - self._began.pop(output.request_id, now)
+                        self._answers.pop(output.request_id).set_result((output, seconds))
         engine.engine_core.shutdown()
+
+    def _note_beginnings(self) -> None:
+        # vLLM serves first who came first, so those that have left its queue are the oldest.
+        now = time.monotonic()
+        for request_id in itertools.islice(self._answers, self._places):
+            self._began.setdefault(request_id, now)
 
     def _do(self, job: _Job) -> None:
         answer, function = job
@@ -124,5 +141,6 @@ class EngineThread:
 
     def _abort(self, request_id: str) -> None:
         # None: its answer was faster, or its request was cancelled before it was added.
+        self._began.pop(request_id, None)
         if self._answers.pop(request_id, None) is not None:
             self._engine.abort_request([request_id])

@@ -68,7 +68,8 @@ class ServedPolicy:
             OWNER: str(os.getpid()),
         }
         self._engine = EngineThread(
-            lambda: _start_engine(str(model_folder), settings, self.context_length)
+            lambda: _start_engine(str(model_folder), settings, self.context_length),
+            places=settings.max_concurrent,
         )
 
     async def complete(
@@ -99,7 +100,7 @@ class ServedPolicy:
             self._idle.clear()
         try:
             prompt = {"prompt_token_ids": list(token_ids)}
-            answer = await self._engine.generate(prompt, params)
+            answer, seconds = await self._engine.generate(prompt, params)
             output = answer.outputs[0]
             # At each position vLLM returns log-probs by id; only the sampled id's is of use.
             sampled = zip(output.token_ids, output.logprobs, strict=True)
@@ -108,6 +109,7 @@ class ServedPolicy:
                 logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
                 finish_reason=_finish_reason(output.finish_reason),
                 policy_version=self.version,
+                seconds=seconds,
             )
         finally:
             self._in_flight -= 1

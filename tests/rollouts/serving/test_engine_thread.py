@@ -1,6 +1,7 @@
 """The thread's promises to its callers, with an engine that counts steps in the place of vLLM's."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ def thread(engine: Counting) -> Iterator[EngineThread]:
 def test_requests_are_answered_as_they_end(thread: EngineThread, engine: Counting) -> None:
     async def ask() -> list[int]:
         outputs = await asyncio.gather(*(thread.generate(steps, None) for steps in (3, 1)))
-        return [output.at for output in outputs]
+        return [output.at for output, _ in outputs]
 
     first, second = asyncio.run(ask())
     # The second may have been added a step after the first.
@@ -78,10 +79,34 @@ def test_requests_are_answered_as_they_end(thread: EngineThread, engine: Countin
     assert asyncio.run(thread.call(lambda e: e.steps)) == engine.steps
 
 
+def test_the_wait_in_the_queue_is_not_counted() -> None:
+    class OneAtATime(Counting):
+        """Works on the oldest request only; a step takes 10 ms."""
+
+        def step(self) -> list[Any]:
+            time.sleep(0.01)
+            waiting = dict(list(self.left.items())[1:])
+            self.left = dict(list(self.left.items())[:1])
+            outputs = super().step()
+            self.left |= waiting
+            return outputs
+
+    thread = EngineThread(OneAtATime, places=1)
+
+    async def ask() -> list[float]:
+        answers = await asyncio.gather(*(thread.generate(5, None) for _ in range(4)))
+        return [seconds for _, seconds in answers]
+
+    seconds = asyncio.run(ask())
+    thread.stop()
+    assert all(0.04 < worked < 0.1 for worked in seconds), seconds
+
+
 def test_a_refused_request_raises_and_others_go_on(thread: EngineThread) -> None:
     with pytest.raises(ValueError, match="an empty prompt"):
         asyncio.run(thread.generate(0, None))
-    assert asyncio.run(thread.generate(2, None)).at == 2
+    output, _ = asyncio.run(thread.generate(2, None))
+    assert output.at == 2
 
 
 def test_a_cancelled_request_leaves_the_engine(thread: EngineThread, engine: Counting) -> None:
