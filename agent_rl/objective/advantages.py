@@ -3,9 +3,9 @@
 A letter at the end of a tensor's name is its shape: G episodes of one group, which played the same
 task.
 
-Only episodes that train are compared (`StopReason.trains`): the ending of the others says nothing
-about the policy. The others get advantage 0. If fewer than two train, or if all of those have the
-same return, every advantage is exactly 0: a rounding error of the mean must not become one, as the
+Only episodes that train are compared (`Trajectory.trains`): the others say nothing about the
+policy, and get advantage 0. If fewer than two train, or if all of those have the same return
+(`all_equal`), every advantage is exactly 0: a rounding error must not become an advantage, as the
 division by a tiny std would make it large.
 """
 
@@ -17,6 +17,19 @@ from torch import Tensor
 from agent_rl.objective.presets import AdvantageName
 
 EPSILON = 1e-6
+_ROUNDING = 1e-9
+"""Returns are equal if they differ by less than this share of the largest. Sums of thousands of
+rewards round far less; no reward that means something is so small beside the others."""
+_NOTHING = 1e-12
+"""So are returns that differ by less than this: rewards may add up to 0 but for rounding."""
+
+
+def all_equal(returns: Sequence[float]) -> bool:
+    """Whether returns are the same but for rounding, as 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 are."""
+    if not returns:
+        return True
+    least, most = min(returns), max(returns)
+    return most - least <= max(_ROUNDING * max(abs(least), abs(most)), _NOTHING)
 
 
 def episode_advantages(
@@ -50,7 +63,7 @@ def episode_advantages(
     assert trains_G.dtype == torch.bool, trains_G.dtype
     advantages_G = torch.zeros_like(returns_G)
     used = returns_G[trains_G]
-    if used.numel() < 2 or bool((used == used[0]).all()):
+    if used.numel() < 2 or all_equal(used.tolist()):
         return advantages_G
     if name == "leave_one_out":
         advantages_G[trains_G] = used - (used.sum() - used) / (used.numel() - 1)
