@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs import Task, TextEnv, reset_fault, step_fault
+from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings
@@ -20,6 +21,8 @@ from rollouts.types import Completion, ParsedAction, StopReason, Trajectory, Tur
 
 EnvFailure = (Exception, SystemExit)
 """The errors of an environment; the PDDL translator of text worlds raises `SystemExit`."""
+_LONGEST_WAIT = 1e9
+"""In seconds; an event loop's clock takes no infinity."""
 
 
 class Policy(Protocol):
@@ -59,7 +62,7 @@ class Recorder:
     task: Task
     """The task that is played."""
     limit_seconds: float
-    """The wall time that the episode may take."""
+    """The time of its own that the episode may take (see `seconds_left`)."""
     turns: list[Turn] = field(default_factory=list)
     """The turns that have ended."""
     observation: str = ""
@@ -70,31 +73,34 @@ class Recorder:
     """Wall time spent in the environment's calls."""
     policy_seconds: float = 0.0
     """Wall time spent waiting for the policy."""
-    started: float = field(default_factory=time.monotonic)
-    """The start of the episode on the monotonic clock."""
+    sampling_seconds: float = 0.0
+    """The part of it in which the policy worked on this episode (`Completion.seconds`)."""
 
     @property
     def seconds_left(self) -> float:
-        """The wall time that the episode may still take; negative if its time is up."""
-        return self.started + self.limit_seconds - time.monotonic()
+        """The time of its own that the episode may still take; negative if its time is up.
+
+        Its own time is that of its environment's calls and of its policy's sampling. A wait for
+        other episodes is not its own: a loaded machine must not end more episodes.
+        """
+        return self.limit_seconds - self.env_seconds - self.sampling_seconds
 
     def reset(self) -> dict[str, Any]:
         """Start the task, and return the environment's info.
 
         Raises:
-            ValueError: the environment refuses the task; the user must change something.
-            EpisodeOver: the environment failed in any other way.
+            EpisodeOver: the environment failed, or its answer breaks the contract.
         """
         begin = time.monotonic()
+        call = f"reset of task {self.task.id!r}"
         try:
-            answer = self.env.reset(seed=self.task.seed, options={"task": self.task})
-        except ValueError:
-            raise
+            with no_loop():
+                answer = self.env.reset(seed=self.task.seed, options={"task": self.task})
         except EnvFailure as error:
-            raise EpisodeOver(StopReason.ENV_ERROR, f"reset: {describe(error)}") from error
+            raise EpisodeOver(StopReason.ENV_ERROR, f"{call}: {describe(error)}") from error
         self.env_seconds += time.monotonic() - begin
         if fault := reset_fault(answer):
-            raise EpisodeOver(StopReason.ENV_ERROR, f"reset {fault}")
+            raise EpisodeOver(StopReason.ENV_ERROR, f"{call} {fault}")
         self.observation, info = answer
         self.admissible = info.get("admissible_commands")
         return info
@@ -107,7 +113,8 @@ class Recorder:
         """
         begin = time.monotonic()
         try:
-            answer = self.env.step(command)
+            with no_loop():
+                answer = self.env.step(command)
         except EnvFailure as error:
             raise EpisodeOver(
                 StopReason.ENV_ERROR, f"step {command!r}: {describe(error)}"
@@ -120,8 +127,7 @@ class Recorder:
         return reward, self._ending(terminated, truncated, info), info
 
     def _ending(self, terminated: bool, truncated: bool, info: dict[str, Any]) -> StopReason | None:
-        # The order matters. An episode that is decided counts as decided, even if its time is up:
-        # a slow machine must not turn successes into timeouts.
+        # The order matters: an episode that is decided counts as decided, even if its time is up.
         if info["success"]:
             return StopReason.SUCCESS
         if terminated:
@@ -131,20 +137,30 @@ class Recorder:
         return StopReason.TIMEOUT if self.seconds_left <= 0 else None
 
     async def ask(self, request: Awaitable[Completion]) -> Completion:
-        """Wait for the policy's completion, at most as long as the episode may still take.
+        """Wait for the policy's completion.
 
         Raises:
-            EpisodeOver: the time is up, or the policy failed.
+            EpisodeOver: the policy failed, or a single answer took as long as a whole episode may.
         """
         begin = time.monotonic()
         try:
-            async with asyncio.timeout(self.seconds_left) as limit:
-                return await request
+            # This wait includes that of the policy's queue, so it cannot judge the episode. It only
+            # ends the wait for an engine that hangs.
+            async with asyncio.timeout(min(self.limit_seconds, _LONGEST_WAIT)) as limit:
+                completion = await request
         except Exception as error:
             # A policy may raise TimeoutError itself; only the limit knows whose it is.
+            why = describe(error)
             if limit.expired():
-                raise EpisodeOver(StopReason.TIMEOUT) from error
-            raise EpisodeOver(StopReason.POLICY_ERROR, describe(error)) from error
+                why = (
+                    f"no answer within {self.limit_seconds:g} s (episode.timeout_seconds): the "
+                    "serving engine hangs, or more episodes wait for it than it can serve in that "
+                    "time (serving.max_concurrent)"
+                )
+            raise EpisodeOver(StopReason.POLICY_ERROR, why) from error
+        else:
+            self.sampling_seconds += completion.seconds
+            return completion
         finally:
             self.policy_seconds += time.monotonic() - begin
 
@@ -175,16 +191,13 @@ async def run_episode(
 ) -> Trajectory:
     """Play `task` to its end; a failure of the environment or the policy is a `StopReason` too.
 
-    The environment is called in this thread, so other episodes wait while a call runs.
+    The environment is called in this thread, so other episodes wait while a call runs. It may run
+    an event loop of its own.
 
     Args:
         context_length: in tokens; it must hold the prompt and a full-length action.
         temperature: the sampling temperature; 0 is greedy.
         seed: every turn is sampled with a seed derived from it; None draws at random.
-
-    Raises:
-        ValueError: the environment refuses the task, or the first prompt does not fit into the
-            context.
     """
     record = Recorder(env, task, settings.timeout_seconds)
     try:
@@ -266,14 +279,15 @@ def check_first_prompt(
     """Check that a first prompt of `length` tokens leaves room for an action.
 
     Raises:
-        ValueError: it does not; the message lists the settings to change.
+        EpisodeOver: it does not; the message lists the settings to change.
     """
     if length + settings.max_action_tokens > context_length:
-        raise ValueError(
+        raise EpisodeOver(
+            StopReason.CONTEXT_FULL,
             f"task {task.id!r}: the first prompt has {length} tokens and an action up to "
             f"{settings.max_action_tokens} (episode.max_action_tokens), but the context holds "
             f"{context_length}; raise serving.context_length or take a model with a longer "
-            "context, shorten prompt.system, or set prompt.show_admissible_commands: false"
+            "context, shorten prompt.system, or set prompt.show_admissible_commands: false",
         )
 
 

@@ -45,8 +45,7 @@ async def run_scripted_episode(
         context_length: in tokens. None: no model will read the tokens, so no token limit applies.
 
     Raises:
-        ValueError: the environment lacks what the player needs, or the task, the first prompt or
-            an action does not fit.
+        ValueError: an action of the player is longer than `episode.max_action_tokens`.
     """
     episode = _ScriptedEpisode(
         Recorder(env, task, settings.timeout_seconds), renderer, settings, context_length
@@ -55,7 +54,7 @@ async def run_scripted_episode(
     try:
         episode.begin()
         for _ in range(settings.max_turns):
-            command = player.choose(episode.observation, episode.info)
+            command = _choice(player, episode)
             if command is None:
                 raise EpisodeOver(StopReason.TRUNCATED)
             mistake = mistakes.next(command, episode.admissible)
@@ -68,6 +67,15 @@ async def run_scripted_episode(
     except EpisodeOver as over:
         return episode.end(over.reason, over.error)
     return episode.end(StopReason.MAX_TURNS)
+
+
+def _choice(player: Player, episode: "_ScriptedEpisode") -> str | None:
+    """Return the player's next command; None if it knows none."""
+    try:
+        return player.choose(episode.observation, episode.info)
+    except ValueError as error:
+        # One task of many may lack its expert. If all do, the run stops with this sentence.
+        raise EpisodeOver(StopReason.ENV_ERROR, str(error)) from error
 
 
 class _ScriptedEpisode:
@@ -135,7 +143,7 @@ class _ScriptedEpisode:
 
     def end(self, reason: StopReason, error: str = "") -> Trajectory:
         """Return the trajectory; one without turns says nothing about the policy."""
-        if reason.trains and not self._record.turns:
+        if reason.trains and not self._record.turns and not error:
             error = f"the episode ended ({reason.value}) before the player acted"
             return self._record.end(StopReason.ENV_ERROR, error)
         return self._record.end(reason, error)

@@ -57,11 +57,14 @@ class EpisodeSettings(Settings):
     """Reward subtracted for an action that cannot be parsed or is not admissible; 0 is no
     penalty."""
     timeout_seconds: float = Field(default=600.0, gt=0.0)
-    """Seconds of wall time before the episode ends as `timeout` and is left out of training. The
-    default is far above a healthy episode."""
+    """Seconds of its own before the episode ends as `timeout`, which counts like `max_turns`: the
+    time of its environment's calls and of its policy's sampling. Its waits for other episodes, in
+    its worker process or in the engine's queue, are left out. The default is far above a healthy
+    episode."""
     env_timeout_seconds: float = Field(default=60.0, gt=0.0)
-    """Seconds that one reset or step may take. A longer call blocks every episode of its worker
-    process, so the pool then replaces that process."""
+    """Seconds that one call of the environment may take. A longer reset or step blocks every
+    episode of its worker process, so the pool then replaces that process. A longer constructor or
+    `tasks()` ends the run."""
 
 
 class ServingSettings(Settings):
@@ -91,3 +94,10 @@ class WorkerSettings(Settings):
     envs_per_worker: int = Field(default=8, ge=1)
     """Environments in each process, and so episodes at once. While one waits for the policy, the
     others play."""
+    max_failed_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the tasks that may fail before a run stops. A task fails if its environment fails in
+    all of its episodes, or if its first prompt does not fit into the context. It is recorded, and
+    left out of scores and training. A run in which all tasks fail stops in any case."""
+    max_restarts: int = Field(default=16, ge=0)
+    """Times in a row that worker processes that hang or die may be replaced, without an episode
+    that ends in between. Then the run stops."""

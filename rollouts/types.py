@@ -10,7 +10,7 @@ A worked example of two turns (token ids invented; `|` ends a turn):
 the learner trains on the very ids that the policy sampled.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from envs import Task
 
 
 class StopReason(Enum):
-    """Why an episode ended. It alone decides whether the episode trains (`trains`)."""
+    """Why an episode ended. It decides whether an episode with turns trains (`trains`)."""
 
     SUCCESS = "success"
     """The environment reported that the task is done."""
@@ -31,7 +31,9 @@ class StopReason(Enum):
     CONTEXT_FULL = "context_full"
     """The next turn would not have fitted into the model's context."""
     TIMEOUT = "timeout"
-    """The episode took longer than `episode.timeout_seconds`; this does not judge the policy."""
+    """The episode took more time of its own than `episode.timeout_seconds`. It counts as it stands,
+    like one that reached `max_turns`: left out, it would take the long episodes, most of which
+    fail, from the group's mean, and more of them on a slow machine."""
     ENV_ERROR = "env_error"
     """The environment failed, or the process that held it."""
     POLICY_ERROR = "policy_error"
@@ -41,9 +43,8 @@ class StopReason(Enum):
 
     @property
     def trains(self) -> bool:
-        """Whether the ending says something about the policy, and the episode may train it."""
+        """Whether the ending says something about the policy (see `Trajectory.trains`)."""
         return self not in (
-            StopReason.TIMEOUT,
             StopReason.ENV_ERROR,
             StopReason.POLICY_ERROR,
             StopReason.QUIT,
@@ -71,6 +72,9 @@ class Completion:
     """Whether the policy ended the completion or the token limit did."""
     policy_version: int
     """The version of the weights that sampled every id of this completion."""
+    seconds: float = field(default=0.0, compare=False)
+    """Wall time in which the policy worked on it; its wait in the engine's queue is left out. It is
+    not in the file of an episode."""
 
     def __post_init__(self) -> None:
         assert self.token_ids, "a completion holds at least one token"
@@ -123,17 +127,20 @@ class Trajectory:
     final_observation: str = ""
     """The text shown after the last action, which no turn holds."""
     error: str = ""
-    """The message of the failure for ENV_ERROR and POLICY_ERROR, else empty."""
+    """The message of the failure for ENV_ERROR, POLICY_ERROR and a first prompt that does not fit
+    (CONTEXT_FULL without a turn), else empty."""
     env_seconds: float = 0.0
     """Wall time spent in the environment's calls."""
     policy_seconds: float = 0.0
     """Wall time spent waiting for the policy."""
 
     def __post_init__(self) -> None:
-        # An episode that trains has turns to train on. The one exception: its context was full
-        # before the first action.
+        # An episode that the policy played has turns. The exceptions: its context was full, or (in
+        # files of earlier versions) its time was up, before the first action.
         assert (
-            self.turns or not self.stop_reason.trains or self.stop_reason is StopReason.CONTEXT_FULL
+            self.turns
+            or not self.stop_reason.trains
+            or self.stop_reason in (StopReason.CONTEXT_FULL, StopReason.TIMEOUT)
         )
         assert self.success == (self.stop_reason is StopReason.SUCCESS), (
             self.success,
@@ -167,6 +174,18 @@ class Trajectory:
             logprobs += [0.0] * len(turn.prompt_token_ids)
             logprobs += turn.completion.logprobs
         return tuple(logprobs)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the episode says something about the policy: it may train it, and is scored."""
+        return self.stop_reason.trains and bool(self.turns)
+
+    @property
+    def unplayable(self) -> bool:
+        """Whether the environment failed in it, or its first prompt did not fit (see `error`)."""
+        return self.stop_reason is StopReason.ENV_ERROR or (
+            self.stop_reason is StopReason.CONTEXT_FULL and not self.turns
+        )
 
     @property
     def episode_return(self) -> float:

@@ -58,7 +58,7 @@ def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
     """The episodes in a repeat's file that count; empty if the file does not exist.
 
     Episodes that have to be played again are removed from the file. These are a torn last line, as
-    a killed process leaves it, and episodes that say nothing about the policy (`StopReason.trains`
+    a killed process leaves it, and episodes that say nothing about the policy (`Trajectory.trains`
     is false).
 
     Raises:
@@ -79,7 +79,7 @@ def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
                 f"{path}:{number}: an episode of {episode.task.id!r}, which is no game of this "
                 f"evaluation or occurs twice; {_WAY_OUT}"
             )
-    scored = [episode for episode in episodes if episode.stop_reason.trains]
+    scored = [episode for episode in episodes if episode.trains]
     if len(scored) < len(episodes):
         with whole_file(path) as rewritten:
             write_trajectories(rewritten, scored)

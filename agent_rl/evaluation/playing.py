@@ -22,18 +22,15 @@ from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
-from rollouts import Trajectory
+from envs.own_thread import HungCall
+from rollouts import EpisodeSettings, Trajectory
 from rollouts.seeds import derive_seed
+from rollouts.workers.failed_tasks import FailedTasks, with_task
 from rollouts.workers.pool import OnEpisode
 
 Play = Callable[[list[Task], str, int, OnEpisode], object]
 """Plays each task once: the tasks, a label for the progress bar, the seed, and a function that is
 called with each episode as it ends.
-"""
-
-_TIME_LIMITS = {"timeout_seconds", "env_timeout_seconds"}
-"""Keys of `EpisodeSettings` that change no number: an episode that meets one is not scored, and is
-played again.
 """
 
 
@@ -95,7 +92,7 @@ def tasks_by_split(config: Config, env: TextEnv) -> dict[str, list[Task]]:
             )
         try:
             by_split[split] = evaluation_tasks(config, env.tasks, split)
-        except ConfigError:
+        except (ConfigError, HungCall):
             raise
         except ValueError as error:
             # Raised by the environment, whose data lacks this split: another one may be there.
@@ -174,6 +171,7 @@ def run_evaluation(
     Raises:
         ConfigError: the files of an earlier call are damaged or of another setting, or another
             process holds them.
+        ValueError: more tasks than `workers.max_failed_share` could not be played.
     """
     # The folders stay locked from reading to the last episode: two processes that both read first
     # would play the same games and write each twice.
@@ -188,6 +186,7 @@ def run_evaluation(
             for repeat in range(config.evaluation.repeats):
                 seed = repeat_seed(config.seed, repeat)
                 part.play_missing(repeat, play, seed=seed, whole=player.whole_repeats)
+            part.check_failures(config)
     setting = setting_of(
         config, player.model, player.temperature, weights=player.weights, **player.details
     )
@@ -280,13 +279,22 @@ class _Part:
             label += f", repeat {repeat + 1}/{len(self.repeats)}"
         play(self.tasks if whole else missing, label, seed, on_end)
 
+    def check_failures(self, config: Config) -> None:
+        """Raise a ValueError if too many tasks could not be played."""
+        failed = FailedTasks(
+            config.env.id, most=config.workers.max_failed_share, tasks=len(self.tasks)
+        )
+        failed.add([episode for episodes in self.repeats for episode in episodes])
+        failed.check()
+
     def say_first_failure(self) -> None:
         """Say why the first episode without a score has none, and where all of them are."""
         for repeat, episodes in enumerate(self.repeats):
             for episode in episodes:
-                if not episode.stop_reason.trains:
+                if not episode.trains:
                     why = episode.error or episode.stop_reason.value
                     file = repeat_file(self.folder, repeat)
+                    why = with_task(episode.task, why)
                     say(f"{self.split}, the first episode that is not scored: {why}")
                     say(f"see `error` in {file}; the same command plays such episodes again")
                     return
@@ -311,12 +319,22 @@ def _folder_of(
         "seed": config.seed,
         "env": config.env.id,
         "env_options": config.env.options,
-        "episode": config.episode.model_dump(exclude=_TIME_LIMITS),
+        "episode": _episode_conditions(config.episode),
         "split": split,
         "tasks": f"{len(tasks)} tasks ({short_digest([asdict(task) for task in tasks])})",
     }
     evaluations = RunLayout(Path(config.run_folder)).evaluations
     return evaluations / _name(player, split, short_digest(setting)), setting
+
+
+def _episode_conditions(settings: EpisodeSettings) -> dict[str, Any]:
+    """The settings of an episode that its result depends on."""
+    # An episode that meets this limit is not scored, and is played again.
+    conditions = settings.model_dump(exclude={"env_timeout_seconds"})
+    # Left out at its default, as in the folders of earlier versions.
+    if settings.timeout_seconds == EpisodeSettings().timeout_seconds:
+        del conditions["timeout_seconds"]
+    return conditions
 
 
 def _name(player: EvaluatedPlayer, splits: str, digest: str) -> str:

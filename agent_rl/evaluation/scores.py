@@ -1,7 +1,7 @@
 """Scores of finished episodes: success per family and split, with its uncertainty.
 
 A game counts by the mean over its repeats, and success is the mean over games. There is no best of
-several repeats. Episodes that say nothing about the policy (`StopReason.trains` is false) are in no
+several repeats. Episodes that say nothing about the policy (`Trajectory.trains` is false) are in no
 score: the environment failed, not the policy.
 """
 
@@ -147,7 +147,7 @@ class SplitReport:
     def of(cls, repeats: Repeats) -> "SplitReport":
         """Score all episodes of a split."""
         episodes = list(chain.from_iterable(repeats))
-        scored = [[e for e in repeat if e.stop_reason.trains] for repeat in repeats]
+        scored = [[e for e in repeat if e.trains] for repeat in repeats]
         # The families of all episodes: one that was never scored is listed, with n = 0.
         families = {}
         for family in sorted({episode.task.family for episode in episodes}):
@@ -163,13 +163,12 @@ class SplitReport:
                     turns=tuple(len(episode.turns) for episode in of_game),
                 )
             )
-        reasons = [episode.stop_reason for episode in episodes]
         return cls(
             overall=Score.of(scored),
             families=families,
             games=tuple(games),
-            stop_reasons=_counts(reason for reason in reasons if reason.trains),
-            failures=_counts(reason for reason in reasons if not reason.trains),
+            stop_reasons=_counts(e.stop_reason for e in episodes if e.trains),
+            failures=_counts(e.stop_reason for e in episodes if not e.trains),
         )
 
     def outcomes(self, family: str | None = None) -> list[tuple[bool, ...]]:

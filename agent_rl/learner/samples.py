@@ -81,8 +81,7 @@ def samples_from_group(
 ) -> list[TrainingSample]:
     """Return a group's samples with their advantages.
 
-    An episode gives no sample if its ending does not train (`StopReason.trains`) or if it has no
-    turn.
+    An episode gives no sample if it does not train (`Trajectory.trains`).
 
     Args:
         group: episodes of one task.
@@ -93,7 +92,7 @@ def samples_from_group(
     """
     trajectories = group.trajectories
     turns = [len(trajectory.turns) for trajectory in trajectories]
-    trains = [trajectory.stop_reason.trains for trajectory in trajectories]
+    trains = [trajectory.trains for trajectory in trajectories]
     returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
     of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), turns)
     per_turn = [[a] * count for a, count in zip(of_episodes.tolist(), turns, strict=True)]
@@ -104,7 +103,7 @@ def samples_from_group(
                 episode[turn] += turn_advantage_weight * value
     samples = []
     for trajectory, of_turns in zip(trajectories, per_turn, strict=True):
-        if trajectory.stop_reason.trains and trajectory.turns:
+        if trajectory.trains:
             sample = TrainingSample(
                 token_ids=trajectory.token_ids,
                 action_mask=trajectory.action_mask,

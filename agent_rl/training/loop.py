@@ -28,6 +28,7 @@ from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import TrajectoryGroup
 from rollouts.seeds import derive_seed
+from rollouts.workers.failed_tasks import FailedTasks
 
 COLUMNS = (
     Column("rollout/success", "success", ".1%"),
@@ -86,7 +87,11 @@ class TrainingLoop:
                 failure_folder=StageLayout(folder).not_finite,
             ),
         )
-        self.sampler = TaskSampler(training_tasks(config, session.tasks), config.seed)
+        tasks = training_tasks(config, session.tasks)
+        self.sampler = TaskSampler(tasks, config.seed)
+        self.failed = FailedTasks(
+            config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
+        )
         if checkpoint is not None:
             self._restore(checkpoint)
         # After the checkpoint is restored: the folder cuts the metrics of later steps, which were
@@ -119,10 +124,11 @@ class TrainingLoop:
         """Play groups, update the policy, load it into the engine; returns the metrics.
 
         Raises:
-            ConfigError: no episode may train, because the environment failed in all of them.
+            ConfigError: no episode may train.
+            ValueError: more tasks than `workers.max_failed_share` could not be played.
         """
         started = time.perf_counter()
-        groups = play_groups(self.sampler, self.play, self.config.train)
+        groups = play_groups(self.sampler, self.play, self.config.train, self.failed)
         played = time.perf_counter()
         samples = [sample for group in groups.kept for sample in self.samples(group)]
         if not samples:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
+from agent_rl.objective.advantages import all_equal
 from agent_rl.training.groups import PlayedGroups
 
 
@@ -35,9 +36,11 @@ def step_metrics(
     """
     played = groups.played
     every_episode = [episode for group in played for episode in group.trajectories]
-    episodes = [episode for episode in every_episode if episode.stop_reason.trains]
+    episodes = [episode for episode in every_episode if episode.trains]
     turns = sum(len(episode.turns) for episode in episodes)
-    constant = sum(len({t.episode_return for t in group.trajectories}) == 1 for group in played)
+    constant = sum(
+        all_equal([t.episode_return for t in group.trajectories if t.trains]) for group in played
+    )
     metrics = {
         "rollout/success": fmean(episode.success for episode in episodes),
         "rollout/return": fmean(episode.episode_return for episode in episodes),

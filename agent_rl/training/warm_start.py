@@ -18,6 +18,7 @@ from agent_rl.tasks import pick_evenly, training_tasks
 from agent_rl.training.session import Session
 from envs import Task
 from rollouts import Trajectory
+from rollouts.workers.failed_tasks import FailedTasks
 
 COLUMNS = (
     Column("sft/loss", "loss", ".4f"),
@@ -33,9 +34,15 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
 
     Raises:
         ConfigError: it won none, or the config asks for more episodes than differ from each other.
+        ValueError: more tasks than `workers.max_failed_share` could not be played.
     """
     tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
+    failed = FailedTasks(config.env.id, most=config.workers.max_failed_share, tasks=len({*tasks}))
+    failed.add(played)
+    failed.check()
+    if failed.summary():
+        say(failed.summary())
     won = [episode for episode in played if episode.success]
     tokens = sum(len(episode.token_ids) for episode in won)
     say(f"expert: won {len(won)} of {len(played)} episodes, {tokens:,} tokens")

@@ -98,6 +98,24 @@ def get(references: Any) -> Any:
         raise
 
 
+def death_of(error: Exception) -> str | None:
+    """Return why the process behind an answer died, in one line; None for any other error."""
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+
+    if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
+        return None
+    text = str(error)
+    if "creation task" in text:
+        return text.strip().rpartition("\n")[2]
+    # Ray says it in the middle of many lines.
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return (
+            "this machine ran low on memory, and Ray's memory monitor ended the process; lower "
+            "workers.count or workers.envs_per_worker, or free memory"
+        )
+    return text.partition("\n")[0]
+
+
 def put(value: Any) -> Any:
     """Return Ray's reference to a value, which is then sent to each machine only once."""
     import ray

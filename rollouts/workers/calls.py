@@ -17,9 +17,9 @@ from envs.text_env import EnvWrapper
 
 _HEAD = struct.Struct("<dqi")
 """The start of a page: when the call began (0: no call), the episode's number, and the length of
-the command in bytes (-1: a reset). The command follows."""
+the command in bytes (-1: a reset, -2: the constructor). The command follows."""
 _PAGE_BYTES = 4096
-_RESET = -1
+_RESET, _MAKING = -1, -2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,20 @@ class Call:
     episode: int
     """The number of the episode that made it."""
     command: str | None
-    """The command of a step; None for a reset."""
+    """The command of a step; None for a reset or the constructor."""
+    making: bool = False
+    """Whether it is the environment's constructor."""
     seconds: float
     """How long ago it began."""
 
+    @property
+    def is_reset(self) -> bool:
+        """Whether it is a reset."""
+        return self.command is None and not self.making
+
     def __str__(self) -> str:
+        if self.making:
+            return "the constructor, for an episode"
         return "reset" if self.command is None else f"step {self.command!r}"
 
 
@@ -60,6 +69,10 @@ class CallPage:
         # The head goes last: with it the call counts as begun, and its text is already there.
         _HEAD.pack_into(self._page, 0, time.monotonic(), episode, length)
 
+    def begin_making(self, episode: int) -> None:
+        """Write down that an environment is made now, for `episode`, or at the start (-1)."""
+        _HEAD.pack_into(self._page, 0, time.monotonic(), episode, _MAKING)
+
     def end(self) -> None:
         """Write down that no call is under way."""
         _HEAD.pack_into(self._page, 0, 0.0, 0, 0)
@@ -73,7 +86,8 @@ class CallPage:
         # All processes of a machine share the monotonic clock, so the times can be subtracted.
         return Call(
             episode=episode,
-            command=None if length == _RESET else text,
+            command=text if length >= 0 else None,
+            making=length == _MAKING,
             seconds=time.monotonic() - began,
         )
 

@@ -16,7 +16,14 @@ from uuid import uuid4
 
 from envs import Task
 from rollouts.players import PlayerName
-from rollouts.processes.ray_processes import get, gpu_count, process_of, start_ray, stop_ray
+from rollouts.processes.ray_processes import (
+    death_of,
+    get,
+    gpu_count,
+    process_of,
+    start_ray,
+    stop_ray,
+)
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_kv_cache
 from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
@@ -24,14 +31,12 @@ from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, 
 from rollouts.types import StopReason, Trajectory, TrajectoryGroup
 from rollouts.workers.calls import CallPage
 from rollouts.workers.dealing import Schedule
-from rollouts.workers.jobs import EpisodeJob, group_jobs, scripted_jobs, settle_jobs
+from rollouts.workers.jobs import EpisodeJob, Round, group_jobs, scripted_jobs, settle_jobs
 from rollouts.workers.worker import RolloutWorker, WorkerPlan
 
 OnEpisode = Callable[[Trajectory], None]
 """Called with each trajectory as soon as its episode ends."""
 
-_BACKLOG = 2
-"""Episodes that wait at each worker, so that a freed environment never waits for the driver."""
 _LOOK_SECONDS = 1.0
 """The longest time between two looks for a call that does not return."""
 
@@ -71,36 +76,8 @@ class PoolSettings:
         )
 
 
-class _Round:
-    """The jobs of one call of `collect`: still to deal, in flight, and played."""
-
-    def __init__(
-        self, groups: Sequence[Sequence[EpisodeJob]], workers: int, on_episode: OnEpisode | None
-    ) -> None:
-        self.schedule = Schedule(groups, workers)
-        self.in_flight: dict[Any, tuple[int, EpisodeJob]] = {}
-        """By Ray's reference to the answer: the worker that plays, and the job."""
-        self._played: dict[int, Trajectory] = {}
-        self._on_episode = on_episode
-
-    def load(self, worker: int) -> int:
-        """Return the number of jobs that `worker` has."""
-        return sum(1 for player, _ in self.in_flight.values() if player == worker)
-
-    def take_all(self, worker: int) -> list[EpisodeJob]:
-        """Remove the jobs of `worker` from those in flight, and return them."""
-        theirs = [request for request, (player, _) in self.in_flight.items() if player == worker]
-        return [self.in_flight.pop(request)[1] for request in theirs]
-
-    def end(self, job: EpisodeJob, episode: Trajectory) -> None:
-        """Record a job's trajectory."""
-        self._played[job.number] = episode
-        if self._on_episode is not None:
-            self._on_episode(episode)
-
-    def episodes(self) -> list[Trajectory]:
-        """Return the trajectories, ordered by their jobs' numbers."""
-        return [self._played[number] for number in sorted(self._played)]
+class _DiedAtStart(ValueError):
+    """A worker died before it could play."""
 
 
 class RolloutPool:
@@ -132,13 +109,16 @@ class RolloutPool:
 
         Raises:
             ValueError: the model folder, the context length, the tokenizer or the environment is
-                not usable.
+                not usable; the environment's constructor does not return, or ends its process.
         """
         folder = None if model_folder is None else Path(model_folder).absolute()
         self._plan = settings.worker_plan(folder)
         self._serving = settings.serving
         if serve and folder is not None:
             _require_kv_cache(folder, settings.serving)
+        self._most_restarts = settings.workers.max_restarts
+        self._restarts = 0
+        """Workers replaced since an episode ended."""
         start_ray()
         self._open = True
         self._policy: Any = None
@@ -152,7 +132,7 @@ class RolloutPool:
             starting = [worker.start.remote() for worker in self._workers]
             if serve and folder is not None:
                 self._policy = self._new_policy(folder, version)
-            get(starting)
+            self._wait_for_start(starting)
             if self._policy is not None:
                 self._connect(self._workers)
         except BaseException:
@@ -184,7 +164,7 @@ class RolloutPool:
         not on the worker. If a task comes twice, its two groups have different seeds.
 
         Raises:
-            ValueError: a task cannot be played at all (see `run_episode`).
+            ValueError: `workers.max_restarts` is exceeded.
             RuntimeError: the engine died.
         """
         jobs = group_jobs(tasks, group_size, temperature=temperature, seed=seed)
@@ -212,7 +192,7 @@ class RolloutPool:
             noise: the share of turns with a wrong command (see `run_scripted_episode`).
 
         Raises:
-            ValueError: the environment has no expert, or a task cannot be played at all.
+            ValueError: the environment has no expert, or `workers.max_restarts` is exceeded.
         """
         return self._play(scripted_jobs(tasks, player, noise=noise, seed=seed), on_episode)
 
@@ -243,47 +223,49 @@ class RolloutPool:
         """Play all jobs with every worker busy; return the trajectories by the jobs' numbers."""
         import ray
 
-        jobs = _Round(groups, len(self._workers), on_episode)
+        schedule = Schedule(groups, workers=len(self._workers), places=self._plan.envs)
+        jobs = Round(schedule, on_episode)
         try:
-            for worker in range(len(self._workers)):
-                self._feed(worker, jobs)
+            self._send(jobs)
             while jobs.in_flight:
                 # The timeout matters when every worker hangs: then no answer ever comes.
                 done, _ = ray.wait(list(jobs.in_flight), num_returns=1, timeout=_LOOK_SECONDS)
                 self._end_hung_workers()
                 for request in done:
                     self._receive(request, jobs)
+                self._send(jobs)
         finally:
             # Empty unless an error ends the round: then the rest of the episodes is not wanted.
             for request in jobs.in_flight:
                 ray.cancel(request)
         return jobs.episodes()
 
-    def _feed(self, worker: int, jobs: _Round) -> None:
-        """Send jobs to a worker until its environments and its backlog are full."""
-        for _ in range(self._plan.envs + _BACKLOG - jobs.load(worker)):
-            job = jobs.schedule.next(worker)
-            if job is None:
-                return
+    def _send(self, jobs: Round) -> None:
+        """Send jobs to all free places."""
+        for worker, job in jobs.schedule.deal():
             play = getattr(self._workers[worker], job.method)
             request = play.remote(job.task, **job.arguments, number=job.number)
             jobs.in_flight[request] = (worker, job)
 
-    def _receive(self, request: Any, jobs: _Round) -> None:
-        """Take an answer, which may be the news that its worker died, and send the next job."""
-        from ray.exceptions import RayActorError
-
-        worker, job = jobs.in_flight.pop(request)
+    def _receive(self, request: Any, jobs: Round) -> None:
+        """Take an answer, which may be the news that its worker died."""
+        if request not in jobs.in_flight:
+            return  # its worker died, as another answer told
+        worker, job = jobs.take(request)
         try:
-            jobs.end(job, get(request))
-        except RayActorError as error:
+            episode = get(request)
+        except Exception as error:
+            if (death := death_of(error)) is None:
+                raise
             # One answer tells of the death; the worker's other jobs died with it.
-            unfinished = [job, *jobs.take_all(worker)]
-            failed, repeated = self._replace_worker(worker, unfinished, error)
-            for failed_job, episode in failed:
-                jobs.end(failed_job, episode)
+            failed, repeated = self._settle(worker, [job, *jobs.take_all(worker)], death)
+            for failed_job, failure in failed:
+                jobs.end(failed_job, failure)
             jobs.schedule.put_back(worker, repeated)
-        self._feed(worker, jobs)
+            self._replace_worker(worker, failed[0][1].error if failed else death)
+        else:
+            self._restarts = 0
+            jobs.end(job, episode)
 
     def _end_hung_workers(self) -> None:
         """Kill each worker that is in a call for longer than the limit.
@@ -298,28 +280,77 @@ class RolloutPool:
             if call is not None and call.seconds > self._plan.episode.env_timeout_seconds:
                 ray.kill(actor)
 
-    def _replace_worker(
-        self, worker: int, unfinished: Sequence[EpisodeJob], error: Exception
+    def _settle(
+        self, worker: int, unfinished: Sequence[EpisodeJob], death: str
     ) -> tuple[list[tuple[EpisodeJob, Trajectory]], list[EpisodeJob]]:
-        """Start a new process for a worker that died, and settle its jobs (see `settle_jobs`)."""
+        """Settle the jobs of a worker that died (see `settle_jobs`)."""
+        import ray
+
+        # It may live, if the answer alone was lost. Two writers must not share a page.
+        ray.kill(self._workers[worker])
         page = self._pages[worker]
-        settled = settle_jobs(
-            unfinished,
-            page.read(),
-            limit_seconds=self._plan.episode.env_timeout_seconds,
-            death=str(error).partition("\n")[0],
-        )
+        limit = self._plan.episode.env_timeout_seconds
+        settled = settle_jobs(unfinished, page.read(), limit_seconds=limit, death=death)
         # The dead writer cannot end its call, and the new one would be blamed for it.
         page.end()
-        self._workers[worker] = self._new_worker(Path(self._folder.name, str(worker)))
-        get(self._workers[worker].start.remote())
-        if self._policy is not None:
-            self._connect([self._workers[worker]])
         return settled
+
+    def _replace_worker(self, worker: int, cause: str) -> None:
+        """Start a new process for a worker that died of `cause`.
+
+        Raises:
+            ValueError: too many were replaced in a row, or the constructor does not return.
+        """
+        while True:
+            self._restarts += 1
+            if self._restarts > self._most_restarts:
+                raise ValueError(
+                    f"env.id {self._plan.env_id}: its worker processes hung or died "
+                    f"{self._restarts} times in a row without an episode that ended in between "
+                    f"(workers.max_restarts: {self._most_restarts}); the last time: {cause}"
+                )
+            self._workers[worker] = self._new_worker(Path(self._folder.name, str(worker)))
+            try:
+                self._wait_for_start([self._workers[worker].start.remote()])
+            except _DiedAtStart as error:
+                cause = str(error)
+                self._pages[worker].end()
+                continue
+            if self._policy is not None:
+                self._connect([self._workers[worker]])
+            return
+
+    def _wait_for_start(self, starting: Sequence[Any]) -> None:
+        """Wait until workers have started.
+
+        Raises:
+            ValueError: what they are to load is not usable; or the environment's constructor does
+                not return in time, or its process died.
+        """
+        import ray
+
+        limit = self._plan.episode.env_timeout_seconds
+        env, pending = f"env.id {self._plan.env_id}", list(starting)
+        while pending:
+            done, pending = ray.wait(pending, num_returns=1, timeout=_LOOK_SECONDS)
+            calls = [page.read() for page in self._pages]
+            if any(call and call.making and call.seconds > limit for call in calls):
+                raise ValueError(
+                    f"{env}: its constructor did not return within {limit:g} s in a worker process "
+                    "(episode.env_timeout_seconds); raise the limit if it is only slow, and see "
+                    "that every wait in it has an end"
+                )
+            try:
+                get(done)
+            except Exception as error:
+                if (death := death_of(error)) is None:
+                    raise
+                at = "in its constructor" if any(calls) else "at its start"
+                raise _DiedAtStart(f"{env}: a worker process died {at}: {death}") from error
 
     def _new_worker(self, calls: Path) -> Any:
         # Two more than its episodes, so that `start` and `connect` never wait behind them.
-        concurrency = self._plan.envs + _BACKLOG + 2
+        concurrency = self._plan.envs + 2
         # Ray's processes do not inherit the driver's module path, on which a user's own
         # environment is found.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])

@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from envs import Task, TextEnv, make_env
-from rollouts.episode import Policy, run_episode
+from rollouts.episode import EnvFailure, Policy, describe, run_episode
 from rollouts.mistakes import Mistakes
 from rollouts.players import PlayerName, make_player
+from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.settings import EpisodeSettings, PromptSettings
 from rollouts.types import Trajectory
 from rollouts.workers.calls import CallPage, WatchedEnv
+from rollouts.workers.jobs import failed_episode
+
+_AT_START = -1
+"""In the record of calls, the number of the episode for which the first environment is made."""
+
+
+class _NotMade(Exception):
+    """An environment could not be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +97,10 @@ class RolloutWorker:
         else:
             self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
         # Made now, so that wrong options fail before any episode.
-        env = self._make_env(expert=False)
+        try:
+            env = self._make_env(_AT_START, expert=False)
+        except _NotMade as error:
+            raise ValueError(f"env.id {self._plan.env_id}: {error}") from error
         self._free.append(_FreeEnv(env=env, expert=False, last_task=None))
 
     async def connect(self, policy: Policy) -> None:
@@ -105,17 +117,20 @@ class RolloutWorker:
         """
         assert self._policy is not None, "the policy has not been started"
         assert self._plan.context_length is not None, "no model was named"
-        async with self._environment(task, number) as env:
-            return await run_episode(
-                env,
-                task,
-                self._policy,
-                self._started_renderer,
-                self._plan.episode,
-                context_length=self._plan.context_length,
-                temperature=temperature,
-                seed=seed,
-            )
+        try:
+            async with self._environment(task, number) as env:
+                return await run_episode(
+                    env,
+                    task,
+                    self._policy,
+                    self._started_renderer,
+                    self._plan.episode,
+                    context_length=self._plan.context_length,
+                    temperature=temperature,
+                    seed=seed,
+                )
+        except _NotMade as error:
+            return failed_episode(task, str(error))
 
     async def run_scripted(
         self, task: Task, *, player: PlayerName, noise: float, seed: int, number: int = 0
@@ -128,25 +143,45 @@ class RolloutWorker:
         Raises:
             ValueError: the expert is to play, and the environment has none.
         """
-        async with self._environment(task, number, expert=player == "expert") as env:
-            return await run_scripted_episode(
-                env,
-                task,
-                make_player(player, env, task, seed),
-                self._started_renderer,
-                self._plan.episode,
-                mistakes=Mistakes(noise, seed=seed),
-                context_length=self._plan.context_length,
-            )
+        try:
+            async with self._environment(task, number, expert=player == "expert") as env:
+                return await run_scripted_episode(
+                    env,
+                    task,
+                    make_player(player, env, task, seed),
+                    self._started_renderer,
+                    self._plan.episode,
+                    mistakes=Mistakes(noise, seed=seed),
+                    context_length=self._plan.context_length,
+                )
+        except _NotMade as error:
+            return failed_episode(task, str(error))
 
     @property
     def _started_renderer(self) -> Renderer:
         assert self._renderer is not None, "start() comes first"
         return self._renderer
 
-    def _make_env(self, *, expert: bool) -> TextEnv:
+    def _make_env(self, number: int, *, expert: bool) -> TextEnv:
+        """Make an environment for the episode `number`.
+
+        Raises:
+            ValueError: the options are wrong.
+            _NotMade: the constructor raised anything else.
+        """
         options = {**self._plan.env_options, "expert": True} if expert else self._plan.env_options
-        return make_env(self._plan.env_id, **options)
+        if self._calls is not None:
+            self._calls.begin_making(number)
+        try:
+            with no_loop():
+                return make_env(self._plan.env_id, **options)
+        except ValueError:
+            raise
+        except EnvFailure as error:
+            raise _NotMade(f"its constructor raised {describe(error)}") from error
+        finally:
+            if self._calls is not None:
+                self._calls.end()
 
     @asynccontextmanager
     async def _environment(
@@ -154,17 +189,17 @@ class RolloutWorker:
     ) -> AsyncIterator[TextEnv]:
         """Lend an environment for one episode, waiting until one is free."""
         async with self._slots:
-            env = self._take_env(task, expert=expert)
+            env = self._take_env(task, number, expert=expert)
             try:
                 yield env if self._calls is None else WatchedEnv(env, self._calls, number)
             finally:
                 # Also after an error, because the next reset puts the environment right again.
                 self._free.append(_FreeEnv(env=env, expert=expert, last_task=task))
 
-    def _take_env(self, task: Task, *, expert: bool) -> TextEnv:
+    def _take_env(self, task: Task, number: int, *, expert: bool) -> TextEnv:
         usable = [free for free in self._free if free.expert == expert]
         if not usable:
-            return self._make_env(expert=expert)
+            return self._make_env(number, expert=expert)
         same_task = [free for free in usable if free.last_task == task]
         best = (same_task or usable)[0]
         self._free.remove(best)

@@ -1,11 +1,21 @@
 import asyncio
+import json
+import re
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from envs import Task
-from rollouts import EpisodeSettings, FinishReason, PromptSettings, StopReason, Trajectory
+from rollouts import (
+    Completion,
+    EpisodeSettings,
+    FinishReason,
+    PromptSettings,
+    StopReason,
+    Trajectory,
+)
 from rollouts.episode import run_episode
 from rollouts.renderer import make_renderer
 from tests.builders.models import make_tokenizer
@@ -92,6 +102,8 @@ def test_an_environment_that_lists_no_commands_takes_all() -> None:
 def test_a_cut_action_is_invalid_and_its_end_is_not_trained() -> None:
     episode = play("think", "guess 7" * 9, "guess 7", settings=SETTINGS)
     cut, after = episode.turns[1:]
+    # "guess 7" is its beginning, and would have won.
+    assert (cut.action.text[:7], cut.reward) == ("guess 7", -0.25)
     assert cut.completion.finish_reason is FinishReason.LENGTH
     assert (cut.action.command, cut.admissible, len(cut.completion.token_ids)) == (None, False, 16)
     assert after.prompt_token_ids[0] == RENDERER.end_token_ids[0]
@@ -123,7 +135,7 @@ def test_errors_say_what_happened() -> None:
     crashed = play(task=replace(TASK, id="crash"))
     assert (crashed.stop_reason, crashed.error) == (
         StopReason.ENV_ERROR,
-        "reset: OSError: no such world",
+        "reset of task 'crash': OSError: no such world",
     )
 
 
@@ -144,7 +156,10 @@ def test_what_no_text_environment_returns_ends_the_episode() -> None:
     )
     assert episode.final_observation == "Higher."
     episode = play(env=Confused(), task=replace(TASK, id="number-8"))
-    assert episode.error == "reset returned None as observation; a TextEnv returns text: str"
+    assert (
+        episode.error
+        == "reset of task 'number-8' returned None as observation; a TextEnv returns text: str"
+    )
 
 
 def test_a_text_that_has_no_bytes_ends_the_episode_and_not_the_run() -> None:
@@ -170,14 +185,54 @@ def test_a_text_that_has_no_bytes_ends_the_episode_and_not_the_run() -> None:
     episode = play(env=Halved(), task=replace(TASK, id="number-8"))
     assert episode.stop_reason is StopReason.ENV_ERROR
     assert (
-        "reset returned as info['admissible_commands'] a text that cannot be written as UTF-8"
-        in episode.error
+        "reset of task 'number-8' returned as info['admissible_commands'] a text that cannot be "
+        "written as UTF-8" in episode.error
     )
 
 
-def test_a_slow_policy_ends_in_a_timeout() -> None:
+def test_time_of_its_own_ends_in_a_timeout_that_counts() -> None:
+    class Slow(NumberEnv):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            time.sleep(0.1)
+            return super().step(action)
+
+    tight = EpisodeSettings(timeout_seconds=0.15)
+    episode = play("think", "think", "think", env=Slow(), settings=tight)
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.TIMEOUT, 2)
+    assert episode.trains, "left out, it would vanish from the mean of its group"
+    won = play("think", "guess 7", env=Slow(), settings=tight)
+    assert won.success, "an episode that is decided counts as decided"
+
+
+def test_sampling_is_time_of_its_own_and_waiting_is_not() -> None:
+    class Queueing(ScriptedPolicy):
+        """Answers after 0.1 s; `worked` of them are work, and the rest is a wait in a queue."""
+
+        worked = 0.0
+
+        async def complete(self, *arguments: Any, **settings: Any) -> Completion:
+            await asyncio.sleep(0.1)
+            return replace(await super().complete(*arguments, **settings), seconds=self.worked)
+
+    def ending(worked: float) -> StopReason:
+        policy = Queueing(RENDERER, ["think"] * 4)
+        policy.worked = worked
+        tight = EpisodeSettings(max_turns=4, timeout_seconds=0.25)
+        coroutine = run_episode(
+            NumberEnv(), TASK, policy, RENDERER, tight, context_length=512, temperature=1.0
+        )
+        episode = asyncio.run(coroutine)
+        assert episode.policy_seconds > 0.1
+        return episode.stop_reason
+
+    assert ending(0.09) is StopReason.TIMEOUT
+    assert ending(0.0) is StopReason.MAX_TURNS
+
+
+def test_an_engine_that_does_not_answer_fails() -> None:
     episode = play("think", 5.0, settings=EpisodeSettings(timeout_seconds=0.2))
-    assert (episode.stop_reason, len(episode.turns)) == (StopReason.TIMEOUT, 1)
+    assert (episode.stop_reason, len(episode.turns)) == (StopReason.POLICY_ERROR, 1)
+    assert "no answer within 0.2 s (episode.timeout_seconds)" in episode.error
     assert 0.1 < episode.policy_seconds < 2.0
 
 
@@ -190,17 +245,54 @@ def test_a_full_context_ends_the_episode_before_it_overflows() -> None:
     assert (full.stop_reason, len(full.turns)) == (StopReason.CONTEXT_FULL, 2)
 
 
-def test_a_first_prompt_that_does_not_fit_is_the_users_error() -> None:
+def test_a_first_prompt_that_does_not_fit_is_left_out_with_its_reason() -> None:
     length = len(RENDERER.first("Guess my number.", None))
-    with pytest.raises(
-        ValueError, match=rf"number-7.* {length} tokens.*holds {length + 15}.*context_length"
-    ):
-        play("guess 7", context_length=length + 15)
+    episode = play("guess 7", context_length=length + 15)
+    assert (episode.stop_reason, episode.trains) == (StopReason.CONTEXT_FULL, False)
+    assert episode.unplayable
+    assert re.search(
+        rf"number-7.* {length} tokens.*holds {length + 15}.*context_length", episode.error
+    )
 
 
-def test_a_task_that_the_environment_refuses_is_the_users_error() -> None:
-    with pytest.raises(ValueError, match="cut in half"):
-        play(task=replace(TASK, id="broken"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("math domain error"),
+        json.JSONDecodeError("bad file", "{", 1),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        OSError("no such file"),
+        KeyError("goal"),
+        SystemExit(3),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_reset_raises_is_recorded(error: BaseException) -> None:
+    class Broken(NumberEnv):
+        def reset(self, **settings: Any) -> Any:
+            raise error
+
+    episode = play(env=Broken())
+    assert (episode.stop_reason, episode.trains) == (StopReason.ENV_ERROR, False)
+    assert episode.unplayable
+    assert episode.error == f"reset of task 'number-7': {type(error).__name__}: {error}"
+
+
+def test_an_environment_may_run_a_loop_of_its_own() -> None:
+    async def answer(text: str) -> str:
+        await asyncio.sleep(0)
+        return text
+
+    class Asks(NumberEnv):
+        def reset(self, **settings: Any) -> Any:
+            said, info = super().reset(**settings)
+            return asyncio.run(answer(said)), info
+
+        def step(self, action: str) -> Any:
+            said, *rest = super().step(action)
+            return asyncio.run(answer(said)), *rest
+
+    assert play("guess 5", "guess 7", env=Asks()).success
 
 
 def test_episodes_take_turns() -> None:

@@ -23,6 +23,7 @@ def play(
     *,
     expert: bool = True,
     settings: EpisodeSettings = SETTINGS,
+    context_length: int = 512,
 ) -> Trajectory:
     task = Task(
         env_id="tests.builders.number_env:NumberEnv",
@@ -39,7 +40,7 @@ def play(
             RENDERER,
             settings,
             mistakes=Mistakes(noise, seed=seed),
-            context_length=512,
+            context_length=context_length,
         )
     )
 
@@ -97,8 +98,15 @@ def test_an_episode_in_which_the_player_never_acts_trains_nothing() -> None:
 
 
 def test_an_environment_without_expert_is_named() -> None:
-    with pytest.raises(ValueError, match="expert: true"):
-        play(7, noise=0.0, expert=False)
+    episode = play(7, noise=0.0, expert=False)
+    assert (episode.stop_reason, episode.unplayable) == (StopReason.ENV_ERROR, True)
+    assert "expert: true" in episode.error
+
+
+def test_a_first_prompt_that_does_not_fit_is_left_out_with_its_reason() -> None:
+    episode = play(7, noise=0.0, context_length=20)
+    assert (episode.stop_reason, episode.unplayable) == (StopReason.CONTEXT_FULL, True)
+    assert "serving.context_length" in episode.error
 
 
 def test_an_action_that_is_too_long_is_named() -> None:

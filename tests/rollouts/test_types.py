@@ -21,7 +21,6 @@ def test_the_worked_example() -> None:
 def test_what_says_nothing_about_the_policy_does_not_train() -> None:
     silent = {reason for reason in StopReason if not reason.trains}
     assert silent == {
-        StopReason.TIMEOUT,
         StopReason.ENV_ERROR,
         StopReason.POLICY_ERROR,
         StopReason.QUIT,

@@ -1,20 +1,22 @@
 """Text of an environment, on which `agent-rl init` trains a tokenizer."""
 
-import asyncio
 from typing import Any
 
-from agent_rl.config import Config, ConfigError
+from agent_rl.config import Config
 from agent_rl.display import progress, say
-from agent_rl.tasks import pick_evenly, training_tasks
-from envs import Task, TextEnv, make_env
+from agent_rl.tasks import open_environment, pick_evenly, training_tasks
+from envs import Task, TextEnv
+from envs.own_thread import has_hung
 from envs.text_env import EnvWrapper
 from rollouts import StopReason, Trajectory
 from rollouts.mistakes import Mistakes
 from rollouts.players import RandomPlayer
+from rollouts.processes.loops import run
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings
+from rollouts.workers.failed_tasks import FailedTasks
 
 _TURNS = 10
 """The length of a walk."""
@@ -33,37 +35,32 @@ def corpus(config: Config) -> list[str]:
     `model.corpus_tasks` tasks; it gives the observations and the commands to choose from.
 
     The walks are played in this process, without Ray. A walk in which the environment fails is left
-    out, and a line says so. A call that never returns blocks this process.
+    out, and a line says so.
 
     Raises:
-        ConfigError: the environment failed in every walk.
+        ValueError: the environment failed in every walk, or in more than `workers.max_failed_share`
+            of them; or a call of it does not return.
     """
-    env = make_env(config.env.id, **config.env.options)
+    env = open_environment(config)
     tasks = pick_evenly(training_tasks(config, env.tasks), config.model.corpus_tasks, config.seed)
     settings = config.episode.model_copy(update={"max_turns": _TURNS})
     texts = _words(env)
     player = RandomPlayer(env, config.seed)
-    failures = []
+    failed = FailedTasks(config.env.id, most=config.workers.max_failed_share, tasks=len(tasks))
     with progress("reading the environment", len(tasks)) as advance:
         for task in tasks:
             recording = RecordingEnv(env)
             episode = _walk(recording, task, player, settings, config.seed)
-            if episode.stop_reason is StopReason.ENV_ERROR:
-                failures.append(f"task {task.id!r}: {episode.error}")
-            else:
+            failed.add([episode])
+            failed.check()
+            if episode.stop_reason is not StopReason.ENV_ERROR:
                 texts += recording.texts()
+            elif has_hung(env):
+                env = open_environment(config)
             advance(task.family)
     env.close()
-    if len(failures) == len(tasks):
-        raise ConfigError(
-            f"env.id {config.env.id!r}: it failed in all {len(tasks)} tasks that were tried: "
-            f"{failures[0]}"
-        )
-    if failures:
-        say(
-            f"the environment failed in {len(failures)} of {len(tasks)} tasks, which are left out: "
-            f"{failures[0]}"
-        )
+    if failed.summary():
+        say(failed.summary())
     return texts
 
 
@@ -117,4 +114,4 @@ def _walk(
     episode = run_scripted_episode(
         env, task, player, byte_renderer(), settings, mistakes=Mistakes(_NOISE, seed=own_seed)
     )
-    return asyncio.run(episode)
+    return run(episode)

@@ -24,7 +24,7 @@ def test_an_episode_that_says_nothing_is_played_again(
     path = folder_of(tmp_path) / "repeat-1.jsonl"
     assert "not scored, as they say nothing about the policy: 1 env_error\n" in shown
     assert (
-        "the first episode that is not scored: it broke\n"
+        f"the first episode that is not scored: task {game!r}: it broke\n"
         f"see `error` in {path}; the same command plays such episodes again" in shown
     )
     assert len(ids(path)) == GAMES

@@ -107,7 +107,7 @@ def test_what_they_do_not_depend_on_has_not(tmp_path: Path) -> None:
     run(config(tmp_path), Chance())
     moved = replace(SFT_POLICY, model="elsewhere/sft/model", weights="v")
     patient = config(tmp_path).model_copy(
-        update={"episode": config(tmp_path).episode.model_copy(update={"timeout_seconds": 9.0})}
+        update={"episode": config(tmp_path).episode.model_copy(update={"env_timeout_seconds": 9.0})}
     )
     play = Chance()
     report = run(patient, play, moved)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from rollouts import StopReason
 from rollouts.seeds import derive_seed
 from rollouts.workers.calls import Call
@@ -60,3 +62,14 @@ def test_without_a_call_to_blame_all_are_played_again_once() -> None:
         ((job, episode),) = failed
         assert job == JOBS[2]
         assert episode.error == "the process that held the environment died, a second time: killed"
+
+
+def test_a_reset_that_hangs_fails_all_episodes_of_its_task() -> None:
+    jobs = [replace(JOBS[1], number=number) for number in range(3)] + [replace(JOBS[0], number=3)]
+    call = Call(episode=1, command=None, seconds=61.0)
+    failed, repeated = settle_jobs(jobs, call, limit_seconds=60.0, death="killed")
+    assert [job.number for job, _ in failed] == [0, 1, 2]
+    assert {episode.error.partition(" did")[0] for _, episode in failed} == {
+        "reset of task 'number-1'"
+    }
+    assert repeated == [jobs[3]]

@@ -127,11 +127,15 @@ def test_sampler_and_learner_agree_before_and_after_an_update_of_every_weight(
     world.pool.sync_weights(world.folders[0], version=8)
 
 
-def test_users_errors_arrive_as_they_were_raised(world: World) -> None:
-    with pytest.raises(ValueError, match=r"^the file of task broken is cut in half$"):
-        world.pool.collect(
-            [replace(world.tasks[0], id="broken")], group_size=2, temperature=1.0, seed=0
-        )
+def test_a_task_that_is_refused_costs_its_own_group_only(world: World) -> None:
+    broken = replace(world.tasks[0], id="broken")
+    refused, good = world.pool.collect(
+        [broken, world.tasks[1]], group_size=2, temperature=1.0, seed=0
+    )
+    assert {episode.error for episode in refused.trajectories} == {
+        "reset of task 'broken': ValueError: the file of task broken is cut in half"
+    }
+    assert all(episode.trains for episode in good.trajectories)
     assert len(collect(world)) == 10
 
 
@@ -149,5 +153,5 @@ def test_the_episodes_of_a_dead_worker_are_played_again(world: World) -> None:
     assert world.pool._workers[0] is not killed[0]
     episodes = [episode for group in groups for episode in group.trajectories]
     # At most one was just in a call of its environment, and is blamed for the death.
-    assert sum(not episode.stop_reason.trains for episode in episodes) <= 1
+    assert sum(not episode.trains for episode in episodes) <= 1
     assert len(episodes) == 60
