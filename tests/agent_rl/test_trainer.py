@@ -1,5 +1,6 @@
 """A whole run from Python, with a learner of two ranks that is resumed by one."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,12 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
 
 def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path / "run", ranks=1, steps=2))
-    trainer.warm_start()
+
+    async def cell() -> Path:
+        """A notebook runs each cell in an event loop."""
+        return trainer.warm_start()
+
+    assert asyncio.run(cell()).is_dir()
     Trainer(config(tmp_path / "run", ranks=2, steps=1)).train()
     assert trainer.train(resume=True).name == "step-000002"
     lines = (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()
