@@ -1,5 +1,6 @@
 """Real processes with environments that hang, die, raise, answer wrongly and print."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,8 @@ import pytest
 
 from envs import Task
 from rollouts import EpisodeSettings, StopReason, Trajectory, WorkerSettings
+from rollouts.processes.ray_processes import get
+from rollouts.workers import pool as pool_module
 from rollouts.workers.pool import PoolSettings, RolloutPool
 from tests.builders.number_env import NumberEnv
 
@@ -17,13 +20,15 @@ TASKS = NumberEnv().tasks("train")
 LIMIT_SECONDS = 1.0
 
 
-def make_pool(advice: dict[str, str], *, workers: int) -> RolloutPool:
+def make_pool(advice: dict[str, str], *, workers: int, max_restarts: int = 16) -> RolloutPool:
     """A pool without a model; `advice` has wrong expert commands for some numbers."""
     settings = PoolSettings(
         env_id="tests.builders.number_env:NumberEnv",
         env_options={"expert": True, "advice": advice},
         episode=EpisodeSettings(max_turns=6, env_timeout_seconds=LIMIT_SECONDS),
-        workers=WorkerSettings(count=workers, envs_per_worker=12 // workers),
+        workers=WorkerSettings(
+            count=workers, envs_per_worker=12 // workers, max_restarts=max_restarts
+        ),
     )
     return RolloutPool(settings)
 
@@ -89,3 +94,62 @@ def test_who_shares_a_process_with_several_that_fail_is_played_to_its_end() -> N
         "printing does no harm"
     )
     assert all(episodes[f"number-{n}"].success for n in (0, 1, 3, 7, 9))
+
+
+def test_a_worker_that_the_memory_monitor_ended_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    with make_pool({}, workers=1) as pool:
+        once = [1]
+
+        def killed(references: object) -> object:
+            if once and not isinstance(references, list):
+                once.clear()
+                raise OutOfMemoryError("1 worker(s) were killed")
+            return get(references)
+
+        monkeypatch.setattr(pool_module, "get", killed)
+        assert all(episode.success for episode in play(pool).values())
+        assert not once
+
+
+def test_restarts_without_an_episode_that_ends_have_a_limit() -> None:
+    advice = {str(number): "die" for number in range(10)}
+    with (
+        make_pool(advice, workers=1, max_restarts=2) as pool,
+        pytest.raises(
+            ValueError,
+            match=r"hung or died 3 times in a row .*workers\.max_restarts: 2.*step 'die' of task",
+        ),
+    ):
+        pool.collect_scripted(TASKS, player="expert", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("hang", r"its constructor did not return within 1 s.*episode\.env_timeout_seconds"),
+        ("die", r"a worker process died in its constructor"),
+    ],
+)
+def test_a_constructor_that_fails_in_workers_ends_the_start(fault: str, sentence: str) -> None:
+    settings = PoolSettings(
+        env_id=f"{__name__}:Unmade",
+        env_options={"fault": fault},
+        episode=EpisodeSettings(env_timeout_seconds=LIMIT_SECONDS),
+        workers=WorkerSettings(count=1, envs_per_worker=1),
+    )
+    with pytest.raises(ValueError, match=sentence):
+        RolloutPool(settings)
+
+
+class Unmade(NumberEnv):
+    """Hangs or dies in its constructor."""
+
+    def __init__(self, *, fault: str) -> None:
+        super().__init__()
+        if fault == "hang":
+            time.sleep(100)
+        os._exit(3)

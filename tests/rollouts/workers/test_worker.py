@@ -136,3 +136,75 @@ def test_an_unknown_option_is_named(plan: WorkerPlan) -> None:
     worker = RolloutWorker(replace(plan, env_options={"experts": True}))
     with pytest.raises(ValueError, match=r"'experts'.*'expert'"):
         asyncio.run(worker.start())
+
+
+class Asking(NumberEnv):
+    """Runs an event loop of its own wherever it is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        asyncio.run(asyncio.sleep(0))
+
+    def reset(self, **settings: Any) -> Any:
+        asyncio.run(asyncio.sleep(0))
+        return super().reset(**settings)
+
+    def step(self, action: str) -> Any:
+        asyncio.run(asyncio.sleep(0))
+        return super().step(action)
+
+
+class Unmade(NumberEnv):
+    """Cannot be made."""
+
+    def __init__(self, **options: Any) -> None:
+        raise KeyError("goal")
+
+
+def test_an_environment_may_run_a_loop_in_each_call(plan: WorkerPlan) -> None:
+    async def play() -> None:
+        worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Asking"))
+        await worker.start()
+        episodes = await asyncio.gather(*(expert_plays(worker, task) for task in TASKS))
+        assert all(episode.success for episode in episodes)
+
+    asyncio.run(play())
+
+
+def test_a_constructor_that_raises_is_named_at_the_start(plan: WorkerPlan) -> None:
+    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Unmade"))
+    with pytest.raises(ValueError, match=r"its constructor raised KeyError: 'goal'"):
+        asyncio.run(worker.start())
+
+
+def test_a_constructor_that_raises_later_costs_one_episode(plan: WorkerPlan) -> None:
+    async def play() -> None:
+        worker = RolloutWorker(plan)
+        await worker.start()
+        worker._plan = replace(plan, env_id=f"{__name__}:Unmade")
+        episode = await expert_plays(worker, TASKS[0])
+        assert episode.unplayable
+        assert episode.error == "its constructor raised KeyError: 'goal'"
+        worker._plan = plan
+        assert (await expert_plays(worker, TASKS[0])).success
+
+    asyncio.run(play())
+
+
+def test_the_page_tells_of_a_constructor(plan: WorkerPlan, tmp_path: Path) -> None:
+    page = CallPage(tmp_path / "page")
+    seen: list[Call | None] = []
+
+    class Peeking(NumberEnv):
+        def __init__(self, **options: Any) -> None:
+            seen.append(page.read())
+            super().__init__(**options)
+
+    globals()["Peeking"] = Peeking
+    Peeking.__qualname__ = "Peeking"
+    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Peeking"), calls=tmp_path / "page")
+    asyncio.run(worker.start())
+    (call,) = seen
+    assert call is not None
+    assert (call.making, call.is_reset, call.command, call.episode) == (True, False, None, -1)
+    assert page.read() is None

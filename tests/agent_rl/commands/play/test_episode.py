@@ -1,5 +1,6 @@
 """`agent-rl play`: tasks, options, players, and the saved episode."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent_rl.commands.play.episode import choose_task, config_to_play
+from agent_rl.commands.play.episode import play as play_episode
 from agent_rl.config import ConfigError
 from agent_rl.config.model import ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import save_policy
 from agent_rl.runs.trajectories import load_trajectories
-from rollouts import StopReason
+from rollouts import StopReason, Trajectory
 from tests.builders.paths import ROOT
 from tests.builders.play import CONFIG, NUMBER, Play, Stairs, saved
 
@@ -90,3 +92,10 @@ def test_options_of_an_environment_may_be_nested() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             config_to_play("alfworld", wrong)
+
+
+def test_it_plays_within_a_notebooks_loop(tmp_path: Path) -> None:
+    async def cell() -> Trajectory:
+        return play_episode(NUMBER, [], policy="random", seed=1, save=tmp_path / "s.jsonl")
+
+    assert asyncio.run(cell()).turns
