@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
 from agent_rl.config.learner import LearnerSettings
+from agent_rl.learner.muon import FastMuon
 from agent_rl.learner.ranks import Ranks
 from agent_rl.policy.loading import decoder_and_head
 
@@ -126,12 +127,7 @@ class MuonAndAdamW(Optimizer):
         decay = settings.weight_decay
         self._parts: tuple[Optimizer, Optimizer] = (
             AdamW(others, lr=settings.learning_rate, betas=settings.betas, weight_decay=decay),
-            Muon(
-                matrices,
-                lr=settings.muon_learning_rate,
-                weight_decay=decay,
-                adjust_lr_fn="match_rms_adamw",
-            ),
+            FastMuon(matrices, lr=settings.muon_learning_rate, weight_decay=decay),
         )
         super().__init__([group for part in self._parts for group in part.param_groups], {})
 
