@@ -13,8 +13,10 @@ from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
 from agent_rl.commands.stages.cli import demo, evaluate, init, sft, train
 from agent_rl.commands.sweep.cli import sweep
-from agent_rl.config import ConfigError
 from rollouts.processes.openmp import OPENMP
+
+_INTERRUPTED = 130
+"""The exit status after Ctrl-C, which typer sets."""
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -29,18 +31,22 @@ app.add_typer(envs, name="envs")
 def main() -> None:
     """Run the command line.
 
-    An error that a user can mend is one message and exit status 2, without a traceback.
+    An error that a user can mend is one message and exit status 2, without a traceback. See
+    `agent_rl.commands.failures`.
     """
     # Before torch is loaded: OpenMP reads these variables once.
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     try:
         app()
-    except (ConfigError, ValueError, FloatingPointError) as error:
-        from agent_rl.display import say_error
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise
+    except Exception as error:
+        from agent_rl.commands.failures import report
 
-        say_error(str(error))
-        sys.exit(2)
+        sys.exit(report(error))
 
 
 if __name__ == "__main__":

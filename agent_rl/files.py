@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
-from envs.files import UNFINISHED, is_disk_full, whole_file
+from envs.files import UNFINISHED, is_disk_full, naming_full_disk, whole_file
 
 __all__ = [
     "UNFINISHED",
     "is_disk_full",
     "locked",
+    "naming_full_disk",
     "set_aside",
     "short_digest",
     "whole_file",
@@ -62,7 +63,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process with the same number
     unfinished.mkdir()
     try:
-        yield unfinished
+        with naming_full_disk(path):
+            yield unfinished
         for inner in [*unfinished.rglob("*"), unfinished]:
             _sync(inner)
         if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all, and the cache of all that can be made again."""
 
 import errno
+import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -11,16 +13,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_CACHE_REMEDY = "set the environment variable AGENT_RL_CACHE to a folder that can be written"
+
 UNFINISHED = ".unfinished-"
 """Comes after a path's name while it is written, before the number of the process."""
+
+_TORCH_WRITES_NOTHING = ("] . unexpected pos", "PytorchStreamWriter failed writing file")
+"""What `torch.save` says of a full disk."""
 
 Progress = Callable[[int, int], None]
 """A callback of generators: it gets the number of games made and the number of all games."""
 
 
 def cache_root() -> Path:
-    """The folder for all that can be made again: `$AGENT_RL_CACHE` or `~/.cache/agent_rl`."""
-    return Path(os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl").expanduser()
+    """The folder for all that can be made again: `$AGENT_RL_CACHE` or `~/.cache/agent_rl`.
+
+    Raises:
+        ValueError: the home folder is not known.
+    """
+    folder = os.environ.get("AGENT_RL_CACHE") or "~/.cache/agent_rl"
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"cache folder {folder}: {error}; {_CACHE_REMEDY}") from error
 
 
 def cached_folder(kind: str, recipe: Mapping[str, Any], generate: Callable[[Path], object]) -> Path:
@@ -30,19 +45,53 @@ def cached_folder(kind: str, recipe: Mapping[str, Any], generate: Callable[[Path
         kind: the folder's parent under `cache_root()`.
         recipe: the values that determine the contents, as JSON; equal recipes share a folder.
         generate: fills the folder that it is given, by `new_folder`.
+
+    Raises:
+        ValueError: the folder is not there and the cache cannot be written. The message names
+            AGENT_RL_CACHE.
     """
     text = json.dumps(recipe, sort_keys=True)
     folder = cache_root() / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
     try:
+        # Before the generator's work, and apart from its own errors.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise ValueError(f"{_unwritable(error)}; {_CACHE_REMEDY}") from error
+    try:
         generate(folder)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         # Another process may have made the folder meanwhile. It is complete, since `new_folder`
         # renames a folder only when it is full.
         if not folder.is_dir():
+            if is_disk_full(error):
+                raise ValueError(f"{_unwritable(error)}; {_CACHE_REMEDY}") from error
             raise
     return folder
+
+
+def write_cached_file(path: Path, text: str) -> None:
+    """Write a file of the cache that only saves time, whole or not at all.
+
+    If the cache cannot be written, one line says so, once in a process.
+    """
+    try:
+        with whole_file(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    except OSError as error:
+        _warn_once(f"{_unwritable(error)}, so this is read anew each time; {_CACHE_REMEDY}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
+
+
+def _unwritable(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"cache folder {cache_root()}: cannot be written ({reason})"
 
 
 @contextmanager
@@ -62,7 +111,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}{UNFINISHED}"))
     try:
-        yield partial
+        with naming_full_disk(folder):
+            yield partial
         # mkdtemp makes it readable for its owner only; generated games may be shared.
         partial.chmod(0o755)
         os.rename(partial, folder)
@@ -77,7 +127,25 @@ def is_disk_full(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+    words = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), *_TORCH_WRITES_NOTHING)
+    return any(word in str(error) for word in words)
+
+
+@contextmanager
+def naming_full_disk(path: str | Path) -> Iterator[None]:
+    """Name `path` in the error if the disk is full within the `with` block.
+
+    Neither a file that is open nor a library in Rust or C++ names it.
+
+    Raises:
+        OSError: the disk is full; `filename` is the path.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error) or getattr(error, "filename", None):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 @contextmanager
@@ -96,7 +164,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = path.resolve()
     unfinished = path.with_name(f"{path.name}{UNFINISHED}{os.getpid()}")
     try:
-        yield unfinished
+        with naming_full_disk(path):
+            yield unfinished
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent_rl.config import Config, ConfigError, dump_config
-from agent_rl.files import write_text
+from agent_rl.files import naming_full_disk, write_text
 from agent_rl.runs.layout import StageLayout
 from agent_rl.runs.trajectories import write_trajectories
 from rollouts import Trajectory, TrajectoryGroup
@@ -57,11 +57,13 @@ class RunFolder:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Append a line of metrics, and write the same to TensorBoard."""
-        self._metrics.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._metrics.flush()
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
-        self._events.flush()
+        with naming_full_disk(self.layout.metrics_file):
+            self._metrics.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._metrics.flush()
+        with naming_full_disk(self.layout.tensorboard):
+            for name, value in metrics.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
 
     def write_groups(self, step: int, groups: Sequence[TrajectoryGroup]) -> None:
         """Write the episodes of one rollout step, a line each."""

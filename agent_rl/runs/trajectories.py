@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import ConfigError
+from agent_rl.files import naming_full_disk
 from rollouts import Trajectory, Turn
 
 _TRAJECTORY = TypeAdapter(Trajectory)
@@ -19,7 +20,7 @@ def write_trajectories(
 ) -> None:
     """Write episodes, a line each, with all that they hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a" if append else "w") as file:
+    with naming_full_disk(path), path.open("a" if append else "w") as file:
         for trajectory in trajectories:
             file.write(json.dumps(trajectory_record(trajectory)) + "\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.alfworld.names import FAMILIES, SPLITS
-from envs.files import cache_root, whole_file
+from envs.files import cache_root, write_cached_file
 
 DATA_VERSION = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
@@ -87,7 +87,7 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
             entry = [stat.st_size, stat.st_mtime_ns, is_solvable, len(walkthrough)]
         entries[game_id] = entry
     if entries != cached:
-        _write_cache(cache_file, entries)
+        write_cached_file(cache_file, json.dumps(entries))
     games = []
     for game_id, (_, _, solvable, commands) in sorted(entries.items()):
         if solvable:
@@ -203,8 +203,3 @@ def _read_cache(path: Path) -> dict[str, list[int]]:
 def _is_entry(entry: Any) -> bool:
     is_row = isinstance(entry, list) and len(entry) == 4
     return is_row and all(isinstance(value, int) for value in entry)
-
-
-def _write_cache(path: Path, entries: dict[str, list[int]]) -> None:
-    with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(entries), encoding="utf-8")

@@ -3,11 +3,16 @@
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from rollouts.processes.lifeline import end_with
+from rollouts.processes.ray_failures import raised_at_start
+from rollouts.processes.ray_folder import ray_folder
 
 
 def process_of(
@@ -56,20 +61,36 @@ _users = 0
 """The calls of `start_ray` that no `stop_ray` has undone; 0 if Ray was started elsewhere."""
 
 
+_logs: Path | None = None
+"""The folder of the logs of Ray's last session."""
+
+
+def logs_folder() -> Path | None:
+    """Return the folder with the logs of the processes, also when they have ended."""
+    return _logs
+
+
 def start_ray() -> None:
-    """Start Ray on this machine if this process has none. Each call needs a `stop_ray`."""
+    """Start Ray on this machine if this process has none. Each call needs a `stop_ray`.
+
+    Raises:
+        ValueError: there is no folder for Ray's sockets and logs.
+    """
+    _protect_ray()
     import ray
 
-    global _users
+    global _logs, _users
     if ray.is_initialized():
+        _logs = _session_logs()
         # A program that started Ray itself also stops it: then nothing is counted.
         _users += _users > 0
         return
-    _users = 1
+    folder = ray_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
         address="local",
+        _temp_dir=str(folder),
         # Our processes ask for no CPUs. With more than 0, Ray starts idle workers in advance.
         num_cpus=0,
         include_dashboard=False,
@@ -77,24 +98,55 @@ def start_ray() -> None:
         logging_level=logging.ERROR,
         configure_logging=True,
     )
+    _users = 1
+    _logs = _session_logs()
+
+
+def _protect_ray() -> None:
+    """Let only processes that know a new token call Ray, unless the user has set this up.
+
+    Ray listens on all addresses, and whoever may call it may run code. Its own default is a token
+    in the home folder, which may not be writable, or in older versions none.
+    """
+    # Ray reads these variables when it is imported.
+    if "ray" not in sys.modules and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
+
+
+def _session_logs() -> Path | None:
+    """The folder of the logs of this session; None if it is not on this machine."""
+    from ray._private.worker import global_worker
+
+    node = global_worker.node
+    return None if node is None else Path(node.get_logs_dir_path())
+
+
+_MENDABLE = (ValueError, FloatingPointError)
+"""Errors that a user can act on."""
 
 
 def get(references: Any) -> Any:
     """Return the answers of calls, as `ray.get`.
 
     Raises:
-        ValueError, FloatingPointError: a call raised it; a user can act on these, so they arrive
-            as they were raised, without Ray's traceback.
+        ValueError, FloatingPointError: a call or a constructor raised it; a user can act on these,
+            so they arrive as they were raised, without Ray's traceback.
     """
     import ray
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import ActorDiedError, RayTaskError
 
     try:
         return ray.get(references)
     except RayTaskError as error:
-        for kind in (ValueError, FloatingPointError):
+        for kind in _MENDABLE:
             if isinstance(error.cause, kind):
                 raise kind(str(error.cause)) from None
+        raise
+    except ActorDiedError as error:
+        name, message = raised_at_start(error) or ("", "")
+        for kind in _MENDABLE:
+            if name == kind.__name__:
+                raise kind(message) from None
         raise
 
 

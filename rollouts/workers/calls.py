@@ -6,6 +6,7 @@ of the episode, and the command. The pool reads this to blame a hung or dead pro
 """
 
 import mmap
+import os
 import struct
 import time
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class CallPage:
     def __init__(self, path: Path) -> None:
         """Map the file, and create it if there is none."""
         with path.open("a+b") as file:
-            file.truncate(_PAGE_BYTES)
+            # Written, not only made longer: a page that the disk cannot hold would kill the writer.
+            file.write(bytes(max(_PAGE_BYTES - file.seek(0, os.SEEK_END), 0)))
+            file.flush()
             self._page = mmap.mmap(file.fileno(), _PAGE_BYTES)
 
     def begin(self, episode: int, command: str | None) -> None:

@@ -1,11 +1,20 @@
 """Files and folders that are written whole or not at all, and the cache."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from envs.files import cache_root, cached_folder, new_folder, whole_file
+from envs.files import (
+    cache_root,
+    cached_folder,
+    is_disk_full,
+    naming_full_disk,
+    new_folder,
+    whole_file,
+    write_cached_file,
+)
 
 
 def test_the_cache_is_where_the_variable_says(
@@ -129,3 +138,49 @@ def test_a_whole_file_follows_a_link_and_writes_a_pipe_directly(tmp_path: Path) 
     os.mkfifo(pipe)
     with whole_file(pipe) as unfinished:
         assert unfinished == pipe
+
+
+def test_a_cache_that_cannot_be_written_is_named_if_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("AGENT_RL_CACHE", str(blocked / "cache"))
+    with pytest.raises(
+        ValueError, match=r"file/cache: cannot be written \(.*\); .* AGENT_RL_CACHE"
+    ):
+        cached_folder("games", {}, lambda folder: folder.mkdir(parents=True))
+    # What only saves time goes on without it; one line says so.
+    for _ in range(2):
+        write_cached_file(blocked / "cache" / "index" / "a.json", "{}")
+    (line,) = caplog.messages
+    assert "so this is read anew each time; set the environment variable AGENT_RL_CACHE" in line
+
+
+def test_an_unknown_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_RL_CACHE", "~no-such-user/cache")
+    with pytest.raises(ValueError, match="set the environment variable AGENT_RL_CACHE"):
+        cache_root()
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "x"), True),
+        (OSError(errno.EDQUOT, "x"), True),
+        (OSError(errno.EACCES, "No space left on device"), False),
+        (Exception("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5 vs 4"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_a_full_disk_is_told_and_its_file_named(
+    error: Exception, full: bool, tmp_path: Path
+) -> None:
+    assert is_disk_full(error) is full
+    with pytest.raises(type(error) if not full else OSError) as raised, naming_full_disk("a.pt"):
+        raise error
+    assert (raised.value is error) is not full
+    if full:
+        assert isinstance(raised.value, OSError)
+        assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, "a.pt")
