@@ -149,8 +149,16 @@ def say(text: str) -> None:
 
 def say_error(text: str) -> None:
     """Print an error that a user can mend on the standard error: one message, nothing else."""
-    errors = _VisibleConsole(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    errors.print(f"[bold red]error:[/] {escape(text)}")
+    _stderr().print(f"[bold red]error:[/] {escape(text)}")
+
+
+def say_on_stderr(text: str) -> None:
+    """Print a text on the standard error as it is: square brackets are not markup."""
+    _stderr().print(escape(text))
+
+
+def _stderr() -> Console:
+    return _VisibleConsole(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ import time
 import traceback
 from importlib import metadata
 
-from rich.console import Console
-from rich.markup import escape
-
 from agent_rl.config import ConfigError
+from agent_rl.display import say_error, say_on_stderr
 from agent_rl.files import is_disk_full
 from rollouts.processes import ray_processes
 from rollouts.processes.ray_failures import cause_in_process, explain_ray_error, is_ray_error
@@ -42,17 +40,16 @@ def report(error: BaseException) -> int:
     the log file to report.
     """
     message = mendable_message(error)
-    console = Console(stderr=True, soft_wrap=True)
     if message is None:
-        traceback.print_exception(error)
+        say_on_stderr("".join(traceback.format_exception(error)))
         log = _write_log(error)
         there = "the traceback above" if log is None else f"{log}, which holds the traceback"
-        console.print(escape(f"This is a bug. Please report it with {there}."), highlight=False)
+        say_on_stderr(f"This is a bug. Please report it with {there}.")
         return BUG
     if not _says_enough(error):
         log = _write_log(error)
         message += "" if log is None else f"; traceback: {log}"
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
+    say_error(message)
     return MENDABLE
 
 
