@@ -273,6 +273,31 @@ def test_nothing_to_resume(config_with_policy: Path, tmp_path: Path, refused: Re
     assert "start without --resume" in message
 
 
+def test_no_config_runs_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "{run_folder: run, env: {id: 'os:system', options: {command: 'touch mark'}}}"
+    Path("mark.yaml").write_text(text)
+    Path("got/model").mkdir(parents=True)
+    for name in ("config.json", "agent_rl.yaml"):
+        Path("got/model", name).write_text(text)
+    for command_line in (
+        ("init", "mark.yaml"),
+        ("play", "mark.yaml", "--policy", "random"),
+        ("play", "os:system", "command=touch mark"),
+        ("envs", "check", "os:system", "command=touch mark"),
+        ("evaluate", "random", "--config", "mark.yaml"),
+    ):
+        assert "'os:system' is a function, not a class" in refused(*command_line)
+    for command_line in (
+        ("evaluate", "got/model"),
+        ("play", "got/model/agent_rl.yaml", "--policy", "got/model"),
+    ):
+        assert "If you trust it, add --trust-env, or env.id=os:system" in refused(*command_line)
+    assert not Path("mark").exists()
+
+
 def test_the_help_of_train_names_every_objective() -> None:
     shown = CliRunner().invoke(cli.app, ["train", "--help"]).output
     for objective in PRESETS:
