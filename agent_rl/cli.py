@@ -13,10 +13,8 @@ from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
 from agent_rl.commands.stages.cli import demo, evaluate, init, sft, train
 from agent_rl.commands.sweep.cli import sweep
+from agent_rl.training.stopping import stops_on_signals
 from rollouts.processes.openmp import OPENMP
-
-_INTERRUPTED = 130
-"""The exit status after Ctrl-C, which typer sets."""
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -38,11 +36,8 @@ def main() -> None:
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     try:
-        app()
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            print("interrupted", file=sys.stderr)
-        raise
+        with stops_on_signals():
+            app()
     except Exception as error:
         from agent_rl.commands.failures import report
 

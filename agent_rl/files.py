@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -122,6 +123,14 @@ def locked(lock_file: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator
                 if time.monotonic() >= limit:
                     raise ConfigError(busy) from error
                 time.sleep(_POLL_SECONDS)
+            except OSError as error:
+                # Some network file systems have no locks. That is no reason not to work there.
+                warnings.warn(
+                    f"{lock_file}: cannot be locked ({error}); make sure that no other process "
+                    "works in this folder",
+                    stacklevel=3,
+                )
+                break
         yield file.fileno()
 
 

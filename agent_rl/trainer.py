@@ -50,7 +50,7 @@ class Trainer:
         """Train the policy with reinforcement learning (`agent-rl train`).
 
         Args:
-            resume: continue after the newest checkpoint.
+            resume: continue after the newest checkpoint, or start if there is none.
 
         Returns:
             The newest checkpoint.

@@ -83,6 +83,19 @@ def flat_values(config: Config) -> dict[str, Any]:
     return dict(_leaves("", config.model_dump(mode="json")))
 
 
+def changed_values(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ, with both; `EXECUTION_KEYS` do not count.
+
+    >>> changed_values({"seed": 0, "train.eval_every": 5}, {"seed": 1, "train.eval_every": 5})
+    {'seed': (0, 1)}
+    """
+    changes = {}
+    for key in sorted({*was, *now} - {*EXECUTION_KEYS}):
+        if was.get(key) != now.get(key):
+            changes[key] = (was.get(key), now.get(key))
+    return changes
+
+
 def _section(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
     """The mapping at `path`; an empty one if there is none."""
     for name in path:

@@ -223,12 +223,14 @@ class Learner:
         try:
             state = json.loads((folder / LEARNER_STATE).read_text())
             version, internal, gauss = state["random"]
-        except (OSError, ValueError, KeyError) as error:
+            schedule_step = int(state["schedule_step"])
+            steps_taken = int(state["optimizer_steps_taken"])
+            self._random.setstate((version, tuple(internal), gauss))
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{folder / LEARNER_STATE}: missing or damaged ({error!r})") from error
         load_sharded(folder / _SHARDS, self._scorer, self._optimizer.inner)
-        self._random.setstate((version, tuple(internal), gauss))
-        self._optimizer.schedule_step = state["schedule_step"]
-        self._optimizer.steps_taken = state["optimizer_steps_taken"]
+        self._optimizer.schedule_step = schedule_step
+        self._optimizer.steps_taken = steps_taken
 
     def full_weights(self) -> dict[str, Tensor]:
         """Return the model's whole weights, on CPU, in rank 0; nothing in the other ranks.

@@ -209,8 +209,8 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
         optimizer: gets the state; its settings stay.
 
     Raises:
-        ValueError: the folder is missing, damaged, or of another model. Nothing was changed, unless
-            a file is damaged after its header.
+        ValueError: the folder is missing, damaged, or of another model or optimizer. Nothing was
+            changed, unless a file is damaged after its header.
     """
     saved = _read_headers(folder)
     weights = dict(model.named_parameters())
@@ -226,14 +226,17 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
             like_the_weight = header.size == weights[name].shape
             empty = torch.zeros_like(weights[name]) if like_the_weight else torch.zeros(header.size)
             tensors[key] = state[name][slot] = empty.detach().to(header.properties.dtype)
+    # An optimizer's state is by the number of the parameter, ours by its name.
+    names = {id(weight): name for name, weight in weights.items()}
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            _check_same_optimizer(folder, names[id(weight)], state[names[id(weight)]], group)
     try:
         # The warning says that there are no other ranks.
         with catch_warnings(action="ignore", category=UserWarning):
             load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)))
     except CheckpointException as error:
         raise _damaged(folder, _reasons(error)) from error
-    # An optimizer's state is by the number of the parameter, ours by its name.
-    names = {id(weight): name for name, weight in weights.items()}
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     numbered = {number: state[names[id(weight)]] for number, weight in enumerate(trained)}
     optimizer.load_state_dict(
@@ -290,6 +293,20 @@ def _check_same_weights(
     if different:
         raise ValueError(
             f"{folder}: damaged, or of another model; {', '.join(sorted(different)[:3])} differ"
+        )
+
+
+def _check_same_optimizer(
+    folder: Path, name: str, slots: dict[str, Tensor], group: dict[str, Any]
+) -> None:
+    """Raise ValueError if a weight's state is of another optimizer, which would keep it unread."""
+    # Muon's groups have a momentum, AdamW's have betas.
+    known = {"momentum_buffer"} if "momentum" in group else {"exp_avg", "exp_avg_sq", "step"}
+    others = slots.keys() - known
+    if others:
+        raise ValueError(
+            f"{folder}: of another optimizer, the state of {name} has {', '.join(sorted(others))}; "
+            "set learner.muon_learning_rate back (null is AdamW)"
         )
 
 

@@ -40,6 +40,18 @@ from agent_rl.runs.layout import (
 _LEFTOVERS = (f"step-*{UNFINISHED}*", "step-*.tmp-*")
 """Names of folders that a killed run leaves; those of earlier versions end in `.tmp-`."""
 
+_TORN_PICKLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+"""What `torch.load` raises for a damaged file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -55,6 +67,8 @@ class Snapshot:
     """Writes the learner's state into a new folder at the path."""
     trainer_state: dict[str, Any]
     """The trainer's state, in JSON's types."""
+    random_state: dict[str, Any]
+    """The global random states after the step, as in `random_state`."""
     config_text: str
     """The resolved config as YAML."""
 
@@ -97,19 +111,13 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int = 0) -> Path:
     with whole_folder(target, replace=True) as unfinished:
         save_policy(snapshot.model, snapshot.tokenizer, unfinished / CHECKPOINT_MODEL)
         snapshot.save_learner(unfinished / CHECKPOINT_LEARNER)
-        torch.save(random_state(), unfinished / CHECKPOINT_RANDOM)
+        torch.save(snapshot.random_state, unfinished / CHECKPOINT_RANDOM)
         (unfinished / CHECKPOINT_STATE).write_text(json.dumps(snapshot.trainer_state))
         (unfinished / CONFIG_FILE).write_text(snapshot.config_text)
     if keep:
         for old in stage.whole_checkpoints()[:-keep]:
             shutil.rmtree(old)
     return target
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint of a stage, or None. Incomplete folders do not count."""
-    checkpoints = StageLayout(folder).whole_checkpoints()
-    return checkpoints[-1] if checkpoints else None
 
 
 def require_whole_model(path: Path) -> None:
@@ -124,23 +132,19 @@ def require_whole_model(path: Path) -> None:
         if (model / ADAPTER).is_dir():
             check_adapter(model / ADAPTER)
     except ValueError as error:
-        raise ValueError(
-            f"checkpoint {path}: {error}; or remove the folder {path} to resume from the one before"
-        ) from error
+        raise ValueError(f"checkpoint {path}: {error}; or {way_out(path)}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's state; the model and the learner's state stay in their folders.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: a file is missing or damaged; the message names the checkpoint before it.
     """
     missing = missing_files(path)
     if missing:
-        raise ValueError(
-            f"checkpoint {path}: {', '.join(missing)} missing; remove the folder to resume from "
-            "the one before"
-        )
+        raise ValueError(f"checkpoint {path}: {', '.join(missing)} missing; {way_out(path)}")
+    require_whole_model(path)
     try:
         trainer_state = json.loads((path / CHECKPOINT_STATE).read_text())
     except ValueError as error:
@@ -148,7 +152,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         # weights_only: the file holds tensors and plain values, so loading never runs its code.
         random_states = torch.load(path / CHECKPOINT_RANDOM, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except _TORN_PICKLE as error:
         raise _damaged(path / CHECKPOINT_RANDOM, error) from error
     return Checkpoint(
         model_folder=path / CHECKPOINT_MODEL,
@@ -156,6 +160,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         trainer_state=trainer_state,
         random_state=random_states,
     )
+
+
+def way_out(path: Path) -> str:
+    """What to do about a damaged checkpoint, as the end of a message."""
+    earlier = [
+        other
+        for other in StageLayout(path.parent.parent).whole_checkpoints()
+        if other.name < path.name
+    ]
+    if not earlier:
+        return f"remove the folder {path} to start again, as there is none before it"
+    return f"remove the folder {path} to resume from the one before, {earlier[-1].name}"
 
 
 def random_state() -> dict[str, Any]:
@@ -185,6 +201,4 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path}: damaged ({error}); remove the folder {path.parent} to resume from the one before"
-    )
+    return ValueError(f"{path}: damaged ({error}); {way_out(path.parent)}")

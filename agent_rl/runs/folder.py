@@ -37,11 +37,9 @@ class RunFolder:
         self.path = Path(path)
         self.layout = StageLayout(self.path)
         metrics = self.layout.metrics_file
-        # A run that failed before its first step leaves an empty file: nothing is lost with it.
-        if resume_from is None and metrics.exists() and metrics.stat().st_size:
+        if resume_from is None and self.layout.is_begun():
             raise ConfigError(
-                f"{self.path}: holds a run already; resume it with `agent-rl train CONFIG "
-                "--resume` if it has a checkpoint, or delete the folder, or name another "
+                f"{self.path}: holds a run already; delete the folder, or name another "
                 "run_folder=..."
             )
         self.layout.trajectories.mkdir(parents=True, exist_ok=True)
@@ -79,13 +77,13 @@ class RunFolder:
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Delete the lines of metrics after `step`."""
-    kept = []
-    for line in path.read_text().splitlines():
+    """Keep one line of metrics of each step until `step`, the last; torn lines are left out."""
+    kept = {}
+    for line in path.read_text(errors="replace").splitlines():
         try:
             logged = json.loads(line)["step"]
-        except json.JSONDecodeError:
-            break  # A kill tears only the last line, and its step will be done again.
+        except (ValueError, KeyError, TypeError):
+            continue  # A kill tears a line, and its step will be done again.
         if logged <= step:
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
+            kept[logged] = line + "\n"
+    write_text(path, "".join(kept[logged] for logged in sorted(kept)))

@@ -17,6 +17,7 @@ RUN/
   evaluations/                     made by `agent-rl evaluate`
     final.json                     the last evaluation of a sweep's run
   demo.json                        made by `agent-rl demo`
+  .lock                            held by the command that trains in the folder
 """
 
 import re
@@ -136,12 +137,19 @@ class StageLayout:
 
     def whole_checkpoints(self) -> list[Path]:
         """The checkpoints with all their files, in the order of their rollout steps."""
-        by_step = {}
-        for path in self.checkpoints.glob("step-*"):
-            step = step_of(path)
-            if step is not None and not missing_files(path):
-                by_step[step] = path
-        return [by_step[step] for step in sorted(by_step)]
+        return [path for path in self.checkpoint_folders() if not missing_files(path)]
+
+    def checkpoint_folders(self) -> list[Path]:
+        """The folders with a checkpoint's name, whole or not, in the order of their steps."""
+        by_step = {step_of(path): path for path in self.checkpoints.glob("step-*")}
+        return [by_step[step] for step in sorted(step for step in by_step if step is not None)]
+
+    def is_begun(self) -> bool:
+        """Whether the stage has logged a step or saved a checkpoint."""
+        # A stage that failed before its first step leaves an empty file: nothing is lost with it.
+        metrics = self.metrics_file
+        logged = metrics.is_file() and metrics.stat().st_size > 0
+        return logged or bool(self.checkpoint_folders())
 
     def last_step(self) -> int:
         """The rollout step of the newest whole checkpoint; 0 if there is none."""
@@ -184,6 +192,11 @@ class RunLayout:
     def train(self) -> StageLayout:
         """Reinforcement learning."""
         return StageLayout(self.folder / "train")
+
+    @property
+    def lock_file(self) -> Path:
+        """Is locked by the command that trains in the folder."""
+        return self.folder / ".lock"
 
     @property
     def demo_summary(self) -> Path:

@@ -13,17 +13,18 @@ from agent_rl.learner.processes import open_learner
 from agent_rl.learner.samples import TrainingSample, samples_from_group
 from agent_rl.runs.checkpoint import (
     Snapshot,
-    latest_checkpoint,
     load_checkpoint,
-    require_whole_model,
+    random_state,
     save_checkpoint,
+    way_out,
 )
 from agent_rl.runs.folder import RunFolder
-from agent_rl.runs.layout import StageLayout
+from agent_rl.runs.layout import CHECKPOINT_STATE, StageLayout
 from agent_rl.tasks import training_tasks
 from agent_rl.training.groups import PlayedGroups, play_groups
 from agent_rl.training.metrics import StepSeconds, step_metrics
 from agent_rl.training.session import Session
+from agent_rl.training.stopping import raise_if_stopped, say_stopped, stopped_by, whole_work
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import TrajectoryGroup
@@ -87,25 +88,51 @@ class TrainingLoop:
                 failure_folder=StageLayout(folder).not_finite,
             ),
         )
-        tasks = training_tasks(config, session.tasks)
-        self.sampler = TaskSampler(tasks, config.seed)
-        self.failed = FailedTasks(
-            config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
-        )
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        # After the checkpoint is restored: the folder cuts the metrics of later steps, which were
-        # logged before the kill and are repeated now.
-        self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
+        self.saved: Path | None = checkpoint
+        """The checkpoint of the newest step that has one."""
+        try:
+            tasks = training_tasks(config, session.tasks)
+            self.sampler = TaskSampler(tasks, config.seed)
+            self.failed = FailedTasks(
+                config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
+            )
+            if checkpoint is not None:
+                self._restore(checkpoint)
+            # After the checkpoint is restored: the folder cuts the metrics of later steps, which
+            # were logged before the kill and are repeated now.
+            self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
+        except BaseException:
+            self.learner.close()
+            raise
+        self._end_step()
 
-    def train(self, *, evaluate_last: bool = True) -> None:
+    def train(self, *, evaluate_last: bool = True) -> Path:
         """Run the remaining rollout steps, with checkpoints and evaluations in between.
+
+        If a signal or an error ends it, the last whole step is saved first.
 
         Args:
             evaluate_last: whether to evaluate after the last step too. A caller that evaluates the
                 result itself says no.
+
+        Returns:
+            The checkpoint of the last step.
         """
+        try:
+            self._train(evaluate_last=evaluate_last)
+        except BaseException:
+            self._keep_progress()
+            raise
+        assert self.saved is not None, "the last step is always saved"
+        return self.saved
+
+    def _train(self, *, evaluate_last: bool) -> None:
         settings = self.config.train
+        if self.step >= settings.rollout_steps:
+            say(
+                f"all {settings.rollout_steps} rollout steps are done; a higher "
+                "train.rollout_steps goes on"
+            )
         rows = StepRows(COLUMNS)
         last = settings.rollout_steps if evaluate_last else settings.rollout_steps - 1
         # A checkpoint is written before the evaluation of its step. A run that was killed in that
@@ -127,24 +154,32 @@ class TrainingLoop:
             ConfigError: no episode may train.
             ValueError: more tasks than `workers.max_failed_share` could not be played.
         """
+        raise_if_stopped()
         started = time.perf_counter()
         groups = play_groups(self.sampler, self.play, self.config.train, self.failed)
         played = time.perf_counter()
         samples = [sample for group in groups.kept for sample in self.samples(group)]
         if not samples:
             raise self._nothing_to_learn_from(groups)
-        learner_metrics = self.learner.update(samples)
-        updated = time.perf_counter()
-        self.session.sync()
-        synced = time.perf_counter()
-        self.step += 1
-        seconds = StepSeconds(
-            rollout=played - started, learner=updated - played, sync=synced - updated
-        )
-        metrics = step_metrics(groups, learner_metrics, seconds)
-        # Dropped groups too: they show which tasks are too easy or too hard.
-        self.run.write_groups(self.step, groups.played)
-        self.run.log(self.step, metrics)
+        with whole_work():
+            self._between_steps = False
+            learner_metrics = self.learner.update(samples)
+            updated = time.perf_counter()
+            try:
+                self.session.sync()
+            finally:
+                # If the engine is gone, the step was learned all the same: it can be saved.
+                seconds = StepSeconds(
+                    rollout=played - started,
+                    learner=updated - played,
+                    sync=time.perf_counter() - updated,
+                )
+                metrics = step_metrics(groups, learner_metrics, seconds)
+                # Dropped groups too: they show which tasks are too easy or too hard.
+                self.run.write_groups(self.step + 1, groups.played)
+                self.run.log(self.step + 1, metrics)
+                self.step += 1
+                self._end_step()
         return metrics
 
     def close(self) -> None:
@@ -189,17 +224,52 @@ class TrainingLoop:
         show(report, f"evaluation after rollout step {self.step}")
 
     def save(self) -> Path:
-        """Write a checkpoint of the current step; returns its folder."""
+        """Write a checkpoint of the last whole step; returns its folder."""
         snapshot = Snapshot(
             step=self.step,
             model=self.session.model,
             tokenizer=self.session.tokenizer,
             save_learner=self.learner.save,
-            trainer_state={"rollout_step": self.step, "sampler": self.sampler.state_dict()},
+            trainer_state=self._trainer_state,
+            random_state=self._random_state,
             config_text=dump_config(self.config),
         )
         keep = self.config.train.keep_checkpoints
-        return save_checkpoint(self.run.path, snapshot, keep=keep)
+        with whole_work():
+            self.saved = save_checkpoint(self.run.path, snapshot, keep=keep)
+        return self.saved
+
+    def _end_step(self) -> None:
+        """Keep the states that a checkpoint of this step needs: playing the next one changes them.
+
+        The weights and the learner's state change in an update only.
+        """
+        self._trainer_state = {"rollout_step": self.step, "sampler": self.sampler.state_dict()}
+        self._random_state = random_state()
+        self._between_steps = True
+
+    def _keep_progress(self) -> None:
+        """Save the last whole step if no checkpoint has it, and say where the run goes on.
+
+        Nothing is raised: the error that ends the run is the one to see.
+        """
+        lost = ""
+        if self.step and self.saved != self.run.layout.checkpoint(self.step):
+            if not self._between_steps:
+                lost = f"rollout step {self.step} is lost, as the next one's update was cut off; "
+            else:
+                try:
+                    self.save()
+                except Exception as error:
+                    lost = f"rollout step {self.step} could not be saved ({error}); "
+        stopped = stopped_by()
+        if self.saved is None:
+            state = "no rollout step is saved, and `agent-rl train CONFIG` starts again"
+        else:
+            state = f"saved is {self.saved}; `agent-rl train CONFIG --resume` goes on from it"
+        # An error before anything could be saved speaks for itself.
+        if stopped or self.step:
+            say_stopped(f"{f'stopped by {stopped}' if stopped else 'ended early'}: {lost}{state}")
 
     def _nothing_to_learn_from(self, groups: PlayedGroups) -> ConfigError:
         """Keep the episodes of a step in which all of them failed; the error that ends the run."""
@@ -221,30 +291,17 @@ class TrainingLoop:
 
     def _restore(self, checkpoint: Path) -> None:
         state = load_checkpoint(checkpoint)
-        state.restore_random_state()
         try:
             self.learner.load(state.learner_folder)
         except ValueError as error:
+            raise ConfigError(f"{error}; {way_out(checkpoint)}") from error
+        try:
+            state.restore_random_state()
+            self.sampler.load_state_dict(state.trainer_state["sampler"])
+            self.step = int(state.trainer_state["rollout_step"])
+        except (LookupError, TypeError, RuntimeError) as error:
             raise ConfigError(
-                f"{error}; remove the folder {checkpoint} to resume from the one before"
+                f"{checkpoint}: damaged, its {CHECKPOINT_STATE} or random state is not as it was "
+                f"written ({error!r}); {way_out(checkpoint)}"
             ) from error
-        self.sampler.load_state_dict(state.trainer_state["sampler"])
-        self.step = state.trainer_state["rollout_step"]
         say(f"resumed from {checkpoint}, after rollout step {self.step}")
-
-
-def checkpoint_to_resume(folder: Path) -> Path:
-    """The newest whole checkpoint in a stage's folder, `RUN/train`.
-
-    Raises:
-        ConfigError: there is none.
-        ValueError: its model is damaged.
-    """
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        raise ConfigError(
-            f"{folder}: there is no whole checkpoint to resume from; delete the folder if it "
-            "exists, and start without --resume"
-        )
-    require_whole_model(checkpoint)
-    return checkpoint

@@ -62,9 +62,10 @@ class Session:
             self.model, self.tokenizer = load_policy(self.source, revision=revision)
         # The workers make their own. This one says what is wrong before any process starts.
         make_renderer(self.tokenizer, config.prompt)
-        self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
-        self._env = open_environment(config)
         self._pool: RolloutPool | None = None
+        # Before the copy, whose folder would stay if this failed.
+        self._env = open_environment(config)
+        self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
 
     def require_trainable(self) -> None:
         """Raise ValueError if the learner cannot train this model (see `refuse_untrainable`)."""
@@ -170,10 +171,13 @@ class Session:
 
     def close(self) -> None:
         """End the engine and the workers, and remove the serving copy."""
-        if self._pool is not None:
-            self._pool.close()
+        # The copy first: ending processes may fail, or take longer than a stopped job has.
         self.serving_copy.close()
-        self._env.close()
+        try:
+            if self._pool is not None:
+                self._pool.close()
+        finally:
+            self._env.close()
 
     def __enter__(self) -> "Session":
         return self

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -88,16 +91,17 @@ def start_ray() -> None:
     folder = ray_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address="local",
-        _temp_dir=str(folder),
-        # Our processes ask for no CPUs. With more than 0, Ray starts idle workers in advance.
-        num_cpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
+    with _signals_kept():
+        ray.init(
+            address="local",
+            _temp_dir=str(folder),
+            # Our processes ask for no CPUs. With more than 0, Ray starts idle workers in advance.
+            num_cpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
     _users = 1
     _logs = _session_logs()
 
@@ -206,3 +210,25 @@ def stop_ray() -> None:
     if _users == 1:
         ray.shutdown()
     _users = max(_users - 1, 0)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Leave SIGTERM with the handler that it has.
+
+    Ray installs handlers of its own, the last of which ends the process with SIGABRT.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    # None is a handler of a C library, which Python cannot install again.
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit:
+        # The program did not ask for it: one of Ray's handlers took the signal.
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 from agent_rl import cli
 from agent_rl.commands.stages.init import init
+from agent_rl.commands.stages.start import locked_run
 from agent_rl.config import load_config
 from agent_rl.objective.presets import PRESETS
+from agent_rl.runs.layout import RunLayout
 from agent_rl.training import session
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from tests.builders.runs import write_checkpoint
 
 CONFIG = """
 run_folder: {folder}/run
@@ -253,24 +256,37 @@ def test_a_prompt_longer_than_the_context(
 
 def test_a_folder_that_is_taken(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
     message = refused("init", config_with_policy)
-    assert f"{tmp_path}/run/init: exists already; delete it or name another run_folder" in message
-    for command in ("sft", "train"):
-        folder = tmp_path / "run" / command
-        folder.mkdir()
-        (folder / "metrics.jsonl").write_text('{"step": 1}\n')
-        message = refused(command, config_with_policy)
+    assert f"{tmp_path}/run/init: exists already; go on with `agent-rl sft CONFIG`" in message
+    write_checkpoint(tmp_path / "run", 3)
+    message = refused("train", config_with_policy)
+    assert f"{tmp_path}/run/train: holds a run already, with step-000003; resume it" in message
+    assert "`agent-rl train CONFIG --resume`, or delete the folder, or name another" in message
+    (tmp_path / "run" / "sft" / "model").mkdir(parents=True)
+    message = refused("sft", config_with_policy)
+    assert f"{tmp_path}/run/sft: holds a warm start already; go on with `agent-rl train" in message
+
+
+def test_an_unfinished_warm_start_is_not_passed_over(
+    config_with_policy: Path, tmp_path: Path, refused: Refused
+) -> None:
+    folder = tmp_path / "run" / "sft"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    for arguments in (["train"], ["train", "--resume"], ["evaluate"]):
+        message = refused(arguments[0], config_with_policy, *arguments[1:])
         assert (
-            f"{folder}: holds a run already; resume it with `agent-rl train CONFIG --resume`"
-            in message
+            f"{folder}: the warm start is unfinished; make it again with `agent-rl sft" in message
         )
-        assert "or delete the folder, or name another run_folder=..." in message
-        assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
-def test_nothing_to_resume(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
-    message = refused("train", config_with_policy, "--resume")
-    assert f"{tmp_path}/run/train: there is no whole checkpoint to resume from" in message
-    assert "start without --resume" in message
+def test_a_run_folder_in_use(config_with_policy: Path, tmp_path: Path, refused: Refused) -> None:
+    with locked_run(RunLayout(tmp_path / "run")):
+        before = sorted((tmp_path / "run").rglob("*"))
+        for arguments in (["init"], ["sft"], ["train"], ["train", "--resume"], ["demo"]):
+            message = refused(arguments[0], config_with_policy, *arguments[1:])
+            assert f"{tmp_path}/run: in use, another process trains in this run folder" in message
+        assert sorted((tmp_path / "run").rglob("*")) == before
 
 
 def test_no_config_runs_a_command(

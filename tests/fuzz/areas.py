@@ -21,8 +21,8 @@ from agent_rl.config import load_config
 from agent_rl.config.loading import dump_config, load_run_config
 from agent_rl.evaluation.report import read_report
 from agent_rl.policy.loading import load_policy
-from agent_rl.runs.checkpoint import Snapshot, latest_checkpoint, load_checkpoint, save_checkpoint
-from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.checkpoint import Snapshot, load_checkpoint, random_state, save_checkpoint
+from agent_rl.runs.layout import RunLayout, StageLayout
 from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import TextEnv, make_env
 from rollouts.mistakes import Mistakes
@@ -125,15 +125,16 @@ def _make_checkpoints(folder: Path) -> None:
             tokenizer=make_tokenizer(),
             save_learner=save_learner,
             trainer_state={"rollout_step": step, "sampler": {"position": step}},
+            random_state=random_state(),
             config_text="run_folder: run\n",
         )
         save_checkpoint(folder, snapshot)
 
 
 def _read_checkpoints(folder: Path, damaged: Path, rng: random.Random) -> None:
-    newest = latest_checkpoint(folder)
-    if newest is not None:
-        load_policy(str(load_checkpoint(newest).model_folder))
+    whole = StageLayout(folder).whole_checkpoints()
+    if whole:
+        load_policy(str(load_checkpoint(whole[-1]).model_folder))
 
 
 def _make_games(folder: Path) -> None:

@@ -43,7 +43,10 @@ def train(
     config: ConfigPath,
     overrides: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="continue from the newest checkpoint")
+        bool,
+        typer.Option(
+            "--resume", help="continue from the newest checkpoint; start if none is there"
+        ),
     ] = False,
 ) -> None:
     checked = load_config(config, overrides or ())

@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from agent_rl.commands.stages.init import init
+from agent_rl.commands.stages.init import init_in
 from agent_rl.commands.stages.sft import sft_in
+from agent_rl.commands.stages.start import locked_run
 from agent_rl.commands.stages.train import reference_policy
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, interval, percent, say, show_episode
@@ -23,6 +24,7 @@ from agent_rl.runs.layout import RunLayout
 from agent_rl.tasks import open_environment
 from agent_rl.training.loop import TrainingLoop
 from agent_rl.training.session import Session
+from agent_rl.training.stopping import stops_on_signals
 from rollouts import Trajectory
 
 
@@ -41,13 +43,20 @@ def run_demo(config: Config) -> None:
             "instead"
         )
     run = RunLayout(Path(config.run_folder))
-    aside = set_aside(run.folder, "before")
-    if aside is not None:
-        say(f"{run.folder} holds an earlier demo; it is kept as {aside}")
+    # Another demo may be at work in it.
+    if run.folder.is_dir():
+        with locked_run(run):
+            aside = set_aside(run.folder, "before")
+            say(f"{run.folder} holds an earlier demo; it is kept as {aside}")
+    with stops_on_signals(), locked_run(run):
+        _run_stages(config, run)
+
+
+def _run_stages(config: Config, run: RunLayout) -> None:
     demo = _Demo(config, run)
     demo.count_games()
     with demo.timed("init", "A policy from scratch"):
-        source = init(config)
+        source = init_in(config, run.init)
     with Session(config, source) as session:
         demo.evaluate(session, "init")
         with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from agent_rl.commands.stages.corpus import corpus
+from agent_rl.commands.stages.start import locked_run
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
+from agent_rl.files import whole_folder
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import save_policy
 from agent_rl.runs.layout import RunLayout
@@ -16,12 +18,22 @@ def init(config: Config) -> Path:
     Raises:
         ConfigError: the run has such a policy already, or the environment fails in every task.
     """
-    folder = RunLayout(Path(config.run_folder)).init
+    run = RunLayout(Path(config.run_folder))
+    with locked_run(run):
+        return init_in(config, run.init)
+
+
+def init_in(config: Config, folder: Path) -> Path:
+    """As `init`, in a run folder that the caller has locked."""
     if folder.exists():
-        raise ConfigError(f"{folder}: exists already; delete it or name another run_folder=...")
+        raise ConfigError(
+            f"{folder}: exists already; go on with `agent-rl sft CONFIG` or `agent-rl train "
+            "CONFIG`, or delete it, or name another run_folder=..."
+        )
     tokenizer = train_tokenizer(corpus(config), config.model.vocab_size, config.model.tokens_within)
     model = init_model(config.model, tokenizer, seed=config.seed)
-    save_policy(model, tokenizer, folder)
+    with whole_folder(folder) as unfinished:
+        save_policy(model, tokenizer, unfinished)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"policy: {parameters / 1e6:.2f}M parameters, {len(tokenizer)} tokens, in {folder}")
     return folder

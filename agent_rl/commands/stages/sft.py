@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
-from agent_rl.commands.stages.start import starting_policy
-from agent_rl.config import Config
+from agent_rl.commands.stages.start import (
+    locked_run,
+    policy_before_training,
+    set_unfinished_aside,
+)
+from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
 from agent_rl.files import whole_folder
 from agent_rl.policy.loading import save_policy
@@ -11,17 +15,32 @@ from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.training.session import Session
+from agent_rl.training.stopping import stops_on_signals
 from agent_rl.training.warm_start import expert_episodes, warm_start
 
 
 def sft(config: Config) -> Path:
-    """Warm-start the run's policy; returns the folder of the new policy."""
-    source = starting_policy(config, trained=False)
-    say(f"warm start of {source}")
-    # Opened before the model is loaded: "holds a run already" is answered at once.
-    run = RunFolder(RunLayout(Path(config.run_folder)).sft.folder, config)
-    with Session(config, source) as session:
-        return sft_in(session, run)
+    """Warm-start the run's policy; returns the folder of the new policy.
+
+    A warm start that was stopped begins again; its files are set aside.
+
+    Raises:
+        ConfigError: there is no policy to start from, or the run has a warm start already.
+    """
+    source = policy_before_training(config)
+    run = RunLayout(Path(config.run_folder))
+    with stops_on_signals(), locked_run(run):
+        if run.sft.model.is_dir():
+            raise ConfigError(
+                f"{run.sft.folder}: holds a warm start already; go on with `agent-rl train "
+                "CONFIG`, or delete the folder for `agent-rl sft` to make it again, or name "
+                "another run_folder=..."
+            )
+        set_unfinished_aside(run.sft)
+        say(f"warm start of {source}")
+        folder = RunFolder(run.sft.folder, config)
+        with Session(config, source) as session:
+            return sft_in(session, folder)
 
 
 def sft_in(session: Session, run: RunFolder) -> Path:

@@ -5,14 +5,21 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from agent_rl.commands.stages.start import starting_policy
+from agent_rl.commands.stages.start import (
+    checkpoint_to_resume,
+    locked_run,
+    set_unfinished_aside,
+    starting_policy,
+)
 from agent_rl.config import Config
 from agent_rl.display import say
 from agent_rl.evaluation.playing import set_aside_after
 from agent_rl.policy.loading import load_policy
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
-from agent_rl.training.loop import TrainingLoop, checkpoint_to_resume
+from agent_rl.training.loop import TrainingLoop
+from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
+from agent_rl.training.stopping import stops_on_signals
 
 
 def train(
@@ -20,22 +27,40 @@ def train(
 ) -> Path:
     """Train the run's policy, from the start or from its newest checkpoint; returns the last one.
 
+    A run that was stopped before its first checkpoint starts again; its files are set aside.
+
     Args:
-        resume: continue after the newest checkpoint.
+        resume: continue after the newest checkpoint, or start if there is none.
         then: is called at the end with the session, whose engine serves the trained policy, and
             that policy's path. It evaluates the last rollout step in place of the loop.
 
     Raises:
-        ConfigError: there is no policy to start from, nothing to resume, or a run already.
+        ConfigError: there is no policy to start from, a run already, or a checkpoint that is
+            damaged or of another run; or another process trains in the folder.
+        SystemExit: a signal stopped the run, see `stops_on_signals`.
     """
     run = RunLayout(Path(config.run_folder))
-    checkpoint = checkpoint_to_resume(run.train.folder) if resume else None
-    if checkpoint is None:
-        source = starting_policy(config, trained=False)
-    else:
-        source = str(checkpoint / CHECKPOINT_MODEL)
+    with stops_on_signals(), locked_run(run):
+        checkpoint = checkpoint_to_resume(run.train, resume=resume)
+        if checkpoint is None:
+            source = starting_policy(config, trained=False)
+            set_unfinished_aside(run.train)
+        else:
+            check_resumable(checkpoint, config)
+            source = str(checkpoint / CHECKPOINT_MODEL)
+        return _train(config, run, source, checkpoint, then)
+
+
+def _train(
+    config: Config,
+    run: RunLayout,
+    source: str,
+    checkpoint: Path | None,
+    then: Callable[[Session, str], None] | None,
+) -> Path:
+    """As `train`, in a run folder that is locked and ready."""
     say(f"training {source} with {config.learner.objective}")
-    with Session(config, source, train=True, resume=resume) as session:
+    with Session(config, source, train=True, resume=checkpoint is not None) as session:
         loop = TrainingLoop(
             config,
             session,
@@ -46,10 +71,9 @@ def train(
         try:
             # Steps after the checkpoint are repeated, so reports on them are of other policies.
             set_aside_after(run.folder, loop.step)
-            loop.train(evaluate_last=then is None)
+            newest = loop.train(evaluate_last=then is None)
         finally:
             loop.close()
-        newest = checkpoint_to_resume(run.train.folder)
         if then is not None:
             then(session, str(newest / CHECKPOINT_MODEL))
     return newest

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent_rl.commands.stages.start import locked_run
 from agent_rl.commands.sweep.plan import SweepJob, SweepProgress
 from agent_rl.config import dump_config
 from agent_rl.files import locked, set_aside, write_text
@@ -71,8 +72,10 @@ def attempt(job: SweepJob, progress: SweepProgress, command: Command, lock: int)
     Raises:
         KeyboardInterrupt: the user stopped the sweep. The process has ended then.
     """
-    if progress.next_step == "new":
-        set_aside(job.layout.train.folder if job.variant else job.folder, "interrupted")
+    if progress.next_step == "new" and job.folder.is_dir():
+        # A person may train in it, without the sweep.
+        with locked_run(job.layout):
+            set_aside(job.layout.train.folder if job.variant else job.folder, "interrupted")
     write_text(job.layout.config_file, dump_config(job.config))
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     with job.layout.log_file.open("ab") as log:
@@ -141,16 +144,20 @@ def sweep_lock(folder: Path, *, wait_seconds: float = 10.0) -> AbstractContextMa
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt within this context: it stops a run as Ctrl-C does."""
+    """Let SIGTERM raise KeyboardInterrupt within this context: it stops a run as Ctrl-C does.
+
+    A second Ctrl-C raises it too, which kills the run.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment() -> dict[str, str]:

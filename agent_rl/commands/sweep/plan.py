@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from agent_rl.config import Config, ConfigError, SweepSettings, load_config, load_run_config
-from agent_rl.config.keys import EXECUTION_KEYS, flat_values
+from agent_rl.config.keys import changed_values, flat_values
 from agent_rl.evaluation.report import is_report
 from agent_rl.runs.layout import SWEEP_START, RunLayout
 
@@ -259,12 +259,7 @@ def _refuse_changes(job: SweepJob, *, evaluated: bool) -> None:
 
 def _changes(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
     """The keys in which two configs differ, with both values; `EXECUTION_KEYS` does not count."""
-    left, right = _flat(a), _flat(b)
-    changes = {}
-    for key in sorted({*left, *right} - {*EXECUTION_KEYS}):
-        if left.get(key) != right.get(key):
-            changes[key] = (left.get(key), right.get(key))
-    return changes
+    return changed_values(_flat(a), _flat(b))
 
 
 def _flat(config: Config) -> dict[str, Any]:

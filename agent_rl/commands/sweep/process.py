@@ -20,6 +20,7 @@ from agent_rl.evaluation.report import read_report
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.runs.layout import SWEEP_START, RunLayout
 from agent_rl.training.session import Session
+from agent_rl.training.stopping import stops_on_signals
 from rollouts.processes.lifeline import end_with
 
 
@@ -76,12 +77,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         config = load_run_config(arguments.config)
-        if arguments.next_step == "evaluate":
-            evaluate_newest(config)
-        elif arguments.kind == "start":
-            make_start(config)
-        else:
-            train_and_evaluate(config, resume=arguments.next_step == "resume")
+        with stops_on_signals():
+            if arguments.next_step == "evaluate":
+                evaluate_newest(config)
+            elif arguments.kind == "start":
+                make_start(config)
+            else:
+                train_and_evaluate(config, resume=arguments.next_step == "resume")
     except ConfigError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

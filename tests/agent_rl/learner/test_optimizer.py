@@ -92,6 +92,23 @@ def test_it_resumes_from_a_saved_folder(
         assert torch.equal(weight, resumed.get_parameter(name)), name
 
 
+def test_the_state_of_another_optimizer_is_refused_and_nothing_changes(
+    tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path
+) -> None:
+    for saved, present in (({}, {"muon_learning_rate": None}), ({"muon_learning_rate": None}, {})):
+        first = Learner(tiny_model(), settings(**saved), LearnerContext(total_steps=10))
+        first.supervised_step(random_samples(4))
+        folder = tmp_path / f"state-{len(saved)}"
+        first.save(folder)
+        model = tiny_model()
+        before = weights_of(model)
+        second = Learner(model, settings(**present), LearnerContext(total_steps=10))
+        with pytest.raises(ValueError, match=r"of another optimizer, the state of .*_proj\.weight"):
+            second.load(folder)
+        assert torch.equal(weights_of(model), before)
+        assert second.optimizer_steps_taken == 0
+
+
 def test_it_needs_whole_matrices() -> None:
     with pytest.raises(
         ValidationError,

@@ -17,11 +17,12 @@ from agent_rl.policy.from_scratch import train_tokenizer
 from agent_rl.policy.loading import load_policy
 from agent_rl.runs.checkpoint import (
     Snapshot,
-    latest_checkpoint,
     load_checkpoint,
+    random_state,
     require_whole_model,
     save_checkpoint,
 )
+from agent_rl.runs.layout import StageLayout
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MakeSamples = Callable[..., list[TrainingSample]]
@@ -44,6 +45,7 @@ def save(folder: Path, step: int, learner: Learner, **options: Any) -> Path:
         tokenizer=train_tokenizer(["a room"], TOKENS),
         save_learner=learner.save,
         trainer_state={"rollout_step": step},
+        random_state=random_state(),
         config_text="seed: 0\n",
     )
     return save_checkpoint(folder, snapshot, **options)
@@ -77,15 +79,15 @@ def test_a_restored_run_continues_bit_for_bit(
 
 
 def test_the_latest_is_the_last_whole_one(tmp_path: Path, tiny_model: MakeModel) -> None:
-    assert latest_checkpoint(tmp_path) is None
+    stage = StageLayout(tmp_path)
+    assert stage.whole_checkpoints() == []
     learner = learner_on(tiny_model(dtype=torch.float32))
-    second = save(tmp_path, 2, learner)
-    save(tmp_path, 10, learner)
-    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000010"
-    (tmp_path / "checkpoints" / "step-000010" / "random.pt").unlink()
-    assert latest_checkpoint(tmp_path) == second
+    second, tenth = save(tmp_path, 2, learner), save(tmp_path, 10, learner)
+    assert stage.whole_checkpoints() == [second, tenth]
+    (tenth / "random.pt").unlink()
+    assert stage.whole_checkpoints() == [second]
     with pytest.raises(ValueError, match=r"step-000010: random.pt missing; remove the folder"):
-        load_checkpoint(tmp_path / "checkpoints" / "step-000010")
+        load_checkpoint(tenth)
 
 
 def test_a_save_that_fails_leaves_the_one_before(
@@ -110,7 +112,7 @@ def test_leftovers_of_a_kill_do_not_count_and_the_next_save_deletes_them(
     learner = learner_on(tiny_model(dtype=torch.float32))
     first = save(tmp_path, 1, learner)
     shutil.copytree(first, first.with_name(f"step-000002{ending}"))
-    assert latest_checkpoint(tmp_path) == first
+    assert StageLayout(tmp_path).whole_checkpoints() == [first]
     save(tmp_path, 2, learner)
     assert sorted(p.name for p in first.parent.iterdir()) == ["step-000001", "step-000002"]
 
@@ -144,12 +146,20 @@ def test_a_step_saved_again_is_replaced_and_old_ones_go(
 
 
 @pytest.mark.parametrize("name", ["random.pt", "state.json"])
-def test_a_damaged_file_is_named(name: str, tmp_path: Path, tiny_model: MakeModel) -> None:
-    path = save(tmp_path, 1, learner_on(tiny_model(dtype=torch.float32)))
-    content = (path / name).read_bytes()
-    (path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=rf"step-000001/{name}: damaged .*; remove the folder"):
-        load_checkpoint(path)
+def test_a_cut_file_is_named_and_so_is_the_checkpoint_before(
+    name: str, tmp_path: Path, tiny_model: MakeModel
+) -> None:
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    first, second = save(tmp_path, 1, learner), save(tmp_path, 2, learner)
+    for path, way_out in (
+        (second, f"remove the folder {second} to resume from the one before, step-000001"),
+        (first, f"remove the folder {first} to start again, as there is none before it"),
+    ):
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: len(content) // 2])
+        said = rf"^{path}/{name}: (damaged|cut off).*; {way_out}$"
+        with pytest.raises(ValueError, match=said):
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +175,17 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path, tiny_model: MakeMode
 def test_a_damaged_model_offers_the_checkpoint_before(
     damage: Callable[[Path], object], message: str, tmp_path: Path, tiny_model: MakeModel
 ) -> None:
-    path = save(tmp_path, 2, learner_on(tiny_model(dtype=torch.float32)))
+    learner = learner_on(tiny_model(dtype=torch.float32))
+    save(tmp_path, 1, learner)
+    path = save(tmp_path, 2, learner)
     require_whole_model(path)
     damage(path / "model" / "model.safetensors")
     with pytest.raises(ValueError, match=rf"step-000002.*{message}") as error:
         require_whole_model(path)
-    assert f"or remove the folder {path} to resume from the one before" in str(error.value)
+    way_out = f"or remove the folder {path} to resume from the one before, step-000001"
+    assert way_out in str(error.value)
+    with pytest.raises(ValueError, match="or remove the folder"):
+        load_checkpoint(path)
 
 
 def test_a_damaged_adapter_offers_the_checkpoint_before(

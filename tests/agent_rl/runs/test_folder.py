@@ -43,10 +43,23 @@ def test_a_resumed_run_does_its_later_steps_again(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1, 2, 3]
 
 
+def test_a_step_that_was_logged_twice_or_torn_is_one_line(tmp_path: Path) -> None:
+    """As two processes left them that trained in one folder; the last line of a step counts."""
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "a": 0}\n{"step": 2, "a": 0}\n{"st{"step": 1, "a": 1}\n{"step": 3}\n7\n\x00\n'
+        '{"step": 1, "a": 2}\n{"step": 2, "a": 2}\n{"step": 4}\n'
+    )
+    RunFolder(tmp_path, CONFIG, resume_from=3).close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1, "a": 2}\n{"step": 2, "a": 2}\n{"step": 3}\n'
+
+
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     write(tmp_path, 0)
     write(tmp_path, 1)
-    with pytest.raises(ConfigError, match="holds a run already; resume it with"):
+    with pytest.raises(
+        ConfigError, match="holds a run already; delete the folder, or name another"
+    ):
         RunFolder(tmp_path, CONFIG)
 
 

@@ -1,0 +1,144 @@
+"""A run that a signal or an error ends keeps its last whole step, and goes on from it."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent_rl.training.loop import TrainingLoop
+from agent_rl.training.stopping import stops_on_signals
+from tests.builders.scripted_session import ScriptedSession, scripted_loop
+from tests.builders.tiny_learner import weights_of
+
+STEPS = 6
+
+
+def at_step(loop: TrainingLoop, step: int, do: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls `do` while the loop is at the rollout step after `step`."""
+    return lambda: do() if loop.step == step else None
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fail() -> None:
+    raise RuntimeError("the engine is gone")
+
+
+def logged(folder: Path) -> list[int]:
+    lines = (folder / "train" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "train" / "checkpoints").glob("*"))
+
+
+@pytest.fixture
+def unbroken(tmp_path: Path) -> ScriptedSession:
+    """The session of a run that nothing ended."""
+    loop, session = scripted_loop(tmp_path / "unbroken")
+    assert loop.train() == tmp_path / "unbroken/train/checkpoints/step-000006"
+    loop.close()
+    return session
+
+
+def test_a_signal_while_episodes_play_ends_them_and_keeps_the_step_before(
+    tmp_path: Path, unbroken: ScriptedSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    session.on_play = at_step(loop, 2, terminate)
+    with pytest.raises(SystemExit) as end, stops_on_signals():
+        loop.train()
+    loop.close()
+    assert end.value.code == 128 + signal.SIGTERM
+    checkpoint = tmp_path / "train/checkpoints/step-000002"
+    assert saved(tmp_path) == [checkpoint.name]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"stopped by SIGTERM: saved is {checkpoint}; `agent-rl train CONFIG --resume` goes on from "
+        "it"
+    )
+    resumed, again = scripted_loop(tmp_path, checkpoint)
+    resumed.train()
+    resumed.close()
+    # The task that was dealt for the step that was stopped is dealt again.
+    assert session.played[:2] + again.played == unbroken.played
+    assert torch.equal(weights_of(again.model), weights_of(unbroken.model))
+    assert logged(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_in_an_update_waits_for_the_end_of_the_step(tmp_path: Path) -> None:
+    loop, session = scripted_loop(tmp_path)
+    session.on_sync = at_step(loop, 2, terminate)
+    with pytest.raises(SystemExit), stops_on_signals():
+        loop.train()
+    loop.close()
+    assert (logged(tmp_path), saved(tmp_path)) == ([1, 2, 3], ["step-000003"])
+    assert len(session.played) == 3
+
+
+def test_an_error_after_an_update_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    session.on_sync = at_step(loop, 2, fail)
+    with pytest.raises(RuntimeError, match="the engine is gone"):
+        loop.train()
+    loop.close()
+    assert (logged(tmp_path), saved(tmp_path)) == ([1, 2, 3], ["step-000003"])
+    assert "ended early: saved is " in capsys.readouterr().out
+
+
+def test_half_an_update_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path, checkpoint_every=1)
+    update = loop.learner.update
+
+    def half(samples: list[object]) -> object:
+        if loop.step == 2:
+            raise FloatingPointError("the loss is nan")
+        return update(samples)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.learner, "update", half)
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        loop.train()
+    loop.close()
+    assert (logged(tmp_path), saved(tmp_path)) == ([1, 2], ["step-000001", "step-000002"])
+    assert "ended early: saved is " in capsys.readouterr().out
+    assert len(session.played) == 3
+
+
+def test_a_save_that_fails_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    session.on_play = at_step(loop, 2, fail)
+
+    def full(_: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(loop.learner, "save", full)
+    with pytest.raises(RuntimeError, match="the engine is gone"):
+        loop.train()
+    loop.close()
+    assert saved(tmp_path) == []
+    assert "rollout step 2 could not be saved (no space left); no rollout step is saved" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_run_that_is_done_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loop, _ = scripted_loop(tmp_path, rollout_steps=1)
+    checkpoint = loop.train()
+    loop.close()
+    resumed, session = scripted_loop(tmp_path, checkpoint, rollout_steps=1)
+    assert resumed.train() == checkpoint
+    resumed.close()
+    assert session.played == []
+    assert "all 1 rollout steps are done" in capsys.readouterr().out

@@ -1,0 +1,70 @@
+"""A session without an engine: it deals the same two episodes of each task, one won, one lost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from agent_rl.config import Config
+from agent_rl.policy.from_scratch import train_tokenizer
+from agent_rl.training.loop import TrainingLoop
+from agent_rl.training.session import Session
+from envs import Task
+from rollouts import StopReason, TrajectoryGroup
+from tests.builders.episodes import trajectory, turn
+from tests.builders.tiny_learner import make_tiny_model
+
+
+class ScriptedSession:
+    """Stands for a `Session`; a test may replace what happens when it plays and when it syncs."""
+
+    def __init__(self) -> None:
+        self.model = make_tiny_model(dtype=torch.float32)
+        self.tokenizer = train_tokenizer(["a room"], 260)
+        self.played: list[str] = []
+        """The tasks, in the order in which they were played."""
+        self.on_play: Callable[[], None] = lambda: None
+        self.on_sync: Callable[[], None] = lambda: None
+
+    def tasks(self, split: str) -> list[Task]:
+        return [Task(env_id="e", split=split, family="f", id=f"t{n}") for n in range(9)]
+
+    def require_trainable(self) -> None:
+        """The tiny model is."""
+
+    def play(self, tasks: list[Task], *_: Any, **__: Any) -> list[TrajectoryGroup]:
+        self.played += [task.id for task in tasks]
+        self.on_play()
+        groups = []
+        for task in tasks:
+            won = trajectory(turn((1, 5), (3, 2), reward=1.0), task=task)
+            lost = trajectory(turn((1, 5), (4, 2)), task=task, stop_reason=StopReason.MAX_TURNS)
+            groups.append(TrajectoryGroup(task=task, trajectories=(won, lost)))
+        return groups
+
+    def sync(self) -> None:
+        self.on_sync()
+
+
+def loop_config(folder: Path, **train: Any) -> Config:
+    """A config of six rollout steps of one task, with a checkpoint at the end only."""
+    settings = {"rollout_steps": 6, "tasks_per_step": 1, "num_generations": 2}
+    return Config.model_validate(
+        {
+            "run_folder": str(folder),
+            "learner": {"optimizer_steps": 1, "learning_rate": 1e-2, "device": "cpu"},
+            "train": {**settings, "checkpoint_every": 0, **train},
+        }
+    )
+
+
+def scripted_loop(
+    folder: Path, checkpoint: Path | None = None, **train: Any
+) -> tuple[TrainingLoop, ScriptedSession]:
+    """A loop in `folder` on a scripted session, new or resumed."""
+    session = ScriptedSession()
+    config = loop_config(folder, **train)
+    stage = folder / "train"
+    loop = TrainingLoop(config, cast("Session", session), stage, checkpoint=checkpoint)
+    return loop, session
