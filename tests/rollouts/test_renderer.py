@@ -21,6 +21,9 @@ NO_SYSTEM = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     + CHATML
 )
+LEAVES_OUT_SYSTEM = (
+    "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}" + CHATML
+)
 NO_EXAMPLES = (
     "{% if messages[0].content == 'A door.' %}{{ raise_exception('no doors') }}{% endif %}" + CHATML
 )
@@ -142,6 +145,7 @@ def test_templates_that_cannot_append_are_refused(template: str | None, reason: 
     ("template", "setting", "value", "reason"),
     [
         (NO_SYSTEM, "system", "Win.", "no system role"),
+        (LEAVES_OUT_SYSTEM, "system", "Win.", "leaves out the system message"),
         (NO_EXAMPLES, "examples", ({"observation": "A door.", "action": "open"},), "no doors"),
         (FORGETFUL, "think", True, "rewrites the past"),
     ],
