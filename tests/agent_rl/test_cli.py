@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import MistralConfig, MistralForCausalLM
 from typer.testing import CliRunner
 
 from agent_rl import cli
@@ -17,6 +18,7 @@ from agent_rl.objective.presets import PRESETS
 from agent_rl.runs.layout import RunLayout
 from agent_rl.training import session
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from tests.builders.models import make_tokenizer
 from tests.builders.runs import write_checkpoint
 
 CONFIG = """
@@ -318,3 +320,18 @@ def test_the_help_of_train_names_every_objective() -> None:
     shown = CliRunner().invoke(cli.app, ["train", "--help"]).output
     for objective in PRESETS:
         assert objective in shown
+
+
+def test_a_window_shorter_than_an_episode_is_refused_before_anything_is_played(
+    config: Path, tmp_path: Path, refused: Refused
+) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    mistral = MistralConfig(
+        vocab_size=304, max_position_embeddings=512, sliding_window=16, **sizes, **heads
+    )
+    MistralForCausalLM(mistral).save_pretrained(tmp_path / "mistral")  # type: ignore[no-untyped-call]
+    make_tokenizer().save_pretrained(tmp_path / "mistral")
+    message = refused("sft", config, f"model.path={tmp_path / 'mistral'}")
+    assert "its attention reaches back 16 tokens (sliding_window)" in message
+    assert "set serving.context_length to at most 16" in message

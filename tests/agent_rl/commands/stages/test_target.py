@@ -227,3 +227,19 @@ def test_a_config_that_a_person_names_may_name_code(here: Path) -> None:
             find_target(what, config_file=Path("export/agent_rl.yaml"))
     with pytest.raises(ConfigError, match="--trust-env"):
         find_target("export/agent_rl.yaml", model="export")
+
+
+def test_a_checkpoint_without_its_model_does_not_stand_for_the_newest_policy(here: Path) -> None:
+    step = here / "runs/mine/train/checkpoints/step-000010"
+    (step / "model/config.json").unlink()
+    for path in (step, step / "model"):
+        with pytest.raises(ConfigError, match=r"step-000010.*: holds no model \(config\.json\)"):
+            find_target(str(path))
+
+
+def test_an_adapter_names_the_model_that_it_is_merged_into(here: Path) -> None:
+    adapter = here / "runs/mine/train/checkpoints/step-000010/model/adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds an adapter.*give .*step-000010/model$"):
+        find_target(str(adapter))
