@@ -325,10 +325,15 @@ def test_the_help_of_train_names_every_objective() -> None:
 def test_a_window_shorter_than_an_episode_is_refused_before_anything_is_played(
     config: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
     mistral = MistralConfig(
-        vocab_size=304, max_position_embeddings=512, sliding_window=16, **sizes, **heads
+        vocab_size=304,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        sliding_window=16,
     )
     MistralForCausalLM(mistral).save_pretrained(tmp_path / "mistral")  # type: ignore[no-untyped-call]
     make_tokenizer().save_pretrained(tmp_path / "mistral")
