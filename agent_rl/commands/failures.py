@@ -69,10 +69,11 @@ def mendable_message(error: BaseException) -> str | None:
 
 def _of_system(error: BaseException) -> str:
     """For an error of files: the file, the reason and the way out."""
-    code = getattr(error, "errno", None) or (errno.ENOSPC if is_disk_full(error) else None)
-    path = getattr(error, "filename", None)
-    reason = os.strerror(code) if code in _WAYS_OUT else getattr(error, "strerror", None)
-    said = f"{path}: {reason}" if path is not None and reason else str(reason or error)
+    code, said = errno.ENOSPC, str(error)
+    if isinstance(error, OSError):
+        code = error.errno or 0
+        reason = os.strerror(code) if code in _WAYS_OUT else error.strerror
+        said = f"{error.filename}: {reason}" if error.filename and reason else reason or said
     return f"{said}; {_WAYS_OUT[code]}" if code in _WAYS_OUT else said
 
 

@@ -185,8 +185,10 @@ class Learner:
                 sums["entropy"] += float(scores.entropy_N.sum())
                 sums["correct"] += float(scores.correct_N.sum())
         self._passes.idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
-        of_ranks = self._ranks.gather(sums)
-        total = {name: sum(of_rank[name] for of_rank in of_ranks) for name in sums}
+        of_ranks = self._ranks.gather(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+        )
+        total = {name: sum(float(of_rank[name]) for of_rank in of_ranks) for name in sums}
         return {
             "loss": total["loss"],
             "grad_norm": self._optimizer.step(),

@@ -54,6 +54,10 @@ class TokenRecord:
             columns[field.name] = torch.cat([getattr(record, field.name) for record in records])
         return cls(**columns)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def selected(self, mask: Tensor) -> "TokenRecord":
         """Return a record of the tokens at which the mask is True."""
         columns = {field.name: getattr(self, field.name)[mask] for field in fields(self)}

@@ -5,6 +5,7 @@ with a `Learner`; all of them get the same calls. `open_learner` makes the one o
 """
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.samples import TrainingSample
-from agent_rl.learner.sharding import ShardedRanks, join, listen
+from agent_rl.learner.sharding import LOOPBACK, ShardedRanks, join, listen
 from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_processes import (
     call_all,
@@ -110,7 +111,9 @@ class RankedLearner:
             new(model, of_rank, rank=rank, context=shared_context) for rank in range(count)
         ]
         # Two calls, as the ranks can only join at an address that rank 0 has opened.
-        (address,) = call_all(self._processes[:1], "listen")
+        machines = call_all(self._processes, "machine")
+        is_one = len(set(machines)) == 1
+        (address,) = call_all(self._processes[:1], "listen", only_here=is_one)
         call_all(self._processes, "join", address)
 
 
@@ -150,11 +153,18 @@ class LearnerRank:
         self._ranks: ShardedRanks | None = None
         self._learner: Learner | None = None
 
-    def listen(self) -> str:
-        """Open the ranks' rendezvous in the first rank; return its address for `join`."""
-        from socket import gethostbyname, gethostname
+    def machine(self) -> str:
+        """Return the name of the machine that the process runs on."""
+        return socket.gethostname()
 
-        self._store, address = listen(gethostbyname(gethostname()))
+    def listen(self, *, only_here: bool) -> str:
+        """Open the ranks' rendezvous in the first rank; return its address for `join`.
+
+        Args:
+            only_here: whether all ranks are on this machine, so no other needs to reach it.
+        """
+        host = LOOPBACK if only_here else socket.gethostbyname(socket.gethostname())
+        self._store, address = listen(host)
         return address
 
     def join(self, address: str) -> None:

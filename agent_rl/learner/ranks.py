@@ -1,11 +1,11 @@
 """Ranks: the processes that train one model together, seen from one of them."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -27,9 +27,12 @@ class Ranks:
         """
         return module
 
-    def gather(self, value: T) -> list[T]:
-        """Return every rank's value, in the order of the ranks."""
-        return [value]
+    def gather(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return every rank's tensors on CPU, in the order of the ranks.
+
+        Ranks may give different names, shapes and dtypes, and none at all.
+        """
+        return [dict(tensors)]
 
     def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
         """Scale the gradients down to a norm of `most`; return the norm before, over all ranks."""

@@ -10,7 +10,11 @@ work in one process, with a plain module.
     optimizer = AdamW(scorer.parameters())              # after sharding: it trains the slices
 """
 
+import json
 import math
+import os
+import socket
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,28 +23,30 @@ from warnings import catch_warnings
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
+from safetensors.torch import load as unpack
+from safetensors.torch import save as pack
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OFFSETS_KEY
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agent_rl.learner.ranks import Ranks
 
-T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
+LOOPBACK = "127.0.0.1"
+"""The address that only this machine can reach."""
 _WEIGHT, _STATE = "weight", "optimizer"
 """The names of a checkpoint's tensors: `weight/<weight>`, `optimizer/<weight>/<exp_avg, ...>`."""
 
@@ -79,14 +85,25 @@ class ShardedRanks(Ranks):
         module.register_forward_hook(_reshard_without_gradient)
         return module
 
-    def gather(self, value: T) -> list[T]:
-        """Return every rank's value, in the order of the ranks; values are pickled.
+    def gather(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return every rank's tensors on CPU, in the order of the ranks.
 
-        Ranks wait for each other here.
+        They travel as safetensors, which cannot hold code as a pickle can: another program may
+        reach the ranks' ports. Ranks wait for each other here.
         """
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        packed = torch.frombuffer(bytearray(pack(copies)), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(packed)]))
+        longest = int(max(sizes))
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(packed)] = packed
+        of_ranks = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(of_ranks, padded)
+        return [
+            unpack(of_rank[: int(size)].numpy().tobytes())
+            for of_rank, size in zip(of_ranks, sizes, strict=True)
+        ]
 
     def clip_gradients(self, parameters: list[nn.Parameter], most: float) -> float:
         """Scale the gradients down to a norm of `most`; return the norm before, over all ranks.
@@ -97,8 +114,8 @@ class ShardedRanks(Ranks):
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
-    """Open the rendezvous in rank 0, on a free port.
+def listen(host: str = LOOPBACK) -> tuple[TCPStore, str]:
+    """Open the rendezvous in rank 0, on a free port of one address only.
 
     Args:
         host: this machine's name or address, as the other ranks reach it.
@@ -106,8 +123,14 @@ def listen(host: str = "127.0.0.1") -> tuple[TCPStore, str]:
     Returns:
         The store for rank 0's `join`, and the address for that of the others.
     """
-    store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
-    return store, f"{host}:{store.port}"
+    # Made here, because the store itself would listen on all addresses. It takes the socket over,
+    # so no other program can get the port in between.
+    listener = socket.create_server((host, 0))
+    port = listener.getsockname()[1]
+    store = TCPStore(
+        host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+    return store, f"{host}:{port}"
 
 
 def join(
@@ -136,6 +159,9 @@ def join(
     if isinstance(rendezvous, str):
         host, _, port = rendezvous.rpartition(":")
         rendezvous = TCPStore(host, int(port), is_master=False, timeout=timeout)
+    if rendezvous.host == LOOPBACK and "lo" in (name for _, name in socket.if_nameindex()):
+        # Gloo's own ports, too, are then closed to other machines.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     # Also gloo on CUDA machines: the values of `gather` are on CPU.
@@ -180,7 +206,8 @@ def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
         ValueError: the folder has files.
         RuntimeError: the folder could not be written.
     """
-    if folder.exists() and any(folder.iterdir()):
+    # Every rank looks before any rank writes.
+    if any(_from_all_ranks("filled" if folder.exists() and any(folder.iterdir()) else "")):
         raise ValueError(f"{folder}: not empty; a sharded checkpoint needs a new folder")
     weights = dict(model.named_parameters())
     tensors = {f"{_WEIGHT}/{name}": weight.detach() for name, weight in weights.items()}
@@ -188,14 +215,56 @@ def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
         # `get`, as `state` is a defaultdict: asking with [] would add an entry.
         for slot, value in optimizer.state.get(weight, {}).items():
             tensors[f"{_STATE}/{name}/{slot}"] = value
+    folder.mkdir(parents=True, exist_ok=True)
+    rank, failure = dist.get_rank() if dist.is_initialized() else 0, ""
     try:
-        # The warning says that there are no other ranks.
-        with catch_warnings(action="ignore", category=UserWarning):
-            save(
-                tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        _write_slices(folder, tensors, rank)
+    except (OSError, SafetensorError) as error:
+        failure = f"rank {rank}: {error!r}"
+    # Every rank waits for the files of all, and learns of a failure.
+    failures = _from_all_ranks(failure)
+    if failures:
+        raise RuntimeError(f"{folder}: could not be written ({'; '.join(failures)})")
+
+
+def _from_all_ranks(text: str) -> list[str]:
+    """Return the texts of all ranks that are not empty; ranks wait for each other here."""
+    texts = [text]
+    if dist.is_initialized():
+        cpu = torch.device("cpu")
+        ranks = ShardedRanks(rank=dist.get_rank(), size=dist.get_world_size(), device=cpu)
+        # A tensor of no bytes cannot be made from a buffer: a space goes first.
+        told = torch.frombuffer(bytearray(f" {text}".encode()), dtype=torch.uint8)
+        gathered = ranks.gather({"text": told})
+        texts = [bytes(of_rank["text"].tolist()).decode()[1:] for of_rank in gathered]
+    return [of_rank for of_rank in texts if of_rank]
+
+
+def _write_slices(folder: Path, tensors: Mapping[str, Tensor], rank: int) -> None:
+    """Write this rank's slices of tensors, as `HuggingFaceStorageReader` reads them.
+
+    torch's own writer exchanges pickles between the ranks.
+    """
+    slices: dict[str, Tensor] = {}
+    begins: dict[str, dict[str, list[int]]] = {}
+    for name, tensor in tensors.items():
+        begin = [0] * tensor.dim()
+        if isinstance(tensor, DTensor):
+            _, offsets = compute_local_shape_and_global_offset(
+                tensor.shape, tensor.device_mesh, tensor.placements
             )
-    except CheckpointException as error:
-        raise RuntimeError(f"{folder}: could not be written ({_reasons(error)})") from error
+            begin, tensor = list(offsets), tensor.to_local()
+            if not tensor.numel():
+                continue  # more ranks than rows
+        elif rank:
+            continue  # the same in every rank: the first writes it
+        slices[name] = tensor.detach().cpu().contiguous().clone()
+        begins[name] = {SAVED_OFFSETS_KEY: begin}
+    if slices:
+        metadata = {"format": "pt", CUSTOM_METADATA_KEY: json.dumps(begins)}
+        save_file(
+            slices, folder / f"shard-{rank + 1:05d}-model-00001-of-00001.safetensors", metadata
+        )
 
 
 def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
@@ -234,7 +303,8 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
     try:
         # The warning says that there are no other ranks.
         with catch_warnings(action="ignore", category=UserWarning):
-            load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)))
+            # Each rank reads its own slices: with `no_dist` no pickles are exchanged.
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
     except CheckpointException as error:
         raise _damaged(folder, _reasons(error)) from error
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]

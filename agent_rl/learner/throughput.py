@@ -3,11 +3,13 @@
 import functools
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from agent_rl.learner.batch import Batch
 from agent_rl.learner.metrics import Metrics
@@ -24,6 +26,23 @@ class Work:
     """Positions that went through the model."""
     tokens: int = 0
     """Tokens that they stand for: more, if samples share their beginnings."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the numbers as tensors, which ranks can exchange."""
+        return {
+            "operations": torch.tensor(self.operations, dtype=torch.float64),
+            "positions": torch.tensor(self.positions),
+            "tokens": torch.tensor(self.tokens),
+        }
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Return what `tensors` was made of."""
+        return cls(
+            operations=float(tensors["operations"]),
+            positions=int(tensors["positions"]),
+            tokens=int(tensors["tokens"]),
+        )
 
 
 class Throughput:

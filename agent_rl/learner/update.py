@@ -14,7 +14,7 @@ from agent_rl.learner.passes import Passes
 from agent_rl.learner.plan import MicroBatch, StepPlan, micro_batches, plan_update
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
-from agent_rl.learner.throughput import Throughput
+from agent_rl.learner.throughput import Throughput, Work
 from agent_rl.policy.lora import adapter_off
 
 Logprobs = dict[int, Tensor]
@@ -104,13 +104,16 @@ class Update:
             metrics = self._step(StepCounts.of([self._samples[i] for i in indices]), plan)
             if metrics is not None:
                 taken.append(metrics)
-        records = [record for of_rank in self._ranks.gather(self._records) for record in of_rank]
+        mine = TokenRecord.joined(self._records).tensors() if self._records else {}
+        records = [TokenRecord(**tensors) for tensors in self._ranks.gather(mine) if tensors]
         tokens = sum(len(sample.token_ids) for sample in self._samples)
         return {
             **update_metrics(taken, records),
             "learning_rate": self._learning_rate,
             "optimizer_steps": float(len(taken)),
-            **self._throughput.metrics(tokens, self._ranks.gather(self._throughput.work)),
+            **self._throughput.metrics(
+                tokens, [Work.of(t) for t in self._ranks.gather(self._throughput.work.tensors())]
+            ),
         }
 
     def _step(self, counts: StepCounts, plan: StepPlan) -> Metrics | None:
@@ -127,13 +130,15 @@ class Update:
         learned = self._rule.every_episode_counts
         for record in self._records[records_before:]:
             learned = learned or bool((~record.left_out).any())
-        of_ranks = self._ranks.gather((loss, learned))
-        if not any(learned for _, learned in of_ranks):
+        mine = {"loss": torch.tensor(loss, dtype=torch.float64), "learned": torch.tensor(learned)}
+        of_ranks = self._ranks.gather(mine)
+        if not any(bool(of_rank["learned"]) for of_rank in of_ranks):
             # `importance_mask` left everything out, in all ranks. A step with a gradient of 0 would
             # still move the weights, by momentum and weight decay.
             optimizer.skip()
             return None
-        return {"loss": sum(loss for loss, _ in of_ranks), "grad_norm": optimizer.step()}
+        whole = sum(float(of_rank["loss"]) for of_rank in of_ranks)
+        return {"loss": whole, "grad_norm": optimizer.step()}
 
     def _old_logprobs(self) -> Logprobs:
         """Return the old policy's log-probs; empty if no pass is needed for them.

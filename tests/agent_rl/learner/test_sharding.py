@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
@@ -285,12 +286,47 @@ def test_a_pass_without_gradient_leaves_the_weights_shared_out(on_both: OnBoth) 
         assert of_rank[2]
 
 
-def gathered(ranks: ShardedRanks) -> list[dict[str, int]]:
-    return ranks.gather({"rank": ranks.rank})
+def gathered(ranks: ShardedRanks) -> list[Named]:
+    own = {"rank": torch.tensor(ranks.rank), "flags": torch.ones(2 + ranks.rank).bool()}
+    return ranks.gather(own if ranks.rank else {**own, "more": torch.zeros(3, 2).bfloat16()})
 
 
-def test_gather_returns_every_value_in_the_order_of_the_ranks(on_both: OnBoth) -> None:
-    assert on_both(gathered) == [[{"rank": 0}, {"rank": 1}]] * 2
+def test_gather_returns_every_tensor_in_the_order_of_the_ranks(on_both: OnBoth) -> None:
+    for of_ranks in on_both(gathered):
+        assert [int(of_rank["rank"]) for of_rank in of_ranks] == [0, 1]
+        assert [of_rank["flags"].tolist() for of_rank in of_ranks] == [[True] * 2, [True] * 3]
+        assert (of_ranks[0]["more"].dtype, of_ranks[0]["more"].shape) == (torch.bfloat16, (3, 2))
+        assert "more" not in of_ranks[1]
+
+
+def gathered_without_pickle(ranks: ShardedRanks, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_object_to_tensor", "_tensor_to_object"):
+            patch.setattr(c10d, name, None)
+        gathered(ranks)
+        trainee = Trainee(ranks)
+        trainee.steps(1)
+        save_sharded(folder, trainee.model, trainee.optimizer)
+        load_sharded(folder, trainee.model, trainee.optimizer)
+
+
+def test_the_ranks_exchange_no_pickles(on_both: OnBoth, tmp_path: Path) -> None:
+    on_both(gathered_without_pickle, tmp_path / "shards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c10d, "_object_to_tensor", None)  # the name is still torch's
+
+
+def test_the_rendezvous_listens_on_its_own_address_only() -> None:
+    store, address = listen("127.0.0.1")
+    port = f"{int(address.rpartition(':')[2]):04X}"
+    listening = [
+        line.split()[1]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()
+        if line.split()[1].endswith(f":{port}") and line.split()[3] == "0A"
+    ]
+    assert listening == [f"0100007F:{port}"]
+    assert store.port == int(port, 16)
 
 
 def saved(
