@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_rl.config import Config, dump_config
 from agent_rl.evaluation.report import EvaluationReport, summarize
-from agent_rl.runs.layout import RunLayout, missing_files
+from agent_rl.runs.layout import RunLayout, StageLayout, missing_files
 from envs import Task
 from rollouts import StopReason, Trajectory
 from tests.builders.episodes import trajectory, turn
@@ -74,3 +74,11 @@ def _episode(game: str, split: str, won: bool) -> Trajectory:
     task = Task(env_id="e", split=split, family=game.rstrip("0123456789"), id=game)
     reason = StopReason.SUCCESS if won else StopReason.MAX_TURNS
     return trajectory(turn(), task=task, stop_reason=reason)
+
+
+def logged_steps(stage: StageLayout) -> list[int]:
+    """The steps in a stage's metrics, in the order of the lines."""
+    if not stage.metrics_file.is_file():
+        return []
+    whole = stage.metrics_file.read_text().rpartition("\n")[0]
+    return [json.loads(line)["step"] for line in whole.splitlines()]
