@@ -208,7 +208,8 @@ def stop_ray() -> None:
 
     global _users
     if _users == 1:
-        ray.shutdown()
+        with _signals_kept():
+            ray.shutdown()
     _users = max(_users - 1, 0)
 
 
@@ -216,7 +217,8 @@ def stop_ray() -> None:
 def _signals_kept() -> Iterator[None]:
     """Leave SIGTERM with the handler that it has.
 
-    Ray installs handlers of its own, the last of which ends the process with SIGABRT.
+    Ray's start installs handlers, the last of which ends the process with SIGABRT. Its stop sets
+    the system's handler, which ends the process at once.
     """
     before = signal.getsignal(signal.SIGTERM)
     # None is a handler of a C library, which Python cannot install again.

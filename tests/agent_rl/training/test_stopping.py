@@ -93,6 +93,26 @@ with stops_on_signals(), whole_work():
     assert ended.returncode == -signal.SIGTERM
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("then", ["", "stop_ray()"])
+def test_ray_does_not_take_the_signal(then: str) -> None:
+    code = f"""
+import os, signal
+from agent_rl.training.stopping import stops_on_signals
+from rollouts.processes.ray_processes import start_ray, stop_ray
+with stops_on_signals():
+    start_ray()
+    {then}
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(
+        command, cwd=ROOT, timeout=100, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert ended.stdout == "stopped by SIGTERM; the same command goes on or starts again\n"
+
+
 def test_errors_that_a_stop_causes_are_not_the_story() -> None:
     def die() -> None:
         with whole_work():
