@@ -190,7 +190,12 @@ def _run_command(folder: Path, damaged: Path, rng: random.Random) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "agent_rl.cli", *words],
         cwd=folder.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "AGENT_RL_CACHE": str(folder.parent / "cache")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "AGENT_RL_CACHE": str(folder.parent / "cache"),
+            "HF_HUB_OFFLINE": "1",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.run import fuzz
 
 
-@pytest.mark.parametrize("area", ["configs", "trajectories", "reports", "games"])
+@pytest.mark.parametrize("area", ["configs", "trajectories", "reports", "games", "environments"])
 def test_damaged_files_are_answered_with_an_error_line(area: str) -> None:
     findings = fuzz(1.0, seed=7, areas=[area])
     assert findings.cases[area] > 10

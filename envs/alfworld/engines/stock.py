@@ -1,6 +1,7 @@
 """ALFWorld's stock engine: alfworld's wrappers around textworld's PDDL interpreter."""
 
-import re
+import ast
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,6 @@ the process crash at its end.
 
 _SHOWN = ("name", "id", "type", "definite", "indefinite", "noun", "adj", "desc")
 """What a game's grammar may say of a thing."""
-_LOOKUP = re.compile(rf"(\w+)(?:\.({'|'.join(_SHOWN)}))?")
-"""A thing in a game's grammar, or a word about it: `o`, `o.name`."""
-
 _TRANSLATIONS = 16
 """Translated problems in memory: those of the games that a process plays by turns."""
 
@@ -121,8 +119,8 @@ def _remember_translations() -> Any:
 def _run_no_expressions() -> None:
     """Let the engine look words up where it would run what a game's grammar says as Python.
 
-    A grammar writes `{o.name}` or `{r.name or r.id}`. The engine gives that to `eval`, and a game
-    file from elsewhere could hold any program there.
+    A grammar writes `{o.name}`, `{r.name or r.id}` or `{o.indefinite + ' ' + o.name}`. The engine
+    gives that to `eval`, and a game file from elsewhere could hold any program there.
     """
     from textworld.envs.pddl import textgen
 
@@ -134,22 +132,35 @@ def _run_no_expressions() -> None:
 
 
 def _looked_up(expression: str, variables: Mapping[str, Any]) -> Any:
-    """The first word of an expression that is not empty.
+    """The value of an expression of words about the game's things, quoted texts, `or` and `+`.
 
     Raises:
-        RuntimeError: the expression is more than words about the game's things. The engine takes a
-            `ValueError` for a command that is not admissible.
+        RuntimeError: the expression is more than that. The engine takes a `ValueError` for a
+            command that is not admissible.
     """
-    value: Any = ""
-    for word in re.split(r"\s+or\s+", expression.strip()):
-        found = _LOOKUP.fullmatch(word)
-        if found is None or found[1] not in variables:
-            raise RuntimeError(f"its grammar has an expression that is not run: {expression!r}")
-        thing, attribute = variables[found[1]], found[2]
-        value = getattr(thing, attribute) if attribute else thing
-        if value:
-            break
-    return value
+    try:
+        return _value(ast.parse(expression.strip(), mode="eval").body, variables)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        message = f"its grammar has an expression that is not run: {expression!r}"
+        raise RuntimeError(message) from error
+
+
+def _value(node: ast.expr, variables: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.BoolOp(op=ast.Or(), values=parts):
+            values = (_value(part, variables) for part in parts)
+            return functools.reduce(lambda first, second: first or second, values)
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            return _value(left, variables) + _value(right, variables)
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Name(id=name) if name in variables:
+            return variables[name]
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute) if (
+            name in variables and attribute in _SHOWN
+        ):
+            return getattr(variables[name], attribute)
+    raise ValueError(ast.dump(node))
 
 
 def forget_translations() -> None:

@@ -47,7 +47,7 @@ def engine_died() -> RuntimeError:
         (SafetensorError("header too large"), "header too large; it may be cut off, or a pointer"),
         (
             SafetensorError("I/O error: No space left on device (os error 28)"),
-            "No space left on device; free space there",
+            "No space left on device (os error 28); free space there",
         ),
         (jinja2.TemplateError("no system role"), "refuses a prompt: no system role; change prompt"),
         (MemoryError(), "the machine's memory is used up; lower learner.micro_batch_tokens"),

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from agent_rl.commands.sweep.process import refuse_another_start
 from agent_rl.config import Config, ConfigError
@@ -24,14 +26,15 @@ def test_a_run_begins_with_the_weights_that_were_evaluated_as_the_start(tmp_path
     policy, evaluation = tmp_path / "policy", tmp_path / "sweep/start/evaluations/final.json"
     policy.mkdir()
     (policy / "config.json").write_text("{}")
-    (policy / "model.safetensors").write_bytes(b"one")
+    (policy / "tokenizer.json").write_text("{}")
+    save_file({"weight": torch.zeros(1)}, policy / "model.safetensors")
     weights = fingerprint(str(policy)).weights
     report(weights=weights).write(evaluation)
     config = Config.model_validate(
         {"run_folder": str(tmp_path / "sweep/gmpo-s0"), "model": {"path": str(policy)}}
     )
     refuse_another_start(config)
-    (policy / "model.safetensors").write_bytes(b"another")
+    save_file({"weight": torch.ones(1)}, policy / "model.safetensors")
     with pytest.raises(
         ConfigError, match=rf"model {policy}: its weights \(\w+\) are not those that were evaluated"
     ):

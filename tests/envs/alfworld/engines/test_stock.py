@@ -80,6 +80,7 @@ def test_a_grammar_names_things() -> None:
     assert _looked_up("o.name or o.id", {"o": thing}) == "mug 1"
     assert _looked_up(" o.id ", {"o": thing}) == "mug 1"
     assert _looked_up("o", {"o": thing}) is thing
-    for program in ("p", "o.__class__", "o.id.upper()", "1", ""):
+    assert _looked_up("'a' + ' ' + o.id ", {"o": thing}) == "a mug 1"
+    for program in ("p", "o.__class__", "o.id.upper()", "1", "", "o + o", "o.id * 9", "(" * 9999):
         with pytest.raises(RuntimeError, match="an expression that is not run"):
             _looked_up(program, {"o": thing})
