@@ -361,5 +361,8 @@ def _from_step_to_step(values: Sequence[float]) -> float:
     (von Neumann's mean square successive difference, 1941). For independent values it is their
     standard deviation. A slow change, as with a falling learning rate, hardly counts.
     """
-    squares = [(after - before) ** 2 / 2 for before, after in itertools.pairwise(values)]
-    return math.sqrt(statistics.fmean(squares)) if squares else 0.0
+    differences = [after - before for before, after in itertools.pairwise(values)]
+    if not differences:
+        return 0.0
+    # hypot, because the square of a very large metric is an error.
+    return math.hypot(*differences) / math.sqrt(2 * len(differences))
