@@ -13,7 +13,7 @@ from agent_rl.policy.loading import load_policy
 from agent_rl.trainer import Trainer
 from rollouts.processes.ray_processes import start_ray, stop_ray
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -111,8 +111,11 @@ def test_a_worker_that_the_memory_monitor_ended_is_replaced(
             return get(references)
 
         monkeypatch.setattr(pool_module, "get", killed)
-        assert all(episode.success for episode in play(pool).values())
+        failed = [episode for episode in play(pool).values() if not episode.success]
         assert not once
+    # At most one was just in a call of its environment, and is blamed for the death.
+    assert len(failed) <= 1
+    assert all("memory" in episode.error for episode in failed)
 
 
 def test_restarts_without_an_episode_that_ends_have_a_limit() -> None:
