@@ -10,8 +10,8 @@ demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
 
 # Two processes: one core imports Ray, torch and vLLM for half a minute before a test with an engine.
-# A file stays in one process, so that its tests share what they started; the files keep their order,
-# as the longest come early.
+# A file stays in one process, so that its tests share what they started; the files keep their order:
+# else those with the most tests would come first, which are quick.
 FAST := -n 2 -m "not (slow or engine or process)"
 REST := -n 2 --dist loadfile --no-loadscope-reorder -m "(engine or process) and not slow"
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
-from envs.files import UNFINISHED, is_disk_full, naming_full_disk, whole_file
+from envs.files import UNFINISHED, is_disk_full, naming_full_disk, read_json_object, whole_file
 
 __all__ = [
     "UNFINISHED",
     "is_disk_full",
     "locked",
     "naming_full_disk",
+    "read_json_object",
     "set_aside",
     "short_digest",
     "whole_file",

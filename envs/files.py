@@ -120,6 +120,21 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        ValueError: the file is damaged, or holds anything else.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, no JSON ({error}); copy it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: damaged, it holds no JSON object; copy it again")
+    return value
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error says that a file system is full, or a quota is used up.
 

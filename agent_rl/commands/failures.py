@@ -17,7 +17,7 @@ from agent_rl.files import is_disk_full
 from rollouts.processes import ray_processes
 from rollouts.processes.ray_failures import cause_in_process, explain_ray_error, is_ray_error
 
-MENDABLE, BUG, INTERRUPTED = 2, 1, 130
+MENDABLE, BUG = 2, 1
 """Exit statuses."""
 
 _OURS = {"agent_rl", "envs", "rollouts"}

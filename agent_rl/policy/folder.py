@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.config import ConfigError
+from agent_rl.files import read_json_object
 
 CONFIG = "config.json"
 """The file that makes a folder a Hugging Face folder."""
@@ -190,12 +191,9 @@ def _cut_off(path: Path, how: str) -> ConfigError:
 def _json_object(path: Path) -> dict[str, Any]:
     _refuse_pointer(path)
     try:
-        value = json.loads(path.read_text())
+        return read_json_object(path)
     except ValueError as error:
-        raise ConfigError(f"{path}: damaged, no JSON ({error}); copy it again") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: damaged, it holds no JSON object; copy it again")
-    return value
+        raise ConfigError(str(error)) from error
 
 
 def _refuse_pointer(path: Path) -> None:

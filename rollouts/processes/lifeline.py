@@ -13,8 +13,8 @@ OWNER = "AGENT_RL_ENGINE_OWNER"
 def end_with_owner() -> None:
     """End this process with the `ServedPolicy` that started it.
 
-    vLLM calls this in each of its processes, as a plug-in (see pyproject.toml), because its engine
-    core outlives its parent. In any other process it does nothing.
+    vLLM calls this in each of its processes, as a plug-in (see pyproject.toml). If it starts any of
+    its own, they outlive their parent. In any other process it does nothing.
     """
     owner = int(os.environ.get(OWNER, "0"))
     if owner and owner != os.getpid():

@@ -3,11 +3,11 @@
 Light to import, so that settings that cannot be served are refused before an engine starts.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+from envs.files import read_json_object
 from rollouts.settings import ServingSettings
 
 CPU_BLOCK_TOKENS = 32
@@ -116,13 +116,7 @@ def read_config(model_folder: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"model: {str(path)!r} does not exist; name a folder that holds a Hugging Face model"
         )
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged, no JSON ({error}); copy it again") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: damaged, it holds no JSON object; copy it again")
-    return config
+    return read_json_object(path)
 
 
 def _positions(config: dict[str, Any]) -> dict[str, int]:
