@@ -176,5 +176,5 @@ def unsampled_completion(ids: tuple[int, ...]) -> Completion:
         token_ids=ids,
         logprobs=(0.0,) * len(ids),
         finish_reason=FinishReason.STOP,
-        policy_version=NO_POLICY,
+        versions=((NO_POLICY, 0),),
     )

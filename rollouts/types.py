@@ -70,8 +70,9 @@ class Completion:
     """The log-prob of each id in nats, under the distribution that it was sampled from."""
     finish_reason: FinishReason
     """Whether the policy ended the completion or the token limit did."""
-    policy_version: int
-    """The version of the weights that sampled every id of this completion."""
+    versions: tuple[tuple[int, int], ...]
+    """The weights that sampled the ids, as runs in order: a version, and the index of the first id
+    that it sampled. One run, `((7, 0),)`, unless new weights came in while it was sampled."""
     seconds: float = field(default=0.0, compare=False)
     """Wall time in which the policy worked on it; its wait in the engine's queue is left out. It is
     not in the file of an episode."""
@@ -79,6 +80,15 @@ class Completion:
     def __post_init__(self) -> None:
         assert self.token_ids, "a completion holds at least one token"
         assert len(self.token_ids) == len(self.logprobs), (len(self.token_ids), len(self.logprobs))
+        starts = [start for _, start in self.versions]
+        assert starts[:1] == [0], f"the first run of versions starts at 0: {self.versions}"
+        assert all(a < b for a, b in zip(starts, starts[1:], strict=False)), self.versions
+        assert starts[-1] < len(self.token_ids), (self.versions, len(self.token_ids))
+
+    @property
+    def policy_version(self) -> int:
+        """The oldest version that sampled an id of it."""
+        return min(version for version, _ in self.versions)
 
 
 @dataclass(frozen=True, kw_only=True)

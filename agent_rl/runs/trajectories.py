@@ -72,7 +72,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
         "admissible": turn.admissible,
         "reward": turn.reward,
         "finish_reason": turn.completion.finish_reason.value,
-        "policy_version": turn.completion.policy_version,
+        "policy_version": _short_versions(turn.completion.versions),
         "prompt_token_ids": turn.prompt_token_ids,
         "token_ids": turn.completion.token_ids,
         "logprobs": turn.completion.logprobs,
@@ -98,10 +98,20 @@ def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
             "token_ids": turn["token_ids"],
             "logprobs": turn["logprobs"],
             "finish_reason": turn["finish_reason"],
-            "policy_version": turn["policy_version"],
+            "versions": _versions(turn["policy_version"]),
         },
         "action": {"text": turn["action"], "command": turn["command"]},
     }
+
+
+def _short_versions(versions: Sequence[tuple[int, int]]) -> int | Sequence[tuple[int, int]]:
+    """The versions of a completion: one number if one version sampled all of it."""
+    return versions[0][0] if len(versions) == 1 else versions
+
+
+def _versions(short: Any) -> Any:
+    """The reverse of `_short_versions`."""
+    return short if isinstance(short, list) else [(short, 0)]
 
 
 def _reason(error: Exception) -> str:

@@ -108,7 +108,7 @@ class ServedPolicy:
                 token_ids=tuple(output.token_ids),
                 logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
                 finish_reason=_finish_reason(output.finish_reason),
-                policy_version=self.version,
+                versions=((self.version, 0),),
                 seconds=seconds,
             )
         finally:

@@ -24,6 +24,7 @@ def turn(
     logprobs: tuple[float, ...] | None = None,
     finish_reason: FinishReason = FinishReason.STOP,
     policy_version: int = 0,
+    versions: tuple[tuple[int, int], ...] = (),
     observation: str = "o",
     text: str = "look",
     command: str | None = "look",
@@ -36,6 +37,7 @@ def turn(
         prompt: the token ids appended before the completion.
         ids: the token ids of the completion.
         logprobs: one per id of the completion; by default each is -0.5.
+        versions: the runs of versions; by default one run of `policy_version`.
     """
     return Turn(
         observation=observation,
@@ -44,7 +46,7 @@ def turn(
             token_ids=ids,
             logprobs=(-0.5,) * len(ids) if logprobs is None else logprobs,
             finish_reason=finish_reason,
-            policy_version=policy_version,
+            versions=versions or ((policy_version, 0),),
         ),
         action=ParsedAction(text=text, command=command),
         admissible=admissible,

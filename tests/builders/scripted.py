@@ -46,5 +46,5 @@ class ScriptedPolicy:
             token_ids=ids,
             logprobs=tuple(-0.5 for _ in ids),
             finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
-            policy_version=3,
+            versions=((3, 0),),
         )

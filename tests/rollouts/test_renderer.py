@@ -36,7 +36,7 @@ ENDLESS = CHATML.replace("<|im_end|>", "")
 
 def completion(ids: tuple[int, ...], reason: FinishReason = FinishReason.STOP) -> Completion:
     return Completion(
-        token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=reason, policy_version=0
+        token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason=reason, versions=((0, 0),)
     )
 
 

@@ -49,6 +49,14 @@ def test_a_completion_has_a_log_prob_for_every_token() -> None:
         replace(completion, token_ids=(), logprobs=())
 
 
+def test_the_runs_of_versions_cover_a_completion() -> None:
+    completion = replace(EPISODE.turns[1].completion, versions=((4, 0), (6, 1)))
+    assert completion.policy_version == 4
+    for wrong in ((), ((4, 1),), ((4, 0), (6, 0)), ((4, 0), (6, 3))):
+        with pytest.raises(AssertionError):
+            replace(completion, versions=wrong)
+
+
 def test_a_group_is_of_one_task() -> None:
     other = replace(EPISODE, task=replace(TASK, id="u"))
     with pytest.raises(AssertionError, match="share one task"):

@@ -49,6 +49,23 @@ def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     assert load_trajectories(path) == []
 
 
+def test_the_versions_of_a_completion_are_one_number_unless_there_are_several(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.jsonl"
+    mixed = trajectory(turn((1,), (3, 4, 2), versions=((5, 0), (6, 2))), turn(policy_version=6))
+    write_trajectories(path, [mixed])
+    line = path.read_text()
+    assert '"policy_version": [[5, 0], [6, 2]]' in line
+    assert '"policy_version": 6,' in line
+    (read,) = load_trajectories(path)
+    assert read == mixed
+    assert [t.completion.policy_version for t in read.turns] == [5, 6]
+    path.write_text(line.replace("[6, 2]]", "[6, 3]]"))
+    with pytest.raises(ConfigError, match=r"t\.jsonl:1: not an episode: .*Assertion failed"):
+        load_trajectories(path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

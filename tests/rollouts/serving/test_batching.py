@@ -36,7 +36,7 @@ class GatedPolicy:
             token_ids=(number,),
             logprobs=(-temperature,),
             finish_reason=FinishReason.STOP,
-            policy_version=seed or 0,
+            versions=((seed or 0, 0),),
         )
 
 

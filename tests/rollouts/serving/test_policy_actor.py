@@ -15,7 +15,7 @@ class Remote:
 
     async def _answer(self, requests: Sequence[CompletionRequest]) -> list[Answer]:
         completion = Completion(
-            token_ids=(7,), logprobs=(-0.5,), finish_reason=FinishReason.STOP, policy_version=2
+            token_ids=(7,), logprobs=(-0.5,), finish_reason=FinishReason.STOP, versions=((2, 0),)
         )
         return [(request.number, completion) for request in requests]
 
