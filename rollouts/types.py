@@ -13,6 +13,7 @@ the learner trains on the very ids that the policy sampled.
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 
 from envs import Task
 
@@ -82,7 +83,7 @@ class Completion:
         assert len(self.token_ids) == len(self.logprobs), (len(self.token_ids), len(self.logprobs))
         starts = [start for _, start in self.versions]
         assert starts[:1] == [0], f"the first run of versions starts at 0: {self.versions}"
-        assert all(a < b for a, b in zip(starts, starts[1:], strict=False)), self.versions
+        assert all(a < b for a, b in pairwise(starts)), self.versions
         assert starts[-1] < len(self.token_ids), (self.versions, len(self.token_ids))
 
     @property
