@@ -63,12 +63,8 @@ class ServedPolicy:
         self._idle.set()
         self._syncing = asyncio.Lock()
         """Held while the weights are replaced, and by each request for a moment as it starts."""
-        os.environ |= _ENVIRONMENT | {
-            "OMP_NUM_THREADS": str(settings.threads),
-            OWNER: str(os.getpid()),
-        }
         self._engine = EngineThread(
-            lambda: _start_engine(str(model_folder), settings, self.context_length),
+            lambda: start_engine(model_folder, settings),
             places=settings.max_concurrent,
         )
 
@@ -81,17 +77,11 @@ class ServedPolicy:
         stop_token_ids: Sequence[int],
         seed: int | None,
     ) -> Completion:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        params = SamplingParams(
+        params = sampling_params(
             max_tokens=max_tokens,
             temperature=temperature,
             stop_token_ids=list(stop_token_ids),
             seed=seed,
-            logprobs=0,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         # Waits here while the weights are being replaced: a request that started then would be
         # sampled by old and new weights.
@@ -176,11 +166,32 @@ def _reload(engine: Any, folder: str) -> None:
         raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
 
 
-def _start_engine(model_folder: str, settings: ServingSettings, context_length: int) -> Any:
+def sampling_params(**arguments: Any) -> Any:
+    """Return vLLM's `SamplingParams` as every request has them: log-probs, ids and no text."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **arguments
+    )
+
+
+def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
+    """Start vLLM's engine (an `LLMEngine`) in this process.
+
+    Raises:
+        ValueError: the model or the settings cannot be served; the message says why.
+    """
+    # Before the import, at which vLLM reads them.
+    os.environ |= _ENVIRONMENT | {
+        "OMP_NUM_THREADS": str(settings.threads),
+        OWNER: str(os.getpid()),
+    }
     from vllm import EngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    context_length = model_context_length(model_folder, settings)
     gpu = not current_platform.is_cpu()
     dtype = chosen_dtype(settings.dtype, gpu=gpu)
     if gpu:
@@ -199,7 +210,7 @@ def _start_engine(model_folder: str, settings: ServingSettings, context_length: 
     try:
         return LLMEngine.from_engine_args(
             EngineArgs(
-                model=model_folder,
+                model=str(model_folder),
                 skip_tokenizer_init=True,
                 dtype=dtype,
                 max_model_len=context_length,
