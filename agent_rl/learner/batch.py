@@ -80,6 +80,8 @@ class Batch:
     """The sampler's log-prob of each agent token, in nats."""
     advantage_N: Tensor
     """The advantage of each agent token's turn."""
+    staleness_N: Tensor
+    """How many versions older than the learner's the weights were that sampled each agent token."""
 
     @classmethod
     def from_samples(
@@ -105,6 +107,7 @@ class Batch:
         turn_ids: list[int] = []
         behavior: list[float] = []
         advantages: list[float] = []
+        staleness: list[int] = []
         turns_before = 0
         for number, sample in enumerate(samples):
             positions = tree.positions(number)
@@ -123,6 +126,7 @@ class Batch:
                 behavior.append(sample.behavior_logprobs[i])
                 advantages.append(sample.advantages[turn])
             turns_before += sample.turns
+            staleness += sample.token_staleness
         # dtype long: without any agent token the lists are empty, and empty tensors are float.
         sample_N = torch.tensor(sample_ids, dtype=torch.long)
         return cls(
@@ -138,6 +142,7 @@ class Batch:
             episode_N=_episode_of_sample(samples)[sample_N],
             behavior_logprobs_N=torch.tensor(behavior, dtype=dtype),
             advantage_N=torch.tensor(advantages, dtype=dtype),
+            staleness_N=torch.tensor(staleness, dtype=torch.long),
         )
 
     def to(self, device: torch.device) -> Self:

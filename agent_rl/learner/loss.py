@@ -70,6 +70,8 @@ class ScoredTokens:
     """The number of each token's turn, from 0."""
     episode: Tensor
     """The number of each token's episode, from 0."""
+    staleness: Tensor
+    """How many versions older than the learner's the weights were that sampled the token."""
 
     @classmethod
     def of(
@@ -94,6 +96,7 @@ class ScoredTokens:
             advantage=batch.advantage_N,
             turn=batch.turn_N,
             episode=batch.episode_N,
+            staleness=batch.staleness_N,
         )
 
     @classmethod
@@ -103,7 +106,7 @@ class ScoredTokens:
         `new` is a fresh leaf: the loss has a gradient for it, which ends there.
         """
         columns = {}
-        for name in ("new", "old", "sampler", "reference", "entropy", "advantage"):
+        for name in ("new", "old", "sampler", "reference", "entropy", "advantage", "staleness"):
             columns[name] = torch.cat([getattr(part, name) for part in parts])
         columns["new"] = columns["new"].detach().requires_grad_()
         # Each pass numbered its turns from 0; in the episode they go on from part to part.
@@ -147,9 +150,8 @@ class LossRule:
             The loss, a scalar; each token's share of it, [N], 0 if the token is left out; and a
             record for the metrics.
         """
-        log_weight, kept = importance_weights(
-            self._importance, tokens.old, tokens.sampler, tokens.episode
-        )
+        weights = importance_weights(self._importance, tokens.old, tokens.sampler, tokens.episode)
+        kept = weights.kept
         # A token beyond `importance_mask` is left out before anything is computed from it: it is in
         # no mean and in no count of its turn or episode. The divisors `counts` still include it, as
         # they were known before the first pass.
@@ -173,7 +175,7 @@ class LossRule:
                 share=share[kept],
                 turn=tokens.turn[kept],
                 episode=tokens.episode[kept],
-                log_weight=log_weight[kept],
+                log_weight=weights.log_weight[kept],
             ),
         )
         # `clipped` has one entry for each kept token. In the record the others have False.
@@ -186,6 +188,8 @@ class LossRule:
             clipped_low=nowhere.masked_scatter(kept, clipped.low).cpu(),
             clipped_high=nowhere.masked_scatter(kept, clipped.high).cpu(),
             left_out=(~kept).cpu(),
+            capped=weights.capped.cpu(),
+            staleness=tokens.staleness.cpu(),
             turns=_turns_of_episode(tokens).cpu(),
         )
         return loss, share, record

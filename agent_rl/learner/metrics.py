@@ -22,6 +22,11 @@ Long episodes behave differently: a geometric mean over more tokens moves less.
 """
 MISMATCH_BOUND = 2.0
 """`mismatch_share` counts tokens whose learner/sampler ratio is above this or below its inverse."""
+STALENESS_APART = 3
+"""Tokens of a staleness up to this are reported by it; the older ones together.
+
+A run with `train.look_ahead` N has no token that is older than N versions.
+"""
 _QUANTILES = {"p01": 0.01, "p50": 0.5, "p99": 0.99}
 
 
@@ -45,6 +50,10 @@ class TokenRecord:
     """Whether `importance_mask` took the token out of the loss."""
     turns: Tensor
     """The number of turns of the token's episode."""
+    capped: Tensor
+    """Whether `importance_cap` cut the token's weight."""
+    staleness: Tensor
+    """How many versions older than the learner's the weights were that sampled the token."""
 
     @classmethod
     def joined(cls, records: Sequence[Self]) -> Self:
@@ -81,8 +90,11 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
         left_out_share                                tokens that `importance_mask` took out
         turns_<from>_<to>/...                         the clip fractions and log_ratio_rms of
                                                       episodes with that many turns
+        staleness_mean, staleness_max                 versions that the sampler's weights were older
+        staleness_<number>/...                        see `_staleness_metrics`
 
-    Without any trained token all of them are 0, so every key is always there.
+    Without any trained token all of them are 0, so every key is always there, but for those of
+    `staleness_<number>`.
 
     Args:
         steps: `loss` and `grad_norm` of each optimizer step; their means are reported.
@@ -101,8 +113,56 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
         of_bucket = _token_metrics(within)
         for key in ("clip_fraction_low", "clip_fraction_high", "log_ratio_rms"):
             metrics[f"{name}/{key}"] = of_bucket[key]
+    metrics.update(_staleness_metrics(every))
     metrics["trained_tokens"] = 0.0 if every is None else float(every.log_ratio.numel())
     return metrics
+
+
+def _staleness_metrics(every: TokenRecord | None) -> Metrics:
+    """Return the staleness, and by its values what corrects it.
+
+    For each value that some token has, up to `STALENESS_APART`, and all above it together:
+
+        token_share                                   its share of the trained tokens
+        mismatch_rms                                  the spread of log(learner's old / sampler's)
+        log_ratio_rms                                 the spread of log(new policy / old policy)
+        clip_fraction_low, clip_fraction_high         tokens whose gradient the clip removed
+        capped_share                                  tokens whose weight `importance_cap` cut
+        left_out_share                                tokens that `importance_mask` took out
+
+    If no token is stale there is nothing to tell apart, and none of these keys.
+    """
+    if every is None or not every.staleness.any():
+        return {"staleness_mean": 0.0, "staleness_max": 0.0}
+    metrics = {
+        "staleness_mean": _mean(every.staleness),
+        "staleness_max": float(every.staleness.max()),
+    }
+    # One more than STALENESS_APART stands for all above it.
+    grouped = every.staleness.clamp(max=STALENESS_APART + 1)
+    for value in grouped.unique().tolist():
+        within = every.selected(grouped == value)
+        is_rest = value > STALENESS_APART
+        name = f"staleness_over_{STALENESS_APART}" if is_rest else f"staleness_{value}"
+        of_value = {
+            "token_share": within.staleness.numel() / every.staleness.numel(),
+            "mismatch_rms": _rms(within.mismatch),
+            "log_ratio_rms": _rms(within.log_ratio),
+            "clip_fraction_low": _mean(within.clipped_low),
+            "clip_fraction_high": _mean(within.clipped_high),
+            "capped_share": _mean(within.capped),
+            "left_out_share": _mean(within.left_out),
+        }
+        metrics.update({f"{name}/{key}": number for key, number in of_value.items()})
+    return metrics
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())
+
+
+def _rms(values: Tensor) -> float:
+    return math.sqrt(_mean(values.double().square()))
 
 
 def _token_metrics(record: TokenRecord | None) -> Metrics:
@@ -118,25 +178,22 @@ def _token_metrics(record: TokenRecord | None) -> Metrics:
     for name, q in _QUANTILES.items():
         quantiles[f"ratio_{name}"] = float(ordered[int(q * (len(ordered) - 1))])
 
-    def mean(values: Tensor) -> float:
-        return float(values.double().mean())
-
     metrics = {
-        "ratio_mean": mean(ratio),
+        "ratio_mean": _mean(ratio),
         **quantiles,
-        "log_ratio_rms": math.sqrt(mean(record.log_ratio.double().square())),
+        "log_ratio_rms": _rms(record.log_ratio),
         "log_ratio_abs_max": float(record.log_ratio.abs().max()),
         # k3 of (policy, reference) sees the difference only. The tokens were drawn from the old
         # policy, so here the old one is "policy" and the new one "reference".
-        "kl_old": mean(kl_k3(-record.log_ratio, torch.zeros_like(record.log_ratio))),
-        "kl_reference": mean(record.kl),
-        "clip_fraction_low": mean(record.clipped_low),
-        "clip_fraction_high": mean(record.clipped_high),
-        "entropy": mean(record.entropy),
-        "mismatch_abs_mean": mean(record.mismatch.abs()),
+        "kl_old": _mean(kl_k3(-record.log_ratio, torch.zeros_like(record.log_ratio))),
+        "kl_reference": _mean(record.kl),
+        "clip_fraction_low": _mean(record.clipped_low),
+        "clip_fraction_high": _mean(record.clipped_high),
+        "entropy": _mean(record.entropy),
+        "mismatch_abs_mean": _mean(record.mismatch.abs()),
         "mismatch_abs_max": float(record.mismatch.abs().max()),
-        "mismatch_kl": mean(kl_k3(-record.mismatch, torch.zeros_like(record.mismatch))),
-        "mismatch_share": mean(record.mismatch.abs() > math.log(MISMATCH_BOUND)),
-        "left_out_share": mean(record.left_out),
+        "mismatch_kl": _mean(kl_k3(-record.mismatch, torch.zeros_like(record.mismatch))),
+        "mismatch_share": _mean(record.mismatch.abs() > math.log(MISMATCH_BOUND)),
+        "left_out_share": _mean(record.left_out),
     }
     return dict.fromkeys(metrics, 0.0) if is_empty else metrics

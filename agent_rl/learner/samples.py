@@ -8,10 +8,12 @@ import torch
 
 from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
 from agent_rl.objective.presets import AdvantageName
-from rollouts.types import TrajectoryGroup
+from rollouts.types import Trajectory, TrajectoryGroup
 
 ALONE = -1
 """`TrainingSample.episode` of a sample that is a whole episode."""
+Runs = tuple[tuple[int, int], ...]
+"""Runs of equal values: pairs of the value and the index of its first token, which starts at 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,9 @@ class TrainingSample:
     """One advantage for each turn of the sample."""
     episode: int = ALONE
     """The number, from 0, that the parts of one episode share; `ALONE` for a whole episode."""
+    staleness: Runs = ((0, 0),)
+    """How many versions older than the learner's the weights were that sampled the agent's tokens.
+    Runs over these tokens alone: ((2, 0), (1, 5)) is 2 for the first five, and 1 for the others."""
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) >= 2, "a sample needs at least a context token and a target"
@@ -40,6 +45,10 @@ class TrainingSample:
         assert self.episode >= ALONE, self.episode
         assert not self.action_mask[0], "nothing predicts the first token, so it cannot be trained"
         assert len(self.advantages) == self.turns, (len(self.advantages), self.turns)
+        starts = [start for _, start in self.staleness]
+        assert starts[0] == 0 and starts == sorted(set(starts)), self.staleness
+        assert starts[-1] < max(self.agent_tokens, 1), (self.staleness, self.agent_tokens)
+        assert min(behind for behind, _ in self.staleness) >= 0, "sampled by weights to come"
 
     @cached_property
     def inputs(self) -> tuple[int, ...]:
@@ -66,6 +75,15 @@ class TrainingSample:
         """The number of turns that have agent tokens."""
         return max(self.turn_ids) + 1
 
+    @property
+    def token_staleness(self) -> list[int]:
+        """The staleness of each of the agent's tokens."""
+        ends = [start for _, start in self.staleness[1:]] + [self.agent_tokens]
+        values: list[int] = []
+        for (behind, start), end in zip(self.staleness, ends, strict=True):
+            values += [behind] * (end - start)
+        return values
+
     @cached_property
     def has_gradient(self) -> bool:
         """Whether some advantage is not 0; without one a policy objective has no gradient here."""
@@ -78,6 +96,7 @@ def samples_from_group(
     *,
     turn_discount: float = 0.95,
     turn_advantage_weight: float = 1.0,
+    version: int | None = None,
 ) -> list[TrainingSample]:
     """Return a group's samples with their advantages.
 
@@ -89,6 +108,8 @@ def samples_from_group(
         turn_discount: the discount per turn, for `turn_groups` only. The default is the paper's.
         turn_advantage_weight: the weight of a turn's own advantage, which `turn_groups` adds to the
             episode's: GiGPO (arXiv 2505.10978, equation 8). The default is the paper's.
+        version: of the learner's weights, at least that of any token; None says that they sampled
+            all tokens.
     """
     trajectories = group.trajectories
     turns = [len(trajectory.turns) for trajectory in trajectories]
@@ -109,6 +130,7 @@ def samples_from_group(
                 action_mask=trajectory.action_mask,
                 behavior_logprobs=trajectory.behavior_logprobs,
                 advantages=tuple(of_turns),
+                staleness=_staleness(trajectory, version),
             )
             samples.append(sample)
     return samples
@@ -134,6 +156,21 @@ def groups_of(samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
             prompt = prompt[: first.action_mask.index(True)]
         groups.setdefault(prompt, []).append(parts)
     return list(groups.values())
+
+
+def _staleness(trajectory: Trajectory, version: int | None) -> Runs:
+    """Return `TrainingSample.staleness` of an episode with turns."""
+    if version is None:
+        return ((0, 0),)
+    runs: list[tuple[int, int]] = []
+    tokens_before = 0
+    for turn in trajectory.turns:
+        for sampled_by, first in turn.completion.versions:
+            behind = version - sampled_by
+            if not runs or runs[-1][0] != behind:
+                runs.append((behind, tokens_before + first))
+        tokens_before += len(turn.completion.token_ids)
+    return tuple(runs)
 
 
 def _of_turn_groups(

@@ -79,6 +79,18 @@ class Clipped:
     """Removed by the upper bound, which works at positive advantages only."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportanceWeights:
+    """What corrects the sampler, for each token; every field [N], without gradient."""
+
+    log_weight: Tensor
+    """log(learner / sampler), after the cap; 0 corrects nothing."""
+    kept: Tensor
+    """Whether the mask leaves the token in the loss. Bool."""
+    capped: Tensor
+    """Whether the token is kept and the cap cut its weight. Bool."""
+
+
 def policy_loss(objective: Objective, tokens: AgentTokens) -> tuple[Tensor, Clipped]:
     """Return the objective's loss over whole units, a scalar, and the clipped tokens."""
     x_N = tokens.logp_new - tokens.logp_old.detach()
@@ -155,29 +167,34 @@ def shares(
 
 def importance_weights(
     importance: Importance, logp_old_N: Tensor, logp_sampler_N: Tensor, episode_N: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return log importance weights learner / sampler, and which tokens are kept; both [N].
+) -> ImportanceWeights:
+    """Return the importance weights learner / sampler.
 
-    The serving engine computes the log-probs of the same policy a little differently. Truncated
-    importance sampling (TIS) corrects for that: per token, per sequence (the product over its
-    tokens), or with the sequence's geometric mean. No weight has a gradient.
+    The serving engine computes the log-probs of the same policy a little differently, and older
+    weights may have sampled some tokens. Truncated importance sampling (TIS) corrects for both: per
+    token, per sequence (the product over its tokens), or with the sequence's geometric mean.
 
     Args:
         importance: the level, the cap of weights, and the mask beyond which tokens are left out.
         logp_old_N: the learner's log-probs before the update.
-        logp_sampler_N: the serving engine's log-probs.
+        logp_sampler_N: the log-prob of each token under the weights that sampled it, as the serving
+            engine gave it. The weights may differ from token to token.
         episode_N: the number of each token's episode, from 0.
     """
     d_N = (logp_old_N - logp_sampler_N).detach()
     if importance.level == "none":
-        return torch.zeros_like(d_N), torch.ones_like(d_N, dtype=torch.bool)
+        none_N = torch.zeros_like(d_N, dtype=torch.bool)
+        return ImportanceWeights(log_weight=torch.zeros_like(d_N), kept=~none_N, capped=none_N)
     if importance.level == "sequence":
         d_N = _unit_sum(d_N, episode_N)
     elif importance.level == "geometric":
         d_N = _unit_mean(d_N, episode_N)
     # Comparisons with NaN are False, so NaN is kept: it must stop the run, not vanish silently.
-    beyond_N = d_N.abs() > (math.log(importance.mask) if importance.mask else math.inf)
-    return d_N.clamp(max=math.log(importance.cap) if importance.cap else math.inf), ~beyond_N
+    kept_N = ~(d_N.abs() > (math.log(importance.mask) if importance.mask else math.inf))
+    most = math.log(importance.cap) if importance.cap else math.inf
+    return ImportanceWeights(
+        log_weight=d_N.clamp(max=most), kept=kept_N, capped=kept_N & (d_N > most)
+    )
 
 
 def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
