@@ -75,6 +75,18 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _older_weights_are_corrected(self) -> Self:
+        # With `old_logprobs: sampler` the ratio itself is against the weights that sampled.
+        corrected = self.learner.importance != "none" or self.learner.old_logprobs == "sampler"
+        if self.train.look_ahead and not corrected:
+            raise ValueError(
+                "learner.importance: none corrects nothing, but with train.look_ahead: "
+                f"{self.train.look_ahead} older weights sample the tokens; remove it (null is "
+                "token), or use learner.old_logprobs: sampler, or train.look_ahead: 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> Self:
         episodes = self.train.tasks_per_step * self.train.num_generations
         if self.learner.optimizer_steps > episodes:

@@ -79,6 +79,8 @@ def make_samples(count: int, seed: int = 0, *, parts: int = 1) -> list[TrainingS
                 behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
                 advantages=(0.0 if i % 3 == 2 else rng.choice([-1.0, 1.0]) * (0.5 + rng.random()),)
                 * turns,
+                # Of three ages in all; in an odd episode only the first token is old.
+                staleness=((i % 3, 0), (0, 1)) if i % 2 and sum(mask) > 1 else ((i % 3, 0),),
             )
         )
     if parts == 1:

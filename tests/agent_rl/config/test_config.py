@@ -17,6 +17,22 @@ def test_each_optimizer_step_has_an_episode() -> None:
         config(train=two, learner={"optimizer_steps": 3})
 
 
+@pytest.mark.parametrize(
+    "learner", [{}, {"importance": "sequence", "importance_cap": 0}, {"old_logprobs": "sampler"}]
+)
+def test_weights_that_are_older_by_look_ahead_are_corrected(learner: dict[str, Any]) -> None:
+    assert config(train={"look_ahead": 2}, learner=learner).train.look_ahead == 2
+
+
+def test_look_ahead_needs_a_correction() -> None:
+    uncorrected = {"importance": "none"}
+    assert config(learner=uncorrected).learner.importance == "none"
+    with pytest.raises(ValidationError, match=r"none corrects nothing.*look_ahead: 2.*remove it"):
+        config(train={"look_ahead": 2}, learner=uncorrected)
+    # There the ratio is against the sampler already.
+    config(train={"look_ahead": 2}, learner={**uncorrected, "old_logprobs": "sampler"})
+
+
 def test_muon_in_the_warm_start_needs_one_rank() -> None:
     with pytest.raises(ValidationError, match=r"0\.01 needs whole matrices.*use ranks: 1"):
         config(sft={"muon_learning_rate": 0.01}, learner={"ranks": 2})

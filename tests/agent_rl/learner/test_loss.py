@@ -52,6 +52,7 @@ TOKENS = ScoredTokens(
     advantage=tensor([1.0, 1.0, -1.0, -1.0]),
     turn=torch.tensor([0, 0, 1, 1]),
     episode=torch.tensor([0, 0, 1, 1]),
+    staleness=torch.tensor([0, 0, 0, 0]),
 )
 COUNTS = StepCounts(tokens=4, episodes=2, turns=2)
 
@@ -210,6 +211,7 @@ def sample(turns: list[int], advantages: tuple[float, ...], episode: int = -1) -
         behavior_logprobs=tuple(-1.0 - 0.1 * i if bit else 0.0 for i, bit in enumerate(mask)),
         advantages=advantages,
         episode=episode,
+        staleness=((len(turns), 0),),
     )
 
 

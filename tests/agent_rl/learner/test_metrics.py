@@ -18,6 +18,8 @@ def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
         "clipped_high": [False] * count,
         "left_out": [False] * count,
         "turns": [1] * count,
+        "capped": [False] * count,
+        "staleness": [0] * count,
         **columns,
     }
     return TokenRecord(
@@ -93,13 +95,58 @@ def test_tokens_are_looked_at_by_the_turns_of_their_episode() -> None:
     assert {name.split("/")[0] for name in got if "/" in name} == set(buckets)
 
 
+def test_staleness_by_hand() -> None:
+    tokens = record(
+        [0.1, 0.3, 0.5, 0.7, 0.9],
+        staleness=[0, 2, 2, 4, 7],
+        mismatch=[0.0, 0.3, -0.4, 0.5, -0.5],
+        clipped_low=[False, False, True, False, False],
+        clipped_high=[False, True, True, False, True],
+        capped=[False, False, True, True, False],
+        left_out=[False, False, False, False, True],
+    )
+    got = update_metrics([], [tokens])
+    assert (got["staleness_mean"], got["staleness_max"]) == (3.0, 7.0)
+    by_value = {
+        "token_share": (0.2, 0.4, 0.4),
+        "mismatch_rms": (0.0, math.sqrt((0.09 + 0.16) / 2), 0.5),
+        "log_ratio_rms": (0.1, math.sqrt((0.09 + 0.25) / 2), math.sqrt((0.49 + 0.81) / 2)),
+        "clip_fraction_low": (0.0, 0.5, 0.0),
+        "clip_fraction_high": (0.0, 1.0, 0.5),
+        "capped_share": (0.0, 0.5, 0.5),
+        "left_out_share": (0.0, 0.0, 0.5),
+    }
+    names = ("staleness_0", "staleness_2", "staleness_over_3")
+    for key, expected in by_value.items():
+        assert [got[f"{name}/{key}"] for name in names] == pytest.approx(list(expected)), key
+    assert {name for name in got if name.startswith("staleness_") and "/" in name} == {
+        f"{name}/{key}" for name in names for key in by_value
+    }
+
+
+def test_without_stale_tokens_nothing_is_told_apart() -> None:
+    got = update_metrics([], [record([0.1, 0.2])])
+    assert [name for name in got if name.startswith("staleness")] == [
+        "staleness_mean",
+        "staleness_max",
+    ]
+    assert (got["staleness_mean"], got["staleness_max"]) == (0.0, 0.0)
+    # If all tokens are stale, they have a value of their own, and 0 has none.
+    all_stale = update_metrics([], [record([0.1, 0.2], staleness=[1, 1])])
+    assert all_stale["staleness_1/token_share"] == 1.0
+    assert "staleness_0/token_share" not in all_stale
+
+
 def test_tokens_weigh_the_same_in_whatever_record_they_come() -> None:
     one, three = (
-        record([0.1], turns=[12]),
-        record([0.2, -0.3, 0.9], clipped_high=[False, False, True]),
+        record([0.1], turns=[12], staleness=[2]),
+        record([0.2, -0.3, 0.9], clipped_high=[False, False, True], staleness=[0, 2, 1]),
     )
     whole = record(
-        [0.1, 0.2, -0.3, 0.9], turns=[12, 1, 1, 1], clipped_high=[False, False, False, True]
+        [0.1, 0.2, -0.3, 0.9],
+        turns=[12, 1, 1, 1],
+        clipped_high=[False, False, False, True],
+        staleness=[2, 0, 2, 1],
     )
     assert update_metrics([], [one, three]) == pytest.approx(update_metrics([], [whole]))
     assert update_metrics([], [three, one]) == pytest.approx(update_metrics([], [whole]))

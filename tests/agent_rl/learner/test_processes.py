@@ -88,6 +88,7 @@ def pairs() -> list[TrainingSample]:
                 action_mask=mask,
                 behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
                 advantages=(advantage,) * 2,
+                staleness=((number, 0), (0, 2)),
             )
             for first, advantage in ((20, 1.0 + rng.random()), (21, -1.0 - rng.random()))
         ]

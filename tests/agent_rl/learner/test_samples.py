@@ -45,6 +45,11 @@ def test_a_sample_has_a_gradient_if_some_turn_has_an_advantage(
         {"token_ids": (1,), "action_mask": (False,), "behavior_logprobs": (0.0,), "advantages": ()},
         {"advantages": ()},
         {"advantages": (1.0, 1.0)},
+        {"staleness": ()},
+        {"staleness": ((0, 1),)},
+        {"staleness": ((1, 0), (0, 0))},
+        {"staleness": ((1, 0), (0, 2))},
+        {"staleness": ((-1, 0),)},
         {
             "action_mask": (False, True, False, True),
             "token_ids": (1, 2, 3, 4),
@@ -79,6 +84,32 @@ def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
     assert samples[1].token_ids == (1, 17, 4, 21, 2)
     assert samples[1].action_mask == (False, False, False, True, True)
     assert samples[1].behavior_logprobs == (0.0, 0.0, 0.0, -0.1, -0.2)
+
+
+def test_the_staleness_of_mixed_versions() -> None:
+    """The weights changed within the second turn, and again between the third and the fourth."""
+    played = group(
+        trajectory(
+            turn((1,), (3, 2), policy_version=5),
+            turn((1,), (3, 4, 2), versions=((5, 0), (6, 1))),
+            turn((1,), (3, 2), policy_version=6),
+            turn((1,), (2,), policy_version=7),
+        ),
+        trajectory(turn((1,), (2,), policy_version=7)),
+    )
+    mixed, fresh = samples_from_group(played, version=7)
+    assert mixed.staleness == ((2, 0), (1, 3), (0, 7))
+    assert mixed.token_staleness == [2, 2, 2, 1, 1, 1, 1, 0]
+    assert (fresh.staleness, fresh.token_staleness) == (((0, 0),), [0])
+    # Without the learner's version all tokens are its own.
+    assert [s.staleness for s in samples_from_group(played)] == [((0, 0),)] * 2
+    assert samples_from_group(played)[0].token_staleness == [0] * 8
+    with pytest.raises(AssertionError, match="weights to come"):
+        samples_from_group(played, version=6)
+
+
+def test_a_sample_without_agent_tokens_has_no_staleness() -> None:
+    assert silent().token_staleness == []
 
 
 def test_a_group_is_compared_by_the_named_advantage() -> None:

@@ -38,12 +38,14 @@ def test_importance_weights_are_capped_above_only_and_carry_no_gradient(
 ) -> None:
     old = tensor([0.0, -3.0, -1.1, 0.0]).requires_grad_()
     sampler = tensor([-0.5, 0.0, -2.0, -0.2])
-    weights, kept = importance_weights(
+    weights = importance_weights(
         Importance(level=level, cap=cap), old, sampler, torch.tensor([0, 0, 1, 1])
     )
-    assert weights.tolist() == pytest.approx(expected)
-    assert kept.all()
-    assert not weights.requires_grad
+    assert weights.log_weight.tolist() == pytest.approx(expected)
+    assert weights.kept.all()
+    is_cut = [cap > 0.0 and value == pytest.approx(math.log(cap)) for value in expected]
+    assert weights.capped.tolist() == is_cut
+    assert not weights.log_weight.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -60,10 +62,11 @@ def test_weights_beyond_the_mask_or_below_its_inverse_are_not_kept(
     level: ImportanceName, mask: float, expected: list[bool]
 ) -> None:
     old, sampler = tensor([0.0, -3.0, -1.1, 0.0]), tensor([-0.5, 0.0, -2.0, -0.2])
-    _, kept = importance_weights(
+    weights = importance_weights(
         Importance(level=level, mask=mask), old, sampler, torch.tensor([0, 0, 1, 1])
     )
-    assert kept.tolist() == expected
+    assert weights.kept.tolist() == expected
+    assert not weights.capped.any()
 
 
 @pytest.mark.parametrize("level", ["none", "token", "sequence", "geometric"])
@@ -72,11 +75,20 @@ def test_a_log_prob_that_is_not_a_number_is_not_left_out_in_silence(
     level: ImportanceName, mask: float
 ) -> None:
     importance = Importance(level=level, cap=2.0, mask=mask)
-    weights, kept = importance_weights(
-        importance, tensor([0.0]), tensor([math.nan]), torch.tensor([0])
+    weights = importance_weights(importance, tensor([0.0]), tensor([math.nan]), torch.tensor([0]))
+    assert weights.kept.tolist() == [True]
+    assert level == "none" or math.isnan(weights.log_weight.item())
+
+
+def test_only_kept_tokens_count_as_capped() -> None:
+    # Ratios 1, 1.5, 2 and 4 with a cap of 1 and a mask of 3: one that is exactly at the cap is not
+    # cut, and one beyond the mask is left out.
+    old, sampler = tensor([1.0, 1.5, 2.0, 4.0]).log(), tensor([0.0] * 4)
+    weights = importance_weights(
+        Importance(level="token", cap=1.0, mask=3.0), old, sampler, torch.tensor([0, 0, 1, 1])
     )
-    assert kept.tolist() == [True]
-    assert level == "none" or math.isnan(weights.item())
+    assert weights.capped.tolist() == [False, True, True, False]
+    assert weights.kept.tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
