@@ -74,9 +74,9 @@ class LearnerSettings(Settings):
     as the `sampler` reported them."""
 
     importance: ImportanceName | None = None
-    """Weight learner/sampler that corrects the sampler's mismatch: of each `token`, the product of
-    a `sequence`, its `geometric` mean, or `none`. Null is `token` if there is a mismatch to
-    correct."""
+    """Weight learner/sampler that corrects the sampler's mismatch, and with `train.look_ahead` its
+    older weights: of each `token`, the product of a `sequence`, its `geometric` mean, or `none`.
+    Null is `token` if there is a mismatch to correct."""
 
     importance_cap: float | None = Field(default=None, ge=0.0)
     """Largest importance weight; 0 is no cap, null is 2."""

@@ -95,8 +95,8 @@ class TrainSettings(Settings):
     """Rollout steps of the run: episodes, an update, a sync of the weights."""
 
     look_ahead: int = Field(default=0, ge=0)
-    """Rollout steps that are played ahead of the learner; 0 is synchronous. With N, the weights that
-    sample a token are up to N updates older than those that train on it."""
+    """Rollout steps that are played ahead of the learner; 0 is synchronous. With N, the weights
+    that sampled a token are up to N updates older than those that train on it."""
 
     tasks_per_step: int = Field(default=8, ge=1)
     """Groups in a rollout step, one for each task."""

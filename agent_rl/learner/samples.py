@@ -46,7 +46,8 @@ class TrainingSample:
         assert not self.action_mask[0], "nothing predicts the first token, so it cannot be trained"
         assert len(self.advantages) == self.turns, (len(self.advantages), self.turns)
         starts = [start for _, start in self.staleness]
-        assert starts[:1] == [0] and starts == sorted(set(starts)), self.staleness
+        assert starts[:1] == [0], self.staleness
+        assert starts == sorted(set(starts)), self.staleness
         assert starts[-1] < max(self.agent_tokens, 1), (self.staleness, self.agent_tokens)
         assert min(behind for behind, _ in self.staleness) >= 0, "sampled by weights to come"
 

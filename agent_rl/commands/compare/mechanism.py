@@ -25,9 +25,14 @@ class MechanismMetric:
     """The title of its panel in mechanism.png; empty: not in the picture."""
     panel_scale: float = 1.0
     """The panel shows values times this: 100 for percent."""
+    is_of_look_ahead: bool = False
+    """Whether it is 0 without `train.look_ahead`. A run without the keys has 0, and the row is in
+    the table only if some run has another value."""
 
     def value(self, line: MetricsLine) -> float:
         """The metric of one rollout step."""
+        if self.is_of_look_ahead:
+            return sum(factor * line.get(key, 0.0) for key, factor in self.terms.items())
         return sum(factor * line[key] for key, factor in self.terms.items())
 
 
@@ -88,12 +93,29 @@ MECHANISM = (
         row="mismatch",
         panel="|log-prob, learner - sampler|, nats",
     ),
+    MechanismMetric(
+        name="staleness_mean",
+        terms={"learner/staleness_mean": 1},
+        row="staleness, mean",
+        is_of_look_ahead=True,
+    ),
+    MechanismMetric(
+        name="staleness_max",
+        terms={"learner/staleness_max": 1},
+        row="staleness, max",
+        is_of_look_ahead=True,
+    ),
 )
 
 
-def mechanism_keys() -> list[str]:
-    """The keys of metrics.jsonl that the mechanism needs, each once, in the list's order."""
+def mechanism_keys(*, of_look_ahead: bool = False) -> list[str]:
+    """The keys of metrics.jsonl that the mechanism needs, each once, in the list's order.
+
+    Args:
+        of_look_ahead: whether to return those that a run may lack instead.
+    """
     keys: dict[str, None] = {}
     for metric in MECHANISM:
-        keys.update(dict.fromkeys(metric.terms))
+        if metric.is_of_look_ahead is of_look_ahead:
+            keys.update(dict.fromkeys(metric.terms))
     return list(keys)

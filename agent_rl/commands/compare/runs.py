@@ -23,6 +23,8 @@ from agent_rl.runs.layout import SWEEP_START, RunLayout, StageLayout
 
 NEEDED = ("rollout/success", *mechanism_keys(), "time/seconds", "time/tokens_per_second")
 """Every line of metrics must have these keys, each with a finite number."""
+OPTIONAL = mechanism_keys(of_look_ahead=True)
+"""Keys that a line may lack; if it has one, the value is a finite number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,7 @@ def _checked(path: Path, number: int, record: Any) -> MetricsLine:
             f"{path}:{number}: step: {step}; a run has a line for each rollout step, so this "
             f"should be {number}; leave the run out"
         )
-    for key in NEEDED:
+    for key in (*NEEDED, *(key for key in OPTIONAL if key in record)):
         value = record.get(key)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ConfigError(

@@ -187,7 +187,9 @@ def mechanism_table(comparison: Comparison) -> Grid:
     """A row per metric and variant: over the run, in its first and last quarter, its deviation."""
     rows = []
     for metric in MECHANISM:
-        if not metric.row:
+        means = [variant.mechanism[metric.name].whole for variant in comparison.variants]
+        is_missed = metric.is_of_look_ahead and not any(any(m.seeds.values()) for m in means)
+        if not metric.row or is_missed:
             continue
         for variant in comparison.variants:
             phases = variant.mechanism[metric.name]

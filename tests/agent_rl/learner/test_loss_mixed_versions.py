@@ -72,7 +72,7 @@ def test_grpo_corrects_each_token_alone() -> None:
 
 
 def test_the_samplers_log_probs_put_the_age_into_the_ratio() -> None:
-    """The ratio against the sampler holds both: 0.3, 1.4, -1.0, 0 and 0.2. The clip sees the sum."""
+    """The ratio against the sampler holds both, and the clip sees the sum."""
     settings = LearnerSettings.model_validate({"old_logprobs": "sampler"})
     tokens = torch.tensor([0.3, 1.4, -1.0, 0.0, 0.2, 0.0], dtype=torch.float64)
     samples = samples_from_group(group(MIXED, OTHER), "group_mean", version=4)

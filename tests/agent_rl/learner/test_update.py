@@ -247,6 +247,43 @@ def test_old_logprobs_stay_those_before_the_first_step(
     torch.testing.assert_close(weights_of(first), weights_of(second), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("micro_batch_tokens", [10_000, 15])
+@pytest.mark.parametrize("optimizer_steps", [1, 2])
+def test_old_log_probs_are_the_learners_whatever_version_sampled(
+    optimizer_steps: int,
+    micro_batch_tokens: int,
+    tiny_model: MakeModel,
+    random_samples: MakeSamples,
+) -> None:
+    """Two versions sample each episode, and the metrics find the distance between them."""
+    learners, older = tiny_model(), tiny_model()
+    with torch.no_grad():
+        for parameter in older.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    samples, distances = [], []
+    for sample in [s for s in random_samples(8) if s.has_gradient]:
+        ours = [0.0, *plain_logprobs(learners, sample).tolist()]
+        theirs = [0.0, *plain_logprobs(older, sample).tolist()]
+        places = [place for place, bit in enumerate(sample.action_mask) if bit]
+        recorded = [ours[place] if bit else 0.0 for place, bit in enumerate(sample.action_mask)]
+        recorded[places[0]] = theirs[places[0]]
+        distances.append(ours[places[0]] - theirs[places[0]])
+        staleness = ((2, 0), (0, 1)) if len(places) > 1 else ((2, 0),)
+        samples.append(
+            dataclasses.replace(sample, behavior_logprobs=tuple(recorded), staleness=staleness)
+        )
+    metrics = learner_of(
+        learners, optimizer_steps=optimizer_steps, micro_batch_tokens=micro_batch_tokens
+    ).update(samples)
+    assert metrics["staleness_max"] == 2.0
+    assert metrics["staleness_0/mismatch_rms"] == pytest.approx(0.0, abs=1e-9)
+    rms = (sum(distance**2 for distance in distances) / len(distances)) ** 0.5
+    assert rms > 1e-3
+    assert metrics["staleness_2/mismatch_rms"] == pytest.approx(rms, abs=1e-9)
+    # Age is not in the objective's ratio: with one optimizer step it is 1 for all.
+    assert (metrics["staleness_2/log_ratio_rms"] == 0.0) is (optimizer_steps == 1)
+
+
 def test_an_update_moves_probability_to_better_episodes(
     tiny_model: MakeModel, random_samples: MakeSamples
 ) -> None:

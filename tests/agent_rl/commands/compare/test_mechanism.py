@@ -15,6 +15,8 @@ def test_the_mechanisms_numbers_are_those_of_their_names() -> None:
         "learner/grad_norm": 4.0,
         "learner/entropy": 0.6,
         "learner/mismatch_abs_mean": 0.002,
+        "learner/staleness_mean": 0.75,
+        "learner/staleness_max": 2.0,
     }
     assert {metric.name: metric.value(line) for metric in MECHANISM} == pytest.approx(
         {
@@ -28,9 +30,18 @@ def test_the_mechanisms_numbers_are_those_of_their_names() -> None:
             "grad_norm": 4.0,
             "entropy": 0.6,
             "mismatch_abs_mean": 0.002,
+            "staleness_mean": 0.75,
+            "staleness_max": 2.0,
         }
     )
-    assert set(mechanism_keys()) == set(line)
+    of_look_ahead = {"learner/staleness_mean", "learner/staleness_max"}
+    assert set(mechanism_keys()) == set(line) - of_look_ahead
+    assert set(mechanism_keys(of_look_ahead=True)) == of_look_ahead
+
+
+def test_a_run_of_a_version_without_staleness_has_none() -> None:
+    values = [metric.value({}) for metric in MECHANISM if metric.is_of_look_ahead]
+    assert values == [0.0, 0.0]
 
 
 def test_names_rows_and_panels_are_unique_and_the_panels_fill_their_rows() -> None:

@@ -19,6 +19,15 @@ def error_of(path: Path) -> str:
 # What is there
 
 
+def test_staleness_is_a_number_if_it_is_there(tmp_path: Path) -> None:
+    path = write_training(tmp_path / "run")
+    file = path / "train/metrics.jsonl"
+    (run,) = find_runs([path]).runs
+    assert "learner/staleness_mean" not in run.metrics[0]
+    file.write_text(file.read_text().replace('{"step"', '{"learner/staleness_mean": null, "step"'))
+    assert "metrics.jsonl:1: learner/staleness_mean: None; it should be a number" in error_of(path)
+
+
 def test_a_run_with_its_evaluations(tmp_path: Path) -> None:
     path = write_training(tmp_path / "run", seed=7)
     write_evaluation(path / "train/evaluations/step-000002.json")

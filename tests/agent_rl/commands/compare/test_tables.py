@@ -1,9 +1,38 @@
 """A table in Markdown and on the terminal."""
 
-from agent_rl.commands.compare.tables import Grid
+import json
+from pathlib import Path
+
+from agent_rl.commands.compare.comparison import compare
+from agent_rl.commands.compare.runs import NEEDED, find_runs
+from agent_rl.commands.compare.tables import Grid, mechanism_table
+from tests.builders.comparisons import write_training
+
+
+def staleness_rows(*runs: Path) -> list[tuple[str, ...]]:
+    """Metric, variant and mean over the run of the rows of staleness."""
+    rows = mechanism_table(compare(find_runs(runs))).rows
+    return [tuple(row[:3]) for row in rows if row[0].startswith("staleness")]
 
 
 def test_a_table_in_markdown() -> None:
     grid = Grid(title="t", heads=("a", "b", "c"), rows=[("x|y", "1", "2")], page_only=(1,))
     assert grid.markdown() == "| a | b | c |\n| --- | ---: | ---: |\n| x\\|y | 1 | 2 |"
     assert [column.header for column in grid.table().columns] == ["a", "c"]
+
+
+def test_staleness_has_rows_if_some_run_looked_ahead(tmp_path: Path) -> None:
+    synchronous = write_training(tmp_path / "now", steps=1, learner={"objective": "grpo"})
+    assert staleness_rows(synchronous) == []
+    ahead = write_training(tmp_path / "ahead", steps=0)
+    lines = []
+    for step, mean in ((1, 0.0), (2, 0.75), (3, 1.5)):
+        staleness = {"learner/staleness_mean": mean, "learner/staleness_max": 2 * mean}
+        lines.append(json.dumps({"step": step, **dict.fromkeys(NEEDED, 0.1), **staleness}) + "\n")
+    (ahead / "train" / "metrics.jsonl").write_text("".join(lines))
+    assert staleness_rows(synchronous, ahead) == [
+        ("staleness, mean", "grpo", "0"),
+        ("staleness, mean", "gmpo", "0.75"),
+        ("staleness, max", "grpo", "0"),
+        ("staleness, max", "gmpo", "1.5"),
+    ]
