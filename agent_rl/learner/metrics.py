@@ -140,8 +140,10 @@ def _staleness_metrics(every: TokenRecord | None) -> Metrics:
     }
     # One more than STALENESS_APART stands for all above it.
     grouped = every.staleness.clamp(max=STALENESS_APART + 1)
-    for value in grouped.unique().tolist():
+    for value in range(STALENESS_APART + 2):
         within = every.selected(grouped == value)
+        if not within.staleness.numel():
+            continue
         is_rest = value > STALENESS_APART
         name = f"staleness_over_{STALENESS_APART}" if is_rest else f"staleness_{value}"
         of_value = {
