@@ -82,6 +82,11 @@ class ServingSettings(Settings):
     """Size of the KV cache in GiB on CPU; 1 is enough for a small model."""
     gpu_memory_utilization: float = Field(default=0.5, gt=0.0, le=1.0)
     """Share of the GPU's memory for the engine; half of it is left to the learner."""
+    keep_cache: bool = False
+    """Whether requests in flight keep their keys and values when new weights come in, as PipelineRL
+    does. That saves the prefill of each, but their next ids are then sampled from a mix of old and
+    new weights, so their log-probs are no model's own. Off, everything is computed anew, which is
+    exact. New requests never read keys and values of older weights."""
     threads: int = Field(default=1, ge=1)
     """OpenMP threads of the engine on CPU; 1 leaves the other cores to environments and learner."""
 

@@ -88,7 +88,7 @@ LIGHT = (
 HEAVY = ("torch", "ray", "vllm", "transformers", "alfworld", "textworld")
 
 ONLY_IN = {
-    "vllm": {"rollouts/serving/served_policy.py"},
+    "vllm": {"rollouts/serving/vllm_engine.py"},
     "ray": {"rollouts/workers/pool.py", "rollouts/processes/ray_processes.py"},
 }
 """The only files that import these libraries."""

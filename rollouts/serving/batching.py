@@ -14,8 +14,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from rollouts.episode import Policy, describe
+from rollouts.serving.engine_thread import EngineDead
 from rollouts.types import Completion
 
 
@@ -52,30 +54,51 @@ class _Account:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request ends, whether with an answer or cancelled."""
 
+    def ended(self, number: int, _: object) -> None:
+        """Note that a request ended."""
+        del self.running[number]
+        self.changed.set()
+
 
 class Exchange:
-    """The policy's side: completes the requests of all clients concurrently."""
+    """The policy's side: completes the requests of all clients concurrently.
+
+    A request that the policy refuses is answered with its error. If the engine dies, nothing is
+    answered: the call raises, and the client keeps its requests for another engine.
+    """
 
     def __init__(self, policy: Policy) -> None:
         """Let `policy` complete every request."""
         self._policy = policy
         self._accounts: dict[str, _Account] = {}
+        self._forgotten: set[str] = set()
+        """Names of clients that are gone. Their last messages may still arrive."""
+        self._death: EngineDead | None = None
 
     async def exchange(self, client: str, requests: Sequence[CompletionRequest]) -> list[Answer]:
         """Start `requests`, then wait until `client` has answers, and return all of them once.
 
         The answers may be those of earlier calls. The list is empty if the client has no request
-        left, because all were cancelled or answered.
+        left, because all were cancelled or answered, or because the client was forgotten.
+
+        Raises:
+            EngineDead: the engine died, and all its answers have been returned.
+            LookupError: the client was forgotten.
         """
+        if client in self._forgotten:
+            raise LookupError(f"the client {client!r} was forgotten")
         account = self._accounts.setdefault(client, _Account())
         for request in requests:
-            account.running[request.number] = asyncio.ensure_future(
-                self._complete(account, request)
-            )
+            running = asyncio.ensure_future(self._complete(account, request))
+            account.running[request.number] = running
+            # A task that is cancelled before it begins runs none of its own lines.
+            running.add_done_callback(partial(account.ended, request.number))
         # The loop, because a cancelled request sets the event and leaves no answer.
         while account.running and not account.answers:
             account.changed.clear()
             await account.changed.wait()
+        if self._death is not None and not account.answers:
+            raise self._death
         answers, account.answers = account.answers, []
         return answers
 
@@ -84,6 +107,14 @@ class Exchange:
         account = self._accounts.get(client)
         if account is not None and number in account.running:
             account.running[number].cancel()
+
+    def forget(self, client: str) -> None:
+        """Stop all requests of a client that is gone; an unknown one is ignored."""
+        self._forgotten.add(client)
+        account = self._accounts.pop(client, None)
+        if account is not None:
+            for running in account.running.values():
+                running.cancel()
 
     async def _complete(self, account: _Account, request: CompletionRequest) -> None:
         try:
@@ -95,12 +126,19 @@ class Exchange:
                 seed=request.seed,
             )
             account.answers.append((request.number, completion))
+        except EngineDead as error:
+            self._death = error
         except Exception as error:
             # An error is an answer too: raised here, it would fail the other requests as well.
             account.answers.append((request.number, describe(error)))
-        finally:
-            del account.running[request.number]
-            account.changed.set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """A request that has no answer yet."""
+
+    request: CompletionRequest
+    answer: "asyncio.Future[Completion]"
 
 
 class PolicyClient(ABC):
@@ -113,17 +151,31 @@ class PolicyClient(ABC):
 
     - requests wait until all coroutines that can run now have run, so one message carries them all;
     - while an answer is missing, at least one message is under way that can bring it.
+
+    If a message fails, the exchange is gone. A movable client then keeps its requests, and takes
+    more, until `send_again` or `fail`.
     """
 
-    def __init__(self) -> None:
-        """Start with no requests."""
+    def __init__(self, *, movable: bool = False) -> None:
+        """Start with no requests.
+
+        Args:
+            movable: whether requests outlive their exchange; otherwise they fail with it.
+        """
+        self._movable = movable
+        self._lost = False
+        """Whether the exchange is gone."""
+        self._failed: str | None = None
+        """Why no request is taken any more."""
         self._requests_made = 0
         self._outbox: list[CompletionRequest] = []
         """Requests that no message has taken along yet."""
-        self._waiting: dict[int, asyncio.Future[Completion]] = {}
-        """The futures of the requests that have no answer yet, by number."""
+        self._waiting: dict[int, _Waiting] = {}
+        """The requests that have no answer yet, by number, the oldest first."""
         self._messages: set[asyncio.Task[None]] = set()
         """The messages under way. The set also keeps their tasks alive, which asyncio does not."""
+        self._old_messages: set[asyncio.Task[None]] = set()
+        """Messages to an exchange that is no longer asked. Nobody reads their answers."""
         self._send_is_due = False
 
     @abstractmethod
@@ -148,6 +200,8 @@ class PolicyClient(ABC):
         Raises:
             RuntimeError: the policy raised or could not be reached; the message is its error's.
         """
+        if self._failed is not None:
+            raise RuntimeError(self._failed)
         self._requests_made += 1
         request = CompletionRequest(
             number=self._requests_made,
@@ -157,18 +211,47 @@ class PolicyClient(ABC):
             stop_token_ids=stop_token_ids,
             seed=seed,
         )
-        waiting: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting[request.number] = waiting
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting[request.number] = _Waiting(request=request, answer=answer)
         self._outbox.append(request)
         self._send_soon()
         try:
-            return await waiting
+            return await answer
         except asyncio.CancelledError:
             # The episode has run out of time; its tokens would only hold up the others.
-            self.send_cancel(request.number)
+            if request in self._outbox:
+                self._outbox.remove(request)
+            else:
+                self.send_cancel(request.number)
             raise
         finally:
             self._waiting.pop(request.number, None)
+
+    @property
+    def lost(self) -> bool:
+        """Whether a message failed, and the requests wait for `send_again` or `fail`."""
+        return self._lost
+
+    def send_again(self) -> None:
+        """Send all waiting requests once more, in order, to what `send` reaches from now on.
+
+        They keep their numbers and seeds. Answers of the former exchange are ignored.
+        """
+        self._lost, self._failed = False, None
+        self._old_messages |= self._messages
+        self._messages = set()
+        waiting = self._waiting.values()
+        self._outbox = [one.request for one in waiting if not one.answer.done()]
+        if self._outbox:
+            self._send_soon()
+
+    def fail(self, reason: str) -> None:
+        """Let all waiting requests fail, and later ones too, until `send_again`."""
+        self._failed = reason
+        self._outbox = []
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(RuntimeError(reason))
 
     def _send_soon(self) -> None:
         # `call_soon` runs after every coroutine that is ready now. Those are the other episodes
@@ -181,26 +264,38 @@ class PolicyClient(ABC):
         self._send_is_due = False
         # With an empty outbox a message still goes out if an answer is missing and none is under
         # way: without it the answer would have no way back.
+        if self._lost:
+            return
         if self._outbox or (self._waiting and not self._messages):
             requests, self._outbox = self._outbox, []
             self._messages.add(asyncio.ensure_future(self._talk(requests)))
 
     async def _talk(self, requests: Sequence[CompletionRequest]) -> None:
+        message = asyncio.current_task()
+        assert message is not None
+        answers: Sequence[Answer] = ()
+        error: Exception | None = None
         try:
             answers = await self.send(requests)
-        except Exception as error:
-            # The other process is gone, and with it every request that it had: all of them fail.
+        except Exception as failure:
+            error = failure
+        if message in self._old_messages:
+            self._old_messages.discard(message)
+            return
+        self._messages.discard(message)
+        if error is not None:
+            # The exchange is gone, and with it every request that it had.
+            if self._movable:
+                self._lost = True
+                return
             answers = [(number, describe(error)) for number in self._waiting]
         for number, answer in answers:
             waiting = self._waiting.get(number)
-            if waiting is None or waiting.done():
+            if waiting is None or waiting.answer.done():
                 continue  # cancelled meanwhile
             if isinstance(answer, Completion):
-                waiting.set_result(answer)
+                waiting.answer.set_result(answer)
             else:
-                waiting.set_exception(RuntimeError(answer))
-        message = asyncio.current_task()
-        assert message is not None
-        self._messages.discard(message)
+                waiting.answer.set_exception(RuntimeError(answer))
         # Later than the woken episodes' next requests, which so join the next message.
         self._send_soon()

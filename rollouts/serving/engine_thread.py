@@ -1,4 +1,4 @@
-"""Runs vLLM's engine in a thread of this process, for the coroutines of an event loop.
+"""Runs an engine in a thread of this process, for the coroutines of an event loop.
 
 vLLM's own asynchronous engine lives in one more process. That process imports all of vLLM a second
 time, which doubles the time of a start on a small machine, and every token crosses a socket. Here
@@ -10,19 +10,83 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from rollouts.serving.statistics import EngineStatistics
 
 T = TypeVar("T")
-_Job = tuple[Future[Any], Callable[[], None]]
-"""A future, and the function that answers it, or arranges that a later step does."""
+
+
+class EngineDead(RuntimeError):
+    """The engine has ended. It has not answered its requests, and answers no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A request that the engine is done with."""
+
+    request_id: str
+    """The number that it was added with."""
+    output: Any
+    """The engine's own answer."""
+    sampled_tokens: int
+    """Token ids sampled."""
+    prompt_tokens: int
+    """Token ids of its prompt."""
+    cached_tokens: int
+    """Those of its prompt that were in the prefix cache."""
+    preemptions: int
+    """Times that it lost its place because the KV cache was full."""
+
+
+class Engine(Protocol):
+    """What the thread needs of an engine; only the thread calls it."""
+
+    def has_unfinished_requests(self) -> bool:
+        """Whether a step would do something."""
+
+    def add_request(self, request_id: str, prompt: Any, params: Any) -> None:
+        """Take a request. Raises if the engine refuses it."""
+
+    def abort_request(self, request_id: str) -> None:
+        """Drop a request that it has."""
+
+    def step(self) -> Sequence[Finished]:
+        """Sample the next token of each running request; return the requests that ended."""
+
+    def shutdown(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """Something to do between two steps."""
+
+    answer: "Future[Any]"
+    """Answered by `function`, or by a later step."""
+    function: Callable[[], None]
+    deadly: bool = False
+    """Whether an error of it ends the engine."""
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """A request that the engine has."""
+
+    answer: "Future[Any]"
+    asked: float
+    """When it was asked for, on the monotonic clock."""
+    began: float | None = None
+    """When the engine began to work on it, on the monotonic clock; None while it waits."""
 
 
 class EngineThread:
-    """Owns an engine with the methods of `vllm.v1.engine.llm_engine.LLMEngine`."""
+    """Owns an `Engine`, and hands it requests and calls."""
 
     def __init__(self, start: Callable[[], Any], *, places: int = 64) -> None:
         """Make the engine with `start`, in the thread. Raises what `start` raises.
@@ -33,12 +97,16 @@ class EngineThread:
         self._places = places
         self._request_ids = itertools.count()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
-        self._answers: dict[str, Future[Any]] = {}
-        """The futures of the requests that the engine has, by request id, the oldest first."""
-        self._began: dict[str, float] = {}
-        """When the engine began to work on a request, by request id, on the monotonic clock."""
-        self._error: BaseException | None = None
-        """What ended the engine."""
+        self._job: _Job | None = None
+        """The job that is done now."""
+        self._running: dict[str, _Running] = {}
+        """The requests that the engine has, by request id, the oldest first."""
+        self._totals = EngineStatistics()
+        """Replaced as a whole, so that other threads read numbers that belong together."""
+        self._death: Future[None] = Future()
+        """Gets the error that ended the engine."""
+        # Now nobody who waits for it can cancel it.
+        self._death.set_running_or_notify_cancel()
         self._stopped = False
         started: Future[None] = Future()
         self._thread = threading.Thread(
@@ -46,40 +114,75 @@ class EngineThread:
         )
         self._thread.start()
         started.result()
+        self._born = time.monotonic()
 
     async def generate(self, prompt: Any, params: Any) -> tuple[Any, float]:
-        """Return vLLM's final output of a request, and the seconds that the engine worked on it.
+        """Return the engine's output of a request, and the seconds that it worked on it.
 
         Raises:
-            Exception: vLLM refused the request, or the engine died.
+            EngineDead: the engine died before it answered.
+            Exception: the engine refused the request.
         """
         request_id = str(next(self._request_ids))
         answer: Future[Any] = Future()
-        self._jobs.put((answer, partial(self._add, answer, request_id, prompt, params)))
+        running = _Running(answer=answer, asked=time.monotonic())
+        add = partial(self._add, running, request_id, prompt, params)
+        self._jobs.put(_Job(answer=answer, function=add))
         try:
             return await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
-            self._jobs.put((Future(), partial(self._abort, request_id)))
+            self._jobs.put(_Job(answer=Future(), function=partial(self._abort, request_id)))
             raise
 
     async def call(self, function: Callable[[Any], T]) -> T:
         """Return `function(engine)`, called between two steps of the engine."""
         answer: Future[T] = Future()
-        self._jobs.put((answer, partial(self._call, answer, function)))
+        self._jobs.put(_Job(answer=answer, function=partial(self._call, answer, function)))
         return await asyncio.wrap_future(answer)
 
+    async def update(self, load: Callable[[Any], Sequence[Finished]]) -> None:
+        """Call `load(engine)` between two steps. It loads new weights while requests are in flight.
+
+        Args:
+            load: returns the requests that ended before the new weights came in.
+
+        Raises:
+            EngineDead: `load` raised. Its weights may be half old and half new, so the engine has
+                ended.
+        """
+        answer: Future[None] = Future()
+        update = partial(self._update, answer, load)
+        self._jobs.put(_Job(answer=answer, function=update, deadly=True))
+        await asyncio.wrap_future(answer)
+
     def check(self) -> None:
-        """Raise the error that ended the engine, if it has ended."""
-        if self._error is not None:
-            raise RuntimeError(f"the serving engine died: {self._error}") from self._error
+        """Raise `EngineDead` if the engine has ended."""
+        if self._death.done():
+            self._death.result()
+
+    async def until_dead(self) -> None:
+        """Wait until the engine ends by itself, and raise `EngineDead`. It never returns."""
+        await asyncio.wrap_future(self._death)
+
+    def steps(self) -> tuple[int, bool]:
+        """Return the steps so far, and whether the engine has anything to do now.
+
+        The answer comes at once, also if a step hangs. A load of weights is work, and no step.
+        """
+        busy = bool(self._running) or self._job is not None or not self._jobs.empty()
+        return self._totals.steps, busy
+
+    def statistics(self) -> EngineStatistics:
+        """Return the totals since the start."""
+        return replace(self._totals, seconds=time.monotonic() - self._born)
 
     def stop(self) -> None:
         """End the engine and its thread. Requests that it works on get no answer."""
         self._stopped = True
-        self._jobs.put((Future(), lambda: None))  # wakes the thread
+        self._jobs.put(_Job(answer=Future(), function=lambda: None))  # wakes the thread
         self._thread.join()
 
-    def _run(self, start: Callable[[], Any], started: Future[None]) -> None:
+    def _run(self, start: Callable[[], Any], started: "Future[None]") -> None:
         try:
             self._engine = start()
         except BaseException as error:
@@ -89,14 +192,20 @@ class EngineThread:
         try:
             self._serve()
         except BaseException as error:
-            self._error = error
-            for answer in self._answers.values():
-                answer.set_exception(error)
+            dead = EngineDead(f"the serving engine died: {type(error).__name__}: {error}")
+            dead.__cause__ = error
+            self._death.set_exception(dead)
+            unanswered = [running.answer for running in self._running.values()]
+            if self._job is not None:
+                unanswered.append(self._job.answer)
+            self._running, self._job = {}, None
+            for answer in unanswered:
+                answer.set_exception(dead)
             # Whoever asks a dead engine gets its error too, and does not wait for ever.
             while not self._stopped:
-                answer, _ = self._jobs.get()
-                if answer.set_running_or_notify_cancel():
-                    answer.set_exception(error)
+                job = self._jobs.get()
+                if job.answer.set_running_or_notify_cancel():
+                    job.answer.set_exception(dead)
 
     def _serve(self) -> None:
         """Alternate between the jobs and a step of the engine until `stop`."""
@@ -110,37 +219,71 @@ class EngineThread:
             except Empty:
                 pass
             if engine.has_unfinished_requests():
-                self._note_beginnings()
-                for output in engine.step():
-                    if output.finished:
-                        now = time.monotonic()
-                        seconds = now - self._began.pop(output.request_id, now)
-                        self._answers.pop(output.request_id).set_result((output, seconds))
-        engine.engine_core.shutdown()
+                self._step()
+        engine.shutdown()
+
+    def _step(self) -> None:
+        self._note_beginnings()
+        began = time.monotonic()
+        finished = self._engine.step()
+        seconds = time.monotonic() - began
+        self._totals += EngineStatistics(steps=1, busy_seconds=seconds)
+        self._answer(finished)
+
+    def _answer(self, finished: Sequence[Finished]) -> None:
+        now = time.monotonic()
+        for request in finished:
+            self._totals += EngineStatistics(
+                requests=1,
+                sampled_tokens=request.sampled_tokens,
+                prompt_tokens=request.prompt_tokens,
+                cached_tokens=request.cached_tokens,
+                preemptions=request.preemptions,
+            )
+            running = self._running.pop(request.request_id)
+            seconds = 0.0 if running.began is None else now - running.began
+            running.answer.set_result((request.output, seconds))
 
     def _note_beginnings(self) -> None:
         # vLLM serves first who came first, so those that have left its queue are the oldest.
         now = time.monotonic()
-        for request_id in itertools.islice(self._answers, self._places):
-            self._began.setdefault(request_id, now)
+        for running in itertools.islice(self._running.values(), self._places):
+            if running.began is None:
+                running.began = now
+                self._totals += EngineStatistics(queue_seconds=now - running.asked)
 
     def _do(self, job: _Job) -> None:
-        answer, function = job
-        if answer.set_running_or_notify_cancel():
-            try:
-                function()
-            except Exception as error:
-                answer.set_exception(error)
+        if not job.answer.set_running_or_notify_cancel():
+            return
+        self._job = job
+        try:
+            job.function()
+        except Exception as error:
+            if job.deadly:
+                raise  # the end of the engine answers it, as all others
+            job.answer.set_exception(error)
+        self._job = None
 
-    def _add(self, answer: Future[Any], request_id: str, prompt: Any, params: Any) -> None:
+    def _add(self, running: _Running, request_id: str, prompt: Any, params: Any) -> None:
         self._engine.add_request(request_id, prompt, params)
-        self._answers[request_id] = answer
+        self._running[request_id] = running
 
-    def _call(self, answer: Future[T], function: Callable[[Any], T]) -> None:
+    def _call(self, answer: "Future[T]", function: Callable[[Any], T]) -> None:
         answer.set_result(function(self._engine))
+
+    def _update(self, answer: "Future[None]", load: Callable[[Any], Sequence[Finished]]) -> None:
+        began = time.monotonic()
+        finished = load(self._engine)
+        seconds = time.monotonic() - began
+        self._totals += EngineStatistics(reloads=1, reload_seconds=seconds)
+        self._answer(finished)
+        for running in self._running.values():
+            # It is no request's own time.
+            if running.began is not None:
+                running.began += seconds
+        answer.set_result(None)
 
     def _abort(self, request_id: str) -> None:
         # None: its answer was faster, or its request was cancelled before it was added.
-        self._began.pop(request_id, None)
-        if self._answers.pop(request_id, None) is not None:
-            self._engine.abort_request([request_id])
+        if self._running.pop(request_id, None) is not None:
+            self._engine.abort_request(request_id)

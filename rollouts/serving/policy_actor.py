@@ -3,26 +3,41 @@
 Neither class imports Ray: `rollouts.workers.pool` starts the actor, and hands it to the clients.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rollouts.serving.batching import Answer, CompletionRequest, Exchange, PolicyClient
 from rollouts.serving.served_policy import ServedPolicy
+from rollouts.serving.statistics import EngineStatistics
 from rollouts.settings import ServingSettings
 
 
 class RemotePolicy(PolicyClient):
     """The `Policy` in the policy actor's process, as a worker's process sees it."""
 
-    def __init__(self, actor: Any, name: str) -> None:
-        """Talk to `actor` under a `name` that no other client has."""
-        super().__init__()
+    def __init__(self, actor: Any, name: str, *, movable: bool = False) -> None:
+        """Talk to `actor` under a `name` that no other client has.
+
+        Args:
+            movable: whether requests outlive the actor, and wait for `move` or `fail`.
+        """
+        super().__init__(movable=movable)
         self._actor = actor
         self._name = name
 
-    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
-        answers: Awaitable[list[Answer]] = self._actor.exchange.remote(self._name, requests)
+    def move(self, actor: Any, name: str) -> None:
+        """Talk to another actor under a new name, and send it all waiting requests, in order."""
+        self._actor, self._name = actor, name
+        self.send_again()
+
+    async def send(self, requests: Sequence[CompletionRequest]) -> list[Answer]:
+        try:
+            answers: list[Answer] = await self._actor.exchange.remote(self._name, requests)
+        except Exception as error:
+            # The text of Ray's error is a whole traceback; its cause is what the actor raised.
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, Exception) else error) from None
         return answers
 
     def send_cancel(self, number: int) -> None:
@@ -48,6 +63,19 @@ class PolicyActor(ServedPolicy):
             raise self._failed_start
         await super().check_health()
 
+    async def until_dead(self) -> None:
+        """Raise the error of a failed start, or wait as `ServedPolicy.until_dead`."""
+        await self.check_health()
+        await super().until_dead()
+
+    async def steps(self) -> tuple[int, bool]:
+        """Return the heartbeat (see `ServedPolicy.steps`); an engine that never started is idle."""
+        return (0, False) if self._failed_start is not None else await super().steps()
+
+    async def statistics(self) -> EngineStatistics:
+        """Return the engine's totals (see `ServedPolicy.statistics`)."""
+        return EngineStatistics() if self._failed_start is not None else await super().statistics()
+
     async def shutdown(self) -> None:
         """End the engine, if it has started."""
         if self._failed_start is None:
@@ -60,3 +88,7 @@ class PolicyActor(ServedPolicy):
     async def cancel(self, client: str, number: int) -> None:
         """Cancel a request (see `Exchange.cancel`)."""
         self._exchange.cancel(client, number)
+
+    async def forget(self, client: str) -> None:
+        """Stop the requests of a client that is gone (see `Exchange.forget`)."""
+        self._exchange.forget(client)

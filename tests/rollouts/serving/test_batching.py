@@ -5,15 +5,25 @@ from collections.abc import Awaitable, Sequence
 import pytest
 
 from rollouts.serving.batching import Answer, CompletionRequest, Exchange, PolicyClient
+from rollouts.serving.engine_thread import EngineDead
 from rollouts.types import Completion, FinishReason
 
 
 class GatedPolicy:
-    """Answers a prompt (n,) with the token n, when `gates[n]` is open; n = 13 fails."""
+    """Answers a prompt (n,) with the token n, when `gates[n]` is open; n = 13 fails.
+
+    After `die`, all requests raise `EngineDead`.
+    """
 
     def __init__(self) -> None:
         self.gates: dict[int, asyncio.Event] = {}
         self.cancelled: list[int] = []
+        self.dead = False
+
+    def die(self) -> None:
+        self.dead = True
+        for gate in self.gates.values():
+            gate.set()
 
     async def complete(
         self,
@@ -30,6 +40,8 @@ class GatedPolicy:
         except asyncio.CancelledError:
             self.cancelled.append(number)
             raise
+        if self.dead:
+            raise EngineDead("the serving engine died: no memory")
         if number == 13:
             raise ValueError("unlucky")
         return Completion(
@@ -43,8 +55,8 @@ class GatedPolicy:
 class NearClient(PolicyClient):
     """Reaches its exchange by a function call, and counts the messages."""
 
-    def __init__(self, exchange: Exchange, name: str = "near") -> None:
-        super().__init__()
+    def __init__(self, exchange: Exchange, name: str = "near", *, movable: bool = False) -> None:
+        super().__init__(movable=movable)
         self.exchange, self.name = exchange, name
         self.messages: list[list[int]] = []
         self.gone = False
@@ -165,6 +177,136 @@ def test_without_the_other_process_every_request_fails() -> None:
         for outcome in await asyncio.gather(client.ask(1), client.ask(2), return_exceptions=True):
             assert isinstance(outcome, RuntimeError)
             assert str(outcome) == "ConnectionError: nobody there"
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_engine_answers_nothing_and_its_last_answers_arrive() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        exchange = Exchange(policy)
+        client = NearClient(exchange)
+        asked = [client.ask(1), client.ask(2)]
+        await settle()
+        policy.gates[1].set()
+        await settle()
+        policy.die()
+        await settle()
+        assert asked[0].result().token_ids == (1,)
+        # This client is not movable, so its own requests fail with the exchange's error.
+        with pytest.raises(RuntimeError, match="EngineDead: the serving engine died: no memory"):
+            await asked[1]
+        with pytest.raises(EngineDead):
+            await exchange.exchange("another", [])
+
+    asyncio.run(scenario())
+
+
+def test_a_movable_client_keeps_its_requests_for_another_exchange() -> None:
+    async def scenario() -> None:
+        old, new = GatedPolicy(), GatedPolicy()
+        client = NearClient(Exchange(old), movable=True)
+        asked = [client.ask(n) for n in (1, 2, 3)]
+        await settle()
+        old.gates[2].set()
+        await settle()
+        old.die()
+        await settle()
+        later, given_up = client.ask(4), client.ask(5)
+        await settle()
+        given_up.cancel()
+        await settle()
+        assert [a.done() for a in (*asked, later)] == [False, True, False, False]
+        assert client.messages == [[1, 2, 3], []]
+
+        client.exchange, client.name = Exchange(new), "moved"
+        client.send_again()
+        await settle()
+        assert client.messages[2:] == [[1, 3, 4]]
+        new.die()  # and once more
+        await settle()
+        newest = GatedPolicy()
+        client.exchange = Exchange(newest)
+        client.send_again()
+        await settle()
+        for gate in newest.gates.values():
+            gate.set()
+        answers = [await a for a in (*asked, later)]
+        assert [a.token_ids for a in answers] == [(1,), (2,), (3,), (4,)]
+        assert [a.policy_version for a in answers] == [10, 20, 30, 40]  # the seeds
+
+    asyncio.run(scenario())
+
+
+def test_a_client_moves_away_from_an_exchange_that_hangs() -> None:
+    async def scenario() -> None:
+        old, new = GatedPolicy(), GatedPolicy()
+        client = NearClient(Exchange(old), movable=True)
+        asked = client.ask(1)
+        await settle()
+        client.exchange = Exchange(new)
+        client.send_again()
+        await settle()
+        assert client.messages == [[1], [1]]
+        old.die()  # its late error says nothing about the new one
+        await settle()
+        assert not asked.done()
+        later = client.ask(2)
+        await settle()
+        assert client.messages == [[1], [1], [2]]
+        new.gates[1].set()
+        new.gates[2].set()
+        assert ((await asked).token_ids, (await later).token_ids) == ((1,), (2,))
+
+    asyncio.run(scenario())
+
+
+def test_requests_fail_if_there_is_no_other_exchange() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy), movable=True)
+        asked = client.ask(1)
+        await settle()
+        policy.die()
+        await settle()
+        client.fail("no engine starts any more")
+        for request in (asked, client.ask(2)):
+            with pytest.raises(RuntimeError, match=r"^no engine starts any more$"):
+                await request
+
+    asyncio.run(scenario())
+
+
+def test_a_forgotten_client_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        policy = GatedPolicy()
+        exchange = Exchange(policy)
+        gone, stays = NearClient(exchange, "gone"), NearClient(exchange, "stays")
+        asked = [gone.ask(1), stays.ask(2)]
+        await settle()
+        exchange.forget("gone")
+        exchange.forget("never heard of")
+        await settle()
+        assert policy.cancelled == [1]
+        with pytest.raises(RuntimeError, match="LookupError: the client 'gone' was forgotten"):
+            await asked[0]
+        assert list(exchange._accounts) == ["stays"]
+        policy.gates[2].set()
+        assert (await asked[1]).token_ids == (2,)
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_is_cancelled_before_it_begins_ends() -> None:
+    async def scenario() -> None:
+        exchange = Exchange(GatedPolicy())
+        request = CompletionRequest(
+            number=1, token_ids=(1,), max_tokens=1, temperature=1.0, stop_token_ids=(), seed=None
+        )
+        call = exchange.exchange("near", [request])
+        step = asyncio.ensure_future(call)
+        asyncio.get_running_loop().call_soon(exchange.cancel, "near", 1)
+        assert await asyncio.wait_for(step, 1.0) == []
 
     asyncio.run(scenario())
 

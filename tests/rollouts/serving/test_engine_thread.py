@@ -1,20 +1,24 @@
 """The thread's promises to its callers, with an engine that counts steps in the place of vLLM's."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rollouts.serving.engine_thread import EngineThread
+from rollouts.serving.engine_thread import EngineDead, EngineThread, Finished
+from rollouts.serving.statistics import EngineStatistics
 
 
 @dataclass
 class Counting:
-    """Answers a request after as many steps as its prompt says, with the number of that step."""
+    """Answers a request after as many steps as its prompt says, with the number of that step.
+
+    Each has three tokens of a prompt, two of them in the cache, and was preempted once.
+    """
 
     steps: int = 0
     left: dict[str, int] = field(default_factory=dict)
@@ -22,12 +26,8 @@ class Counting:
     aborted: list[str] = field(default_factory=list)
     closed: bool = False
 
-    @property
-    def engine_core(self) -> Any:
-        def shutdown() -> None:
-            self.closed = True
-
-        return SimpleNamespace(shutdown=shutdown)
+    def shutdown(self) -> None:
+        self.closed = True
 
     def has_unfinished_requests(self) -> bool:
         return bool(self.left)
@@ -37,23 +37,31 @@ class Counting:
             raise ValueError("an empty prompt")
         self.left[request_id] = prompt
 
-    def abort_request(self, request_ids: list[str]) -> None:
-        self.aborted += request_ids
-        for request_id in request_ids:
-            del self.left[request_id]
+    def abort_request(self, request_id: str) -> None:
+        self.aborted.append(request_id)
+        del self.left[request_id]
 
-    def step(self) -> list[Any]:
+    def step(self) -> list[Finished]:
         self.steps += 1
         if self.steps == self.dies_at:
             raise RuntimeError("out of memory")
         outputs = []
         for request_id in list(self.left):
             self.left[request_id] -= 1
-            finished = self.left[request_id] == 0
-            if finished:
+            if self.left[request_id] == 0:
                 del self.left[request_id]
-            outputs.append(SimpleNamespace(request_id=request_id, finished=finished, at=self.steps))
+                outputs.append(self.finished(request_id))
         return outputs
+
+    def finished(self, request_id: str) -> Finished:
+        return Finished(
+            request_id=request_id,
+            output=self.steps,
+            sampled_tokens=5,
+            prompt_tokens=3,
+            cached_tokens=2,
+            preemptions=1,
+        )
 
 
 @pytest.fixture
@@ -71,7 +79,7 @@ def thread(engine: Counting) -> Iterator[EngineThread]:
 def test_requests_are_answered_as_they_end(thread: EngineThread, engine: Counting) -> None:
     async def ask() -> list[int]:
         outputs = await asyncio.gather(*(thread.generate(steps, None) for steps in (3, 1)))
-        return [output.at for output, _ in outputs]
+        return [step for step, _ in outputs]
 
     first, second = asyncio.run(ask())
     # The second may have been added a step after the first.
@@ -83,7 +91,7 @@ def test_the_wait_in_the_queue_is_not_counted() -> None:
     class OneAtATime(Counting):
         """Works on the oldest request only; a step takes 10 ms."""
 
-        def step(self) -> list[Any]:
+        def step(self) -> list[Finished]:
             time.sleep(0.01)
             waiting = dict(list(self.left.items())[1:])
             self.left = dict(list(self.left.items())[:1])
@@ -100,13 +108,14 @@ def test_the_wait_in_the_queue_is_not_counted() -> None:
     seconds = asyncio.run(ask())
     thread.stop()
     assert all(0.04 < worked < 0.1 for worked in seconds), seconds
+    # The second waited for 5 steps, the third for 10, the last for 15.
+    assert 0.25 < thread.statistics().queue_seconds < 0.6
 
 
 def test_a_refused_request_raises_and_others_go_on(thread: EngineThread) -> None:
     with pytest.raises(ValueError, match="an empty prompt"):
         asyncio.run(thread.generate(0, None))
-    output, _ = asyncio.run(thread.generate(2, None))
-    assert output.at == 2
+    assert asyncio.run(thread.generate(2, None))[0] == 2
 
 
 def test_a_cancelled_request_leaves_the_engine(thread: EngineThread, engine: Counting) -> None:
@@ -131,13 +140,147 @@ def test_an_error_of_the_start_is_raised_here() -> None:
 def test_a_dead_engine_answers_everybody_with_its_error() -> None:
     thread = EngineThread(lambda: Counting(dies_at=2))
     thread.check()
-    with pytest.raises(RuntimeError, match=r"^out of memory$"):
-        asyncio.run(thread.generate(5, None))
-    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+    died = r"^the serving engine died: RuntimeError: out of memory$"
+
+    async def ask() -> None:
+        watch = asyncio.ensure_future(thread.until_dead())
+        given_up = asyncio.ensure_future(thread.until_dead())
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        assert not watch.done()
+        with pytest.raises(EngineDead, match=died):
+            await thread.generate(5, None)
+        with pytest.raises(EngineDead, match=died):
+            await watch
+
+    asyncio.run(ask())
+    with pytest.raises(EngineDead, match=died):
         asyncio.run(thread.generate(1, None))
-    with pytest.raises(RuntimeError, match="the serving engine died: out of memory"):
+    with pytest.raises(EngineDead, match=died):
+        asyncio.run(thread.until_dead())
+    with pytest.raises(EngineDead, match=died):
         thread.check()
     thread.stop()
+
+
+def test_weights_come_in_between_two_steps(thread: EngineThread, engine: Counting) -> None:
+    def load(e: Counting) -> list[Finished]:
+        # The other request had its last token in a batch that was under way.
+        e.steps += 1000
+        early = list(e.left)[1:]
+        for request_id in early:
+            del e.left[request_id]
+        time.sleep(0.2)
+        return [e.finished(request_id) for request_id in early]
+
+    async def ask() -> tuple[tuple[int, float], tuple[int, float]]:
+        long, short = (
+            asyncio.ensure_future(thread.generate(steps, None)) for steps in (500, 10**12)
+        )
+        while thread.steps()[0] < 5:
+            await asyncio.sleep(0)
+        await thread.update(load)
+        return await long, await short
+
+    (step, seconds), (early, _) = asyncio.run(ask())
+    assert step in {1500, 1501}
+    assert 1005 <= early < 1500
+    # The load is no request's own time.
+    assert seconds < 0.2
+    assert thread.statistics().reloads == 1
+    assert 0.2 <= thread.statistics().reload_seconds < 0.4
+
+
+def test_torn_weights_end_the_engine() -> None:
+    thread = EngineThread(Counting)
+
+    def torn(_: Counting) -> list[Finished]:
+        raise OSError("half a file")
+
+    async def ask() -> None:
+        asked = asyncio.ensure_future(thread.generate(10**12, None))
+        await asyncio.sleep(0.01)
+        with pytest.raises(EngineDead, match="the serving engine died: OSError: half a file"):
+            await thread.update(torn)
+        with pytest.raises(EngineDead, match="half a file"):
+            await asked
+        # It would be answered by half new weights.
+        with pytest.raises(EngineDead, match="half a file"):
+            await thread.generate(1, None)
+
+    asyncio.run(ask())
+    thread.stop()
+
+
+def test_a_call_that_fails_is_its_callers_error(thread: EngineThread) -> None:
+    def fail(_: Counting) -> None:
+        raise KeyError("nothing")
+
+    with pytest.raises(KeyError, match="nothing"):
+        asyncio.run(thread.call(fail))
+    assert asyncio.run(thread.generate(1, None))[0] == 1
+
+
+def test_the_heartbeat_tells_a_hang_from_rest() -> None:
+    go_on = threading.Event()
+
+    class Hanging(Counting):
+        def step(self) -> list[Finished]:
+            if self.steps == 2:
+                go_on.wait(10.0)
+            return super().step()
+
+    thread = EngineThread(Hanging)
+    assert thread.steps() == (0, False)
+
+    async def ask() -> None:
+        asked = asyncio.ensure_future(thread.generate(3, None))
+        while thread.steps()[0] < 2:
+            await asyncio.sleep(0.001)
+        for _ in range(5):
+            assert thread.steps() == (2, True)
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await asked
+
+    asyncio.run(ask())
+    assert thread.steps() == (3, False)
+    thread.stop()
+
+
+def test_the_statistics_add_up() -> None:
+    class Slow(Counting):
+        def step(self) -> list[Finished]:
+            time.sleep(0.01)
+            return super().step()
+
+    thread = EngineThread(Slow)
+    asyncio.run(thread.generate(4, None))
+    before = thread.statistics()
+    time.sleep(0.05)
+
+    async def ask() -> None:
+        await asyncio.gather(*(thread.generate(3, None) for _ in range(2)))
+
+    asyncio.run(ask())
+    period = thread.statistics() - before
+    thread.stop()
+    assert (before.requests, before.steps) == (1, 4)
+    assert period == EngineStatistics(
+        seconds=period.seconds,
+        busy_seconds=period.busy_seconds,
+        queue_seconds=period.queue_seconds,
+        steps=period.steps,
+        requests=2,
+        sampled_tokens=10,
+        prompt_tokens=6,
+        cached_tokens=4,
+        preemptions=2,
+    )
+    # The second may have been added a step after the first.
+    assert period.steps in {3, 4}
+    assert 0.03 <= period.busy_seconds < 0.1
+    assert 0.05 + period.busy_seconds < period.seconds < 0.3
 
 
 def test_stop_closes_the_engine(engine: Counting) -> None:

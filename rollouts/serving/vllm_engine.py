@@ -1,0 +1,254 @@
+"""vLLM's engine, with weights that have versions. The only file that imports vllm."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rollouts.episode import describe
+from rollouts.processes.lifeline import OWNER
+from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.engine_thread import Finished
+from rollouts.serving.model_config import (
+    CPU_BLOCK_TOKENS,
+    model_context_length,
+    require_kv_cache,
+)
+from rollouts.settings import ServingSettings
+from rollouts.types import Completion, FinishReason
+
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    # The threads of vLLM, the learner and the environments share the cores: none of them may pin
+    # itself to one.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # The engine runs in a thread of this process (see `engine_thread`).
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+
+_CAUSE = 300
+"""The most letters of vLLM's own message within ours; it may list all models that it knows."""
+
+
+class VllmEngine:
+    """The `Engine` of a policy; it runs in an `EngineThread`."""
+
+    def __init__(
+        self, model_folder: str | Path, settings: ServingSettings, *, version: int
+    ) -> None:
+        """Start it, which takes 10 to 20 s on a small machine.
+
+        Args:
+            version: the version of the weights in `model_folder`.
+
+        Raises:
+            ValueError: the model or the settings cannot be served; the message says why.
+        """
+        self._engine = start_engine(model_folder, settings)
+        self._keep_cache = settings.keep_cache
+        self._core = self._engine.engine_core.engine_core
+        self._vocabulary = self._engine.model_config.get_vocab_size()
+        self._requests: dict[str, Any] = {}
+        """vLLM's own records of the requests, by our ids."""
+        self._made_room: dict[str, int] = {}
+        """Preemptions that new weights caused, by vLLM's ids of the requests."""
+        self._set_version(version)
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._engine.has_unfinished_requests())
+
+    def add_request(self, request_id: str, prompt: Sequence[int], params: Any) -> None:
+        unknown = next((i for i in prompt if not 0 <= i < self._vocabulary), None)
+        if unknown is not None:
+            # It would kill the engine, and then the next one, to which it is sent again.
+            raise ValueError(
+                f"the prompt has the token id {unknown}, and the model has {self._vocabulary} ids; "
+                "the tokenizer belongs to another model"
+            )
+        inputs: dict[str, Any] = {"prompt_token_ids": list(prompt)}
+        if self._keep_cache:
+            # The cache still has keys and values of older weights, under their salt. It is chosen
+            # here, in the thread: new weights may have come in since the request was made.
+            inputs["cache_salt"] = self._engine.get_weight_version()
+        internal = self._engine.add_request(request_id, inputs, params)
+        self._requests[request_id] = self._core.scheduler.requests[internal]
+
+    def abort_request(self, request_id: str) -> None:
+        request = self._requests.pop(request_id)
+        self._made_room.pop(request.request_id, None)
+        self._engine.abort_request([request_id])
+
+    def step(self) -> list[Finished]:
+        return [self._finished(output) for output in self._engine.step() if output.finished]
+
+    def reload(self, folder: str | Path, version: int) -> list[Finished]:
+        """Sample with the weights in `folder` from the next step on; return what ended before it.
+
+        If it raises, some weights may be new and others old.
+        """
+        finished = self._drain()
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        self._set_version(version)
+        if not self._keep_cache:
+            for request in self._core.scheduler.running:
+                made_room = self._made_room.get(request.request_id, 0)
+                self._made_room[request.request_id] = made_room + 1
+            # Running requests wait for a moment, and are then prefilled by the new weights.
+            if not self._engine.reset_prefix_cache(reset_running_requests=True):
+                raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
+        return finished
+
+    def shutdown(self) -> None:
+        self._engine.engine_core.shutdown()
+
+    def _set_version(self, version: int) -> None:
+        self._engine.set_weight_version(str(version))
+
+    def _drain(self) -> list[Finished]:
+        """Take the tokens of the batches under way, so that they are told as the old version's.
+
+        On a GPU vLLM starts a batch before it has the tokens of the last one. On CPU there is none.
+        """
+        from vllm.v1.core.sched.interface import PauseState
+
+        finished = []
+        if self._core.batch_queue:
+            self._core.scheduler.set_pause_state(PauseState.PAUSED_ALL)
+            while self._core.batch_queue:
+                finished += self.step()
+            self._core.scheduler.set_pause_state(PauseState.UNPAUSED)
+        return finished
+
+    def _finished(self, output: Any) -> Finished:
+        request = self._requests.pop(output.request_id)
+        made_room = self._made_room.pop(request.request_id, 0)
+        return Finished(
+            request_id=output.request_id,
+            output=output,
+            sampled_tokens=len(output.outputs[0].token_ids),
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            preemptions=request.num_preemptions - made_room,
+        )
+
+
+def on_cpu() -> bool:
+    """Return whether vLLM runs on the CPU."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def sampling_params(
+    *, max_tokens: int, temperature: float, stop_token_ids: Sequence[int], seed: int | None
+) -> Any:
+    """Return vLLM's `SamplingParams` as every request has them: log-probs, ids and no text."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        stop_token_ids=list(stop_token_ids),
+        seed=seed,
+        logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def completion_of(answer: Any, seconds: float) -> Completion:
+    """Return vLLM's final output of a request as a completion; `RuntimeError` if it is none."""
+    output = answer.outputs[0]
+    reason = finish_reason(output.finish_reason)
+    # At each position vLLM returns log-probs by id; only the sampled id's is of use.
+    sampled = zip(output.token_ids, output.logprobs, strict=True)
+    return Completion(
+        token_ids=tuple(output.token_ids),
+        logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
+        finish_reason=reason,
+        versions=tuple((int(span.version), span.start) for span in output.weight_versions),
+        seconds=seconds,
+    )
+
+
+def finish_reason(of_vllm: str | None) -> FinishReason:
+    """Return why a completion ended; raise `RuntimeError` if vLLM gave it up."""
+    if of_vllm == "stop":
+        return FinishReason.STOP
+    if of_vllm in ("length", "repetition"):
+        return FinishReason.LENGTH
+    raise RuntimeError(f"vLLM ended the completion with {of_vllm!r} before it was whole")
+
+
+def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
+    """Start vLLM's engine (an `LLMEngine`) in this process.
+
+    Raises:
+        ValueError: the model or the settings cannot be served; the message says why.
+    """
+    # Before the import, at which vLLM reads them.
+    os.environ |= _ENVIRONMENT | {
+        "OMP_NUM_THREADS": str(settings.threads),
+        OWNER: str(os.getpid()),
+    }
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    context_length = model_context_length(model_folder, settings)
+    gpu = not current_platform.is_cpu()
+    dtype = chosen_dtype(settings.dtype, gpu=gpu)
+    if gpu:
+        device: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    else:
+        require_kv_cache(model_folder, settings, dtype)
+        device = {
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+            "block_size": CPU_BLOCK_TOKENS,
+            "enforce_eager": True,
+            # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU
+            # Generator does not use offset"), so prompts are never cut.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(8192, context_length),
+        }
+    try:
+        return LLMEngine.from_engine_args(
+            EngineArgs(
+                model=str(model_folder),
+                skip_tokenizer_init=True,
+                dtype=dtype,
+                max_model_len=context_length,
+                max_num_seqs=settings.max_concurrent,
+                logprobs_mode="processed_logprobs",
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                **device,
+            )
+        )
+    except Exception as error:
+        memory = "gpu_memory_utilization" if gpu else "kv_cache_gib"
+        raise ValueError(
+            f"the serving engine (vLLM) cannot start: {root_cause(error)}. If it lacks memory, "
+            f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
+            "the model, use one that vLLM serves"
+        ) from error
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the text of the error that others were raised from, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = describe(error)
+    if isinstance(error, ValidationError):
+        # Its own text repeats the whole input of each wrong value.
+        text = "; ".join(item["msg"] for item in error.errors(include_input=False))
+    text = text.removeprefix("Value error, ")
+    return textwrap.shorten(text, _CAUSE, placeholder=" ...").removesuffix(".")

@@ -1,0 +1,64 @@
+"""An engine that cannot start says why in one sentence, with vLLM's own cause."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from rollouts import FinishReason, ServingSettings
+from rollouts.serving.policy_actor import PolicyActor
+from rollouts.serving.vllm_engine import finish_reason, root_cause
+from tests.builders.models import save_policy
+
+
+def chained() -> None:
+    try:
+        raise MemoryError("no room for\n  64 blocks.")
+    except MemoryError as error:
+        raise RuntimeError("see the root cause above") from error
+
+
+def test_the_cause_is_the_first_error_of_a_chain() -> None:
+    with pytest.raises(RuntimeError) as error:
+        chained()
+    assert root_cause(error.value) == "MemoryError: no room for 64 blocks"
+
+
+def test_the_cause_leaves_out_the_input_of_settings() -> None:
+    with pytest.raises(ValidationError) as error:
+        ServingSettings(threads=0)
+    assert root_cause(error.value) == "Input should be greater than or equal to 1"
+
+
+@pytest.mark.engine
+def test_an_engine_that_does_not_start_says_why(tmp_path: Path) -> None:
+    folder = save_policy(tmp_path / "model", 0)
+
+    def refused(settings: ServingSettings) -> str:
+        actor = PolicyActor(folder, settings, version=0)
+        with pytest.raises(ValueError, match=r"serving\.kv_cache_gib") as error:
+            asyncio.run(actor.check_health())
+        asyncio.run(actor.shutdown())
+        return str(error.value)
+
+    small = ServingSettings(kv_cache_gib=1e-5, dtype="float32")
+    assert "one sequence of 512 tokens" in refused(small)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["StrangeForCausalLM"]
+    (folder / "config.json").write_text(json.dumps(config))
+    message = refused(ServingSettings())
+    assert "the serving engine (vLLM) cannot start: Model architectures ['StrangeFor" in message
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("ending", ["abort", "error", None])
+def test_a_completion_that_the_engine_gave_up_is_an_error(ending: str | None) -> None:
+    with pytest.raises(RuntimeError, match=f"{ending!r} before it was whole"):
+        finish_reason(ending)
+
+
+def test_a_completion_that_was_cut_is_not_a_whole_one() -> None:
+    assert finish_reason("stop") is FinishReason.STOP
+    assert {finish_reason(cut) for cut in ("length", "repetition")} == {FinishReason.LENGTH}
