@@ -44,7 +44,7 @@ class Finished:
     """Times that it lost its place because the KV cache was full."""
 
 
-class Engine(Protocol):
+class SteppedEngine(Protocol):
     """What the thread needs of an engine; only the thread calls it."""
 
     def has_unfinished_requests(self) -> bool:
@@ -86,7 +86,7 @@ class _Running:
 
 
 class EngineThread:
-    """Owns an `Engine`, and hands it requests and calls."""
+    """Owns an `SteppedEngine`, and hands it requests and calls."""
 
     def __init__(self, start: Callable[[], Any], *, places: int = 64) -> None:
         """Make the engine with `start`, in the thread. Raises what `start` raises.

@@ -38,7 +38,7 @@ _CAUSE = 300
 
 
 class VllmEngine:
-    """The `Engine` of a policy; it runs in an `EngineThread`."""
+    """The `SteppedEngine` of a policy; it runs in an `EngineThread`."""
 
     def __init__(
         self, model_folder: str | Path, settings: ServingSettings, *, version: int
