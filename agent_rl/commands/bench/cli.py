@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from agent_rl.commands.games.cli import Data, Split
+from agent_rl.config import ConfigError, load_config
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed, memory and exactness.")
 
@@ -71,6 +72,75 @@ def learner_(
         micro_batch_tokens=micro_batch_tokens,
     )
     bench_learner(measured, json)
+
+
+@bench.command("rollout")
+def rollout_(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            help="YAML config: its run's newest policy plays; default: a small one from scratch"
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value, for example workers.count=4")
+    ] = None,
+    concurrency: Annotated[
+        str, typer.Option(help="episodes at a time: a row for each")
+    ] = "1,2,4,8,16,32,64",
+    engines: Annotated[
+        str, typer.Option(help="numbers of engines, such as 1,2; default: the config's")
+    ] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="episodes for each place")] = 4,
+    repeats: Annotated[int, typer.Option(min=1, help="how often each way is timed")] = 3,
+    generate_seconds: Annotated[
+        float, typer.Option(min=0.0, help="time of transformers' generate; 0 leaves it out")
+    ] = 10.0,
+    json: Json = None,
+) -> None:
+    """Time whole rollouts against raw vLLM, a lock-step loop and transformers' generate."""
+    settings = [*(overrides or ())]
+    if config is not None and "=" in config and not Path(config).is_file():
+        settings.insert(0, config)
+        config = None
+    checked = None if config is None else load_config(config, settings)
+    chosen = _counts(concurrency, "--concurrency")
+    numbers = _counts(engines, "--engines") if engines else ()
+    from agent_rl.commands.bench.rollout import RolloutBench, bench_rollout
+
+    measured = RolloutBench(
+        concurrency=chosen,
+        engines=numbers,
+        rounds=rounds,
+        repeats=repeats,
+        generate_seconds=generate_seconds,
+    )
+    bench_rollout(measured, checked, settings, json)
+
+
+@bench.command("sync")
+def sync_(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="folder or hub name; default: a small one, and SmolLM2-135M's shape, both random"
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="updates that are timed")] = 5,
+    json: Json = None,
+) -> None:
+    """Time an update of the served weights against a plain copy of the same bytes."""
+    from agent_rl.commands.bench.sync import bench_sync
+
+    bench_sync(model, repeats=repeats, json_file=json)
+
+
+def _counts(text: str, option: str) -> tuple[int, ...]:
+    """Read counts with commas between them; raises `ConfigError`."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{option} {text!r}: write whole numbers above 0, for example 1,8,64")
+    return tuple(map(int, parts))
 
 
 @bench.command("weights")

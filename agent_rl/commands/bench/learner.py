@@ -4,6 +4,7 @@ All take one optimizer step on the same episodes: ALFWorld's, played by the expe
 tokens. `learner_steps` describes the implementations: `learner`, `unshared`, `bare`, `padded`.
 """
 
+import json
 import multiprocessing
 import random
 import statistics
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from agent_rl.commands.bench.learner_steps import WAYS
-from agent_rl.config import Config
+from agent_rl.commands.bench.small_policy import make_small_policy, small_config
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import console, percent, progress, say
 from agent_rl.files import write_json
@@ -42,8 +43,6 @@ from rollouts.serving.dtypes import chosen_dtype
 
 _REPEATS = 3
 """How often each implementation is timed, to take the median."""
-_SMALL = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 512}
-"""The sizes of the policy that is made if no model is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,16 +210,8 @@ def _operations(model: PreTrainedModel, tokens: int, agents: int) -> float:
 
 def _small_policy(data: str, folder: Path) -> str:
     """Make a small policy with a tokenizer of ALFWorld's texts; returns its folder."""
-    from agent_rl.commands.stages.init import init
-
-    config = Config.model_validate(
-        {
-            "run_folder": str(folder),
-            "model": _SMALL,
-            "env": {"id": "alfworld", "options": {"data": data}},
-        }
-    )
-    return str(init(config))
+    world = ["env.id=alfworld", f"env.options.data={json.dumps(data)}"]
+    return make_small_policy(small_config(folder, world))
 
 
 def _samples(bench: LearnerBench, tokenizer: PreTrainedTokenizerBase) -> list[TrainingSample]:
