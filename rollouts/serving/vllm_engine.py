@@ -147,9 +147,18 @@ def on_cpu() -> bool:
 
 
 def sampling_params(
-    *, max_tokens: int, temperature: float, stop_token_ids: Sequence[int], seed: int | None
+    *,
+    max_tokens: int,
+    temperature: float,
+    stop_token_ids: Sequence[int],
+    seed: int | None,
+    ignore_eos: bool = False,
 ) -> Any:
-    """Return vLLM's `SamplingParams` as every request has them: log-probs, ids and no text."""
+    """Return vLLM's `SamplingParams` as every request has them: log-probs, ids and no text.
+
+    Args:
+        ignore_eos: whether to pass over the end token that the model's own settings name.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -158,6 +167,7 @@ def sampling_params(
         temperature=temperature,
         stop_token_ids=list(stop_token_ids),
         seed=seed,
+        ignore_eos=ignore_eos,
         logprobs=0,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -39,7 +39,7 @@ from rollouts.processes.openmp import OPENMP
 from rollouts.renderer import Renderer, load_renderer
 from rollouts.seeds import derive_seed
 from rollouts.serving.dtypes import chosen_dtype
-from rollouts.serving.served_policy import sampling_params, start_engine
+from rollouts.serving.vllm_engine import sampling_params, start_engine
 
 Way = Literal["raw", "lock_step", "generate"]
 """The ways to play the turns again."""
@@ -201,9 +201,10 @@ class _Reference:
         # Without stop ids no id ends it early. `min_tokens` would cost the engine more work.
         params = sampling_params(
             max_tokens=request.tokens,
-            ignore_eos=True,
             temperature=load.temperature,
+            stop_token_ids=(),
             seed=request.seed,
+            ignore_eos=True,
         )
         self._numbers += 1
         number = str(self._numbers)
