@@ -51,7 +51,7 @@ _WORLD = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Update:
+class SyncTime:
     """The seconds of one update, and of the plain copy."""
 
     write: float
@@ -68,7 +68,7 @@ class Update:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelUpdates:
+class ModelSyncs:
     """The updates of one model."""
 
     model: str
@@ -81,7 +81,7 @@ class ModelUpdates:
     """Where the serving copy was."""
     node: str
     """Where the engine was, as the learner sees it."""
-    updates: list[Update]
+    updates: list[SyncTime]
     """The updates that were timed."""
 
     def median(self, part: str) -> float:
@@ -115,7 +115,7 @@ def bench_sync(model: str | None, *, repeats: int, json_file: Path | None) -> No
                 with _same_node(config, policy, tokenizer) as (copy, load):
                     updates = _updates(copy, load, repeats, partial(advance, name))
                     size = (copy.folder / WEIGHTS).stat().st_size
-                    row = ModelUpdates(
+                    row = ModelSyncs(
                         model=name,
                         parameters=sum(weight.numel() for weight in policy.parameters()),
                         gigabytes=size / 1e9,
@@ -136,7 +136,7 @@ def _same_node(
 ) -> Iterator[tuple[ServingCopy, Callable[[], None]]]:
     """Yield a serving copy, and a function that lets an engine of this machine load it.
 
-    An engine on another node is another function of this kind, and another `ModelUpdates.node`.
+    An engine on another node is another function of this kind, and another `ModelSyncs.node`.
     """
     copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
@@ -148,7 +148,7 @@ def _same_node(
 
 def _updates(
     copy: ServingCopy, load: Callable[[], None], repeats: int, advance: Callable[[], None]
-) -> list[Update]:
+) -> list[SyncTime]:
     updates = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -160,7 +160,7 @@ def _updates(
         shutil.copyfile(copy.folder / WEIGHTS, plain)
         copied = time.perf_counter()
         plain.unlink()
-        update = Update(write=written - begin, reload=loaded - written, copy=copied - loaded)
+        update = SyncTime(write=written - begin, reload=loaded - written, copy=copied - loaded)
         updates.append(update)
         advance()
     # The first one also finds its memory: it is not counted.
@@ -181,7 +181,7 @@ def _policy(
     return model, tokenizer
 
 
-def table(measured: Sequence[ModelUpdates]) -> Table:
+def table(measured: Sequence[ModelSyncs]) -> Table:
     """The seconds and the rate of each part, and the copy's share of the whole update."""
     shown = Table(title="An update of the served weights, medians", title_justify="left")
     shown.add_column("")

@@ -7,14 +7,14 @@ import pytest
 
 from agent_rl.commands.bench import sync
 from agent_rl.commands.bench.small_policy import small_config
-from agent_rl.commands.bench.sync import ModelUpdates, Update, table
+from agent_rl.commands.bench.sync import ModelSyncs, SyncTime, table
 from tests.builders.command_line import CommandLine
 from tests.builders.models import save_policy
 
 
 def test_rates_by_hand() -> None:
-    updates = [Update(write=w, reload=1.0, copy=0.5) for w in (1.0, 3.0, 9.0)]
-    row = ModelUpdates(
+    updates = [SyncTime(write=w, reload=1.0, copy=0.5) for w in (1.0, 3.0, 9.0)]
+    row = ModelSyncs(
         model="m", parameters=1, gigabytes=2.0, folder="f", node="same", updates=updates
     )
     record = row.record()
