@@ -87,6 +87,7 @@ class ReferenceProcesses:
             seconds=max(part.seconds for part in played),
             prompt_tokens=sum(part.prompt_tokens for part in played),
             cached_tokens=sum(part.cached_tokens for part in played),
+            steps=sum(part.steps for part in played),
             share=sum(part.share for part in played) / len(played),
         )
 
@@ -136,6 +137,7 @@ class _Reference:
         while scripts and len(playing) < load.places:
             go_on(scripts.popleft())
         while playing:
+            done.steps += 1
             for output in self._engine.step():
                 if output.finished:
                     done.add(output)
@@ -159,6 +161,7 @@ class _Reference:
             for episode in active:
                 self._ask(scripts[id(episode)][turn], load)
             while self._engine.has_unfinished_requests():
+                done.steps += 1
                 for output in self._engine.step():
                     done.add(output)
             for episode in active:
@@ -243,10 +246,10 @@ def generate(model: PreTrainedModel, requests: Sequence[TurnRequest], temperatur
 
 
 class _Counts:
-    """Counts the ids of vLLM's outputs."""
+    """Counts the ids of vLLM's outputs, and the engine's steps."""
 
     def __init__(self) -> None:
-        self._tokens = self._prompt = self._cached = 0
+        self._tokens = self._prompt = self._cached = self.steps = 0
 
     def add(self, output: Any) -> None:
         self._tokens += len(output.outputs[0].token_ids)
@@ -259,6 +262,7 @@ class _Counts:
             seconds=seconds,
             prompt_tokens=self._prompt,
             cached_tokens=self._cached,
+            steps=self.steps,
         )
 
 

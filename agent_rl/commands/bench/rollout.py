@@ -258,9 +258,9 @@ class _Measuring:
         advance()
         rollouts: list[RolloutFigures] = []
         replayed: dict[Way, list[Replayed]] = {way: [] for way in self.bench.ways}
-        for _ in range(self.bench.repeats):
+        for repeat in range(self.bench.repeats):
             # Empties the prefix cache, as each update of the weights does.
-            self.pool.sync_weights(self.folder, 0)
+            self.pool.sync_weights(self.folder, repeat + 1)
             episodes, figures = self._rollout(places, self.bench.rounds * places)
             rollouts.append(figures)
             advance()

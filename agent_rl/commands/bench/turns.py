@@ -31,6 +31,8 @@ class Replayed:
     """The ids of all prompts."""
     cached_tokens: int = 0
     """Those whose keys and values were in the prefix cache."""
+    steps: int = 0
+    """Steps of the engine; each samples at most one id of each request."""
     share: float = 1.0
     """The share of the turns that were played; below 1 for a sample."""
 
