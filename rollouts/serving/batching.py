@@ -98,7 +98,7 @@ class Exchange:
             account.changed.clear()
             await account.changed.wait()
         if self._death is not None and not account.answers:
-            raise self._death
+            raise EngineDead(str(self._death)) from self._death
         answers, account.answers = account.answers, []
         return answers
 

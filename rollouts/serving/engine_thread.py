@@ -17,6 +17,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from rollouts.episode import describe
 from rollouts.serving.statistics import EngineStatistics
 
 T = TypeVar("T")
@@ -83,6 +84,13 @@ class _Running:
     """When it was asked for, on the monotonic clock."""
     began: float | None = None
     """When the engine began to work on it, on the monotonic clock; None while it waits."""
+
+
+def _death_by(error: BaseException) -> EngineDead:
+    """A new error for each who is told: one that is raised twice grows by each traceback."""
+    dead = EngineDead(f"the serving engine died: {describe(error)}")
+    dead.__cause__ = error
+    return dead
 
 
 class EngineThread:
@@ -192,20 +200,18 @@ class EngineThread:
         try:
             self._serve()
         except BaseException as error:
-            dead = EngineDead(f"the serving engine died: {type(error).__name__}: {error}")
-            dead.__cause__ = error
-            self._death.set_exception(dead)
+            self._death.set_exception(_death_by(error))
             unanswered = [running.answer for running in self._running.values()]
             if self._job is not None:
                 unanswered.append(self._job.answer)
             self._running, self._job = {}, None
             for answer in unanswered:
-                answer.set_exception(dead)
+                answer.set_exception(_death_by(error))
             # Whoever asks a dead engine gets its error too, and does not wait for ever.
             while not self._stopped:
                 job = self._jobs.get()
                 if job.answer.set_running_or_notify_cancel():
-                    job.answer.set_exception(dead)
+                    job.answer.set_exception(_death_by(error))
 
     def _serve(self) -> None:
         """Alternate between the jobs and a step of the engine until `stop`."""

@@ -107,9 +107,12 @@ def test_the_wait_in_the_queue_is_not_counted() -> None:
 
     seconds = asyncio.run(ask())
     thread.stop()
-    assert all(0.04 < worked < 0.1 for worked in seconds), seconds
+    assert all(worked > 0.04 for worked in seconds), seconds
+    # Each had the engine for itself, for five of its twenty steps.
+    busy = thread.statistics().busy_seconds
+    assert sum(seconds) < 1.2 * busy, (seconds, busy)
     # The second waited for 5 steps, the third for 10, the last for 15.
-    assert 0.25 < thread.statistics().queue_seconds < 0.6
+    assert 0.25 < thread.statistics().queue_seconds < 2 * busy
 
 
 def test_a_refused_request_raises_and_others_go_on(thread: EngineThread) -> None:
@@ -163,32 +166,37 @@ def test_a_dead_engine_answers_everybody_with_its_error() -> None:
     thread.stop()
 
 
-def test_weights_come_in_between_two_steps(thread: EngineThread, engine: Counting) -> None:
-    def load(e: Counting) -> list[Finished]:
-        # The other request had its last token in a batch that was under way.
-        e.steps += 1000
-        early = list(e.left)[1:]
-        for request_id in early:
-            del e.left[request_id]
-        time.sleep(0.2)
-        return [e.finished(request_id) for request_id in early]
+def test_weights_come_in_between_two_steps() -> None:
+    class Slow(Counting):
+        def step(self) -> list[Finished]:
+            time.sleep(0.001)
+            return super().step()
 
-    async def ask() -> tuple[tuple[int, float], tuple[int, float]]:
-        long, short = (
-            asyncio.ensure_future(thread.generate(steps, None)) for steps in (500, 10**12)
-        )
+    def load(engine: Slow) -> list[Finished]:
+        # The second request had its last token in a batch that was under way.
+        engine.steps += 1000
+        del engine.left["1"]
+        time.sleep(1.0)
+        return [engine.finished("1")]
+
+    thread = EngineThread(Slow)
+
+    async def ask() -> list[tuple[int, float]]:
+        asked = [asyncio.ensure_future(thread.generate(steps, None)) for steps in (300, 10**9)]
         while thread.steps()[0] < 5:
             await asyncio.sleep(0)
         await thread.update(load)
-        return await long, await short
+        return await asyncio.gather(*asked)
 
     (step, seconds), (early, _) = asyncio.run(ask())
-    assert step in {1500, 1501}
-    assert 1005 <= early < 1500
+    statistics = thread.statistics()
+    thread.stop()
+    assert step == 1300
+    assert 1005 <= early < 1300
+    assert statistics.reloads == 1
+    assert statistics.reload_seconds >= 1.0
     # The load is no request's own time.
-    assert seconds < 0.2
-    assert thread.statistics().reloads == 1
-    assert 0.2 <= thread.statistics().reload_seconds < 0.4
+    assert seconds < statistics.seconds - 1.0
 
 
 def test_torn_weights_end_the_engine() -> None:
@@ -279,8 +287,8 @@ def test_the_statistics_add_up() -> None:
     )
     # The second may have been added a step after the first.
     assert period.steps in {3, 4}
-    assert 0.03 <= period.busy_seconds < 0.1
-    assert 0.05 + period.busy_seconds < period.seconds < 0.3
+    assert period.busy_seconds >= 0.03
+    assert 0.05 + period.busy_seconds < period.seconds
 
 
 def test_stop_closes_the_engine(engine: Counting) -> None:

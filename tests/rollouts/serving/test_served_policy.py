@@ -4,6 +4,7 @@ Its KV cache is too small for all requests at once, so some are preempted for ro
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -148,6 +149,44 @@ def test_a_request_that_waits_in_the_queue_meets_the_new_weights(served: Served)
     assert completions[-1].versions == ((1, 0),)
     worst = differences(served.models[1], PROMPTS[23 % 8], completions[-1]).max()
     assert worst < 1e-3
+
+
+def test_batches_under_way_are_the_old_versions(served: Served) -> None:
+    """On a GPU vLLM starts a batch before it takes the last one's tokens; here it is made to."""
+    under_way = []
+
+    def queue_batches(engine: Any) -> None:
+        core, drain = engine._core, engine._drain
+        core.batch_queue, core.batch_queue_size = deque(maxlen=2), 2
+        core.step_fn = core.step_with_batch_queue
+
+        def counted() -> Any:
+            under_way.append(len(core.batch_queue))
+            return drain()
+
+        engine._drain = counted
+
+    def back_to_normal(engine: Any) -> None:
+        engine._core.batch_queue, engine._core.step_fn = None, engine._core.step
+        del engine._drain
+
+    async def scenario() -> list[Completion]:
+        await served.policy._engine.call(queue_batches)
+        asked = [ask(served, prompt, seed, most=100) for seed, prompt in enumerate(PROMPTS)]
+        for version in range(1, 9):
+            await steps(served, 9 + version % 2)
+            await served.policy.sync_weights(served.folders[version % 2], version)
+        completions = await asyncio.gather(*asked)
+        await served.policy._engine.call(back_to_normal)
+        return completions
+
+    completions = asyncio.run(scenario())
+    assert 1 in under_way
+    assert max(len(completion.versions) for completion in completions) > 4
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        for version, start, end in runs(completion):
+            model = served.models[version % 2]
+            assert differences(model, prompt, completion)[start:end].max() < 1e-3
 
 
 def test_kept_keys_are_read_by_the_requests_that_wrote_them_only(served: Served) -> None:
