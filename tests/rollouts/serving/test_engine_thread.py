@@ -186,7 +186,8 @@ def test_weights_come_in_between_two_steps() -> None:
         while thread.steps()[0] < 5:
             await asyncio.sleep(0)
         await thread.update(load)
-        return await asyncio.gather(*asked)
+        answers: list[tuple[int, float]] = await asyncio.gather(*asked)
+        return answers
 
     (step, seconds), (early, _) = asyncio.run(ask())
     statistics = thread.statistics()
