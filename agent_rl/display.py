@@ -7,6 +7,7 @@ sent: they could rewrite what is on the screen, or make the terminal do somethin
 to that, so print with them, or print `visible(text)`.
 """
 
+import logging
 import os
 import re
 import tempfile
@@ -145,6 +146,35 @@ def points_interval(ends: tuple[float, float]) -> str:
 def say(text: str) -> None:
     """Print one line as it is: square brackets are not markup."""
     console.print(escape(text))
+
+
+@contextmanager
+def kept_lines() -> Iterator[list[str]]:
+    """Keep what a `with` block says and warns of, for another process to say.
+
+    The list is filled at the end of the block.
+    """
+    lines: list[str] = []
+    warnings = _Kept(logging.WARNING)
+    logger = logging.getLogger("agent_rl")
+    logger.addHandler(warnings)
+    try:
+        with console.capture() as said:
+            yield lines
+    finally:
+        logger.removeHandler(warnings)
+    lines += [*said.get().splitlines(), *warnings.lines]
+
+
+class _Kept(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 def say_error(text: str) -> None:

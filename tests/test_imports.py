@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "agent_rl.learner": (
         "agent_rl.config",
+        "agent_rl.display",
         "agent_rl.files",
         "agent_rl.objective",
         "agent_rl.policy",

@@ -23,7 +23,7 @@ from agent_rl.learner.plan import StepPlan
 from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
-from agent_rl.learner.sharding import full_state_dict, load_sharded, save_sharded
+from agent_rl.learner.sharding import load_sharded, save_sharded
 from agent_rl.learner.update import Update
 from agent_rl.runs.layout import LEARNER_STATE
 from rollouts.serving.dtypes import chosen_dtype
@@ -87,7 +87,9 @@ class Learner:
         self._ranks = ranks or Ranks()
         self._random = random.Random(context.seed)
         # Sharding replaces the parameters, so the optimizer is made after it.
-        self._scorer = self._ranks.shard(self._new_scorer(self.model, context.temperature))
+        self._scorer = self._ranks.shard(
+            self._new_scorer(self.model, context.temperature), bfloat16=self.dtype == "bfloat16"
+        )
         self._reference: Scorer | None = None
         if context.reference is not None:
             frozen = context.reference.requires_grad_(False)
@@ -233,19 +235,6 @@ class Learner:
         load_sharded(folder / _SHARDS, self._scorer, self._optimizer.inner)
         self._optimizer.schedule_step = schedule_step
         self._optimizer.steps_taken = steps_taken
-
-    def full_weights(self) -> dict[str, Tensor]:
-        """Return the model's whole weights, on CPU, in rank 0; nothing in the other ranks.
-
-        Every rank calls this.
-        """
-        return full_state_dict(self._scorer.model)
-
-    def fetch_weights(self) -> None:
-        """No-op: with one rank the caller's model is the trained one."""
-
-    def close(self) -> None:
-        """No-op: with one rank there are no processes to end."""
 
     def _new_scorer(self, model: PreTrainedModel, temperature: float) -> Scorer:
         return Scorer(

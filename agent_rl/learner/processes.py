@@ -1,202 +1,322 @@
-"""The learner in one process or in several.
+"""The learner's processes: Ray actors that load the policy, train it, and write what is read of it.
 
-With one rank the `Learner` works in the trainer's process. With more, each rank is a process of Ray
-with a `Learner`; all of them get the same calls. `open_learner` makes the one or the other.
+The driver's process has no copy of the model. It sends samples and gets metrics:
+
+    with LearnerProcesses(config.learner) as learner:
+        learner.open(partial(load_policy, "runs/demo/sft/model"), config.learner, context)
+        metrics = learner.update(samples)
+        learner.write()                        # for the serving engine, into `learner.folder`
+        learner.save_model(Path("my-policy"))
+
+Each process is a rank with a `Learner`, and all ranks get the same calls. Weights leave them only
+as files, written by rank 0.
 """
 
-import os
+import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config.learner import LearnerSettings
+from agent_rl.display import console, kept_lines, say
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.metrics import Metrics
+from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
-from agent_rl.learner.sharding import LOOPBACK, ShardedRanks, join, listen
+from agent_rl.learner.sharding import LOOPBACK, join, listen
+from agent_rl.policy.loading import save_policy
+from agent_rl.policy.weight_sync import ServingCopy, serving_weights
 from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_processes import (
     call_all,
     end_processes,
     gpu_count,
+    gpu_share,
     process_of,
     put,
     start_ray,
     stop_ray,
+    wait_for_all,
 )
 
+LoadPolicy = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+"""Loads a policy in the process that calls it. Small to send: a `partial` with a path, no model."""
 
-class RankedLearner:
-    """A learner in `settings.ranks` processes, seen from the trainer's process.
 
-    It has the methods of a `Learner` that a trainer calls. The caller's model is a copy of the
-    trained weights: `update`, `load` and `fetch_weights` refresh it.
+class LearnerProcesses:
+    """A learner in `learner.ranks` processes, seen from the driver's; also `ServedWeights`.
+
+    It has the methods of a `Learner` that a trainer calls, with the same errors. Use it as a
+    context manager.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, settings: LearnerSettings, context: LearnerContext
-    ) -> None:
-        """Start the processes, which takes some seconds.
+    def __init__(self, settings: LearnerSettings, *, serving_dtype: str = "auto") -> None:
+        """Start Ray and the processes. It does not wait for the processes, which take seconds.
 
         Args:
-            model: the caller's copy of the trained model.
-            settings: of the learner, with more than one rank.
-            context: of the run.
+            settings: say how many processes, and on which devices.
+            serving_dtype: of the weights for the engine, as `serving.dtype`.
+
+        Raises:
+            ValueError: there are too few GPUs.
         """
-        self._model = model
-        start_ray()
-        self._open = True
-        self._processes: list[Any] = []
+        self._ranks: list[Any] = []
+        self._starting: list[Any] = []
+        """Calls that have not been waited for."""
+        self._folder: Path | None = None
+        self._folders: set[Path] = set()
+        """All folders that rank 0 has told of."""
+        with console.status("starting Ray"):
+            start_ray()
+        self._is_open = True
         try:
-            self._start(settings, context)
+            self._start(settings, serving_dtype)
         except BaseException:
             self.close()
             raise
 
+    def open(
+        self,
+        load: LoadPolicy,
+        settings: LearnerSettings,
+        context: LearnerContext,
+        *,
+        load_reference: LoadPolicy | None = None,
+    ) -> None:
+        """Let each process load a policy, in place of the one before, and prepare to train it.
+
+        This returns at once. The next call of another method raises what goes wrong.
+
+        Args:
+            load: is called in each process.
+            settings: of the learner; ranks, device and threads are those of the processes.
+            context: of the run, without a reference.
+            load_reference: loads the policy that `beta` compares with.
+        """
+        assert context.reference is None, "each process loads its own reference"
+        if context.failure_folder is not None:
+            context = replace(context, failure_folder=context.failure_folder.absolute())
+        of_ranks = settings.model_copy(update={"threads": self._threads})
+        self._folder = None
+        self._starting += [
+            rank.open.remote(load, of_ranks, context, load_reference) for rank in self._ranks
+        ]
+
+    def wait(self) -> None:
+        """Wait until the processes have done what `open` asks for.
+
+        Raises:
+            ValueError: the policy cannot be loaded or trained.
+        """
+        if not self._starting:
+            return
+        starting, self._starting = self._starting, []
+        with console.status("starting the learner"):
+            answers = wait_for_all(starting)
+        for lines in answers:
+            _say_all(lines)
+
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.update`; the metrics are the same in every rank."""
-        metrics: Metrics = call_all(self._processes, "update", put(samples))[0]
-        self.fetch_weights()
+        metrics: Metrics = self._call("update", put(samples))
         return metrics
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
-        """As `Learner.supervised_step`; it leaves the caller's model as it was."""
-        metrics: Metrics = call_all(self._processes, "supervised_step", samples)[0]
+        """As `Learner.supervised_step`."""
+        metrics: Metrics = self._call("supervised_step", put(samples))
         return metrics
 
     def save(self, folder: Path) -> None:
         """As `Learner.save`."""
-        call_all(self._processes, "save", folder.absolute())
+        self._call("save", folder.absolute())
 
     def load(self, folder: Path) -> None:
         """As `Learner.load`."""
-        call_all(self._processes, "load", folder.absolute())
-        self.fetch_weights()
+        self._call("load", folder.absolute())
 
-    def fetch_weights(self) -> None:
-        """Copy the trained weights into the caller's model."""
-        weights: dict[str, Tensor] = call_all(self._processes, "full_weights")[0]
-        self._model.load_state_dict(weights)
+    def save_model(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face folder (see `save_policy`)."""
+        self._call("save_model", folder.absolute())
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the serving engine loads; the first weights are written if need be."""
+        if self._folder is None:
+            self.write()
+        assert self._folder is not None
+        return self._folder
+
+    def write(self) -> None:
+        """As `ServingCopy.write`, in rank 0."""
+        self._folder, lines = self._call("write")
+        self._folders.add(self._folder)
+        _say_all(lines)
 
     def close(self) -> None:
-        """End the processes. A second call is a no-op."""
-        end_processes(self._processes)
-        self._processes = []
-        if self._open:
-            self._open = False
-            stop_ray()
+        """End the processes and delete what they wrote for the engine. A second call is a no-op."""
+        # The folders first: ending processes may fail, or take longer than a stopped job has.
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        ranks, self._ranks, self._starting = self._ranks, [], []
+        try:
+            end_processes(ranks)
+        finally:
+            if self._is_open:
+                self._is_open = False
+                stop_ray()
 
-    def _start(self, settings: LearnerSettings, context: LearnerContext) -> None:
+    def __enter__(self) -> "LearnerProcesses":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of all ranks; return the answer of rank 0."""
+        self.wait()
+        return call_all(self._ranks, method, *arguments)[0]
+
+    def _start(self, settings: LearnerSettings, serving_dtype: str) -> None:
         count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpu_count()
-        if 0 < gpus <= count:
+        shared = count == gpus == 1
+        if 0 < gpus <= count and not shared:
             raise ValueError(
                 f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; "
                 f"there are {gpus}: set {max(gpus - 1, 1)}, or learner.device: cpu"
             )
         # Each process would take all cores otherwise. OpenMP reads the variable when it starts.
-        threads = settings.threads or max((os.cpu_count() or 1) // count, 1)
-        environment = {"OMP_NUM_THREADS": str(threads), **OPENMP}
+        self._threads = settings.threads or max(torch.get_num_threads() // count, 1)
+        environment = {"OMP_NUM_THREADS": str(self._threads), **OPENMP}
         new = process_of(
-            LearnerRank, max_concurrency=1, environment=environment, gpus=float(gpus > 0)
+            LearnerRank,
+            max_concurrency=1,
+            environment=environment,
+            gpus=gpu_share() if gpus else 0.0,
         )
-        # `put` stores a value once, for all ranks to read.
-        model, shared_context = put(self._model), put(context)
-        of_rank = settings.model_copy(update={"threads": threads})
-        self._processes = [
-            new(model, of_rank, rank=rank, context=shared_context) for rank in range(count)
+        self._ranks = [
+            new(rank, size=count, device=settings.device, serving_dtype=serving_dtype)
+            for rank in range(count)
         ]
-        # Two calls, as the ranks can only join at an address that rank 0 has opened.
-        machines = call_all(self._processes, "machine")
-        is_one = len(set(machines)) == 1
-        (address,) = call_all(self._processes[:1], "listen", only_here=is_one)
-        call_all(self._processes, "join", address)
-
-
-Learning = Learner | RankedLearner
-"""A learner, whatever its number of ranks."""
-
-
-def open_learner(
-    model: PreTrainedModel, settings: LearnerSettings, context: LearnerContext
-) -> Learning:
-    """Return a learner of `settings.ranks` processes that trains a model.
-
-    With any number of ranks, `model` has the new weights after `update`, `load` and
-    `fetch_weights`. Call `close` at the end.
-
-    Raises:
-        ValueError: there are too few GPUs, or such a model cannot be trained.
-    """
-    if settings.ranks == 1:
-        return Learner(model, settings, context)
-    return RankedLearner(model, settings, context)
+        if count > 1:
+            # The answers of some are arguments of others: Ray waits for them, the driver need not.
+            machines = [rank.machine.remote() for rank in self._ranks]
+            address = self._ranks[0].listen.remote(*machines)
+            self._starting = [rank.join.remote(address) for rank in self._ranks]
 
 
 class LearnerRank:
     """One of the processes: an actor of Ray that holds a `Learner`."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: LearnerSettings,
-        *,
-        rank: int,
-        context: LearnerContext,
-    ) -> None:
-        self._model, self._settings, self._rank, self._context = model, settings, rank, context
+    def __init__(self, rank: int, *, size: int, device: str, serving_dtype: str) -> None:
+        self._rank, self._size = rank, size
+        self._device, self._serving_dtype = device, serving_dtype
         self._store: Any = None
-        self._ranks: ShardedRanks | None = None
+        self._ranks = Ranks()
         self._learner: Learner | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._copy: ServingCopy | None = None
 
     def machine(self) -> str:
         """Return the name of the machine that the process runs on."""
         return socket.gethostname()
 
-    def listen(self, *, only_here: bool) -> str:
+    def listen(self, *machines: str) -> str:
         """Open the ranks' rendezvous in the first rank; return its address for `join`.
 
         Args:
-            only_here: whether all ranks are on this machine, so no other needs to reach it.
+            machines: those of all ranks. If they are one, no other needs to reach the address.
         """
-        host = LOOPBACK if only_here else socket.gethostbyname(socket.gethostname())
-        self._store, address = listen(host)
+        is_one = len(set(machines)) == 1
+        self._store, address = listen(
+            LOOPBACK if is_one else socket.gethostbyname(socket.gethostname())
+        )
         return address
 
-    def join(self, address: str) -> None:
-        """Wait for the other ranks, and make the learner; its weights are divided among them."""
-        device = torch.device(
-            "cuda" if self._settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    def join(self, address: str) -> list[str]:
+        """Wait for the other ranks. A rank alone has no need to."""
+        on_gpu = self._device != "cpu" and torch.cuda.is_available()
+        self._ranks = join(
+            self._store if self._rank == 0 else address,
+            rank=self._rank,
+            size=self._size,
+            device=torch.device("cuda" if on_gpu else "cpu"),
         )
-        rendezvous = self._store if self._rank == 0 else address
-        self._ranks = join(rendezvous, rank=self._rank, size=self._settings.ranks, device=device)
-        self._learner = Learner(self._model, self._settings, self._context, ranks=self._ranks)
+        return []
+
+    def open(
+        self,
+        load: LoadPolicy,
+        settings: LearnerSettings,
+        context: LearnerContext,
+        load_reference: LoadPolicy | None,
+    ) -> list[str]:
+        """Load a policy and make its learner; the weights are divided among the ranks.
+
+        Returns:
+            In rank 0 the lines to show to the user.
+        """
+        # The policy before goes first: there may not be room for two.
+        if self._copy is not None:
+            self._copy.close()
+        self._copy = self._learner = None
+        with kept_lines() as lines:
+            model, self._tokenizer = load()
+            if load_reference is not None:
+                context = replace(context, reference=load_reference()[0])
+            self._learner = Learner(model, settings, context, ranks=self._ranks)
+        return lines if self._rank == 0 else []
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.update`."""
-        return self._joined.update(samples)
+        return self._opened.update(samples)
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.supervised_step`."""
-        return self._joined.supervised_step(samples)
+        return self._opened.supervised_step(samples)
 
     def save(self, folder: Path) -> None:
         """As `Learner.save`."""
-        self._joined.save(folder)
+        self._opened.save(folder)
 
     def load(self, folder: Path) -> None:
         """As `Learner.load`."""
-        self._joined.load(folder)
+        self._opened.load(folder)
 
-    def full_weights(self) -> dict[str, Tensor]:
-        """As `Learner.full_weights`."""
-        return self._joined.full_weights()
+    def save_model(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face folder, in rank 0."""
+        assert self._tokenizer is not None, "open() comes first"
+        save_policy(self._opened.model, self._tokenizer, folder)
+
+    def write(self) -> tuple[Path, list[str]] | None:
+        """Write the weights for the serving engine, in rank 0.
+
+        Returns:
+            In rank 0 the folder, and the lines to show to the user.
+        """
+        model = self._opened.model
+        if self._rank > 0:
+            # It takes part in gathering each weight. What becomes of it is up to rank 0.
+            serving_weights(model, "float32")
+            return None
+        with kept_lines() as lines:
+            if self._copy is None:
+                assert self._tokenizer is not None
+                self._copy = ServingCopy(model, self._tokenizer, self._serving_dtype)
+            else:
+                self._copy.write()
+        return self._copy.folder, lines
 
     @property
-    def _joined(self) -> Learner:
-        assert self._learner is not None, "join() comes first"
+    def _opened(self) -> Learner:
+        assert self._learner is not None, "open() comes first"
         return self._learner
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)

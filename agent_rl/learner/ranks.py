@@ -20,10 +20,13 @@ class Ranks:
     size: int = 1
     """The number of processes."""
 
-    def shard(self, module: M) -> M:
+    def shard(self, module: M, *, bfloat16: bool = False) -> M:
         """Return the module with its weights and gradients divided among the ranks.
 
         Gradients are summed over the ranks, not averaged. No-op with one rank.
+
+        Args:
+            bfloat16: whether the decoder computes in bfloat16, so its weights may travel so.
         """
         return module
 

@@ -1,8 +1,8 @@
 """Sharding: one model trained by several processes, each with a part of every weight.
 
 The processes are ranks of `torch.distributed`. FSDP2 (`fully_shard`) leaves each of them a slice of
-every weight, gradient and optimizer state. The functions that save, load and gather weights also
-work in one process, with a plain module.
+every weight, gradient and optimizer state. The functions that save and load weights also work in
+one process, with a plain module. `agent_rl.policy.whole` gathers whole weights.
 
     store, address = listen()                           # in rank 0; the others need the address
     ranks = join(store, rank=0, size=2, device=cpu)     # in rank 1: join(address, rank=1, ...)
@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.nn.utils import clip_grad_norm_
@@ -59,7 +59,7 @@ class ShardedRanks(Ranks):
         self.size = size
         self.device = device
 
-    def shard(self, module: M) -> M:
+    def shard(self, module: M, *, bfloat16: bool = False) -> M:
         """Divide the weights of a module among the ranks, in place.
 
         Each decoder layer is a group of weights, and the rest is one more. A group is collected
@@ -69,16 +69,27 @@ class ShardedRanks(Ranks):
         within its `forward`, a language model's head included. Gradients are summed over the ranks,
         not averaged. Every rank makes as many forward and backward passes as the others.
 
+        The slices stay in float32. With `bfloat16` a layer is collected in bfloat16, as autocast
+        would cast it: half the traffic and memory. Its activations are left to autocast, and
+        gradients are summed in float32. Embedding and head stay in float32.
+
         Args:
             module: its weights are the same in every rank, on the ranks' device.
+            bfloat16: whether autocast computes the layers in bfloat16.
         """
         if self.size == 1:
             return module
+        of_layers = MixedPrecisionPolicy()
+        if bfloat16:
+            of_layers = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+            )
         mesh = init_device_mesh(self.device.type, (self.size,))
         layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
         parts: list[nn.Module] = [*layers, module]
         for part in parts:
-            group = fully_shard(part, mesh=mesh)
+            policy = MixedPrecisionPolicy() if part is module else of_layers
+            group = fully_shard(part, mesh=mesh, mp_policy=policy)
             group.set_gradient_divide_factor(1.0)
             # Without this, FSDP would ask for a scaled sum, which gloo does not have.
             group.set_force_sum_reduction_for_comms(True)
@@ -168,26 +179,6 @@ def join(
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=rendezvous, rank=rank, world_size=size, timeout=timeout)
     return ShardedRanks(rank=rank, size=size, device=device)
-
-
-@torch.no_grad()
-def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """Return the whole weights on CPU in rank 0, and nothing in the others; every rank calls this.
-
-    A weight with two names (tied embeddings) is one tensor under both. A weight that is whole and
-    on CPU is not copied.
-
-    Args:
-        module: sharded, a part of a sharded one, or plain.
-    """
-    is_first = not dist.is_initialized() or dist.get_rank() == 0
-    whole: dict[int, Tensor] = {}
-    named = module.state_dict(keep_vars=True)
-    for tensor in named.values():
-        if id(tensor) not in whole:
-            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            whole[id(tensor)] = full.detach().cpu() if is_first else full.new_empty(0)
-    return {name: whole[id(tensor)] for name, tensor in named.items()} if is_first else {}
 
 
 def save_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:

@@ -7,7 +7,12 @@ files themselves are judged earlier, in `agent_rl.policy.folder`.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from agent_rl.config import ConfigError
 from agent_rl.display import say
@@ -47,10 +52,11 @@ def check_loaded(
     _mend_generation_config(model, source)
 
 
-def refuse_untrainable(model: PreTrainedModel, source: str, context_length: int) -> None:
+def refuse_untrainable(config: PreTrainedConfig, source: str, context_length: int) -> None:
     """Raise if the learner's log-probs of a model would not be those of the serving engine.
 
     Args:
+        config: the model's.
         source: where the model is from, for the message.
         context_length: the longest episode, in tokens.
 
@@ -58,7 +64,7 @@ def refuse_untrainable(model: PreTrainedModel, source: str, context_length: int)
         ConfigError: the model has layers that cannot take packed samples, or its attention does
             not reach back over an episode.
     """
-    config = model.config.get_text_config()
+    config = config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     others = sorted(kinds.difference(_PLAIN_LAYERS))
     if others:

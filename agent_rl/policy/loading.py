@@ -4,6 +4,7 @@ import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +12,11 @@ import torch
 from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -33,6 +36,7 @@ from agent_rl.policy.lora import (
     with_lora,
     without_wrapper,
 )
+from agent_rl.policy.whole import is_first, whole_weights
 
 # The command line shows its own progress; transformers' bars would tear it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -56,15 +60,33 @@ def load_policy(
             cannot be trained (see `agent_rl.policy.checks`).
     """
     refuse_bad_source(source, revision)
-    path = Path(source).expanduser()
+    where, options = _where(source, revision)
     with _explained(source, revision), _quiet():
-        if path.is_file():
-            model, tokenizer, report = _load_gguf(path, dtype)
-        else:
-            where = str(path) if path.exists() else source
-            model, tokenizer, report = _load_pretrained(where, dtype, revision)
+        load = _load_gguf if "gguf_file" in options else _load_pretrained
+        model, report = load(where, dtype, options)
+        tokenizer = _load_tokenizer(where, options)
     check_loaded(model, tokenizer, report, source)
     return model, tokenizer
+
+
+def load_description(
+    source: str, *, revision: str = ""
+) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """Load a policy's config and tokenizer, but not its weights.
+
+    Args:
+        source: as in `load_policy`.
+        revision: as in `load_policy`.
+
+    Raises:
+        ValueError: there is no model at `source`, or it is damaged, as far as that shows without
+            loading the weights.
+    """
+    refuse_bad_source(source, revision)
+    where, options = _where(source, revision)
+    with _explained(source, revision), _quiet():
+        config = AutoConfig.from_pretrained(where, **options)
+        return config, _load_tokenizer(where, options)
 
 
 def refuse_bad_source(source: str, revision: str = "") -> None:
@@ -136,19 +158,38 @@ def load_to_train(
     return resume_lora(model, lora, adapter), tokenizer
 
 
+def policy_loader(
+    source: str,
+    lora: LoraSettings | None,
+    *,
+    revision: str = "",
+    resume: bool = False,
+    seed: int = 0,
+) -> partial[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+    """Return `load_to_train` with its arguments, to be called in another process.
+
+    It is small to send. A relative path is made absolute, as the other process may have another
+    working folder.
+    """
+    path = Path(source).expanduser()
+    where = str(path.absolute()) if path.exists() else source
+    return partial(load_to_train, where, lora, revision=revision, resume=resume, seed=seed)
+
+
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a Hugging Face folder that `load_policy` and other tools read.
 
     An adapter is merged into the weights there. It is also written separately, so that
-    `load_to_train` can resume it.
+    `load_to_train` can resume it. All processes that share the model call this, and the first one
+    writes.
     """
+    weights = whole_weights(merged_weights(model))
+    if is_first():
+        without_wrapper(model).save_pretrained(folder, state_dict=weights)
+        tokenizer.save_pretrained(folder)
+    del weights
     if has_adapter(model):
-        merged = {name: tensor.to("cpu") for name, tensor in merged_weights(model)}
-        without_wrapper(model).save_pretrained(folder, state_dict=merged)
         save_adapter(model, folder / ADAPTER)
-    else:
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
@@ -165,46 +206,56 @@ def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
 _REASON = 240
 """The most letters of a library's message within ours."""
 
-_Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]
-"""The model, its tokenizer, and transformers' report on the load."""
+_Loaded = tuple[PreTrainedModel, dict[str, Any]]
+"""The model, and transformers' report on the load."""
 
 
-def _load_gguf(path: Path, dtype: torch.dtype) -> _Loaded:
-    folder, file = str(path.parent), path.name
+def _where(source: str, revision: str) -> tuple[str, dict[str, Any]]:
+    """What to give to `from_pretrained`: a folder or a hub name, and the options."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return str(path.parent), {"gguf_file": path.name}
+    # trust_remote_code: without an answer, transformers asks at the terminal.
+    options = {"revision": revision or None, "trust_remote_code": False}
+    return str(path) if path.exists() else source, options
+
+
+def _load_gguf(where: str, dtype: torch.dtype, options: dict[str, Any]) -> _Loaded:
     load_model: Any = AutoModelForCausalLM.from_pretrained
     model, report = load_model(
-        folder,
+        where,
         dtype=dtype,
         quantization_config=GgufConfig(dequantize=True),
-        gguf_file=file,
         output_loading_info=True,
+        **options,
     )
     # The config still says "quantized", but the dense weights are what will be saved.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    return model, cast(PreTrainedTokenizerBase, tokenizer), report
+    return model, report
 
 
-def _load_pretrained(source: str, dtype: torch.dtype, revision: str) -> _Loaded:
-    # trust_remote_code: without an answer, transformers asks at the terminal.
-    options: dict[str, Any] = {"revision": revision or None, "trust_remote_code": False}
+def _load_pretrained(where: str, dtype: torch.dtype, options: dict[str, Any]) -> _Loaded:
     load_model: Any = AutoModelForCausalLM.from_pretrained
     model, report = load_model(
-        source,
+        where,
         dtype=dtype,
         output_loading_info=True,
         # `check_loaded` refuses other shapes, and names them.
         ignore_mismatched_sizes=True,
         **options,
     )
+    return model, report
+
+
+def _load_tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except OSError:
         raise
     except Exception as error:
         raise _TokenizerError(_reason(error)) from error
-    return model, cast(PreTrainedTokenizerBase, tokenizer), report
+    return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 class _TokenizerError(Exception):

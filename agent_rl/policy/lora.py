@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agent_rl.config.model import LoraSettings
+from agent_rl.policy.whole import is_first, whole, whole_weights
 
 ADAPTER = "adapter"
 """The adapter's folder, within the folder of the merged weights."""
@@ -145,20 +146,22 @@ def base_of(folder: Path) -> tuple[str, str]:
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's adapter in peft's format, with a fingerprint of its base."""
+    """Write a model's adapter in peft's format, with a fingerprint of its base.
+
+    All processes that share the model call this.
+    """
     adapted = _peft(model)
+    metadata = {"format": "pt", _FINGERPRINT: _fingerprint(_base_weights(model))}
+    weights = whole_weights(_adapter_weights(model).items())
+    if not is_first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.copy(adapted.peft_config[_NAME])
     config.inference_mode = True
     config.save_pretrained(str(folder))
-    metadata = {"format": "pt", _FINGERPRINT: _fingerprint(_base_weights(model))}
     source = str(config.base_model_name_or_path)
     if Path(source).exists():
         metadata[_RELATIVE] = os.path.relpath(source, folder.resolve())
-    weights = {
-        name: tensor.detach().to("cpu").contiguous()
-        for name, tensor in _adapter_weights(model).items()
-    }
     save_file(weights, folder / _WEIGHTS, metadata=metadata)
 
 
@@ -195,7 +198,7 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Yield the model's weights under the base's names: W + (alpha / rank) B A if adapted, else W.
 
     Each one is computed when it is asked for. So the model does not change, and there is never a
-    second whole model in memory.
+    second whole model in memory. If processes share the model, each yields its slices.
     """
     for name, tensor, layer in _named_weights(model):
         if layer is None:
@@ -219,7 +222,7 @@ def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
     adapted = {
         name: module for name, module in inner.named_modules() if isinstance(module, LoraLayer)
     }
-    for name, tensor in inner.state_dict().items():
+    for name, tensor in inner.state_dict(keep_vars=True).items():
         owner, of_base, parameter = name.partition(".base_layer.")
         if of_base and owner in adapted:
             layer = adapted[owner] if parameter == "weight" else None
@@ -265,7 +268,7 @@ def _fingerprint(weights: Iterator[tuple[str, Tensor]]) -> str:
     for name, tensor in sorted(weights, key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # numpy has no bfloat16, so the bytes are read as uint8.
-        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        flat = whole(tensor.detach()).to("cpu").contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

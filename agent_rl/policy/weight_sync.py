@@ -1,16 +1,18 @@
-"""The copy of the policy's weights that the serving engine reads: a folder and a version number.
+"""The copy of the policy's weights that the serving engine reads: a folder.
 
-The way of new weights to the engine: `Session.sync` calls `ServingCopy.write`, then
-`RolloutPool.sync_weights`, which lets the engine load the folder again.
+The way of new weights to the engine: `Session.sync` calls `write`, of the learner's `ServingCopy`
+or of its own. Then `RolloutPool.sync_weights` lets the engine load the folder again.
 """
 
 import copy
 import logging
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config import ConfigError
@@ -19,9 +21,23 @@ from agent_rl.policy.folder import CONFIG
 from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
 from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
+from agent_rl.policy.whole import is_first, whole, whole_weights
 from rollouts.serving.dtypes import chosen_dtype
 
 WEIGHTS = "model.safetensors"
+HEAD = "lm_head.weight"
+"""The name of the served head."""
+
+
+class ServedWeights(Protocol):
+    """The weights that an engine serves, wherever they are trained."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder to load from, with the weights of the last `write`, or the first ones."""
+
+    def write(self) -> None:
+        """Write the present weights. `folder` may be another one afterwards."""
 
 
 class ServingCopy:
@@ -30,15 +46,15 @@ class ServingCopy:
     The folder is in memory if the system has a memory-backed file system with room for two
     versions, so a sync costs no disk access. Only this user can read it. `close` deletes it. A new
     copy deletes the folders of processes that were killed.
-    """
 
-    version: int
-    """Number of the weights in it: 0 at first, one more after each `write`."""
+    If processes share the model, the first has the copy, and the others call `serving_weights` for
+    each version.
+    """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str
     ) -> None:
-        """Write the first version.
+        """Write the first weights.
 
         Args:
             model: the learner's model.
@@ -48,7 +64,6 @@ class ServingCopy:
         Raises:
             ConfigError: there is no room for two versions of the weights.
         """
-        self.version = 0
         self._model, self._tokenizer = model, tokenizer
         self._dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())
         # First: stale folders take room, too.
@@ -66,13 +81,12 @@ class ServingCopy:
         return self._folders[-1].path
 
     def write(self) -> None:
-        """Write the model's current weights as the next version.
+        """Write the model's current weights.
 
         Raises:
             ConfigError: there is no room for them any more, nor in the temporary folder.
         """
         self._save()
-        self.version += 1
 
     def close(self) -> None:
         """Delete the folder."""
@@ -80,26 +94,28 @@ class ServingCopy:
             folder.close()
 
     def _save(self) -> None:
+        # Once, also if the folder turns out to be full: other processes may take part.
+        weights = serving_weights(self._model, self._dtype)
         try:
-            self._fill(self.folder)
+            self._fill(self.folder, weights)
         except Exception as error:  # each library has errors of its own for a full disk
             if not is_disk_full(error):
                 raise
-            self._move(error)
+            self._move(weights, error)
 
-    def _fill(self, folder: Path) -> None:
+    def _fill(self, folder: Path, weights: dict[str, Tensor]) -> None:
         if not (folder / CONFIG).exists():
             self._tokenizer.save_pretrained(folder)
-        save_for_serving(self._model, folder, self._dtype)
+        _write(self._model, folder, self._dtype, weights)
 
-    def _move(self, reason: Exception) -> None:
+    def _move(self, weights: dict[str, Tensor], reason: Exception) -> None:
         """Go on in the temporary folder, as something else has filled the place of the old one."""
         full, temporary = self.folder, Path(tempfile.gettempdir())
         if temporary == full.parent:
             raise _no_room(full.parent) from reason
         new = ServingFolder(temporary)
         try:
-            self._fill(new.path)
+            self._fill(new.path, weights)
         except BaseException as error:
             new.close()
             if is_disk_full(error):
@@ -126,15 +142,43 @@ def served_bytes(model: PreTrainedModel, dtype: str) -> int:
 def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
     """Write the model as the serving engine loads it: without adapter, untied, in its dtype.
 
-    An adapter is merged tensor by tensor, and the model does not change. The weights replace those
-    in the folder at once, so a reader never sees a part.
+    The weights replace those in the folder at once, so a reader never sees a part. All processes
+    that share the model call this, and the first one writes.
 
     Args:
         model: the model to write.
         folder: is made if missing. Only the first call writes its `config.json`.
         dtype: the name of a torch dtype, such as `bfloat16`.
     """
+    weights = serving_weights(model, dtype)
+    if is_first():
+        _write(model, folder, dtype, weights)
+
+
+def serving_weights(model: PreTrainedModel, dtype: str) -> dict[str, Tensor]:
+    """Return the weights that `save_for_serving` writes.
+
+    All processes that share the model call this. An adapter is merged tensor by tensor, and the
+    model does not change. Each tensor is gathered and cast before the next: there is no second
+    whole model in the dtype of training.
+
+    Args:
+        dtype: the name of a torch dtype, such as `bfloat16`.
+
+    Returns:
+        Tensors on CPU in the first process, and none in the others.
+    """
     torch_dtype: torch.dtype = getattr(torch, dtype)
+    weights = whole_weights(merged_weights(model), torch_dtype)
+    # An engine may keep a packed copy of a tied head and not refresh it. So the head is always a
+    # separate tensor here, even if the learner's model ties it to the embedding.
+    head = whole(decoder_and_head(model)[1].weight.detach())
+    if is_first():
+        weights[HEAD] = head.to("cpu", torch_dtype).clone()
+    return weights
+
+
+def _write(model: PreTrainedModel, folder: Path, dtype: str, weights: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inner = without_wrapper(model)
     # The config does not change, and the engine reads it only when it starts.
@@ -142,15 +186,8 @@ def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
         config = copy.deepcopy(inner.config)
         config.architectures = [type(inner).__name__]
         config.tie_word_embeddings = False
-        config.dtype = torch_dtype
+        config.dtype = getattr(torch, dtype)
         config.save_pretrained(folder)
-    weights = {
-        name: tensor.to("cpu", torch_dtype).contiguous() for name, tensor in merged_weights(model)
-    }
-    # An engine may keep a packed copy of a tied head and not refresh it. So the head is always a
-    # separate tensor here, even if the learner's model ties it to the embedding.
-    head = decoder_and_head(model)[1].weight
-    weights["lm_head.weight"] = head.detach().to("cpu", torch_dtype).clone()
     with whole_file(folder / WEIGHTS) as unfinished:
         save_file(weights, unfinished, metadata={"format": "pt"})
 

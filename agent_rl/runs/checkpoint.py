@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.files import UNFINISHED, whole_folder
 from agent_rl.policy.folder import check_adapter, check_folder
-from agent_rl.policy.loading import save_policy
 from agent_rl.policy.lora import ADAPTER
 from agent_rl.runs.layout import (
     CHECKPOINT_LEARNER,
@@ -59,10 +57,8 @@ class Snapshot:
 
     step: int
     """The rollout step, counted from 1."""
-    model: PreTrainedModel
-    """The learner's model."""
-    tokenizer: PreTrainedTokenizerBase
-    """Its tokenizer."""
+    save_model: Callable[[Path], None]
+    """Writes the policy into a new folder at the path, as `save_policy` does."""
     save_learner: Callable[[Path], None]
     """Writes the learner's state into a new folder at the path."""
     trainer_state: dict[str, Any]
@@ -109,7 +105,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int = 0) -> Path:
             shutil.rmtree(leftover)
     target = stage.checkpoint(snapshot.step)
     with whole_folder(target, replace=True) as unfinished:
-        save_policy(snapshot.model, snapshot.tokenizer, unfinished / CHECKPOINT_MODEL)
+        snapshot.save_model(unfinished / CHECKPOINT_MODEL)
         snapshot.save_learner(unfinished / CHECKPOINT_LEARNER)
         torch.save(snapshot.random_state, unfinished / CHECKPOINT_RANDOM)
         (unfinished / CHECKPOINT_STATE).write_text(json.dumps(snapshot.trainer_state))

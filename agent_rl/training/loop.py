@@ -3,13 +3,11 @@
 import time
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.display import Column, StepRows, say
 from agent_rl.evaluation.tables import show
 from agent_rl.learner.learner import LearnerContext
-from agent_rl.learner.processes import open_learner
+from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.learner.samples import TrainingSample, samples_from_group
 from agent_rl.runs.checkpoint import (
     Snapshot,
@@ -47,6 +45,17 @@ COLUMNS = (
 """The columns printed for each rollout step."""
 
 
+def learner_context(config: Config, folder: Path) -> LearnerContext:
+    """What the learner has to know of a run in `folder`, `RUN/train`, besides its settings."""
+    return LearnerContext(
+        total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
+        temperature=config.train.temperature,
+        seed=config.seed,
+        most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
+        failure_folder=StageLayout(folder).not_finite,
+    )
+
+
 class TrainingLoop:
     """Trains the policy of a session, and writes the run to a folder."""
 
@@ -55,18 +64,19 @@ class TrainingLoop:
         config: Config,
         session: Session,
         folder: Path,
+        learner: LearnerProcesses,
         *,
         checkpoint: Path | None = None,
-        reference: PreTrainedModel | None = None,
     ) -> None:
         """Start or resume a run.
 
         Args:
             config: `learner` and `train` say how to train.
-            session: opened on `checkpoint`'s model, if there is one.
+            session: serves the learner's weights.
             folder: the stage's folder, `RUN/train`.
+            learner: opened with `learner_context`, on `checkpoint`'s model if there is one. The
+                caller closes it.
             checkpoint: the checkpoint to resume after; None starts a new run.
-            reference: the policy that `learner.beta` compares with.
 
         Raises:
             ConfigError: without `checkpoint`, the folder holds a run already.
@@ -75,35 +85,19 @@ class TrainingLoop:
         self.config = config
         self.session = session
         self.step = 0
-        session.require_trainable()
-        self.learner = open_learner(
-            session.model,
-            config.learner,
-            LearnerContext(
-                total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
-                temperature=config.train.temperature,
-                seed=config.seed,
-                most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
-                reference=reference,
-                failure_folder=StageLayout(folder).not_finite,
-            ),
-        )
+        self.learner = learner
         self.saved: Path | None = checkpoint
         """The checkpoint of the newest step that has one."""
-        try:
-            tasks = training_tasks(config, session.tasks)
-            self.sampler = TaskSampler(tasks, config.seed)
-            self.failed = FailedTasks(
-                config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
-            )
-            if checkpoint is not None:
-                self._restore(checkpoint)
-            # After the checkpoint is restored: the folder cuts the metrics of later steps, which
-            # were logged before the kill and are repeated now.
-            self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
-        except BaseException:
-            self.learner.close()
-            raise
+        tasks = training_tasks(config, session.tasks)
+        self.sampler = TaskSampler(tasks, config.seed)
+        self.failed = FailedTasks(
+            config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
+        )
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        # After the checkpoint is restored: the folder cuts the metrics of later steps, which were
+        # logged before the kill and are repeated now.
+        self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
         self._end_step()
 
     def train(self, *, evaluate_last: bool = True) -> Path:
@@ -183,8 +177,7 @@ class TrainingLoop:
         return metrics
 
     def close(self) -> None:
-        """End the learner's processes and close the run's files."""
-        self.learner.close()
+        """Close the run's files."""
         self.run.close()
 
     def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
@@ -227,8 +220,7 @@ class TrainingLoop:
         """Write a checkpoint of the last whole step; returns its folder."""
         snapshot = Snapshot(
             step=self.step,
-            model=self.session.model,
-            tokenizer=self.session.tokenizer,
+            save_model=self.learner.save_model,
             save_learner=self.learner.save,
             trainer_state=self._trainer_state,
             random_state=self._random_state,

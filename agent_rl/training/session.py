@@ -1,20 +1,23 @@
-"""A policy that plays and learns: the learner's model, the serving engine and the workers."""
+"""A policy that plays: its served weights, the serving engine and the workers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from agent_rl.config import Config
 from agent_rl.display import console, progress
 from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.checks import refuse_untrainable
-from agent_rl.policy.loading import load_policy, load_to_train
-from agent_rl.policy.weight_sync import ServingCopy
+from agent_rl.policy.loading import load_description, load_policy
+from agent_rl.policy.weight_sync import ServedWeights, ServingCopy
 from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task
@@ -32,56 +35,60 @@ class Session:
     the session as a context manager.
     """
 
-    model: PreTrainedModel
-    """The learner's copy. After a change, call `sync`; the next episode plays with the change."""
-    tokenizer: PreTrainedTokenizerBase
-    """The policy's tokenizer."""
+    version: int
+    """Number of the weights that are served: 0 at first, one more with each `sync`."""
 
-    def __init__(
-        self, config: Config, source: str | Path, *, train: bool = False, resume: bool = False
-    ) -> None:
-        """Load the policy.
+    def __init__(self, config: Config, source: str | Path, *, train: bool = False) -> None:
+        """Look at the policy, and load it unless a learner will.
 
         Args:
             config: the run's config.
             source: a Hugging Face folder, a hub name or a `.gguf` file.
-            train: whether to add the adapter of `model.lora`, if the config has one.
-            resume: with `train`, whether to load the adapter at `source` instead of a new one.
+            train: whether a learner loads the policy, in its own processes. Then `serve` comes
+                before episodes of the policy.
 
         Raises:
             ValueError: there is no usable policy at `source`, or it does not fit `prompt`.
         """
-        self.config, self.source = config, str(source)
+        self.config, self.source, self.version = config, str(source), 0
         revision = config.model.revision_of(self.source)
+        model: PreTrainedModel | None = None
         if train:
-            lora = config.model.lora
-            self.model, self.tokenizer = load_to_train(
-                self.source, lora, revision=revision, resume=resume, seed=config.seed
-            )
+            self._model_config, self._tokenizer = load_description(self.source, revision=revision)
         else:
-            self.model, self.tokenizer = load_policy(self.source, revision=revision)
+            model, self._tokenizer = load_policy(self.source, revision=revision)
+            self._model_config = model.config
         # The workers make their own. This one says what is wrong before any process starts.
-        make_renderer(self.tokenizer, config.prompt)
+        make_renderer(self._tokenizer, config.prompt)
         self._pool: RolloutPool | None = None
         # Before the copy, whose folder would stay if this failed.
         self._env = open_environment(config)
-        self.serving_copy = ServingCopy(self.model, self.tokenizer, config.serving.dtype)
+        self._own: ServingCopy | None = None
+        if model is not None:
+            self._own = ServingCopy(model, self._tokenizer, config.serving.dtype)
+        self._weights: ServedWeights | None = self._own
 
     def require_trainable(self) -> None:
         """Raise ValueError if the learner cannot train this model (see `refuse_untrainable`)."""
-        context_length = model_context_length(self.serving_copy.folder, self.config.serving)
-        refuse_untrainable(self.model, self.source, context_length)
+        with self._described() as folder:
+            context_length = model_context_length(folder, self.config.serving)
+        refuse_untrainable(self._model_config, self.source, context_length)
 
     def tasks(self, split: str) -> list[Task]:
         """The environment's tasks of a split."""
         return self._env.tasks(split)
 
+    def serve(self, weights: ServedWeights) -> None:
+        """Let the engine take its weights from there, from the next `sync` on."""
+        self._weights = weights
+
     def sync(self) -> None:
-        """Load the model's current weights into the serving engine."""
-        self.serving_copy.write()
+        """Load the policy's current weights into the serving engine."""
+        self.version += 1
+        self._served.write()
         # An engine that has not started yet reads the copy when it starts.
         if self._pool is not None:
-            self._pool.sync_weights(self.serving_copy.folder, self.serving_copy.version)
+            self._pool.sync_weights(self._served.folder, self.version)
 
     def play(
         self,
@@ -104,13 +111,10 @@ class Session:
             A group per task, in the order of the tasks.
         """
         if self._pool is None:
+            # Outside of the next line's status: a learner may have to start first.
+            folder = self._served.folder
             with console.status("starting Ray, the environments and vLLM"):
-                self._pool = open_pool(
-                    self.config,
-                    self.serving_copy.folder,
-                    serve=True,
-                    version=self.serving_copy.version,
-                )
+                self._pool = open_pool(self.config, folder, serve=True, version=self.version)
         with progress(label, len(tasks) * group_size) as advance:
             return self._pool.collect(
                 tasks,
@@ -129,7 +133,10 @@ class Session:
         # The expert needs no engine, so none is started for it.
         if self._pool is not None:
             return play_scripted(self._pool, tasks, "expert", noise=noise, seed=seed)
-        with open_pool(self.config, self.serving_copy.folder, serve=False) as pool:
+        with (
+            self._described() as folder,
+            open_pool(self.config, folder, serve=False) as pool,
+        ):
             return play_scripted(pool, tasks, "expert", noise=noise, seed=seed)
 
     def play_once(
@@ -170,14 +177,28 @@ class Session:
         return summarize(by_split, setting), list(chain.from_iterable(repeats))
 
     def close(self) -> None:
-        """End the engine and the workers, and remove the serving copy."""
+        """End the engine and the workers, and remove the session's own serving copy."""
         # The copy first: ending processes may fail, or take longer than a stopped job has.
-        self.serving_copy.close()
+        if self._own is not None:
+            self._own.close()
         try:
             if self._pool is not None:
                 self._pool.close()
         finally:
             self._env.close()
+
+    @property
+    def _served(self) -> ServedWeights:
+        assert self._weights is not None, "serve() comes first"
+        return self._weights
+
+    @contextmanager
+    def _described(self) -> Iterator[Path]:
+        """Yield a folder with the policy's config and tokenizer, for what needs no weights."""
+        with TemporaryDirectory(prefix="agent-rl-policy-") as folder:
+            self._model_config.save_pretrained(folder)
+            self._tokenizer.save_pretrained(folder)
+            yield Path(folder)
 
     def __enter__(self) -> "Session":
         return self

@@ -6,12 +6,10 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
-from transformers import PreTrainedModel
-
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.learner.learner import LearnerContext
-from agent_rl.learner.processes import open_learner
+from agent_rl.learner.processes import LearnerProcesses, LoadPolicy
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.runs.folder import RunFolder
 from agent_rl.tasks import pick_evenly, training_tasks
@@ -97,14 +95,20 @@ def expert_sample(trajectory: Trajectory, *, observations: bool) -> TrainingSamp
 
 
 def warm_start(
-    config: Config, model: PreTrainedModel, episodes: Sequence[Trajectory], run: RunFolder
+    config: Config,
+    learner: LearnerProcesses,
+    load: LoadPolicy,
+    episodes: Sequence[Trajectory],
+    run: RunFolder,
 ) -> None:
-    """Train `model` in place on the expert's episodes.
+    """Train the policy that `load` gives on the expert's episodes; the learner has it afterwards.
 
     First `sft.observation_epochs` on all tokens, then `sft.epochs` on the expert's. Every epoch is
     shuffled. The learning rate rises over `sft.warmup_steps` and then falls linearly to 0.
 
     Args:
+        learner: opens the policy.
+        load: loads the policy to start from.
         run: gets a line of metrics per optimizer step.
     """
     settings = config.sft
@@ -116,11 +120,12 @@ def warm_start(
         "warmup_steps": settings.warmup_steps,
         "schedule": "linear",
     }
-    learner = open_learner(
-        model,
+    learner.open(
+        load,
         config.learner.model_copy(update=rate),
         LearnerContext(total_steps=steps_per_epoch * epochs, seed=config.seed),
     )
+    learner.wait()
     order = random.Random(config.seed)
     rows = StepRows(COLUMNS)
     steps: list[dict[str, float]] = []
@@ -139,9 +144,6 @@ def warm_start(
             seconds = time.perf_counter() - started
             label = f"{'all tokens' if observations else 'epoch'} {epoch + 1}/{epochs}"
             rows.row(label, _epoch_metrics(steps[-steps_per_epoch:], seconds))
-    # With several ranks the trained weights are in other processes until they are fetched.
-    learner.fetch_weights()
-    learner.close()
 
 
 def _epoch_metrics(steps: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:

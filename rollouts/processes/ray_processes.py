@@ -60,6 +60,15 @@ def gpu_count() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
+def gpu_share() -> float:
+    """Return the GPUs for a process that needs one: half of one if the only one is shared.
+
+    The learner and the serving engine share it. Without a GPU it is 0.
+    """
+    count = gpu_count()
+    return 0.5 if count == 1 else float(min(count, 1))
+
+
 _users = 0
 """The calls of `start_ray` that no `stop_ray` has undone; 0 if Ray was started elsewhere."""
 
@@ -91,7 +100,7 @@ def start_ray() -> None:
     folder = ray_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _signals_kept():
+    with _signals_kept(), _in_own_session():
         ray.init(
             address="local",
             _temp_dir=str(folder),
@@ -184,9 +193,13 @@ def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: An
 
     The first error is raised at once: the other actors may wait for the failed one for ever.
     """
+    return wait_for_all([getattr(actor, method).remote(*arguments, **settings) for actor in actors])
+
+
+def wait_for_all(calls: Sequence[Any]) -> list[Any]:
+    """Return the answers of calls in their order; the first error is raised at once."""
     import ray
 
-    calls = [getattr(actor, method).remote(*arguments, **settings) for actor in actors]
     pending = list(calls)
     while pending:
         done, pending = ray.wait(pending, num_returns=1)
@@ -211,6 +224,23 @@ def stop_ray() -> None:
         with _signals_kept():
             ray.shutdown()
     _users = max(_users - 1, 0)
+
+
+@contextmanager
+def _in_own_session() -> Iterator[None]:
+    """Let Ray's processes start in a session of their own.
+
+    A signal to the driver's process group, as of a terminal or of `timeout`, then ends the driver
+    alone. It needs the learner's process to save the last whole step.
+    """
+    from ray._private import services
+
+    start = services.ConsolePopen
+    services.ConsolePopen = partial(start, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rollouts.players import PlayerName
 from rollouts.processes.ray_processes import (
     death_of,
     get,
-    gpu_count,
+    gpu_share,
     process_of,
     start_ray,
     stop_ray,
@@ -361,7 +361,7 @@ class RolloutPool:
 
     def _new_policy(self, model_folder: Path, version: int) -> Any:
         environment = {"OMP_NUM_THREADS": str(self._serving.threads)}
-        gpus = min(1, gpu_count())
+        gpus = gpu_share()
         # Calls of `exchange` wait in the actor for answers; a low limit would hold up later calls.
         new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
         return new(model_folder, self._serving, version=version)

@@ -1,4 +1,5 @@
 import io
+import logging
 import re
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from agent_rl import display
 from agent_rl.display import (
     console,
     interval,
+    kept_lines,
     percent,
     points,
     points_interval,
@@ -23,6 +25,18 @@ from agent_rl.display import (
 )
 from envs import Task
 from rollouts import StopReason, Trajectory
+
+
+def test_kept_lines_are_not_shown_and_have_the_warnings_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with kept_lines() as lines:
+        say("a [line] " + "w" * 200)
+        logging.getLogger("agent_rl.somewhere").warning("%s is full", "/x")
+        logging.getLogger("agent_rl.somewhere").info("details")
+    assert lines == ["a [line] " + "w" * 200, "/x is full"]
+    say("shown")
+    assert capsys.readouterr().out == "shown\n"
 
 
 def test_fractions_in_percent() -> None:

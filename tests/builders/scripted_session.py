@@ -7,8 +7,11 @@ from typing import Any, cast
 import torch
 
 from agent_rl.config import Config
+from agent_rl.learner.learner import Learner
+from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.training.loop import TrainingLoop
+from agent_rl.policy.loading import save_policy
+from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.session import Session
 from envs import Task
 from rollouts import StopReason, TrajectoryGroup
@@ -30,9 +33,6 @@ class ScriptedSession:
     def tasks(self, split: str) -> list[Task]:
         return [Task(env_id="e", split=split, family="f", id=f"t{n}") for n in range(9)]
 
-    def require_trainable(self) -> None:
-        """The tiny model is."""
-
     def play(self, tasks: list[Task], *_: Any, **__: Any) -> list[TrajectoryGroup]:
         self.played += [task.id for task in tasks]
         self.on_play()
@@ -45,6 +45,17 @@ class ScriptedSession:
 
     def sync(self) -> None:
         self.on_sync()
+
+
+class OwnProcessLearner(Learner):
+    """Stands for `LearnerProcesses`, in this process: a loop's tests need no Ray."""
+
+    def __init__(self, session: ScriptedSession, config: Config, folder: Path) -> None:
+        super().__init__(session.model, config.learner, learner_context(config, folder))
+        self._tokenizer = session.tokenizer
+
+    def save_model(self, folder: Path) -> None:
+        save_policy(self.model, self._tokenizer, folder)
 
 
 def loop_config(folder: Path, **train: Any) -> Config:
@@ -66,5 +77,6 @@ def scripted_loop(
     session = ScriptedSession()
     config = loop_config(folder, **train)
     stage = folder / "train"
-    loop = TrainingLoop(config, cast("Session", session), stage, checkpoint=checkpoint)
+    learner = cast("LearnerProcesses", OwnProcessLearner(session, config, stage))
+    loop = TrainingLoop(config, cast("Session", session), stage, learner, checkpoint=checkpoint)
     return loop, session

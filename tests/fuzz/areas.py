@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent_rl.commands.compare.report import compare_folders
 from agent_rl.config import load_config
 from agent_rl.config.loading import dump_config, load_run_config
 from agent_rl.evaluation.report import read_report
-from agent_rl.policy.loading import load_policy
+from agent_rl.policy.loading import load_policy, save_policy
 from agent_rl.runs.checkpoint import Snapshot, load_checkpoint, random_state, save_checkpoint
 from agent_rl.runs.layout import RunLayout, StageLayout
 from agent_rl.runs.trajectories import load_trajectories, write_trajectories
@@ -122,8 +123,7 @@ def _make_checkpoints(folder: Path) -> None:
     for step in (1, 2):
         snapshot = Snapshot(
             step=step,
-            model=make_model(step),
-            tokenizer=make_tokenizer(),
+            save_model=partial(save_policy, make_model(step), make_tokenizer()),
             save_learner=save_learner,
             trainer_state={"rollout_step": step, "sampler": {"position": step}},
             random_state=random_state(),

@@ -12,12 +12,13 @@ from rich.table import Table
 from agent_rl.commands.stages.init import init_in
 from agent_rl.commands.stages.sft import sft_in
 from agent_rl.commands.stages.start import locked_run
-from agent_rl.commands.stages.train import reference_policy
+from agent_rl.commands.stages.train import open_to_train
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import console, interval, percent, say, show_episode
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.tables import show
 from agent_rl.files import set_aside, write_json
+from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.objective.presets import ObjectiveName, display_name
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
@@ -59,21 +60,31 @@ def _run_stages(config: Config, run: RunLayout) -> None:
         source = init_in(config, run.init)
     with Session(config, source) as session:
         demo.evaluate(session, "init")
-        with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):
-            sft_in(session, RunFolder(run.sft.folder, config))
-            session.sync()
-        demo.evaluate(session, "sft")
-        name = display_name(config.learner.objective)
-        with demo.timed("train", f"Reinforcement learning with {name}"):
-            loop = TrainingLoop(
-                config, session, run.train.folder, reference=reference_policy(config)
-            )
-            try:
-                loop.train()
-            finally:
-                loop.close()
-        demo.evaluate(session, "train")
+        session.require_trainable()
+        # The same processes for both stages: they start while the expert plays.
+        with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+            _train_stages(demo, session, learner, run)
     demo.finish()
+
+
+def _train_stages(
+    demo: "_Demo", session: Session, learner: LearnerProcesses, run: RunLayout
+) -> None:
+    config = session.config
+    with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):
+        source = sft_in(session, learner, RunFolder(run.sft.folder, config))
+        session.serve(learner)
+        session.sync()
+    demo.evaluate(session, "sft")
+    name = display_name(config.learner.objective)
+    with demo.timed("train", f"Reinforcement learning with {name}"):
+        open_to_train(learner, config, str(source), run)
+        loop = TrainingLoop(config, session, run.train.folder, learner)
+        try:
+            loop.train()
+        finally:
+            loop.close()
+    demo.evaluate(session, "train")
 
 
 class _Demo:

@@ -10,7 +10,8 @@ from agent_rl.commands.stages.start import (
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
 from agent_rl.files import whole_folder
-from agent_rl.policy.loading import save_policy
+from agent_rl.learner.processes import LearnerProcesses
+from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import write_trajectories
@@ -39,18 +40,21 @@ def sft(config: Config) -> Path:
         set_unfinished_aside(run.sft)
         say(f"warm start of {source}")
         folder = RunFolder(run.sft.folder, config)
-        with Session(config, source) as session:
-            return sft_in(session, folder)
+        with Session(config, source, train=True) as session:
+            session.require_trainable()
+            # It starts while the expert plays.
+            with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+                return sft_in(session, learner, folder)
 
 
-def sft_in(session: Session, run: RunFolder) -> Path:
+def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     """Warm-start the policy of an open session; returns the folder that it is saved in."""
-    layout = run.layout
-    session.require_trainable()
-    episodes = expert_episodes(session.config, session)
+    layout, config = run.layout, session.config
+    episodes = expert_episodes(config, session)
     write_trajectories(layout.expert_episodes, episodes)
-    warm_start(session.config, session.model, episodes, run)
+    load = policy_loader(session.source, None, revision=config.model.revision_of(session.source))
+    warm_start(config, learner, load, episodes, run)
     run.close()
     with whole_folder(layout.model) as unfinished:
-        save_policy(session.model, session.tokenizer, unfinished)
+        learner.save_model(unfinished)
     return layout.model

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from agent_rl.commands.stages.start import (
     checkpoint_to_resume,
     locked_run,
@@ -14,9 +12,10 @@ from agent_rl.commands.stages.start import (
 from agent_rl.config import Config
 from agent_rl.display import say
 from agent_rl.evaluation.playing import set_aside_after
-from agent_rl.policy.loading import load_policy
+from agent_rl.learner.processes import LearnerProcesses
+from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
-from agent_rl.training.loop import TrainingLoop
+from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
@@ -60,33 +59,42 @@ def _train(
 ) -> Path:
     """As `train`, in a run folder that is locked and ready."""
     say(f"training {source} with {config.learner.objective}")
-    with Session(config, source, train=True, resume=checkpoint is not None) as session:
-        loop = TrainingLoop(
-            config,
-            session,
-            run.train.folder,
-            checkpoint=checkpoint,
-            reference=reference_policy(config),
-        )
-        try:
-            # Steps after the checkpoint are repeated, so reports on them are of other policies.
-            set_aside_after(run.folder, loop.step)
-            newest = loop.train(evaluate_last=then is None)
-        finally:
-            loop.close()
-        if then is not None:
-            then(session, str(newest / CHECKPOINT_MODEL))
+    with Session(config, source, train=True) as session:
+        session.require_trainable()
+        with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+            open_to_train(learner, config, source, run, resume=checkpoint is not None)
+            session.serve(learner)
+            loop = TrainingLoop(config, session, run.train.folder, learner, checkpoint=checkpoint)
+            try:
+                # Steps after the checkpoint are repeated, so reports on them are of other policies.
+                set_aside_after(run.folder, loop.step)
+                newest = loop.train(evaluate_last=then is None)
+            finally:
+                loop.close()
+            if then is not None:
+                then(session, str(newest / CHECKPOINT_MODEL))
     return newest
 
 
-def reference_policy(config: Config) -> PreTrainedModel | None:
-    """The policy before reinforcement learning, which `learner.beta` compares with.
+def open_to_train(
+    learner: LearnerProcesses, config: Config, source: str, run: RunLayout, *, resume: bool = False
+) -> None:
+    """Let the learner load the policy at `source`, and the one that `learner.beta` compares with.
 
-    None if `learner.beta` is 0. None for LoRA too: the reference is then the trained model with its
-    adapter switched off.
+    There is no such reference if `learner.beta` is 0. Nor for LoRA: it is then the trained model
+    with its adapter switched off.
+
+    Args:
+        resume: whether to load the adapter at `source` instead of a new one.
     """
-    if not config.learner.beta or config.model.lora is not None:
-        return None
-    source = starting_policy(config, trained=False)
-    model, _ = load_policy(source, revision=config.model.revision_of(source))
-    return model
+    revision, lora = config.model.revision_of(source), config.model.lora
+    reference = None
+    if config.learner.beta and lora is None:
+        first = starting_policy(config, trained=False)
+        reference = policy_loader(first, None, revision=config.model.revision_of(first))
+    learner.open(
+        policy_loader(source, lora, revision=revision, resume=resume, seed=config.seed),
+        config.learner,
+        learner_context(config, run.train.folder),
+        load_reference=reference,
+    )

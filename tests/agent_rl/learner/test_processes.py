@@ -1,61 +1,117 @@
-"""One learner in two real processes against one in this one."""
+"""The learner in processes of its own, one and two, against a `Learner` in this one."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from agent_rl.config.learner import LearnerSettings
+from agent_rl.config.model import LoraSettings
+from agent_rl.learner import processes
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.plan import StepPlan
-from agent_rl.learner.processes import LearnerRank, Learning, RankedLearner, open_learner
+from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.learner.samples import TrainingSample
-from rollouts.processes.ray_processes import call_all
-from tests.builders.tiny_learner import MakeModel, MakeSamples, weights_of
+from agent_rl.policy.from_scratch import train_tokenizer
+from agent_rl.policy.loading import save_policy
+from agent_rl.policy.lora import with_lora
+from agent_rl.policy.weight_sync import save_for_serving
+from rollouts.processes import ray_processes
+from tests.builders.tiny_learner import (
+    OF_THE_SPLIT,
+    WALL,
+    MakeSamples,
+    make_tiny_model,
+    weights_of,
+)
 
 pytestmark = pytest.mark.process
 
-OpenTwo = Callable[[LlamaForCausalLM, LearnerSettings], Learning]
+Named = dict[str, Tensor]
+CONTEXT = LearnerContext(total_steps=10)
 # What depends on the machine, or on how the samples are split.
-NOT_COMPARED = {
-    "seconds",
-    "tokens_per_second",
-    "model_flop_utilisation",
-    "peak_memory_gib",
-    "shared_prefixes",
-}
+OF_THE_MACHINE = dict.fromkeys(WALL, 0.0)
+NOT_COMPARED = WALL | OF_THE_SPLIT
 
 
 @pytest.fixture(scope="module")
-def open_two() -> Iterator[OpenTwo]:
-    """Opens a learner of two ranks. Starting processes takes seconds: a later call takes those of
-    the one before.
-    """
+def two() -> Iterator[LearnerProcesses]:
+    """Two ranks. Starting them takes seconds: a later `open` takes those of the one before."""
+    with LearnerProcesses(settings_of(2, 40), serving_dtype="bfloat16") as learner:
+        yield learner
 
-    def reset_model(rank: LearnerRank, model: LlamaForCausalLM, settings: LearnerSettings) -> None:
-        assert rank._ranks is not None
-        rank._learner = Learner(model, settings, LearnerContext(total_steps=10), ranks=rank._ranks)
 
-    opened: list[RankedLearner] = []
+@pytest.fixture(scope="module")
+def one() -> Iterator[LearnerProcesses]:
+    with LearnerProcesses(settings_of(1, 40), serving_dtype="bfloat16") as learner:
+        yield learner
 
-    def call(model: LlamaForCausalLM, settings: LearnerSettings) -> Learning:
-        if not opened:
-            learner = open_learner(model, settings, LearnerContext(total_steps=10))
-            assert isinstance(learner, RankedLearner)
-            opened.append(learner)
-        else:
-            opened[0]._model = model
-            call_all(opened[0]._processes, "__ray_call__", reset_model, model, settings)
-        return opened[0]
 
-    yield call
-    for learner in opened:
-        learner.close()
+def load_tiny(lora: LoraSettings | None = None, **options: Any) -> tuple[Any, Any]:
+    """The tiny model and a tokenizer for it, in the process that calls this."""
+    model: Any = make_tiny_model(**{"dtype": torch.float32, "vocab_size": 260, **options})
+    if lora is not None:
+        model = with_lora(model, lora, source="nowhere")
+    return model, train_tokenizer(["a room"], 260)
+
+
+def load_exact() -> tuple[Any, Any]:
+    return load_tiny(dtype=torch.float64)
+
+
+def learner_of(
+    ranks: int, settings: LearnerSettings, two: LearnerProcesses
+) -> Learner | LearnerProcesses:
+    """A learner of the exact model: in this process, or the two ranks."""
+    if ranks == 1:
+        return Learner(load_exact()[0], settings, CONTEXT)
+    two.open(load_exact, settings, CONTEXT)
+    return two
+
+
+def exact_weights(learner: Learner | LearnerProcesses, folder: Path) -> Tensor:
+    """All weights in one row."""
+    if isinstance(learner, Learner):
+        return weights_of(cast(LlamaForCausalLM, learner.model))
+    named = written(learner, folder)
+    return torch.cat([named[name].flatten() for name, _ in load_exact()[0].named_parameters()])
+
+
+def assert_close(
+    learner: LearnerProcesses, expected: Learner | LearnerProcesses, folder: Path
+) -> None:
+    a, b = (exact_weights(each, folder / "model") for each in (learner, expected))
+    assert float((a - b).abs().max()) < 1e-10
+
+
+def load_nothing() -> tuple[Any, Any]:
+    raise ValueError("model there: is not whole; copy it again")
+
+
+def weights_in(folder: Path) -> Named:
+    return load_file(folder / "model.safetensors")
+
+
+def written(learner: LearnerProcesses, folder: Path) -> Named:
+    """The weights that the learner saves as a model."""
+    shutil.rmtree(folder, ignore_errors=True)
+    learner.save_model(folder)
+    return weights_in(folder)
+
+
+def assert_equal(got: Named, expected: Named, most: float = 0.0) -> None:
+    assert got.keys() == expected.keys()
+    for name, tensor in got.items():
+        assert tensor.dtype == expected[name].dtype, name
+        assert float((tensor - expected[name]).abs().max()) <= most, name
 
 
 def settings_of(ranks: int, micro_batch_tokens: int, **values: object) -> LearnerSettings:
@@ -96,11 +152,148 @@ def pairs() -> list[TrainingSample]:
     return samples
 
 
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["all", "lora"])
+def test_a_process_learns_to_the_bit_what_this_one_does(
+    lora: LoraSettings | None, one: LearnerProcesses, random_samples: MakeSamples, tmp_path: Path
+) -> None:
+    samples, settings = random_samples(6), settings_of(1, 40)
+    here = Learner(load_tiny(lora)[0], settings, CONTEXT)
+    one.open(partial(load_tiny, lora), settings, CONTEXT)
+    for _ in range(2):
+        expected, got = here.update(samples), one.update(samples)
+        assert {**got, **OF_THE_MACHINE} == {**expected, **OF_THE_MACHINE}
+    save_policy(here.model, load_tiny()[1], tmp_path / "here")
+    assert_equal(written(one, tmp_path / "there"), weights_in(tmp_path / "here"))
+    names = [sorted(p.name for p in (tmp_path / at).rglob("*")) for at in ("here", "there")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=4)], ids=["all", "lora"])
+def test_the_engine_reads_what_the_ranks_trained(
+    lora: LoraSettings | None,
+    tied: bool,
+    two: LearnerProcesses,
+    random_samples: MakeSamples,
+    tmp_path: Path,
+) -> None:
+    samples, settings = random_samples(6), settings_of(2, 40)
+    here = Learner(load_tiny(lora, tied=tied)[0], settings_of(1, 40), CONTEXT)
+    two.open(partial(load_tiny, lora, tied=tied), settings, CONTEXT)
+    first = two.folder
+    save_for_serving(here.model, tmp_path / "first", "bfloat16")
+    assert_equal(weights_in(first), weights_in(tmp_path / "first"))
+    here.update(samples)
+    two.update(samples)
+    two.write()
+    assert two.folder == first
+    save_for_serving(here.model, tmp_path / "second", "bfloat16")
+    # The ranks' sums differ in the last bits, which may round to the next bfloat16.
+    assert_equal(weights_in(first), weights_in(tmp_path / "second"), most=2e-3)
+    assert {"config.json", "tokenizer.json"} <= {path.name for path in first.iterdir()}
+    save_policy(here.model, load_tiny()[1], tmp_path / "here")
+    assert_equal(written(two, tmp_path / "there"), weights_in(tmp_path / "here"), most=1e-6)
+    if lora is not None:
+        assert_equal(
+            load_file(tmp_path / "there/adapter/adapter_model.safetensors"),
+            load_file(tmp_path / "here/adapter/adapter_model.safetensors"),
+            most=1e-6,
+        )
+    two.open(load_tiny, settings, CONTEXT)
+    assert two.folder != first
+    assert not first.exists()
+
+
+def test_a_policy_that_cannot_be_loaded_is_one_error(
+    one: LearnerProcesses, two: LearnerProcesses, random_samples: MakeSamples
+) -> None:
+    for ranks, learner in ((1, one), (2, two)):
+        learner.open(load_nothing, settings_of(ranks, 40), CONTEXT)
+        with pytest.raises(ValueError, match=r"^model there: is not whole; copy it again$"):
+            learner.update(random_samples(2))
+        learner.open(load_tiny, settings_of(ranks, 40), CONTEXT)
+        assert learner.update(random_samples(2))["optimizer_steps"] == 2
+
+
+def test_no_model_leaves_or_enters_through_ray(
+    one: LearnerProcesses, random_samples: MakeSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+
+    def keep(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            sent.append(arguments)
+            sent.append(function(*arguments))
+            return sent[-1]
+
+        return call
+
+    monkeypatch.setattr(processes, "put", keep(ray_processes.put))
+    monkeypatch.setattr(processes, "call_all", keep(ray_processes.call_all))
+    one.open(load_tiny, settings_of(1, 40), CONTEXT)
+    samples = random_samples(2)
+    one.update(samples)
+    one.write()
+    assert (samples,) in sent
+
+    def holds_weights(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return any(map(holds_weights, value))
+        if isinstance(value, dict):
+            return any(map(holds_weights, value.values()))
+        return isinstance(value, Tensor | torch.nn.Module)
+
+    assert not holds_weights(sent)
+
+
+def test_what_is_said_while_a_policy_is_loaded_is_said_here(
+    one: LearnerProcesses, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> tuple[Any, Any]:
+        import logging
+
+        from agent_rl.display import say
+
+        say("model m: [mtp] not loaded")
+        logging.getLogger("agent_rl.policy.x").warning("%s is full", "/dev/shm")
+        return load_tiny()
+
+    one.open(load, settings_of(1, 40), CONTEXT)
+    one.wait()
+    assert capsys.readouterr().out == "model m: [mtp] not loaded\n/dev/shm is full\n"
+
+
+def test_the_folder_goes_with_the_learner() -> None:
+    with LearnerProcesses(settings_of(1, 40)) as learner:
+        learner.open(load_tiny, settings_of(1, 40), CONTEXT)
+        folder = learner.folder
+        assert (folder / "model.safetensors").is_file()
+    assert not folder.exists()
+    learner.close()
+
+
+def test_ranks_that_compute_in_bfloat16_learn_as_autocast_does(
+    two: LearnerProcesses, random_samples: MakeSamples
+) -> None:
+    samples = random_samples(6)
+    expected = Learner(load_tiny()[0], settings_of(1, 40, dtype="bfloat16"), CONTEXT).update(
+        samples
+    )
+    in_float32 = Learner(load_tiny()[0], settings_of(1, 40), CONTEXT).update(samples)
+    two.open(load_tiny, settings_of(2, 40, dtype="bfloat16"), CONTEXT)
+    got = two.update(samples)
+    for name in ("loss", "grad_norm", "entropy", "mismatch_abs_mean"):
+        difference = abs(got[name] - expected[name])
+        # The ranks' micro-batches are others, and bfloat16 has three digits.
+        assert difference <= 5e-2 * abs(expected[name]) + 1e-3, name
+    assert got["grad_norm"] != in_float32["grad_norm"]
+
+
 @pytest.mark.parametrize(
     "values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str
 )
 def test_micro_batches_and_ranks_do_not_change_the_result(
-    values: dict[str, Any], tiny_model: MakeModel, open_two: OpenTwo
+    values: dict[str, Any], two: LearnerProcesses, tmp_path: Path
 ) -> None:
     samples = pairs()
     whole: tuple[dict[str, float], Tensor] | None = None
@@ -113,21 +306,15 @@ def test_micro_batches_and_ranks_do_not_change_the_result(
             assert [plan.passes_of(rank) for rank in range(ranks)] == [
                 max(count // ranks, 1)
             ] * ranks, case
-            model = tiny_model()
             settings = settings_of(
                 ranks, max_tokens, optimizer_steps=1, old_logprobs="sampler", **values
             )
-            learner = (
-                open_learner(model, settings, LearnerContext(total_steps=10))
-                if ranks == 1
-                else open_two(model, settings)
-            )
-            metrics = learner.update(samples)
-            weights = weights_of(model)
+            learner = learner_of(ranks, settings, two)
+            metrics, weights = learner.update(samples), exact_weights(learner, tmp_path)
             if whole is None:
                 whole = metrics, weights
                 assert metrics["grad_norm"] > 1e-2
-                assert float((weights - weights_of(tiny_model())).abs().max()) > 5e-4
+                assert float((weights - weights_of(load_exact()[0])).abs().max()) > 5e-4
             assert metrics["shared_prefixes"] == pytest.approx(0.25 if max_tokens >= 15 else 0.0), (
                 case
             )
@@ -139,7 +326,7 @@ def test_micro_batches_and_ranks_do_not_change_the_result(
             assert float((weights - whole[1]).abs().max()) < 1e-10, case
 
 
-def test_shared_prefixes_are_counted_in_all_ranks(tiny_model: MakeModel, open_two: OpenTwo) -> None:
+def test_shared_prefixes_are_counted_in_all_ranks(two: LearnerProcesses) -> None:
     # The first rank gets the last one, alone; the others share 3 of their 4 positions. 3 of 14 are
     # computed for both.
     samples = [
@@ -152,53 +339,45 @@ def test_shared_prefixes_are_counted_in_all_ranks(tiny_model: MakeModel, open_tw
         for ids in ((1, 5, 6, 7, 8), (1, 5, 6, 9, 8), (2, 3, 4, 5, 6, 7, 8))
     ]
     settings = settings_of(2, 100, optimizer_steps=1, old_logprobs="sampler")
-    assert open_two(tiny_model(), settings).update(samples)["shared_prefixes"] == pytest.approx(
-        3 / 14
-    )
+    two.open(load_tiny, settings, CONTEXT)
+    assert two.update(samples)["shared_prefixes"] == pytest.approx(3 / 14)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_two_ranks_learn_the_same_as_one(
-    parts: int, tiny_model: MakeModel, random_samples: MakeSamples, open_two: OpenTwo
+    parts: int, random_samples: MakeSamples, two: LearnerProcesses, tmp_path: Path
 ) -> None:
     samples = random_samples(9, parts=parts)
-    alone, shared = tiny_model(), tiny_model()
-    one = open_learner(
-        alone, settings_of(1, 10_000, entropy_bonus=0.01), LearnerContext(total_steps=10)
-    )
-    two = open_two(shared, settings_of(2, 25, entropy_bonus=0.01))
+    here = learner_of(1, settings_of(1, 10_000, entropy_bonus=0.01), two)
+    learner_of(2, settings_of(2, 25, entropy_bonus=0.01), two)
     for _ in range(2):
-        expected, got = one.update(samples), two.update(samples)
+        expected, got = here.update(samples), two.update(samples)
         for name in set(expected) - NOT_COMPARED:
             assert got[name] == pytest.approx(expected[name], abs=1e-9), name
-        torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=0, atol=1e-10)
-    assert one.supervised_step(samples)["loss"] == pytest.approx(
+        assert_close(two, here, tmp_path)
+    assert here.supervised_step(samples)["loss"] == pytest.approx(
         two.supervised_step(samples)["loss"], abs=1e-10
     )
-    two.fetch_weights()
-    torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=0, atol=1e-10)
+    assert_close(two, here, tmp_path)
 
 
 def test_a_learner_of_two_ranks_resumes_in_one(
-    tmp_path: Path, tiny_model: MakeModel, random_samples: MakeSamples, open_two: OpenTwo
+    tmp_path: Path, random_samples: MakeSamples, two: LearnerProcesses
 ) -> None:
     samples = random_samples(8)
-    shared, resumed = tiny_model(), tiny_model()
-    two = open_two(shared, settings_of(2, 40))
+    learner_of(2, settings_of(2, 40), two)
     two.update(samples)
     two.save(tmp_path / "learner")
     expected = two.update(samples)
-    one = open_learner(resumed, settings_of(1, 10_000), LearnerContext(total_steps=10, seed=99))
-    one.load(tmp_path / "learner")
-    got = one.update(samples)
+    here = Learner(load_exact()[0], settings_of(1, 10_000), LearnerContext(total_steps=10, seed=99))
+    here.load(tmp_path / "learner")
+    got = here.update(samples)
     for name in set(expected) - NOT_COMPARED:
         assert got[name] == pytest.approx(expected[name], abs=1e-9), name
-    torch.testing.assert_close(weights_of(resumed), weights_of(shared), rtol=0, atol=1e-10)
+    assert_close(two, here, tmp_path / "weights")
 
 
-def test_an_error_in_one_rank_ends_the_call(
-    tiny_model: MakeModel, random_samples: MakeSamples
-) -> None:
+def test_an_error_in_one_rank_ends_the_call(random_samples: MakeSamples) -> None:
     samples = [
         TrainingSample(
             token_ids=s.token_ids,
@@ -209,9 +388,15 @@ def test_an_error_in_one_rank_ends_the_call(
         for s in random_samples(1)
     ]
     settings = settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler")
-    two = open_learner(tiny_model(), settings, LearnerContext(total_steps=10))
-    try:
+    with LearnerProcesses(settings) as learner:
+        learner.open(load_tiny, settings, CONTEXT)
         with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
-            two.update(samples)
-    finally:
-        two.close()
+            learner.update(samples)
+
+
+def test_too_few_gpus_are_told_before_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ranks, gpus, most in ((2, 2, 1), (2, 1, 1), (4, 3, 2)):
+        monkeypatch.setattr(processes, "gpu_count", lambda count=gpus: count)
+        settings = settings_of(ranks, 40, device="auto")
+        with pytest.raises(ValueError, match=rf"{ranks} ranks .* there are {gpus}: set {most},"):
+            LearnerProcesses(settings)

@@ -19,12 +19,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from agent_rl.learner.sharding import (
     ShardedRanks,
-    full_state_dict,
     join,
     listen,
     load_sharded,
     save_sharded,
 )
+from agent_rl.policy.whole import whole_weights
 from tests.builders.paths import ROOT
 
 pytestmark = pytest.mark.process
@@ -117,7 +117,7 @@ class Trainee:
         }
 
     def weights(self) -> Named:
-        return full_state_dict(self.model)
+        return whole_weights(self.model.state_dict(keep_vars=True).items())
 
 
 def micro_batches_of(count: int, seed: int = 0) -> MicroBatches:

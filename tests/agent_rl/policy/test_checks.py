@@ -154,25 +154,17 @@ def test_a_generation_config_that_cannot_be_saved_is_mended(
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
-class Model:
-    """A model of which only the config is asked."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-
 def test_a_sliding_window_counts_only_if_an_episode_can_be_longer() -> None:
-    mistral: Any = Model(MistralConfig(sliding_window=64))
+    mistral = MistralConfig(sliding_window=64)
     refuse_untrainable(mistral, "m", 64)
     with pytest.raises(
         ValueError, match=r"reaches back 64 .*serving\.context_length to at most 64"
     ):
         refuse_untrainable(mistral, "m", 65)
-    plain: Any = Model(LlamaConfig())
-    refuse_untrainable(plain, "m", 100_000)
+    refuse_untrainable(LlamaConfig(), "m", 100_000)
 
 
 def test_layers_with_another_memory_cannot_be_packed() -> None:
-    hybrid: Any = Model(Qwen3NextConfig(num_hidden_layers=4))
+    hybrid = Qwen3NextConfig(num_hidden_layers=4)
     with pytest.raises(ValueError, match="has layers of the kind linear_attention"):
         refuse_untrainable(hybrid, "m", 64)

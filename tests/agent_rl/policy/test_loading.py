@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import time
 from pathlib import Path
@@ -13,7 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.policy import loading
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import load_policy, load_to_train, save_policy
+from agent_rl.policy.loading import (
+    load_description,
+    load_policy,
+    load_to_train,
+    policy_loader,
+    save_policy,
+)
 from agent_rl.policy.weight_sync import save_for_serving
 from tests.builders.models import save_policy as small_policy
 
@@ -52,6 +59,33 @@ def test_a_new_policy_survives_its_folder(tmp_path: Path) -> None:
     assert loaded_tokenizer.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def test_a_description_has_the_config_and_the_tokenizer_but_reads_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_policy(tmp_path / "policy", 0)
+    model, tokenizer = load_policy(str(folder))
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    config, again = load_description(str(folder))
+    # It says how the weights are stored, not how they would be loaded.
+    assert {**config.to_dict(), "dtype": "float32"} == model.config.to_dict()
+    assert again.get_vocab() == tokenizer.get_vocab()
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: "):
+        load_description(str(folder))
+
+
+def test_a_loader_finds_its_policy_from_another_folder_and_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_policy(tmp_path / "policy", 0)
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(policy_loader("policy", LoraSettings(rank=2), seed=3))
+    assert len(sent) < 1000
+    monkeypatch.chdir("/")
+    model, _ = pickle.loads(sent)()
+    assert model.peft_config["default"].base_model_name_or_path == str(tmp_path / "policy")
 
 
 def test_a_source_without_a_model_is_refused_at_once(tmp_path: Path) -> None:

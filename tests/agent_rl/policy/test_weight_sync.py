@@ -50,17 +50,15 @@ def test_a_later_copy_replaces_the_weights_only(
     assert not list(tmp_path.glob("*.unfinished*"))
 
 
-def test_each_write_is_a_version_and_close_deletes_the_folder(
+def test_each_write_has_the_present_weights_and_close_deletes_the_folder(
     tiny_model: Callable[..., LlamaForCausalLM],
 ) -> None:
     model = tiny_model(dtype=torch.float32)
     copy = ServingCopy(model, train_tokenizer(["a room"], 260), "float32")
-    assert copy.version == 0
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(os.listdir(copy.folder))
     with torch.no_grad():
         model.lm_head.weight.fill_(0.5)
     copy.write()
-    assert copy.version == 1
     served = load_file(copy.folder / "model.safetensors")["lm_head.weight"]
     assert torch.equal(served, torch.full_like(served, 0.5))
     copy.close()
@@ -125,7 +123,7 @@ def test_a_place_that_becomes_full_is_left_for_the_temporary_folder(
     assert first.parent == memory
     fill_disk(monkeypatch, lambda path: path.is_relative_to(memory))
     copy.write()
-    assert (copy.version, copy.folder.parent) == (1, temporary)
+    assert copy.folder.parent == temporary
     assert f"{memory} is full: the served weights go to {temporary}" in caplog.text
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(os.listdir(copy.folder))
     # Workers read the tokenizer of the first folder; its weights only take room.
@@ -134,7 +132,6 @@ def test_a_place_that_becomes_full_is_left_for_the_temporary_folder(
     fill_disk(monkeypatch, lambda path: True)
     with pytest.raises(ConfigError, match=rf"{temporary}: full, .* a larger folder in TMPDIR"):
         copy.write()
-    assert copy.version == 1
     copy.close()
     assert [*memory.iterdir(), *temporary.iterdir()] == []
 

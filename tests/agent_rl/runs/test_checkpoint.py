@@ -2,6 +2,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.loading import load_policy
+from agent_rl.policy.loading import load_policy, save_policy
 from agent_rl.runs.checkpoint import (
     Snapshot,
     load_checkpoint,
@@ -41,8 +42,7 @@ TOKENS = 260
 def save(folder: Path, step: int, learner: Learner, **options: Any) -> Path:
     snapshot = Snapshot(
         step=step,
-        model=learner.model,
-        tokenizer=train_tokenizer(["a room"], TOKENS),
+        save_model=partial(save_policy, learner.model, train_tokenizer(["a room"], TOKENS)),
         save_learner=learner.save,
         trainer_state={"rollout_step": step},
         random_state=random_state(),

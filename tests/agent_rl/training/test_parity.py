@@ -14,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from agent_rl.config import Config
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.samples import samples_from_group
+from agent_rl.policy.loading import load_policy
+from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.session import Session
 from rollouts import TrajectoryGroup
 from tests.builders.models import make_tokenizer
@@ -43,7 +45,8 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def session(source: Path) -> Iterator[Session]:
+def served(source: Path) -> Iterator[tuple[Session, Any]]:
+    """A session, and the model whose weights it serves."""
     config = Config.model_validate(
         {
             "run_folder": str(source / "run"),
@@ -59,8 +62,12 @@ def session(source: Path) -> Iterator[Session]:
             },
         }
     )
-    with Session(config, source) as session:
-        yield session
+    model, tokenizer = load_policy(str(source))
+    copy = ServingCopy(model, tokenizer, "bfloat16")
+    with Session(config, source, train=True) as session:
+        session.serve(copy)
+        yield session, model
+    copy.close()
 
 
 def play(session: Session) -> list[TrajectoryGroup]:
@@ -90,8 +97,10 @@ def move_every_weight(model: torch.nn.Module) -> None:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def test_sampler_and_learner_agree_after_an_update_of_every_weight(session: Session) -> None:
-    model: Any = session.model
+def test_sampler_and_learner_agree_after_an_update_of_every_weight(
+    served: tuple[Session, Any],
+) -> None:
+    session, model = served
     assert model.lm_head.weight is model.model.embed_tokens.weight, (
         "the learner's own model stays tied"
     )

@@ -1,0 +1,24 @@
+"""Whole weights of a plain model; test_processes.py has those that ranks share."""
+
+import torch
+
+from agent_rl.policy.whole import is_first, whole, whole_weights
+from tests.builders.tiny_learner import MakeModel
+
+
+def test_a_tensor_that_is_whole_is_not_copied(tiny_model: MakeModel) -> None:
+    model = tiny_model()
+    kept = whole_weights(model.state_dict().items())
+    for name, tensor in model.state_dict().items():
+        assert kept[name].data_ptr() == tensor.data_ptr(), name
+    assert whole(model.lm_head.weight) is model.lm_head.weight
+    assert is_first()
+
+
+def test_each_is_cast_and_tied_names_stay_one_tensor(tiny_model: MakeModel) -> None:
+    model = tiny_model(tied=True)
+    kept = whole_weights(model.state_dict(keep_vars=True).items(), torch.bfloat16)
+    assert kept["lm_head.weight"] is kept["model.embed_tokens.weight"]
+    assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
+    assert not any(tensor.requires_grad for tensor in kept.values())
+    assert torch.equal(kept["lm_head.weight"], model.lm_head.weight.bfloat16())
