@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ def _same_node(
     copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
         with open_pool(config, copy.folder, serve=True) as pool:
-            yield copy, lambda: pool.sync_weights(copy.folder, copy.version)
+            versions = count(1)
+            yield copy, lambda: pool.sync_weights(copy.folder, next(versions))
     finally:
         copy.close()
 
