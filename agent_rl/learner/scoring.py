@@ -95,7 +95,9 @@ class Scorer(nn.Module):
                 use_cache=False,
                 branches=batch.tree.branches,
             ).last_hidden_state[0]
-        hidden_RH = hidden_TH[batch.predicts_R].to(head.weight.dtype)
+        # `index_select`, not `[...]`: the backward pass of the latter adds up in threads, in the
+        # order in which they come, and two updates with the same samples would differ.
+        hidden_RH = hidden_TH.index_select(0, batch.predicts_R).to(head.weight.dtype)
         hidden_chunks = torch.split(hidden_RH, self._logit_chunk)
         target_chunks = torch.split(batch.target_ids_R, self._logit_chunk)
         # With a gradient, autograd would keep the logits of all chunks until the backward pass, and
@@ -111,11 +113,13 @@ class Scorer(nn.Module):
         logprobs_R, entropy_R, correct_R = (
             torch.cat(column) for column in zip(*parts, strict=True)
         )
-        # From rows to agent tokens: samples with a common beginning share rows, and indexing adds
-        # up the gradients of all tokens that share one.
+        # From rows to agent tokens: samples with a common beginning share rows, and the backward
+        # pass adds up the gradients of all tokens that share one.
         row_N = batch.row_N
         return Scores(
-            logprobs_N=logprobs_R[row_N], entropy_N=entropy_R[row_N], correct_N=correct_R[row_N]
+            logprobs_N=logprobs_R.index_select(0, row_N),
+            entropy_N=entropy_R.index_select(0, row_N),
+            correct_N=correct_R.index_select(0, row_N),
         )
 
     def matrix_weights(self) -> tuple[int, int]:

@@ -224,7 +224,9 @@ def _nothing_clipped(x_N: Tensor) -> Clipped:
 def _unit_sum(values_N: Tensor, unit_N: Tensor) -> Tensor:
     """Return for every token the sum over its unit, [N]."""
     units = int(unit_N.max()) + 1 if unit_N.numel() else 0
-    return values_N.new_zeros(units).index_add(0, unit_N, values_N)[unit_N]
+    sums_U = values_N.new_zeros(units).index_add(0, unit_N, values_N)
+    # Not `sums_U[unit_N]`, whose gradient is added up in threads, in any order.
+    return sums_U.index_select(0, unit_N)
 
 
 def _unit_mean(values_N: Tensor, unit_N: Tensor) -> Tensor:
