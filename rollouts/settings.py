@@ -3,9 +3,9 @@
 The docstring under each field is its line in `docs/configuration.md`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -73,9 +73,17 @@ class ServingSettings(Settings):
     context_length: int = Field(default=0, ge=0)
     """Context in tokens that the engine serves; 0 is the model's own. A shorter one needs less
     memory for each request."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    deterministic: bool = False
+    """Whether an answer depends on its prompt, the weights and its seed only, to the last bit, so
+    that two runs of one seed are the same run. It needs a CPU, one thread and float32, and turns
+    the prefix cache off: each prompt is computed anew in every turn, which
+    docs/reproducibility.md prices."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", validate_default=True
+    )
     """Number format of the served weights; `auto` is bfloat16 if the device multiplies it in
-    hardware, else float32."""
+    hardware, else float32.
+    With `deterministic` it is float32."""
     max_concurrent: int = Field(default=64, ge=1)
     """Requests that the engine samples at the same time; further ones wait."""
     kv_cache_gib: float = Field(default=1.0, gt=0.0)
@@ -89,6 +97,28 @@ class ServingSettings(Settings):
     exact. New requests never read keys and values of older weights."""
     threads: int = Field(default=1, ge=1)
     """OpenMP threads of the engine on CPU; 1 leaves the other cores to environments and learner."""
+
+    @field_validator("dtype")
+    @classmethod
+    def _deterministic_in_float32(cls, value: str, info: ValidationInfo) -> str:
+        if not info.data.get("deterministic"):
+            return value
+        if value not in ("auto", "float32"):
+            # The products of some CPUs in these formats depend on the number of rows.
+            raise ValueError(
+                f"{value} may round by what else is sampled; with deterministic: true "
+                "use float32 or auto"
+            )
+        return "float32"
+
+    @model_validator(mode="after")
+    def _deterministic_in_one_thread(self) -> Self:
+        if self.deterministic and self.threads > 1:
+            raise ValueError(
+                f"threads: {self.threads} threads share the requests of a batch out, and round by "
+                "it; with deterministic: true use threads: 1"
+            )
+        return self
 
 
 class WorkerSettings(Settings):

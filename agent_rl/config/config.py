@@ -87,6 +87,23 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _deterministic_runs_have_one_order(self) -> Self:
+        if not self.serving.deterministic:
+            return self
+        if self.train.look_ahead:
+            raise ValueError(
+                "serving.deterministic: true cannot hold with train.look_ahead: "
+                f"{self.train.look_ahead}, as the clock then says which weights sample which "
+                "token; use train.look_ahead: 0"
+            )
+        if self.learner.ranks > 1:
+            raise ValueError(
+                f"serving.deterministic: true is not tested with learner.ranks: "
+                f"{self.learner.ranks}; use learner.ranks: 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> Self:
         episodes = self.train.tasks_per_step * self.train.num_generations
         if self.learner.optimizer_steps > episodes:

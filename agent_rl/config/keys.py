@@ -9,6 +9,7 @@ from agent_rl.config.config import Config
 EXECUTION_KEYS = (
     "workers.count",
     "workers.envs_per_worker",
+    "serving.deterministic",
     "serving.max_concurrent",
     "serving.kv_cache_gib",
     "serving.gpu_memory_utilization",

@@ -216,6 +216,8 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
     context_length = model_context_length(model_folder, settings)
     gpu = not current_platform.is_cpu()
     dtype = chosen_dtype(settings.dtype, gpu=gpu)
+    if settings.deterministic:
+        _be_deterministic(gpu=gpu)
     if gpu:
         device: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
     else:
@@ -238,7 +240,7 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
                 max_model_len=context_length,
                 max_num_seqs=settings.max_concurrent,
                 logprobs_mode="processed_logprobs",
-                enable_prefix_caching=True,
+                enable_prefix_caching=not settings.deterministic,
                 disable_log_stats=True,
                 **device,
             )
@@ -250,6 +252,27 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
             f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
             "the model, use one that vLLM serves"
         ) from error
+
+
+def _be_deterministic(*, gpu: bool) -> None:
+    """Prepare this thread for an engine whose answers do not depend on one another.
+
+    On CPU two things make them: the prefix cache and threads. A prompt of which a part is cached
+    has fewer queries, and attention then cuts its keys at other places. Several threads share a
+    batch out, and cut by its size. The matrix products of float32 give each row alike in any batch.
+
+    Raises:
+        ValueError: vLLM serves on a GPU.
+    """
+    import torch
+
+    if gpu:
+        raise ValueError(
+            "serving.deterministic: true is for CPU; on a GPU, kernels round by the batch, and "
+            "neither vLLM's batch-invariant mode nor the learner was tested there: set it to false"
+        )
+    # OMP_NUM_THREADS comes too late for a process that has loaded torch before.
+    torch.set_num_threads(1)
 
 
 def root_cause(error: BaseException) -> str:

@@ -36,3 +36,12 @@ def test_look_ahead_needs_a_correction() -> None:
 def test_muon_in_the_warm_start_needs_one_rank() -> None:
     with pytest.raises(ValidationError, match=r"0\.01 needs whole matrices.*use ranks: 1"):
         config(sft={"muon_learning_rate": 0.01}, learner={"ranks": 2})
+
+
+def test_a_deterministic_run_refuses_what_the_clock_decides() -> None:
+    exact = {"deterministic": True}
+    assert config(serving=exact).serving.dtype == "float32"
+    with pytest.raises(ValidationError, match=r"look_ahead: 1, as the clock.*use train.look_ahead"):
+        config(serving=exact, train={"look_ahead": 1})
+    with pytest.raises(ValidationError, match=r"not tested with learner\.ranks: 2"):
+        config(serving=exact, learner={"ranks": 2})
