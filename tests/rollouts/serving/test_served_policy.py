@@ -157,6 +157,7 @@ def test_batches_under_way_are_the_old_versions(served: Served) -> None:
 
     def queue_batches(engine: Any) -> None:
         core, drain = engine._core, engine._drain
+        engine._keep_cache = True  # otherwise vLLM drops the tokens of these batches
         core.batch_queue, core.batch_queue_size = deque(maxlen=2), 2
         core.step_fn = core.step_with_batch_queue
 
@@ -169,24 +170,32 @@ def test_batches_under_way_are_the_old_versions(served: Served) -> None:
     def back_to_normal(engine: Any) -> None:
         engine._core.batch_queue, engine._core.step_fn = None, engine._core.step
         del engine._drain
+        engine._keep_cache = False
+
+    async def update_after(count: int) -> list[Completion]:
+        asked = [ask(served, prompt, seed, most=40) for seed, prompt in enumerate(PROMPTS)]
+        await steps(served, count)
+        await served.policy.sync_weights(served.folders[1], 1)
+        completions = await asyncio.gather(*asked)
+        await served.policy.sync_weights(served.folders[0], 0)
+        return completions
 
     async def scenario() -> list[Completion]:
         await served.policy._engine.call(queue_batches)
-        asked = [ask(served, prompt, seed, most=100) for seed, prompt in enumerate(PROMPTS)]
-        for version in range(1, 9):
-            await steps(served, 9 + version % 2)
-            await served.policy.sync_weights(served.folders[version % 2], version)
-        completions = await asyncio.gather(*asked)
+        # A batch is under way after every other step.
+        completions = await update_after(20) + await update_after(21)
         await served.policy._engine.call(back_to_normal)
         return completions
 
     completions = asyncio.run(scenario())
     assert 1 in under_way
-    assert max(len(completion.versions) for completion in completions) > 4
-    for prompt, completion in zip(PROMPTS, completions, strict=True):
-        for version, start, end in runs(completion):
-            model = served.models[version % 2]
-            assert differences(model, prompt, completion)[start:end].max() < 1e-3
+    mixed = [(n, c) for n, c in enumerate(completions) if len(c.versions) == 2]
+    assert len(mixed) >= 8
+    for n, completion in mixed:
+        start = completion.versions[1][1]
+        by_old = differences(served.models[0], PROMPTS[n % 8], completion)
+        assert by_old[:start].max() < 1e-3
+        assert by_old[start] > 1e-3
 
 
 def test_kept_keys_are_read_by_the_requests_that_wrote_them_only(served: Served) -> None:
