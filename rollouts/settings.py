@@ -97,6 +97,15 @@ class ServingSettings(Settings):
     exact. New requests never read keys and values of older weights."""
     threads: int = Field(default=1, ge=1)
     """OpenMP threads of the engine on CPU; 1 leaves the other cores to environments and learner."""
+    replicas: int = Field(default=1, ge=1)
+    """Engines with a copy of the weights each; on GPUs each takes one. The episodes of a group stay
+    with one engine, whose cache holds what they share."""
+    step_timeout_seconds: float = Field(default=120.0, gt=0.0)
+    """Seconds that one step of an engine may take, such as a token for all its requests. An engine
+    that takes longer hangs: it is replaced, and gets its requests again."""
+    max_restarts: int = Field(default=8, ge=0)
+    """Times in a row that engines that hang or die may be replaced, without an episode that ends in
+    between. Then the run stops."""
 
     @field_validator("dtype")
     @classmethod

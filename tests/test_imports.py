@@ -90,7 +90,7 @@ HEAVY = ("torch", "ray", "vllm", "transformers", "alfworld", "textworld")
 
 ONLY_IN = {
     "vllm": {"rollouts/serving/vllm_engine.py"},
-    "ray": {"rollouts/workers/pool.py", "rollouts/processes/ray_processes.py"},
+    "ray": {"rollouts/processes/ray_processes.py"},
 }
 """The only files that import these libraries."""
 

@@ -22,10 +22,7 @@ TESTED_ELSEWHERE = {
 }
 """Modules without a test file of their name. The `cli.py` of a command is tested by its work."""
 
-OF_SEVERAL_MODULES = {
-    "agent_rl/training/test_parity.py",
-    "rollouts/workers/test_bad_environments.py",
-}
+OF_SEVERAL_MODULES = {"agent_rl/training/test_parity.py"}
 """Test files that are about no single module."""
 
 

@@ -26,7 +26,7 @@ from envs.own_thread import HungCall
 from rollouts import EpisodeSettings, Trajectory
 from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks, with_task
-from rollouts.workers.pool import OnEpisode
+from rollouts.workers.stream import OnEpisode
 
 Play = Callable[[list[Task], str, int, OnEpisode], object]
 """Plays each task once: the tasks, a label for the progress bar, the seed, and a function that is

@@ -1,24 +1,19 @@
-"""The groups of one rollout step: playing them, and choosing those that train.
+"""The groups of one rollout step: which ones they are, and which of them train.
 
 Choosing by outcome is dynamic sampling (DAPO, arXiv 2503.14476): groups without a training signal
 are dropped, and other tasks are played in their place.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from agent_rl.config import TrainSettings
-from agent_rl.training.task_sampler import TaskSampler
-from envs import Task
 from rollouts import TrajectoryGroup
-from rollouts.workers.failed_tasks import FailedTasks
 
 GroupOutcome = Literal["all_succeed", "all_fail", "mixed", "none_trains"]
 """How the episodes of a group ended; episodes that may not train do not count."""
-PlayGroups = Callable[[list[Task], int], list[TrajectoryGroup]]
-"""Plays a group per task; the number is how many groups this rollout step has played before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,36 +37,44 @@ class PlayedGroups:
         return counts
 
 
-def play_groups(
-    sampler: TaskSampler, play: PlayGroups, settings: TrainSettings, failed: FailedTasks
-) -> PlayedGroups:
-    """Play `tasks_per_step` groups; drop those with an outcome in `drop_groups` and play others.
+def step_length(groups: Iterable[TrajectoryGroup | None], settings: TrainSettings) -> int | None:
+    """How many groups the next rollout step consists of; None if it needs more than `groups`.
 
-    At most `max_extra_groups` more are played, so fewer than `tasks_per_step` groups may be kept.
-    If all would be dropped, none is: an update without signal is better than no rollout step.
-    Groups in which no episode may train are never kept. If the tasks of all groups could not be
-    played, others are played in their place, as long as `failed` allows.
+    A step ends as soon as `tasks_per_step` of its groups are kept, or `max_extra_groups` more than
+    that are in it. If no task of its groups could be played, it goes on with others. So with 8
+    tasks per step and 10 extra groups it has between 8 and 18 groups.
 
-    Raises:
-        ValueError: more tasks failed than may (see `FailedTasks.check`).
+    A group that is still played counts as one that is kept. If it is dropped later, the groups
+    after it come into the same step or an earlier one, and never into a later one.
+
+    Args:
+        groups: from the first of the step on, in the order of their tasks; None is still played.
     """
-    played: list[TrajectoryGroup] = []
-    usable: list[TrajectoryGroup] = []
-    kept: list[TrajectoryGroup] = []
+    kept, playable = 0, False
     limit = settings.tasks_per_step + settings.max_extra_groups
-    # For example with 8 tasks per step and 10 extra groups: 8 are played and 3 kept, 5 more are
-    # played and 2 kept, 3 more, and so on until 8 are kept or 18 are played.
-    while len(kept) < settings.tasks_per_step and (len(played) < limit or all_failed(played)):
-        count = settings.tasks_per_step - len(kept)
-        if len(played) < limit:
-            count = min(count, limit - len(played))
-        groups = play(sampler.next(count), len(played))
-        failed.add([episode for group in groups for episode in group.trajectories])
-        failed.check()
-        played += groups
-        usable += [group for group in groups if outcome(group) != "none_trains"]
-        kept = [group for group in usable if outcome(group) not in settings.drop_groups]
+    for length, group in enumerate(groups, 1):
+        kept += group is None or is_kept(group, settings)
+        playable = playable or group is None or not all_failed([group])
+        if kept == settings.tasks_per_step or (length >= limit and playable):
+            return length
+    return None
+
+
+def chosen_groups(played: list[TrajectoryGroup], settings: TrainSettings) -> PlayedGroups:
+    """Choose the groups of a rollout step that train.
+
+    Groups with an outcome in `drop_groups` do not. If all would be dropped, none is: an update
+    without signal is better than no rollout step. Groups in which no episode may train are never
+    kept.
+    """
+    usable = [group for group in played if outcome(group) != "none_trains"]
+    kept = [group for group in usable if is_kept(group, settings)]
     return PlayedGroups(played=played, kept=kept or usable)
+
+
+def is_kept(group: TrajectoryGroup, settings: TrainSettings) -> bool:
+    """Whether a group may train, and is not dropped for its outcome."""
+    return outcome(group) not in ("none_trains", *settings.drop_groups)
 
 
 def all_failed(groups: Sequence[TrajectoryGroup]) -> bool:

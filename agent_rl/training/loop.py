@@ -1,10 +1,10 @@
 """The training loop: sample tasks, play groups, update, sync, log. It reads as the algorithm."""
 
-import time
+from concurrent.futures import Future
 from pathlib import Path
 
 from agent_rl.config import Config, ConfigError, dump_config
-from agent_rl.display import Column, StepRows, say
+from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.evaluation.tables import show
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses
@@ -19,15 +19,19 @@ from agent_rl.runs.checkpoint import (
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import CHECKPOINT_STATE, StageLayout
 from agent_rl.tasks import training_tasks
-from agent_rl.training.groups import PlayedGroups, play_groups
-from agent_rl.training.metrics import StepSeconds, step_metrics
+from agent_rl.training.group_stream import GroupStream
+from agent_rl.training.groups import PlayedGroups
+from agent_rl.training.metrics import StepClock, step_metrics
+from agent_rl.training.pool import advance_per_episode
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import raise_if_stopped, say_stopped, stopped_by, whole_work
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
-from rollouts import TrajectoryGroup
+from rollouts import Trajectory, TrajectoryGroup
 from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks
+from rollouts.workers.stream import OnEpisode
+from rollouts.workers.usage import Usage
 
 COLUMNS = (
     Column("rollout/success", "success", ".1%"),
@@ -40,7 +44,7 @@ COLUMNS = (
     Column("time/seconds", "s", ".1f"),
     Column("time/rollout_share", "rollout", ".0%"),
     Column("time/learner_share", "learn", ".0%"),
-    Column("time/sync_share", "sync", ".0%"),
+    Column("engine/idle_share", "idle", ".0%"),
 )
 """The columns printed for each rollout step."""
 
@@ -93,11 +97,16 @@ class TrainingLoop:
         self.failed = FailedTasks(
             config.env.id, most=config.workers.max_failed_share, tasks=len(tasks)
         )
-        if checkpoint is not None:
-            self._restore(checkpoint)
+        first = 0 if checkpoint is None else self._restore(checkpoint)
+        self.groups = GroupStream(
+            self._begin_group, self.sampler, config.train, self.failed, first=first
+        )
         # After the checkpoint is restored: the folder cuts the metrics of later steps, which were
         # logged before the kill and are repeated now.
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
+        self.clock = StepClock()
+        self._usage = Usage()
+        """What the engine had done at the last line of metrics."""
         self._end_step()
 
     def train(self, *, evaluate_last: bool = True) -> Path:
@@ -149,55 +158,73 @@ class TrainingLoop:
             ValueError: more tasks than `workers.max_failed_share` could not be played.
         """
         raise_if_stopped()
-        started = time.perf_counter()
-        groups = play_groups(self.sampler, self.play, self.config.train, self.failed)
-        played = time.perf_counter()
+        groups = self._take_groups()
         samples = [sample for group in groups.kept for sample in self.samples(group)]
         if not samples:
             raise self._nothing_to_learn_from(groups)
         with whole_work():
             self._between_steps = False
-            learner_metrics = self.learner.update(samples)
-            updated = time.perf_counter()
+            with self.clock.part("learner"):
+                learner_metrics = self.learner.update(samples)
             try:
-                self.session.sync()
+                with self.clock.part("sync"):
+                    self.session.sync()
             finally:
                 # If the engine is gone, the step was learned all the same: it can be saved.
-                seconds = StepSeconds(
-                    rollout=played - started,
-                    learner=updated - played,
-                    sync=time.perf_counter() - updated,
-                )
-                metrics = step_metrics(groups, learner_metrics, seconds)
-                # Dropped groups too: they show which tasks are too easy or too hard.
-                self.run.write_groups(self.step + 1, groups.played)
-                self.run.log(self.step + 1, metrics)
+                metrics = self._log(groups, learner_metrics)
                 self.step += 1
                 self._end_step()
         return metrics
 
     def close(self) -> None:
-        """Close the run's files."""
+        """Close the run's files. Groups that are still played are wanted no more."""
+        self.groups.close()
         self.run.close()
 
-    def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        """Play one group per task with the current policy.
+    def _take_groups(self) -> PlayedGroups:
+        """Wait for the groups of the next rollout step."""
+        settings = self.config.train
+        # It starts if it has not yet: that is not the time of any step.
+        before = self.session.usage()
+        episodes = settings.tasks_per_step * settings.num_generations
+        with (
+            self.clock.part("rollout"),
+            progress(f"rollout step {self.step + 1}", episodes) as advance,
+        ):
+            groups = self.groups.take(
+                steps_left=settings.rollout_steps - self.step,
+                on_episode=advance_per_episode(advance, None),
+            )
+        self.clock.seconds.slowest = (self.session.usage() - before).places.slowest
+        return groups
 
-        Args:
-            already: how many groups this rollout step has played before.
+    def _begin_group(
+        self, task: Task, number: int, on_episode: OnEpisode
+    ) -> Future[list[Trajectory]]:
+        """Let the group with a number be played.
+
+        Its seed depends on nothing but the run's and the number, so a resumed run plays what the
+        unbroken run would have.
         """
         settings = self.config.train
-        # The seed depends on nothing but the run's seed and the step, so a resumed run plays what
-        # the unbroken run would have. The factor is a prime above any number of steps: no step of
-        # one run has the seed of a step of another.
-        seed = self.config.seed * 1_000_003 + self.step
-        return self.session.play(
-            tasks,
-            f"rollout step {self.step + 1}",
+        return self.session.begin(
+            task,
             group_size=settings.num_generations,
             temperature=settings.temperature,
-            seed=derive_seed(seed, already) if already else seed,
+            seed=derive_seed(self.config.seed, "group", number),
+            on_episode=on_episode,
         )
+
+    def _log(self, groups: PlayedGroups, learner_metrics: dict[str, float]) -> dict[str, float]:
+        """Write the episodes and the metrics of a step; returns the metrics."""
+        with self.clock.part("files"):
+            # Dropped groups too: they show which tasks are too easy or too hard.
+            self.run.write_groups(self.step + 1, groups.played)
+        usage = self.session.usage()
+        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), usage - self._usage)
+        self._usage = usage
+        self.run.log(self.step + 1, metrics)
+        return metrics
 
     def samples(self, group: TrajectoryGroup) -> list[TrainingSample]:
         """The training samples of a group, with advantages as the objective computes them."""
@@ -208,11 +235,15 @@ class TrainingLoop:
             value = getattr(settings, key)
             if value is not None:
                 options[key] = value
-        return samples_from_group(group, settings.chosen_objective.advantage, **options)
+        version = self.session.version
+        return samples_from_group(
+            group, settings.chosen_objective.advantage, version=version, **options
+        )
 
     def evaluate(self) -> None:
         """Evaluate the current policy; print the scores and write the report."""
-        report, _ = self.session.evaluate(rollout_step=self.step)
+        with self.clock.part("evaluation"):
+            report, _ = self.session.evaluate(rollout_step=self.step)
         report.write(self._report)
         show(report, f"evaluation after rollout step {self.step}")
 
@@ -227,7 +258,7 @@ class TrainingLoop:
             config_text=dump_config(self.config),
         )
         keep = self.config.train.keep_checkpoints
-        with whole_work():
+        with whole_work(), self.clock.part("checkpoint"):
             self.saved = save_checkpoint(self.run.path, snapshot, keep=keep)
         return self.saved
 
@@ -236,7 +267,8 @@ class TrainingLoop:
 
         The weights and the learner's state change in an update only.
         """
-        self._trainer_state = {"rollout_step": self.step, "sampler": self.sampler.state_dict()}
+        sampler = self.sampler.state_dict(self.groups.first)
+        self._trainer_state = {"rollout_step": self.step, "sampler": sampler}
         self._random_state = random_state()
         self._between_steps = True
 
@@ -281,7 +313,8 @@ class TrainingLoop:
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _restore(self, checkpoint: Path) -> None:
+    def _restore(self, checkpoint: Path) -> int:
+        """Restore all states; returns the number of the next group."""
         state = load_checkpoint(checkpoint)
         try:
             self.learner.load(state.learner_folder)
@@ -289,7 +322,7 @@ class TrainingLoop:
             raise ConfigError(f"{error}; {way_out(checkpoint)}") from error
         try:
             state.restore_random_state()
-            self.sampler.load_state_dict(state.trainer_state["sampler"])
+            first = self.sampler.number_of(state.trainer_state["sampler"])
             self.step = int(state.trainer_state["rollout_step"])
         except (LookupError, TypeError, RuntimeError) as error:
             raise ConfigError(
@@ -297,3 +330,4 @@ class TrainingLoop:
                 f"written ({error!r}); {way_out(checkpoint)}"
             ) from error
         say(f"resumed from {checkpoint}, after rollout step {self.step}")
+        return first

@@ -8,7 +8,8 @@ from agent_rl.display import progress
 from envs import Task
 from rollouts import Trajectory
 from rollouts.players import PlayerName
-from rollouts.workers.pool import OnEpisode, PoolSettings, RolloutPool
+from rollouts.workers.pool import PoolSettings, RolloutPool
+from rollouts.workers.stream import OnEpisode
 
 
 def open_pool(

@@ -1,6 +1,7 @@
 """A policy that plays: its served weights, the serving engine and the workers."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,9 @@ from rollouts import Trajectory, TrajectoryGroup
 from rollouts.renderer import make_renderer
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length
-from rollouts.workers.pool import OnEpisode, RolloutPool
+from rollouts.workers.pool import RolloutPool
+from rollouts.workers.stream import OnEpisode
+from rollouts.workers.usage import Usage
 
 
 class Session:
@@ -110,19 +113,40 @@ class Session:
         Returns:
             A group per task, in the order of the tasks.
         """
-        if self._pool is None:
-            # Outside of the next line's status: a learner may have to start first.
-            folder = self._served.folder
-            with console.status("starting Ray, the environments and vLLM"):
-                self._pool = open_pool(self.config, folder, serve=True, version=self.version)
+        pool = self._playing_pool()
         with progress(label, len(tasks) * group_size) as advance:
-            return self._pool.collect(
+            return pool.collect(
                 tasks,
                 group_size=group_size,
                 temperature=temperature,
                 seed=seed,
                 on_episode=advance_per_episode(advance, on_episode),
             )
+
+    def begin(
+        self, task: Task, *, group_size: int, temperature: float, seed: int, on_episode: OnEpisode
+    ) -> Future[list[Trajectory]]:
+        """Let a group of episodes be played with the synced weights of then (`RolloutPool.begin`).
+
+        They go on while the learner works. If new weights are synced meanwhile, they go on with
+        those.
+        """
+        return self._playing_pool().begin(
+            task, group_size=group_size, temperature=temperature, seed=seed, on_episode=on_episode
+        )
+
+    def usage(self) -> Usage:
+        """What the engine has done, and how the places for episodes were used, since the start."""
+        return self._playing_pool().usage()
+
+    def _playing_pool(self) -> RolloutPool:
+        """The pool with an engine, which starts if it has not yet."""
+        if self._pool is None:
+            # Outside of the next line's status: a learner may have to start first.
+            folder = self._served.folder
+            with console.status("starting Ray, the environments and vLLM"):
+                self._pool = open_pool(self.config, folder, serve=True, version=self.version)
+        return self._pool
 
     def play_expert(self, tasks: list[Task], *, noise: float, seed: int) -> list[Trajectory]:
         """Let the environment's expert play each task once, in the tokens of this policy.

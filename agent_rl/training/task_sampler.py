@@ -15,8 +15,8 @@ class TaskSampler:
     The families are spread evenly over an epoch. Success of two rollout steps then differs by what
     was learned, and less by which families came up.
 
-    The order depends only on the seed and the tasks. So the state is small, and a resumed run deals
-    exactly the tasks that an unbroken run would have dealt.
+    The order depends only on the seed and the tasks. So the state is a number, and a resumed run
+    deals exactly the tasks that an unbroken run would have dealt.
     """
 
     def __init__(self, tasks: Sequence[Task], seed: int) -> None:
@@ -24,32 +24,33 @@ class TaskSampler:
             raise ValueError("there is no task to sample from")
         self._tasks = sorted(tasks, key=lambda task: task.id)
         self._seed = seed
-        self._epoch = 0
-        self._position = 0
+        self._orders: dict[int, list[Task]] = {}
+        """The orders of the last two epochs that were asked for."""
 
-    def next(self, count: int) -> list[Task]:
-        """The next `count` tasks; after the last task of an epoch comes the next epoch."""
-        dealt: list[Task] = []
-        while len(dealt) < count:
-            order = self._order(self._epoch)
-            part = order[self._position : self._position + count - len(dealt)]
-            dealt += part
-            self._position += len(part)
-            if self._position == len(order):
-                self._epoch, self._position = self._epoch + 1, 0
-        return dealt
+    def task(self, number: int) -> Task:
+        """The task with a number, from 0; after the last task of an epoch comes the next epoch."""
+        epoch, position = divmod(number, len(self._tasks))
+        if epoch not in self._orders:
+            before = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders = {**before, epoch: self._order(epoch)}
+        return self._orders[epoch][position]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state in JSON's types, for a checkpoint."""
+    def state_dict(self, number: int) -> dict[str, Any]:
+        """The state in JSON's types, for a checkpoint.
+
+        Args:
+            number: of the next task.
+        """
+        epoch, position = divmod(number, len(self._tasks))
         return {
-            "epoch": self._epoch,
-            "position": self._position,
+            "epoch": epoch,
+            "position": position,
             "tasks": self._digest(),
             "seed": self._seed,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state.
+    def number_of(self, state: dict[str, Any]) -> int:
+        """The number of the next task in a state.
 
         Raises:
             ValueError: it belongs to another seed or to other tasks, so the order would differ.
@@ -60,7 +61,7 @@ class TaskSampler:
                 f"this run's of {self._digest()} with seed {self._seed}: resume with the same "
                 "data, train.only and seed"
             )
-        self._epoch, self._position = state["epoch"], state["position"]
+        return int(state["epoch"]) * len(self._tasks) + int(state["position"])
 
     def _digest(self) -> str:
         """A short text that differs for other tasks, such as `480 tasks (1f3a9c2e)`."""

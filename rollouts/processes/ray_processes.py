@@ -7,7 +7,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -41,6 +42,10 @@ def process_of(
                 end_with(driver)
             super().__init__(*arguments, **settings)
 
+        def process_id(self) -> tuple[str, int]:
+            """Return the machine and the id of the process."""
+            return socket.gethostname(), os.getpid()
+
     Actor.__name__ = Actor.__qualname__ = cls.__name__
     remote = ray.remote(Actor).options(
         num_cpus=0,
@@ -50,7 +55,23 @@ def process_of(
         max_task_retries=0,
         runtime_env={"env_vars": environment},
     )
-    return partial(remote.remote)
+
+    def start(*arguments: Any, **settings: Any) -> Any:
+        actor = remote.remote(*arguments, **settings)
+        when_answered(actor.process_id.remote(), partial(_note_process, actor))
+        return actor
+
+    return start
+
+
+_process_ids: dict[Any, tuple[str, int]] = {}
+"""The machine and the process of each actor that has started, by Ray's id of the actor."""
+
+
+def _note_process(actor: Any, answer: Callable[[], tuple[str, int]]) -> None:
+    # The error of a failed start is told by the calls that wait for it.
+    with suppress(Exception):
+        _process_ids[actor._actor_id] = answer()
 
 
 def gpu_count() -> int:
@@ -146,10 +167,16 @@ def get(references: Any) -> Any:
             so they arrive as they were raised, without Ray's traceback.
     """
     import ray
+
+    return _as_raised(lambda: ray.get(references))
+
+
+def _as_raised(answer: Callable[[], Any]) -> Any:
+    """Return `answer()`; errors of `_MENDABLE` arrive as they were raised in the process."""
     from ray.exceptions import ActorDiedError, RayTaskError
 
     try:
-        return ray.get(references)
+        return answer()
     except RayTaskError as error:
         for kind in _MENDABLE:
             if isinstance(error.cause, kind):
@@ -161,6 +188,33 @@ def get(references: Any) -> Any:
             if name == kind.__name__:
                 raise kind(message) from None
         raise
+
+
+def when_answered(reference: Any, callback: Callable[[Callable[[], Any]], None]) -> None:
+    """Call `callback` with a function that returns the answer, as soon as there is one.
+
+    The function raises as `get` does. The callback runs in a thread of Ray's, so it must not wait.
+    """
+
+    def answered(future: Future[Any]) -> None:
+        callback(partial(_as_raised, future.result))
+
+    reference.future().add_done_callback(answered)
+
+
+def wait(references: Sequence[Any], *, seconds: float) -> None:
+    """Wait until all calls have ended, whether well or not, but no longer than `seconds`."""
+    import ray
+
+    if references:
+        ray.wait(list(references), num_returns=len(references), timeout=seconds)
+
+
+def cancel(reference: Any) -> None:
+    """Ask a process to stop working on a call; nobody gets its answer."""
+    import ray
+
+    ray.cancel(reference)
 
 
 def death_of(error: Exception) -> str | None:
@@ -213,6 +267,11 @@ def end_processes(actors: Sequence[Any]) -> None:
 
     for actor in actors:
         ray.kill(actor)
+        # Ray asks the process to end itself, which one that is stopped (SIGSTOP) cannot do.
+        machine, pid = _process_ids.pop(actor._actor_id, ("", 0))
+        if machine == socket.gethostname():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def stop_ray() -> None:

@@ -19,27 +19,38 @@ class Schedule(Generic[JobT]):
     takes jobs from the worker with the most left.
     """
 
-    def __init__(self, groups: Sequence[Sequence[JobT]], *, workers: int, places: int) -> None:
-        """Take the groups in the order in which they are to be played.
+    def __init__(self, *, workers: int, places: int) -> None:
+        """Start without jobs.
 
         Args:
             places: the jobs that a worker plays at once.
         """
-        self._groups = deque(deque(group) for group in groups if group)
+        self._groups = deque[deque[JobT]]()
+        self._urgent = deque[deque[JobT]]()
         self._queues: list[deque[JobT]] = [deque() for _ in range(workers)]
         self._free = [places] * workers
+        self._closed = [False] * workers
+
+    def add(self, group: Sequence[JobT], *, urgent: bool = False) -> None:
+        """Take a group to be played after those that were added before.
+
+        Args:
+            urgent: whether it comes before groups that are not. Groups that have begun go on.
+        """
+        if group:
+            (self._urgent if urgent else self._groups).append(deque(group))
 
     def deal(self) -> list[tuple[int, JobT]]:
         """Fill the free places as long as there are jobs; return each worker's number and job."""
-        dealt = []
-        while max(self._free) > 0:
-            worker = self._free.index(max(self._free))
-            job = self._next(worker)
+        dealt: list[tuple[int, JobT]] = []
+        while True:
+            free = [0 if closed else n for n, closed in zip(self._free, self._closed, strict=True)]
+            worker = free.index(max(free))
+            job = self._next(worker) if free[worker] else None
             if job is None:
-                break
+                return dealt
             self._free[worker] -= 1
             dealt.append((worker, job))
-        return dealt
 
     def end(self, worker: int) -> None:
         """Free a place of `worker`, because a job has ended."""
@@ -53,10 +64,23 @@ class Schedule(Generic[JobT]):
         # `extendleft` puts one after the other in front, so the first of them has to come last.
         self._queues[worker].extendleft(reversed(jobs))
 
+    def close(self, worker: int) -> None:
+        """Give `worker` no jobs until `open`, because its process is being replaced."""
+        self._closed[worker] = True
+
+    def open(self, worker: int) -> None:
+        """Give `worker` jobs again."""
+        self._closed[worker] = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job waits for a place."""
+        return any((self._groups, self._urgent, *self._queues))
+
     def _next(self, worker: int) -> JobT | None:
         queue = self._queues[worker]
-        if not queue and self._groups:
-            queue = self._queues[worker] = self._groups.popleft()
+        if not queue and (groups := self._urgent or self._groups):
+            queue = self._queues[worker] = groups.popleft()
         if not queue:
             queue = max(self._queues, key=len)
         return queue.popleft() if queue else None

@@ -1,7 +1,7 @@
 """The episodes to play, and the fate of those whose process died."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,6 @@ from rollouts.players import PlayerName
 from rollouts.seeds import derive_seed
 from rollouts.types import StopReason, Trajectory
 from rollouts.workers.calls import Call
-from rollouts.workers.dealing import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class EpisodeJob:
     """One episode to play."""
 
     number: int
-    """Its number among the jobs that are played together; it orders the results."""
+    """Its own number among all jobs of a pool; a worker's record of calls names it."""
     task: Task
     """The task to play."""
     method: str
@@ -29,58 +28,32 @@ class EpisodeJob:
     """Whether a process died with it once already, for an unknown reason."""
 
 
-class Round:
-    """The jobs of one call of `collect`: still to deal, in flight, and played."""
-
-    def __init__(
-        self, schedule: Schedule[EpisodeJob], on_episode: Callable[[Trajectory], None] | None
-    ) -> None:
-        self.schedule = schedule
-        self.in_flight: dict[Any, tuple[int, EpisodeJob]] = {}
-        """By Ray's reference to the answer: the worker that plays, and the job."""
-        self._played: dict[int, Trajectory] = {}
-        self._on_episode = on_episode
-
-    def take(self, request: Any) -> tuple[int, EpisodeJob]:
-        """Remove a job from those in flight; return its worker, whose place is free, and it."""
-        worker, job = self.in_flight.pop(request)
-        self.schedule.end(worker)
-        return worker, job
-
-    def take_all(self, worker: int) -> list[EpisodeJob]:
-        """Remove the jobs of `worker` from those in flight, and return them."""
-        theirs = [request for request, (player, _) in self.in_flight.items() if player == worker]
-        return [self.take(request)[1] for request in theirs]
-
-    def end(self, job: EpisodeJob, episode: Trajectory) -> None:
-        """Record a job's trajectory."""
-        self._played[job.number] = episode
-        if self._on_episode is not None:
-            self._on_episode(episode)
-
-    def episodes(self) -> list[Trajectory]:
-        """Return the trajectories, ordered by their jobs' numbers."""
-        return [self._played[number] for number in sorted(self._played)]
-
-
 def group_jobs(
-    tasks: Sequence[Task], group_size: int, *, temperature: float, seed: int
+    tasks: Sequence[Task],
+    group_size: int,
+    *,
+    temperature: float,
+    seed: int,
+    numbers: Iterator[int],
 ) -> list[list[EpisodeJob]]:
     """Return `group_size` episodes of the policy for every task.
 
     An episode's seed depends on `seed`, the task and the episode's index among those of the task.
     If a task comes again, the index counts on, and its second group plays with other seeds.
+
+    Args:
+        numbers: gives each job its number.
     """
     played: dict[Task, int] = defaultdict(int)
     groups: list[list[EpisodeJob]] = []
     for task in tasks:
         group = []
-        for member in range(group_size):
+        for _ in range(group_size):
             # Not from the job's number: then a task's episodes would depend on the other tasks.
             drawn = derive_seed(seed, task.split, task.id, played[task])
             played[task] += 1
             job = EpisodeJob(
-                number=len(groups) * group_size + member,
+                number=next(numbers),
                 task=task,
                 method="run",
                 arguments={"temperature": temperature, "seed": drawn},
@@ -91,14 +64,25 @@ def group_jobs(
 
 
 def scripted_jobs(
-    tasks: Sequence[Task], player: PlayerName, *, noise: float, seed: int
+    tasks: Sequence[Task],
+    player: PlayerName,
+    *,
+    noise: float,
+    seed: int,
+    numbers: Iterator[int],
 ) -> list[list[EpisodeJob]]:
-    """Return one episode of `player` for every task, each in a group with no other."""
+    """Return one episode of `player` for every task, each in a group with no other.
+
+    Args:
+        numbers: gives each job its number.
+    """
     groups = []
-    for number, task in enumerate(tasks):
-        drawn = derive_seed(seed, task.split, task.id, number)
+    for index, task in enumerate(tasks):
+        drawn = derive_seed(seed, task.split, task.id, index)
         arguments = {"player": player, "noise": noise, "seed": drawn}
-        job = EpisodeJob(number=number, task=task, method="run_scripted", arguments=arguments)
+        job = EpisodeJob(
+            number=next(numbers), task=task, method="run_scripted", arguments=arguments
+        )
         groups.append([job])
     return groups
 

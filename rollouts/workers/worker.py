@@ -1,7 +1,7 @@
 """A worker: several environments in one process, whose episodes run concurrently."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from rollouts.players import PlayerName, make_player
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
 from rollouts.scripted_episode import run_scripted_episode
+from rollouts.serving.policy_actor import RemotePolicy
 from rollouts.settings import EpisodeSettings, PromptSettings
 from rollouts.types import Trajectory
 from rollouts.workers.calls import CallPage, WatchedEnv
@@ -67,18 +68,18 @@ class RolloutWorker:
     """
 
     def __init__(
-        self, plan: WorkerPlan, policy: Policy | None = None, *, calls: Path | None = None
+        self, plan: WorkerPlan, policies: Sequence[Policy] = (), *, calls: Path | None = None
     ) -> None:
         """Keep the plan; `start` loads what it names.
 
         Args:
-            policy: plays in `run`; it may come later, with `connect`.
+            policies: an engine's or several engines'; they may come later, with `connect`.
             calls: the file that records the current environment call, for the pool to read.
         """
         self._plan = plan
         # On another machine of a cluster the pool's folder is missing, and nobody reads the file.
         self._calls = CallPage(calls) if calls is not None and calls.parent.is_dir() else None
-        self._policy = policy
+        self._policies = policies
         self._renderer: Renderer | None = None
         self._slots = asyncio.Semaphore(plan.envs)
         self._free: list[_FreeEnv] = []
@@ -103,26 +104,47 @@ class RolloutWorker:
             raise ValueError(f"env.id {self._plan.env_id}: {error}") from error
         self._free.append(_FreeEnv(env=env, expert=False, last_task=None))
 
-    async def connect(self, policy: Policy) -> None:
-        """Let `policy` play from now on."""
-        self._policy = policy
+    async def connect(self, policies: Sequence[Policy]) -> None:
+        """Let `policies` play from now on; each is the client of an engine, in their order."""
+        self._policies = policies
+
+    async def move(self, engine: int, actor: Any, name: str) -> None:
+        """Let the client of an engine go on with the engine that has replaced it.
+
+        Args:
+            engine: the number of the engine.
+            actor: the new engine.
+            name: the client's name there.
+        """
+        # A worker that is not connected yet gets clients of the present engines.
+        if self._policies:
+            client = self._policies[engine]
+            assert isinstance(client, RemotePolicy), client
+            client.move(actor, name)
 
     async def run(
-        self, task: Task, *, temperature: float, seed: int | None, number: int = 0
+        self,
+        task: Task,
+        *,
+        temperature: float,
+        seed: int | None,
+        number: int = 0,
+        engine: int = 0,
     ) -> Trajectory:
         """Play one episode of the policy (see `run_episode`).
 
         Args:
             number: the episode's number in the record of environment calls.
+            engine: the number of the engine that plays.
         """
-        assert self._policy is not None, "the policy has not been started"
+        assert self._policies, "no engine has been connected"
         assert self._plan.context_length is not None, "no model was named"
         try:
             async with self._environment(task, number) as env:
                 return await run_episode(
                     env,
                     task,
-                    self._policy,
+                    self._policies[engine],
                     self._started_renderer,
                     self._plan.episode,
                     context_length=self._plan.context_length,

@@ -15,7 +15,7 @@ from rollouts.players import RandomPlayer
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.seeds import derive_seed
-from rollouts.workers.pool import OnEpisode
+from rollouts.workers.stream import OnEpisode
 
 GAMES = 6
 SFT_POLICY = EvaluatedPlayer(

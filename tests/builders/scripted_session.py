@@ -1,6 +1,7 @@
 """A session without an engine: it deals the same two episodes of each task, one won, one lost."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from agent_rl.policy.loading import save_policy
 from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.session import Session
 from envs import Task
-from rollouts import StopReason, TrajectoryGroup
+from rollouts import StopReason, Trajectory
+from rollouts.workers.usage import Usage
 from tests.builders.episodes import trajectory, turn
 from tests.builders.tiny_learner import make_tiny_model
 
@@ -25,6 +27,7 @@ class ScriptedSession:
     def __init__(self) -> None:
         self.model = make_tiny_model(dtype=torch.float32)
         self.tokenizer = train_tokenizer(["a room"], 260)
+        self.version = 0
         self.played: list[str] = []
         """The tasks, in the order in which they were played."""
         self.on_play: Callable[[], None] = lambda: None
@@ -33,17 +36,24 @@ class ScriptedSession:
     def tasks(self, split: str) -> list[Task]:
         return [Task(env_id="e", split=split, family="f", id=f"t{n}") for n in range(9)]
 
-    def play(self, tasks: list[Task], *_: Any, **__: Any) -> list[TrajectoryGroup]:
-        self.played += [task.id for task in tasks]
+    def begin(
+        self, task: Task, *, on_episode: Callable[[Trajectory], None], **_: Any
+    ) -> Future[list[Trajectory]]:
+        self.played.append(task.id)
         self.on_play()
-        groups = []
-        for task in tasks:
-            won = trajectory(turn((1, 5), (3, 2), reward=1.0), task=task)
-            lost = trajectory(turn((1, 5), (4, 2)), task=task, stop_reason=StopReason.MAX_TURNS)
-            groups.append(TrajectoryGroup(task=task, trajectories=(won, lost)))
-        return groups
+        won = trajectory(turn((1, 5), (3, 2), reward=1.0), task=task)
+        lost = trajectory(turn((1, 5), (4, 2)), task=task, stop_reason=StopReason.MAX_TURNS)
+        for episode in (won, lost):
+            on_episode(episode)
+        result: Future[list[Trajectory]] = Future()
+        result.set_result([won, lost])
+        return result
+
+    def usage(self) -> Usage:
+        return Usage()
 
     def sync(self) -> None:
+        self.version += 1
         self.on_sync()
 
 

@@ -25,7 +25,7 @@ from agent_rl.tasks import open_environment
 from agent_rl.training.pool import open_pool, play_scripted
 from envs import Task
 from rollouts.players import PlayerName
-from rollouts.workers.pool import OnEpisode
+from rollouts.workers.stream import OnEpisode
 
 if TYPE_CHECKING:
     from agent_rl.training.session import Session

@@ -1,52 +1,38 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_rl.config import TrainSettings
-from agent_rl.training.groups import outcome, play_groups
-from agent_rl.training.task_sampler import TaskSampler
+from agent_rl.training.groups import chosen_groups, outcome, step_length
 from envs import Task
 from rollouts import StopReason, TrajectoryGroup
-from rollouts.workers.failed_tasks import FailedTasks
 from tests.builders.episodes import group, trajectory, turn
 
 TASKS = [Task(env_id="e", split="train", family="f", id=f"{number:02d}") for number in range(40)]
-WON = StopReason.SUCCESS
-END = {True: WON, False: StopReason.MAX_TURNS}
 
 
 def group_of(task: Task, *reasons: StopReason) -> TrajectoryGroup:
     """A group with one episode of one turn for each reason; only a success earns 1."""
     return group(
         *(
-            trajectory(turn(reward=float(reason is WON)), task=task, stop_reason=reason)
+            trajectory(
+                turn(reward=float(reason is StopReason.SUCCESS)), task=task, stop_reason=reason
+            )
             for reason in reasons
         )
     )
 
 
-class World:
-    """Plays tasks whose outcome their number says: two of four fail, one of four succeeds, one of
-    four is mixed.
-    """
-
-    def __init__(self) -> None:
-        self.already: list[int] = []
-
-    def play(self, tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        self.already.append(already)
-        ends = [(False, False), (True, True), (False, True), (False, False)]
-        return [
-            group_of(task, *(END[success] for success in ends[int(task.id) % 4])) for task in tasks
-        ]
-
-
 def settings(**changes: Any) -> TrainSettings:
-    return TrainSettings(tasks_per_step=8, num_generations=2, **changes)
+    return TrainSettings.model_validate({"tasks_per_step": 8, "num_generations": 2, **changes})
 
 
-def counter(tasks: int = len(TASKS)) -> FailedTasks:
-    return FailedTasks("e", most=0.5, tasks=tasks)
+MIXED = group_of(TASKS[0], StopReason.SUCCESS, StopReason.MAX_TURNS)
+WON_ALL = group_of(TASKS[1], StopReason.SUCCESS)
+LOST_ALL = group_of(TASKS[2], StopReason.MAX_TURNS)
+BROKEN = group_of(TASKS[3], StopReason.ENV_ERROR)
 
 
 def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:
@@ -56,92 +42,77 @@ def test_outcomes_leave_out_what_says_nothing_about_the_policy() -> None:
     assert outcome(group_of(TASKS[0], StopReason.ENV_ERROR)) == "none_trains"
 
 
-def test_without_dropping_a_step_is_one_round() -> None:
-    world = World()
-    groups = play_groups(TaskSampler(TASKS, seed=0), world.play, settings(), counter())
-    assert groups.kept == groups.played
-    assert len(groups.played) == 8
-    assert world.already == [0]
+def test_a_step_without_dropping_has_a_fixed_length() -> None:
+    two = settings(tasks_per_step=2)
+    assert step_length([], two) is None
+    assert step_length([MIXED], two) is None
+    assert step_length([MIXED, WON_ALL, LOST_ALL], two) == 2
+    assert step_length([None, None, None], two) == 2
+    # A group that broke takes the place of one that trains.
+    assert step_length([BROKEN, WON_ALL, WON_ALL], two) == 2
 
 
 def test_dropped_groups_are_replaced_up_to_the_bound() -> None:
-    world = World()
-    sampler = TaskSampler(TASKS, seed=0)
-    groups = play_groups(
-        sampler,
-        world.play,
-        settings(drop_groups=("all_succeed", "all_fail"), max_extra_groups=10),
-        counter(),
-    )
-    assert len(groups.played) == 18
-    assert all(int(kept.task.id) % 4 == 2 for kept in groups.kept)
-    assert 0 < len(groups.kept) < 8, "a quarter of 18 is mixed"
-    counts = groups.counts()
-    assert (
-        counts["groups"]
-        == counts["groups_all_succeed"] + counts["groups_all_fail"] + counts["groups_mixed"]
-        == 18
-    )
-    assert counts["groups_dropped"] == 18 - counts["groups_mixed"]
-    assert world.already[:2] == [0, 8]
-    assert sampler.state_dict()["position"] == 18, "a resumed run would play the same tasks again"
-
-
-def test_only_the_named_outcomes_are_dropped() -> None:
-    groups = play_groups(
-        TaskSampler(TASKS, seed=0), World().play, settings(drop_groups=("all_fail",)), counter()
-    )
-    assert {outcome(kept) for kept in groups.kept} == {"all_succeed", "mixed"}
-
-
-def test_a_group_that_broke_is_never_all_that_is_kept() -> None:
-    def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        return [
-            group_of(task, StopReason.ENV_ERROR if task.id == "00" else StopReason.SUCCESS)
-            for task in tasks
-        ]
-
-    groups = play_groups(
-        TaskSampler(TASKS[:8], seed=0), play, settings(drop_groups=("all_succeed",)), counter()
-    )
-    assert len(groups.played) == 8
-    assert [outcome(kept) for kept in groups.kept] == ["all_succeed"] * 7, (
-        "the broken group trains nothing"
-    )
-    assert groups.counts()["groups_none_trains"] == 1
+    two = settings(tasks_per_step=2, drop_groups=("all_fail",), max_extra_groups=2)
+    assert step_length([WON_ALL, MIXED, MIXED], two) == 2
+    assert step_length([LOST_ALL, MIXED], two) is None
+    assert step_length([LOST_ALL, MIXED, LOST_ALL], two) is None
+    assert step_length([LOST_ALL, MIXED, LOST_ALL, LOST_ALL, MIXED], two) == 4
+    # What is still played counts as kept, and may turn out to be dropped.
+    assert step_length([None, MIXED, None, None], two) == 2
+    assert step_length([LOST_ALL, MIXED, None, None], two) == 3
 
 
 def test_a_step_whose_tasks_all_fail_goes_on_with_others() -> None:
-    def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        broken = {"13", "07"}
-        return [
-            group_of(task, StopReason.ENV_ERROR if task.id in broken else StopReason.SUCCESS)
-            for task in tasks
-        ]
-
-    sampler = TaskSampler([task for task in TASKS if task.id in {"13", "07", "20"}], seed=0)
-    one = TrainSettings(tasks_per_step=1, num_generations=2)
-    for _ in range(6):
-        groups = play_groups(sampler, play, one, counter())
-        assert [kept.task.id for kept in groups.kept] == ["20"]
+    one = settings(tasks_per_step=1)
+    assert step_length([BROKEN], one) is None
+    assert step_length([BROKEN, BROKEN, None], one) == 3
+    assert step_length([BROKEN, BROKEN, LOST_ALL, MIXED], one) == 3
 
 
-def test_a_run_in_which_most_tasks_fail_stops_and_names_the_first() -> None:
-    def play(tasks: list[Task], already: int) -> list[TrajectoryGroup]:
-        return [group_of(task, StopReason.ENV_ERROR) for task in tasks]
+@given(
+    st.lists(st.sampled_from([None, MIXED, WON_ALL, LOST_ALL, BROKEN]), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_what_ends_never_moves_a_group_to_a_later_step(
+    groups: list[TrajectoryGroup | None], chance: Any
+) -> None:
+    two = settings(tasks_per_step=2, drop_groups=("all_fail",), max_extra_groups=1)
 
-    one = TrainSettings(tasks_per_step=1, num_generations=2)
-    first = TaskSampler(TASKS, seed=0).next(1)[0].id
-    with pytest.raises(ValueError, match=rf"10 of 10 tasks could not be played.*'{first}'"):
-        play_groups(TaskSampler(TASKS, seed=0), play, one, counter())
+    def steps(groups: list[TrajectoryGroup | None]) -> list[int]:
+        """The step of each group."""
+        of_groups: list[int] = []
+        while (length := step_length(groups[len(of_groups) :], two)) is not None:
+            of_groups += [of_groups[-1] + 1 if of_groups else 0] * length
+        last = of_groups[-1] + 1 if of_groups else 0
+        return of_groups + [last] * (len(groups) - len(of_groups))
+
+    ended = [
+        chance.choice([MIXED, WON_ALL, LOST_ALL, BROKEN]) if group is None else group
+        for group in groups
+    ]
+    assert all(after <= before for before, after in zip(steps(groups), steps(ended), strict=True))
 
 
-def test_a_step_with_nothing_to_learn_from_is_taken_all_the_same() -> None:
-    failing = [task for task in TASKS if int(task.id) % 4 == 0]
-    groups = play_groups(
-        TaskSampler(failing, seed=0), World().play, settings(drop_groups=("all_fail",)), counter()
-    )
-    assert len(groups.kept) == len(groups.played) == 8
+def test_those_that_train_are_chosen_and_counted() -> None:
+    dropping = settings(drop_groups=("all_succeed", "all_fail"))
+    groups = chosen_groups([MIXED, WON_ALL, BROKEN, LOST_ALL, MIXED], dropping)
+    assert groups.kept == [MIXED, MIXED]
+    assert groups.counts() == {
+        "groups": 5,
+        "groups_dropped": 3,
+        "groups_all_succeed": 1,
+        "groups_all_fail": 1,
+        "groups_mixed": 2,
+        "groups_none_trains": 1,
+    }
+    assert chosen_groups([WON_ALL, LOST_ALL], settings(drop_groups=("all_fail",))).kept == [WON_ALL]
+
+
+def test_if_all_would_be_dropped_none_is_but_a_group_that_broke_never_trains() -> None:
+    dropping = settings(drop_groups=("all_succeed", "all_fail"))
+    assert chosen_groups([WON_ALL, BROKEN], dropping).kept == [WON_ALL]
+    assert chosen_groups([BROKEN], settings()).kept == []
 
 
 def test_extra_groups_without_dropping_are_refused() -> None:

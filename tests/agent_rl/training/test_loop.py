@@ -209,8 +209,7 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
     env = make_env(config.env.id, **config.env.options)
     sampler = TaskSampler(env.tasks("train"), config.seed)
     dealt = [
-        [task.id for task in sampler.next(1) for _ in range(GROUP_SIZE)]
-        for _ in range(ROLLOUT_STEPS)
+        [sampler.task(number).id for _ in range(GROUP_SIZE)] for number in range(ROLLOUT_STEPS)
     ]
     files = sorted((place.folder / "run/train/trajectories").iterdir())
     assert [[line["task"]["id"] for line in read_lines(path)] for path in files] == dealt

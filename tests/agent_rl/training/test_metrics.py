@@ -1,10 +1,14 @@
 """The metrics of a rollout step, by hand."""
 
+import time
+
 import pytest
 
 from agent_rl.training.groups import PlayedGroups
-from agent_rl.training.metrics import StepSeconds, step_metrics
+from agent_rl.training.metrics import StepClock, StepSeconds, step_metrics
 from rollouts import StopReason
+from rollouts.serving.statistics import EngineStatistics
+from rollouts.workers.usage import PlaceSeconds, Usage
 from tests.builders.episodes import group, trajectory, turn
 
 LOST = StopReason.MAX_TURNS
@@ -20,8 +24,20 @@ def test_metrics_by_hand() -> None:
     broken = trajectory(turn(), stop_reason=StopReason.ENV_ERROR, error="it broke")
     mixed, failed = group(won, lost), group(lost_too, broken)
     groups = PlayedGroups(played=[mixed, failed], kept=[mixed])
-    seconds = StepSeconds(rollout=1.0, learner=2.0, sync=1.0)
-    assert step_metrics(groups, {"loss": 0.5}, seconds) == {
+    seconds = StepSeconds(rollout=1.5, slowest=0.5, learner=1.0, sync=0.25, files=0.25, other=1.0)
+    usage = Usage(
+        engines=EngineStatistics(
+            seconds=4.0,
+            busy_seconds=1.0,
+            sampled_tokens=12,
+            prompt_tokens=6,
+            cached_tokens=3,
+            requests=6,
+            queue_seconds=3.0,
+        ),
+        places=PlaceSeconds(total=16.0, played=4.0, slowest=0.5),
+    )
+    assert step_metrics(groups, {"loss": 0.5}, seconds, usage) == {
         "rollout/success": pytest.approx(1 / 3),
         "rollout/return": pytest.approx(1 / 3),
         "rollout/turns": 2.0,
@@ -42,7 +58,38 @@ def test_metrics_by_hand() -> None:
         "time/tokens_per_second": 4.5,
         "time/env_seconds": 0.75,
         "time/policy_seconds": 2.0,
-        "time/rollout_share": 0.25,
-        "time/learner_share": 0.5,
-        "time/sync_share": 0.25,
+        "time/rollout_share": 0.375,
+        # Of the second that was not a wait for the slowest, 0.75 of 2.75 parts were environments'.
+        "time/policy_share": pytest.approx(2.0 / 2.75 / 4.0),
+        "time/env_share": pytest.approx(0.75 / 2.75 / 4.0),
+        "time/slowest_share": 0.125,
+        "time/learner_share": 0.25,
+        "time/sync_share": 0.0625,
+        "time/files_share": 0.0625,
+        "time/checkpoint_share": 0.0,
+        "time/evaluation_share": 0.0,
+        "time/other_share": 0.25,
+        "time/learner_idle_share": 0.75,
+        "engine/idle_share": 0.75,
+        "engine/sampled_tokens_per_second": 3.0,
+        "engine/prefix_cache_hits": 0.5,
+        "engine/queue_seconds": 0.5,
+        "engine/preemptions": 0.0,
+        "engine/places_used": 0.25,
     }
+
+
+def test_the_parts_of_a_lap_are_all_of_its_time() -> None:
+    clock = StepClock()
+    began = time.perf_counter()
+    for name in ("rollout", "learner", "rollout"):
+        with clock.part(name):
+            time.sleep(0.01)
+    time.sleep(0.02)
+    seconds = clock.lap()
+    passed = time.perf_counter() - began
+    assert seconds.rollout >= 0.02
+    assert seconds.learner >= 0.01
+    assert seconds.other >= 0.02
+    assert seconds.total == pytest.approx(passed, abs=0.01)
+    assert clock.lap().total < seconds.total, "the next lap begins anew"

@@ -1,15 +1,27 @@
 from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rollouts.workers.dealing import Schedule
 
+JobT = TypeVar("JobT")
+
+
+def schedule_of(groups: Sequence[Sequence[JobT]], *, workers: int, places: int) -> Schedule[JobT]:
+    schedule = Schedule[JobT](workers=workers, places=places)
+    for group in groups:
+        schedule.add(group)
+    return schedule
+
 
 def sizes(workers: int, places: int, groups: int, size: int) -> list[int]:
     """How many jobs each worker has at the start."""
     jobs = [[(group, member) for member in range(size)] for group in range(groups)]
-    dealt = Counter(worker for worker, _ in Schedule(jobs, workers=workers, places=places).deal())
+    schedule = schedule_of(jobs, workers=workers, places=places)
+    dealt = Counter(worker for worker, _ in schedule.deal())
     return [dealt[worker] for worker in range(workers)]
 
 
@@ -28,7 +40,7 @@ def test_few_jobs_are_spread_over_all_processes() -> None:
 
 
 def test_a_group_stays_with_its_worker() -> None:
-    schedule = Schedule([["a0", "a1"], ["b0", "b1"], ["c0", "c1"]], workers=2, places=1)
+    schedule = schedule_of([["a0", "a1"], ["b0", "b1"], ["c0", "c1"]], workers=2, places=1)
     assert schedule.deal() == [(0, "a0"), (1, "b0")]
     schedule.end(1)
     assert schedule.deal() == [(1, "b1")]
@@ -43,12 +55,38 @@ def test_a_group_stays_with_its_worker() -> None:
 
 
 def test_what_a_worker_could_not_do_is_its_next() -> None:
-    schedule = Schedule([["a0", "a1", "a2"], ["b0"]], workers=2, places=2)
+    schedule = schedule_of([["a0", "a1", "a2"], ["b0"]], workers=2, places=2)
     assert schedule.deal() == [(0, "a0"), (1, "b0"), (0, "a1"), (1, "a2")]
     schedule.put_back(0, ["a0", "a1"])
     schedule.end(0)
     schedule.end(0)
     assert schedule.deal() == [(0, "a0"), (0, "a1")]
+
+
+def test_urgent_groups_come_next_and_those_that_have_begun_go_on() -> None:
+    schedule = schedule_of([["a0", "a1"], ["b0"]], workers=1, places=1)
+    assert schedule.deal() == [(0, "a0")]
+    schedule.add(["u0", "u1"], urgent=True)
+    schedule.add(["c0"])
+    order = []
+    while schedule.waiting:
+        schedule.end(0)
+        order += [job for _, job in schedule.deal()]
+    assert order == ["a1", "u0", "u1", "b0", "c0"]
+
+
+def test_a_worker_that_is_being_replaced_gets_no_jobs_and_others_take_its_own() -> None:
+    schedule = schedule_of([["a0", "a1"], ["b0"]], workers=2, places=1)
+    assert schedule.deal() == [(0, "a0"), (1, "b0")]
+    schedule.put_back(0, ["a0"])
+    schedule.end(0)
+    schedule.close(0)
+    assert schedule.deal() == []
+    schedule.end(1)
+    assert schedule.deal() == [(1, "a0")]
+    schedule.open(0)
+    assert schedule.deal() == [(0, "a1")]
+    assert not schedule.waiting
 
 
 @given(
@@ -61,7 +99,7 @@ def test_no_job_waits_while_a_place_is_free(
     workers: int, places: int, groups: list[int], chance: object
 ) -> None:
     jobs = [[(group, member) for member in range(size)] for group, size in enumerate(groups)]
-    schedule = Schedule(jobs, workers=workers, places=places)
+    schedule = schedule_of(jobs, workers=workers, places=places)
     left, playing = sum(groups), list[tuple[int, tuple[int, int]]]()
     ended = []
     while True:

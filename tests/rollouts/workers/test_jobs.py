@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import count
 
 from rollouts import StopReason
 from rollouts.seeds import derive_seed
@@ -14,8 +15,10 @@ JOBS = [
 
 
 def test_a_task_that_comes_again_goes_on_with_other_seeds() -> None:
-    first, other, second = group_jobs([TASKS[1], TASKS[2], TASKS[1]], 2, temperature=0.5, seed=3)
-    assert [job.number for job in (*first, *other, *second)] == list(range(6))
+    first, other, second = group_jobs(
+        [TASKS[1], TASKS[2], TASKS[1]], 2, temperature=0.5, seed=3, numbers=count(10)
+    )
+    assert [job.number for job in (*first, *other, *second)] == list(range(10, 16))
     assert {job.task for job in (*first, *second)} == {TASKS[1]}
     seeds = [job.arguments["seed"] for job in (*first, *second)]
     assert seeds == [derive_seed(3, "train", "number-1", member) for member in range(4)]
@@ -24,8 +27,8 @@ def test_a_task_that_comes_again_goes_on_with_other_seeds() -> None:
 
 
 def test_a_player_plays_each_task_once() -> None:
-    ((first,), (second,)) = scripted_jobs(TASKS[:2], "expert", noise=0.1, seed=3)
-    assert [(job.number, job.task) for job in (first, second)] == [(0, TASKS[0]), (1, TASKS[1])]
+    ((first,), (second,)) = scripted_jobs(TASKS[:2], "expert", noise=0.1, seed=3, numbers=count(4))
+    assert [(job.number, job.task) for job in (first, second)] == [(4, TASKS[0]), (5, TASKS[1])]
     seed = derive_seed(3, "train", "number-1", 1)
     assert second.arguments == {"player": "expert", "noise": 0.1, "seed": seed}
     assert second.method == "run_scripted"

@@ -146,11 +146,11 @@ def test_the_episodes_of_a_dead_worker_are_played_again(world: World) -> None:
 
     def kill(_: object) -> None:
         if not killed:
-            killed.append(world.pool._workers[0])
-            ray.kill(world.pool._workers[0])
+            killed.append(world.pool._workers.actors[0])
+            ray.kill(world.pool._workers.actors[0])
 
     groups = world.pool.collect(world.tasks, group_size=6, temperature=1.0, seed=0, on_episode=kill)
-    assert world.pool._workers[0] is not killed[0]
+    assert world.pool._workers.actors[0] is not killed[0]
     episodes = [episode for group in groups for episode in group.trajectories]
     # At most one was just in a call of its environment, and is blamed for the death.
     assert sum(not episode.trains for episode in episodes) <= 1

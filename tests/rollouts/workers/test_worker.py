@@ -40,7 +40,7 @@ def expert_plays(worker: RolloutWorker, task: Task) -> Awaitable[Trajectory]:
 
 def test_more_episodes_than_environments(plan: WorkerPlan) -> None:
     async def play() -> None:
-        worker = RolloutWorker(plan, ScriptedPolicy(RENDERER, ["guess 5"] * 50))
+        worker = RolloutWorker(plan, [ScriptedPolicy(RENDERER, ["guess 5"] * 50)])
         await worker.start()
         episodes = await asyncio.gather(
             *(worker.run(task, temperature=1.0, seed=None) for task in TASKS)
@@ -119,7 +119,7 @@ def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan, tmp_path: Pa
             return super().step(action)
 
     async def play() -> None:
-        worker = RolloutWorker(plan, Peeking(RENDERER, ["guess 5"]), calls=tmp_path / "page")
+        worker = RolloutWorker(plan, [Peeking(RENDERER, ["guess 5"])], calls=tmp_path / "page")
         worker._make_env = lambda number, *, expert: Noting()  # type: ignore[method-assign]
         await worker.start()
         await worker.run(TASKS[5], temperature=1.0, seed=None, number=17)

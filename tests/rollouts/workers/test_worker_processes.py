@@ -2,15 +2,16 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from envs import Task
 from rollouts import EpisodeSettings, StopReason, Trajectory, WorkerSettings
-from rollouts.processes.ray_processes import get
-from rollouts.workers import pool as pool_module
+from rollouts.processes.ray_processes import when_answered
+from rollouts.workers import stream
 from rollouts.workers.pool import PoolSettings, RolloutPool
 from tests.builders.number_env import NumberEnv
 
@@ -101,16 +102,19 @@ def test_a_worker_that_the_memory_monitor_ended_is_replaced(
 ) -> None:
     from ray.exceptions import OutOfMemoryError
 
+    once = [1]
+
+    def killed(request: object, callback: Callable[[Callable[[], Any]], None]) -> None:
+        def answered(answer: Callable[[], Any]) -> None:
+            callback(out_of_memory if once and once.pop() else answer)
+
+        when_answered(request, answered)
+
+    def out_of_memory() -> None:
+        raise OutOfMemoryError("1 worker(s) were killed")
+
+    monkeypatch.setattr(stream, "when_answered", killed)
     with make_pool({}, workers=1) as pool:
-        once = [1]
-
-        def killed(references: object) -> object:
-            if once and not isinstance(references, list):
-                once.clear()
-                raise OutOfMemoryError("1 worker(s) were killed")
-            return get(references)
-
-        monkeypatch.setattr(pool_module, "get", killed)
         failed = [episode for episode in play(pool).values() if not episode.success]
         assert not once
     # At most one was just in a call of its environment, and is blamed for the death.

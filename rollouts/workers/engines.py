@@ -1,0 +1,267 @@
+"""The serving engines: processes that are started, watched, and replaced when they die or hang.
+
+An episode's requests hold their whole prompt. So if an engine dies, nothing is lost but the
+completions that it was at: a new engine with the present weights gets the same requests again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rollouts.processes.ray_failures import cause_in_process
+from rollouts.processes.ray_processes import (
+    death_of,
+    end_processes,
+    gpu_share,
+    process_of,
+    wait,
+    when_answered,
+)
+from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
+from rollouts.serving.statistics import EngineStatistics
+from rollouts.settings import ServingSettings
+from rollouts.workers.events import Event
+
+_SHUTDOWN_SECONDS = 10.0
+"""The longest time that an engine gets to end by itself."""
+
+
+@dataclass(kw_only=True, eq=False)
+class _Engine:
+    """One engine's process. A replacement is another `_Engine` with the same number."""
+
+    number: int
+    """Its place among the engines."""
+    actor: Any
+    """Ray's actor."""
+    version: int
+    """The version of the weights that it was last given."""
+    ready: bool = False
+    """Whether it can play."""
+    steps: int = 0
+    """Its steps when it was last asked."""
+    moved_at: float = 0.0
+    """When it was last seen idle, or with more steps than before (monotonic)."""
+    asked: bool = False
+    """Whether a question for its steps is under way."""
+    done: EngineStatistics = field(default_factory=EngineStatistics)
+    """What it had done when it was last asked."""
+
+
+Answer = Callable[[], Any]
+"""Returns an answer of a process, or raises its error."""
+AnswerHandler = Callable[[_Engine, Answer], object]
+
+
+class Engines:
+    """`serving.replicas` engines. All methods but `close` run in the pool's thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        version: int,
+        settings: ServingSettings,
+        *,
+        post: Callable[[Event], None],
+        on_ready: Callable[[], None],
+        workers: Callable[[], Sequence[Any]],
+    ) -> None:
+        """Start the processes, without waiting for them.
+
+        Args:
+            folder: holds the weights, as `version`.
+            post: lets the pool's thread call a function.
+            on_ready: is called whenever an engine can play.
+            workers: returns the actors of the workers, in their order.
+        """
+        self._settings, self._post = settings, post
+        self._on_ready, self._workers = on_ready, workers
+        self._folder, self._version = folder, version
+        self._restarts = 0
+        """Engines replaced since an episode ended."""
+        self._done_before = EngineStatistics()
+        """What the engines that were replaced had done when they were last asked."""
+        self._names: dict[int, str] = {}
+        """The name of each worker's clients."""
+        self._episodes = [0] * settings.replicas
+        """Episodes in flight by engine."""
+        self._engines = [self._start(number) for number in range(settings.replicas)]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all engines can play."""
+        return all(engine.ready for engine in self._engines)
+
+    @property
+    def actors(self) -> list[Any]:
+        """The engines' actors."""
+        return [engine.actor for engine in self._engines]
+
+    def close(self) -> None:
+        """End all engines; the pool's thread has stopped."""
+        # A killed engine leaves processes of its own behind, so it is asked to stop first.
+        wait([actor.shutdown.remote() for actor in self.actors], seconds=_SHUTDOWN_SECONDS)
+        end_processes(self.actors)
+
+    def clients(self, worker: int) -> list[RemotePolicy]:
+        """Return a client of each engine for a worker whose process is new."""
+        old = self._names.get(worker)
+        # A new name, because a new process must not receive the answers of its predecessor.
+        name = self._names[worker] = uuid4().hex
+        for actor in self.actors:
+            if old is not None:
+                actor.forget.remote(old)
+        return [RemotePolicy(actor, name, movable=True) for actor in self.actors]
+
+    def least_busy(self) -> int:
+        """Return the number of the engine with the fewest episodes."""
+        return self._episodes.index(min(self._episodes))
+
+    def begin(self, number: int) -> None:
+        """Note one more episode of an engine."""
+        self._episodes[number] += 1
+
+    def end(self, number: int, *, played: bool) -> None:
+        """Note one episode less of an engine.
+
+        Args:
+            played: whether the episode ended; then the count of restarts in a row begins again.
+        """
+        self._episodes[number] -= 1
+        if played:
+            self._restarts = 0
+
+    def sync(self, folder: Path, version: int, done: Future[None]) -> None:
+        """Serve the weights in `folder` as `version`; answer `done` when all engines do.
+
+        An engine that dies meanwhile, or is just starting, serves them from its start.
+        """
+        self._folder, self._version = folder, version
+        left = {engine.number for engine in self._engines if engine.ready}
+        if not left:
+            done.set_result(None)
+
+        def synced(engine: _Engine, answer: Answer) -> None:
+            self._is_well(engine, answer)
+            left.discard(engine.number)
+            if not left and not done.done():
+                done.set_result(None)
+
+        for number in tuple(left):
+            self._send_weights(self._engines[number], synced)
+
+    def add_up(self, done: Future[EngineStatistics]) -> None:
+        """Answer `done` with what all engines have done since the start, replaced ones included."""
+        asked = [engine for engine in self._engines if engine.ready]
+        left = {engine.number for engine in asked}
+
+        def answered(engine: _Engine, answer: Answer) -> None:
+            if self._is_well(engine, answer):
+                engine.done = answer()
+            left.discard(engine.number)
+            answer_if_whole()
+
+        def answer_if_whole() -> None:
+            if not left and not done.done():
+                done.set_result(
+                    sum((engine.done for engine in self._engines), start=self._done_before)
+                )
+
+        answer_if_whole()
+        for engine in asked:
+            self._then(engine.actor.statistics.remote(), engine, answered)
+
+    def look(self) -> None:
+        """Ask the engines for their steps, and replace one that has made none for too long."""
+        limit = self._settings.step_timeout_seconds
+        for engine in self._engines:
+            if not engine.ready:
+                continue
+            if time.monotonic() - engine.moved_at > limit:
+                reason = f"it made no step within {limit:g} s (serving.step_timeout_seconds)"
+                self._replace(engine, reason)
+            elif not engine.asked:
+                engine.asked = True
+                self._then(engine.actor.steps.remote(), engine, self._answered)
+
+    def _start(self, number: int) -> _Engine:
+        environment = {"OMP_NUM_THREADS": str(self._settings.threads)}
+        gpus = gpu_share()
+        # Calls of `exchange` wait in the actor for answers; a low limit would hold up later calls.
+        new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
+        actor = new(self._folder, self._settings, version=self._version)
+        engine = _Engine(number=number, actor=actor, version=self._version)
+        self._then(actor.check_health.remote(), engine, self._started)
+        return engine
+
+    def _send_weights(self, engine: _Engine, then: AnswerHandler) -> None:
+        engine.version = self._version
+        syncing = engine.actor.sync_weights.remote(str(self._folder), self._version)
+        self._then(syncing, engine, then)
+
+    def _then(self, reference: Any, engine: _Engine, do: AnswerHandler) -> None:
+        """Call `do` in the pool's thread when an engine has answered."""
+        when_answered(reference, lambda answer: self._post(partial(do, engine, answer)))
+
+    def _started(self, engine: _Engine, answer: Answer) -> None:
+        """Let an engine play, once it serves the present weights."""
+        if not self._is_well(engine, answer):
+            return
+        if engine.version != self._version:
+            self._send_weights(engine, self._started)
+            return
+        engine.ready, engine.moved_at = True, time.monotonic()
+        self._then(engine.actor.until_dead.remote(), engine, self._is_well)
+        # The clients of the first engines know them already, and those of replaced ones do not.
+        for worker, actor in enumerate(self._workers()):
+            if worker in self._names:
+                actor.move.remote(engine.number, engine.actor, self._names[worker])
+        self._on_ready()
+
+    def _answered(self, engine: _Engine, answer: Answer) -> None:
+        """Note an engine's steps."""
+        if self._is_well(engine, answer):
+            steps, busy = answer()
+            if steps != engine.steps or not busy:
+                engine.steps, engine.moved_at = steps, time.monotonic()
+            engine.asked = False
+
+    def _is_well(self, engine: _Engine, answer: Answer) -> bool:
+        """Whether an engine answered without an error; one that did not is replaced.
+
+        Raises:
+            ValueError: it cannot serve these weights; another one could not, either.
+        """
+        try:
+            answer()
+        except ValueError:
+            raise
+        except Exception as error:
+            # Several calls tell of one death.
+            if engine is self._engines[engine.number]:
+                cause = cause_in_process(error)
+                self._replace(engine, death_of(error) or str(cause or error))
+            return False
+        return True
+
+    def _replace(self, engine: _Engine, cause: str) -> None:
+        """Start a new engine for one that died of `cause`.
+
+        Raises:
+            RuntimeError: too many were replaced in a row.
+        """
+        self._restarts += 1
+        if self._restarts > self._settings.max_restarts:
+            raise RuntimeError(
+                f"the serving engine died {self._restarts} times in a row without an episode that "
+                f"ended in between (serving.max_restarts: {self._settings.max_restarts}); the last "
+                f"time: {cause}"
+            )
+        end_processes([engine.actor])
+        self._done_before += engine.done
+        self._engines[engine.number] = self._start(engine.number)
