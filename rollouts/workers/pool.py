@@ -115,31 +115,22 @@ class RolloutPool:
         """The workers that have been ready."""
         self._engines: Engines | None = None
         self._thread = EventThread(self._look, self._fail, seconds=_LOOK_SECONDS)
-        post = self._thread.post
-        # Nothing waits in these lines: the workers import and load while the engine starts.
+        # Nothing waits in these lines: the workers import and load while the engines start.
         self._workers = WorkerProcesses(
             plan,
             settings.workers.count,
             most_restarts=settings.workers.max_restarts,
-            post=post,
+            post=self._thread.post,
             on_ready=self._worker_ready,
         )
         if serve and folder is not None:
-            self._engines = Engines(
-                folder,
-                version,
-                settings.serving,
-                post=post,
-                on_ready=self._check_start,
-                workers=lambda: self._workers.actors,
-            )
-            self._workers.connect = self._connect
+            self._start_engines(folder, version, settings.serving)
         self._stream = EpisodeStream(
             self._workers,
             self._engines,
             places=plan.envs,
             limit_seconds=plan.episode.env_timeout_seconds,
-            post=post,
+            post=self._thread.post,
         )
         self._thread.start()
         try:
@@ -147,6 +138,17 @@ class RolloutPool:
         except BaseException:
             self.close()
             raise
+
+    def _start_engines(self, folder: Path, version: int, settings: ServingSettings) -> None:
+        self._engines = Engines(
+            folder,
+            version,
+            settings,
+            post=self._thread.post,
+            on_ready=self._check_start,
+            workers=lambda: self._workers.actors,
+        )
+        self._workers.connect = self._connect
 
     def __enter__(self) -> "RolloutPool":
         return self
