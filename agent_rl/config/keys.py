@@ -22,6 +22,7 @@ EXECUTION_KEYS = (
     "learner.device",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.keep_trajectories",
 )
 """Keys that say how a run is computed. They change results only by the order of float sums."""
 

@@ -121,6 +121,10 @@ class TrainSettings(Settings):
     """Newest checkpoints that are kept; older ones are deleted. With 2 there is another one if
     the newest is damaged."""
 
+    keep_trajectories: int | None = Field(default=None, ge=0)
+    """Newest rollout steps whose episodes are kept in `train/trajectories`; older files are
+    deleted. null keeps all, 0 none."""
+
     eval_every: int = Field(default=0, ge=0)
     """Rollout steps from one evaluation to the next; 0 is never."""
 

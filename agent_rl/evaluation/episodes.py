@@ -3,6 +3,8 @@
 step-000050-valid_seen-t0.4-1f3a9c2e/    the name ends in a digest of the setting
   setting.json                           all that the numbers depend on
   repeat-1.jsonl                         the first repeat: an episode per line, as they ended
+
+The episodes are not compressed: each is appended when it ends, and a person can mend the file.
 """
 
 import json
@@ -14,13 +16,13 @@ from typing import Any
 
 from agent_rl.config import ConfigError
 from agent_rl.display import say
-from agent_rl.files import locked, set_aside, whole_file, write_json
+from agent_rl.files import locked, set_aside, write_json
 from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import Task
 from rollouts import Trajectory
 
 _SETTING, _LOCK = "setting.json", "lock"
-_WAY_OUT = "remove that line, or play all games again with --again, which renames the old folder"
+_AGAIN = "play all games again with --again, which renames the old folder"
 
 
 def repeat_file(folder: Path, repeat: int) -> Path:
@@ -69,20 +71,19 @@ def episodes_in(path: Path, tasks: Sequence[Task]) -> list[Trajectory]:
     _cut_torn_line(path)
     try:
         episodes = load_trajectories(path)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: damaged ({error}); {_WAY_OUT}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or {_AGAIN}") from error
     missing = {task.id: task for task in tasks}
     for number, episode in enumerate(episodes, start=1):
         # Taken out of `missing`, so the second episode of a task is refused too.
         if missing.pop(episode.task.id, None) != episode.task:
             raise ConfigError(
                 f"{path}:{number}: an episode of {episode.task.id!r}, which is no game of this "
-                f"evaluation or occurs twice; {_WAY_OUT}"
+                f"evaluation or occurs twice; remove that line, or {_AGAIN}"
             )
     scored = [episode for episode in episodes if episode.trains]
     if len(scored) < len(episodes):
-        with whole_file(path) as rewritten:
-            write_trajectories(rewritten, scored)
+        write_trajectories(path, scored)
     return scored
 
 
@@ -105,7 +106,7 @@ def _refuse_another(path: Path, setting: Mapping[str, Any]) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path}: missing or damaged ({error}), so the setting of the episodes there is "
-            "unknown; play all games again with --again, which renames the old folder"
+            f"unknown; {_AGAIN}"
         ) from error
     for key in sorted({*earlier, *setting}):
         if earlier.get(key) != setting.get(key):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.files import naming_full_disk, write_text
+from agent_rl.runs.episode_writer import EpisodeWriter
 from agent_rl.runs.layout import StageLayout
-from agent_rl.runs.trajectories import write_trajectories
-from rollouts import Trajectory, TrajectoryGroup
+from rollouts import TrajectoryGroup
 
 
 class RunFolder:
@@ -43,6 +43,8 @@ class RunFolder:
                 "run_folder=..."
             )
         self.layout.trajectories.mkdir(parents=True, exist_ok=True)
+        self.episodes = EpisodeWriter(self.layout)
+        """Writes what `write_groups` gets, in a thread of its own."""
         write_text(self.layout.config_file, dump_config(config))
         if resume_from is not None and metrics.exists():
             _keep_until(metrics, resume_from)
@@ -63,17 +65,28 @@ class RunFolder:
                 self._events.add_scalar(name, value, step)
             self._events.flush()
 
-    def write_groups(self, step: int, groups: Sequence[TrajectoryGroup]) -> None:
-        """Write the episodes of one rollout step, a line each."""
-        episodes: list[Trajectory] = []
-        for group in groups:
-            episodes += group.trajectories
-        write_trajectories(self.layout.step_episodes(step), episodes)
+    def write_groups(
+        self, step: int, groups: Sequence[TrajectoryGroup], *, keep: int | None = None
+    ) -> None:
+        """Begin to write the episodes of one rollout step, a line each; `episodes` goes on.
+
+        Args:
+            step: the rollout step; its file is replaced if there is one.
+            groups: its groups.
+            keep: how many of the newest steps keep their file, this one among them; None keeps
+                all. With 0, nothing is written, and the files of earlier steps are deleted.
+        """
+        self.episodes.write(step, groups, keep)
 
     def close(self) -> None:
-        """Close the files."""
+        """Wait for the episodes, and close the files.
+
+        Raises:
+            OSError: episodes could not be written.
+        """
         self._metrics.close()
         self._events.close()
+        self.episodes.close()
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -6,11 +6,11 @@ RUN/
   init/                            the policy made from scratch (Hugging Face format)
   sft/                             the warm start (SFT)
     config.yaml  metrics.jsonl  tensorboard/
-    trajectories/expert.jsonl      the expert's episodes
+    trajectories/expert.jsonl.gz   the expert's episodes
     model/                         the policy after it
   train/                           reinforcement learning
     config.yaml  metrics.jsonl  tensorboard/
-    trajectories/step-000001.jsonl
+    trajectories/step-000001.jsonl.gz
     checkpoints/step-000010/       see `agent_rl.runs.checkpoint`
     evaluations/step-000010.json   made during training
     not_finite/                    the batch that stopped the run
@@ -49,8 +49,8 @@ _CHECKPOINT_FILES = (
 )
 """A checkpoint with all of these is whole."""
 
-# step-000010
-_STEP = re.compile(r"step-(\d+)")
+# step-000010, step-000010.json, step-000010.jsonl.gz
+_STEP = re.compile(r"step-(\d+)(\.json|\.jsonl(\.gz)?)?")
 # RUN/train/checkpoints/step-000010, with or without /model
 _CHECKPOINT_IN_PATH = re.compile(r".*/train/checkpoints/step-(\d+)(/model)?")
 # A folder that holds a policy: RUN/init, RUN/sft/model, RUN/train/checkpoints/step-000010/model
@@ -92,11 +92,19 @@ class StageLayout:
     @property
     def expert_episodes(self) -> Path:
         """The episodes of the warm start."""
-        return self.trajectories / "expert.jsonl"
+        return self.trajectories / "expert.jsonl.gz"
 
     def step_episodes(self, step: int) -> Path:
         """The episodes of a rollout step, counted from 1."""
-        return self.trajectories / f"{step_name(step)}.jsonl"
+        return self.trajectories / f"{step_name(step)}.jsonl.gz"
+
+    def all_step_episodes(self) -> list[tuple[int, Path]]:
+        """The files of episodes that exist, with their rollout steps.
+
+        Those of earlier versions are not compressed, and end in `.jsonl`.
+        """
+        paths = self.trajectories.glob("step-*.jsonl*")
+        return [(step, path) for path in paths if (step := step_of(path)) is not None]
 
     @property
     def model(self) -> Path:
@@ -232,8 +240,8 @@ def step_name(step: int) -> str:
 
 
 def step_of(path: Path) -> int | None:
-    """The rollout step in the name of a checkpoint or a report (`.json`); None for another name."""
-    matched = _STEP.fullmatch(path.name.removesuffix(".json"))
+    """The rollout step in the name of a checkpoint, a report or a file of episodes; else None."""
+    matched = _STEP.fullmatch(path.name)
     return int(matched[1]) if matched else None
 
 

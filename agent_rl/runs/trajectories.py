@@ -1,26 +1,45 @@
-"""Episodes as JSON lines: written, read back to equal values, flat enough to read by eye."""
+"""Episodes as JSON lines: written, read back to equal values, flat enough to read by eye.
 
+A file whose name ends in `.gz` is compressed; `zcat` shows it.
+"""
+
+import gzip
 import json
+import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import ConfigError
-from agent_rl.files import naming_full_disk
+from agent_rl.files import naming_full_disk, whole_file
 from rollouts import Trajectory, Turn
 
 _TRAJECTORY = TypeAdapter(Trajectory)
+_LEVEL = 3
+"""Of gzip. A rollout step of the world config shrinks to a seventh in a quarter of the time that
+its JSON takes. Level 6 leaves a ninth, in two thirds of that time."""
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)
+"""What reading a file raises that was cut off or changed."""
 
 
 def write_trajectories(
     path: Path, trajectories: Sequence[Trajectory], *, append: bool = False
 ) -> None:
-    """Write episodes, a line each, with all that they hold."""
+    """Write episodes, a line each, with all that they hold; compressed for a name in `.gz`.
+
+    Without `append`, the file is written whole or not at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with naming_full_disk(path), path.open("a" if append else "w") as file:
+    with (
+        naming_full_disk(path),
+        nullcontext(path) if append else whole_file(path) as written,
+        _open(written, "a" if append else "w", compressed=_is_compressed(path)) as file,
+    ):
         for trajectory in trajectories:
             file.write(json.dumps(trajectory_record(trajectory)) + "\n")
 
@@ -29,24 +48,49 @@ def load_trajectories(path: Path) -> list[Trajectory]:
     """Read what `write_trajectories` wrote.
 
     Raises:
-        ConfigError: there is no such file, or a line is torn or no episode. The message names the
-            file and the line.
+        ConfigError: there is no such file, it is cut off or damaged, or a line is torn or no
+            episode. The message names the file and the line.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file of trajectories")
-    trajectories = []
-    with path.open() as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                trajectories.append(_TRAJECTORY.validate_python(_fields(json.loads(line))))
-            except json.JSONDecodeError as error:
-                raise ConfigError(
-                    f"{path}:{number}: not a whole line of JSON ({error}); a run that was killed "
-                    "may leave its last line torn: delete that line"
-                ) from error
-            except (ValidationError, KeyError, TypeError, AttributeError) as error:
-                raise ConfigError(f"{path}:{number}: not an episode: {_reason(error)}") from error
+    trajectories: list[Trajectory] = []
+    compressed = _is_compressed(path)
+    try:
+        if compressed and not path.stat().st_size:
+            raise EOFError("the file is empty")  # gzip reads it as one without lines
+        with _open(path, "r", compressed=compressed) as file:
+            for number, line in enumerate(file, start=1):
+                trajectories.append(_episode(line, f"{path}:{number}"))
+    except _DAMAGED as error:
+        raise ConfigError(
+            f"{path}: damaged after line {len(trajectories)} ({error}); copy it again, or keep "
+            "the lines until there"
+        ) from error
     return trajectories
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def _open(path: Path, mode: Literal["r", "w", "a"], *, compressed: bool) -> TextIO:
+    """Open a file of episodes. The name cannot tell: one that is being written has another."""
+    if not compressed:
+        return path.open(mode, encoding="utf-8")
+    return TextIOWrapper(gzip.GzipFile(path, mode, _LEVEL), encoding="utf-8")
+
+
+def _episode(line: str, place: str) -> Trajectory:
+    """The episode in a line; `place` is for the error's message."""
+    try:
+        return _TRAJECTORY.validate_python(_fields(json.loads(line)))
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{place}: not a whole line of JSON ({error}); a run that was killed may leave its "
+            "last line torn: delete that line"
+        ) from error
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{place}: not an episode: {_reason(error)}") from error
 
 
 def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:

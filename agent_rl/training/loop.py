@@ -158,6 +158,8 @@ class TrainingLoop:
             ValueError: more tasks than `workers.max_failed_share` could not be played.
         """
         raise_if_stopped()
+        # Between two steps, where nothing that was learned is lost by it.
+        self.run.episodes.raise_failed()
         groups = self._take_groups()
         samples = [sample for group in groups.kept for sample in self.samples(group)]
         if not samples:
@@ -219,7 +221,8 @@ class TrainingLoop:
         """Write the episodes and the metrics of a step; returns the metrics."""
         with self.clock.part("files"):
             # Dropped groups too: they show which tasks are too easy or too hard.
-            self.run.write_groups(self.step + 1, groups.played)
+            keep = self.config.train.keep_trajectories
+            self.run.write_groups(self.step + 1, groups.played, keep=keep)
         usage = self.session.usage()
         metrics = step_metrics(groups, learner_metrics, self.clock.lap(), usage - self._usage)
         self._usage = usage
@@ -248,7 +251,11 @@ class TrainingLoop:
         show(report, f"evaluation after rollout step {self.step}")
 
     def save(self) -> Path:
-        """Write a checkpoint of the last whole step; returns its folder."""
+        """Write a checkpoint of the last whole step; returns its folder.
+
+        Raises:
+            OSError: the disk is full, or the episodes of an earlier step could not be written.
+        """
         snapshot = Snapshot(
             step=self.step,
             save_model=self.learner.save_model,
@@ -258,8 +265,13 @@ class TrainingLoop:
             config_text=dump_config(self.config),
         )
         keep = self.config.train.keep_checkpoints
-        with whole_work(), self.clock.part("checkpoint"):
-            self.saved = save_checkpoint(self.run.path, snapshot, keep=keep)
+        with whole_work():
+            with self.clock.part("files"):
+                # A run that resumes after this step never plays its episodes again. A kill between
+                # the two would leave a hole in the run's record for ever.
+                self.run.episodes.wait()
+            with self.clock.part("checkpoint"):
+                self.saved = save_checkpoint(self.run.path, snapshot, keep=keep)
         return self.saved
 
     def _end_step(self) -> None:
@@ -283,9 +295,11 @@ class TrainingLoop:
                 lost = f"rollout step {self.step} is lost, as the next one's update was cut off; "
             else:
                 try:
-                    self.save()
+                    with whole_work():
+                        lost = self._lost_episodes()
+                        self.save()
                 except Exception as error:
-                    lost = f"rollout step {self.step} could not be saved ({error}); "
+                    lost += f"rollout step {self.step} could not be saved ({error}); "
         stopped = stopped_by()
         if self.saved is None:
             state = "no rollout step is saved, and `agent-rl train CONFIG` starts again"
@@ -295,9 +309,21 @@ class TrainingLoop:
         if stopped or self.step:
             say_stopped(f"{f'stopped by {stopped}' if stopped else 'ended early'}: {lost}{state}")
 
+    def _lost_episodes(self) -> str:
+        """Wait for the episodes, so that a checkpoint is saved even if they could not be written.
+
+        What a step learned is worth more than its record. Returns what to say about it.
+        """
+        try:
+            self.run.episodes.wait()
+        except OSError as error:
+            return f"episodes could not be written ({error}); "
+        return ""
+
     def _nothing_to_learn_from(self, groups: PlayedGroups) -> ConfigError:
         """Keep the episodes of a step in which all of them failed; the error that ends the run."""
         self.run.write_groups(self.step + 1, groups.played)
+        self.run.episodes.wait()
         failed = [episode for group in groups.played for episode in group.trajectories]
         return ConfigError(
             f"env {self.config.env.id}: no episode of rollout step {self.step + 1} can train; the "

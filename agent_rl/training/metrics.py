@@ -28,7 +28,7 @@ class StepSeconds:
     sync: float = 0.0
     """Loading the new weights into the serving engine."""
     files: float = 0.0
-    """Writing the episodes."""
+    """Waiting for episodes to be written, which a thread does meanwhile."""
     checkpoint: float = 0.0
     """Writing a checkpoint."""
     evaluation: float = 0.0

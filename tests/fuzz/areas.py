@@ -76,11 +76,12 @@ def _read_configs(folder: Path, damaged: Path, rng: random.Random) -> None:
 
 def _make_trajectories(folder: Path) -> None:
     episodes = [trajectory(turn(), turn()), trajectory(turn())]
-    write_trajectories(folder / "step-000001.jsonl", episodes)
+    for name in ("step-000001.jsonl", "step-000001.jsonl.gz"):
+        write_trajectories(folder / name, episodes)
 
 
 def _read_trajectories(folder: Path, damaged: Path, rng: random.Random) -> None:
-    for episode in load_trajectories(folder / "step-000001.jsonl"):
+    for episode in load_trajectories(damaged):
         assert len(episode.action_mask) == len(episode.token_ids)
 
 

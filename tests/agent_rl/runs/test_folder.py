@@ -68,4 +68,5 @@ def test_the_episodes_of_a_step_are_a_file(tmp_path: Path) -> None:
     episode = trajectory(turn())
     run.write_groups(7, [TrajectoryGroup(task=TASK, trajectories=(episode, episode))])
     run.close()
-    assert load_trajectories(tmp_path / "trajectories" / "step-000007.jsonl") == [episode, episode]
+    path = tmp_path / "trajectories" / "step-000007.jsonl.gz"
+    assert load_trajectories(path) == [episode, episode]

@@ -20,7 +20,14 @@ def test_steps_have_six_digits_and_are_read_back() -> None:
     assert step_name(10) == "step-000010"
     assert step_of(Path("step-000010")) == step_of(Path("a/step-000010.json")) == 10
     assert step_of(Path("step-1234567")) == 1_234_567
-    for name in ("step-000010.tmp-7", "step-000010.unfinished-7", "step-", "final.json"):
+    assert step_of(Path("step-000010.jsonl")) == step_of(Path("step-000010.jsonl.gz")) == 10
+    for name in (
+        "step-000010.tmp-7",
+        "step-000010.unfinished-7",
+        "step-",
+        "final.json",
+        "step-7.gz",
+    ):
         assert step_of(Path(name)) is None
 
 
@@ -29,11 +36,11 @@ def test_the_files_of_a_run() -> None:
     assert run.config_file == Path("r/config.yaml")
     assert run.init == Path("r/init")
     assert run.sft.model == Path("r/sft/model")
-    assert run.sft.expert_episodes == Path("r/sft/trajectories/expert.jsonl")
+    assert run.sft.expert_episodes == Path("r/sft/trajectories/expert.jsonl.gz")
     assert run.train.metrics_file == Path("r/train/metrics.jsonl")
     assert run.train.checkpoint(2) == Path("r/train/checkpoints/step-000002")
     assert run.train.report(2) == Path("r/train/evaluations/step-000002.json")
-    assert run.train.step_episodes(2) == Path("r/train/trajectories/step-000002.jsonl")
+    assert run.train.step_episodes(2) == Path("r/train/trajectories/step-000002.jsonl.gz")
     assert run.final_report == Path("r/evaluations/final.json")
 
 

@@ -1,3 +1,4 @@
+import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -39,14 +40,60 @@ LOST = replace(
 )
 
 
-def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "t.jsonl"
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
+def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "deep" / name
     write_trajectories(path, [WON, LOST])
     assert load_trajectories(path) == [WON, LOST]
     write_trajectories(path, [WON], append=True)
     assert load_trajectories(path) == [WON, LOST, WON]
     write_trajectories(path, [])
     assert load_trajectories(path) == []
+
+
+def test_a_name_in_gz_is_compressed(tmp_path: Path) -> None:
+    plain, compressed = tmp_path / "t.jsonl", tmp_path / "t.jsonl.gz"
+    for path in (plain, compressed):
+        write_trajectories(path, [WON, LOST] * 20)
+    assert gzip.decompress(compressed.read_bytes()) == plain.read_bytes()
+    assert compressed.stat().st_size < plain.stat().st_size / 5
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_trajectories(path, [WON])
+    with pytest.raises(AttributeError):
+        write_trajectories(path, [LOST, None])  # type: ignore[list-item]
+    assert load_trajectories(path) == [WON]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_compressed_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl.gz"
+    write_trajectories(path, [replace(WON, error=str(n) * 9999) for n in range(50)])
+    whole = path.read_bytes()
+
+    def refused(content: bytes, message: str) -> None:
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"t\.jsonl\.gz: damaged after line {message}"):
+            load_trajectories(path)
+
+    refused(whole[:-1], r"50 \(Compressed file ended .*\); copy it again, or keep the lines until")
+    refused(whole[: len(whole) // 2], r"\d\d \(Compressed file ended")
+    refused(whole[:3], r"0 \(Compressed file ended")
+    refused(b"", r"0 \(the file is empty\)")
+    refused(gzip.decompress(whole), r"0 \(Not a gzipped file")
+    refused(whole[:-8] + b"\0" * 8, r"50 \(CRC check failed")
+    data = whole.index(b"\0", 10) + 1  # after the header, whose last part is a name
+    refused(whole[:data] + b"\xff" * 9 + whole[data + 9 :], r"0 \(Error -3 while decompressing")
+
+
+def test_a_plain_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"t\.jsonl: damaged after line 0 .*utf-8"):
+        load_trajectories(path)
 
 
 def test_the_versions_of_a_completion_are_one_number_unless_there_are_several(

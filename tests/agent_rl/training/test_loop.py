@@ -18,6 +18,7 @@ import pytest
 from agent_rl.config import ConfigError, load_config
 from agent_rl.evaluation.report import read_report
 from agent_rl.files import locked
+from agent_rl.runs.trajectories import load_trajectories
 from agent_rl.training.task_sampler import TaskSampler
 from envs import make_env
 from tests.builders.paths import ROOT
@@ -212,7 +213,7 @@ def test_the_task_order_and_the_schedule_are_those_of_an_unbroken_run(
         [sampler.task(number).id for _ in range(GROUP_SIZE)] for number in range(ROLLOUT_STEPS)
     ]
     files = sorted((place.folder / "run/train/trajectories").iterdir())
-    assert [[line["task"]["id"] for line in read_lines(path)] for path in files] == dealt
+    assert [[e.task.id for e in load_trajectories(path)] for path in files] == dealt
     assert len({ids[0] for ids in dealt}) == ROLLOUT_STEPS
     metrics = read_lines(place.folder / "run/train/metrics.jsonl")
     rates = [LEARNING_RATE * (2 * step + 1) / WARMUP for step in range(ROLLOUT_STEPS)]

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +133,79 @@ def test_a_save_that_fails_does_not_hide_the_error(
     assert "rollout step 2 could not be saved (no space left); no rollout step is saved" in (
         capsys.readouterr().out
     )
+
+
+def test_a_checkpoint_waits_for_the_episodes(tmp_path: Path) -> None:
+    """A signal comes while the episodes of the last whole step are being written to a slow disk."""
+    loop, session = scripted_loop(tmp_path)
+    slow = loop.run.layout.step_episodes(2)
+    os.mkfifo(slow)
+    saved_before: list[str] = []
+
+    def read() -> None:
+        time.sleep(0.5)  # longer than a checkpoint of the tiny model takes
+        saved_before.extend(saved(tmp_path))
+        slow.read_bytes()
+
+    reader = threading.Thread(target=read)
+
+    def stop() -> None:
+        reader.start()
+        terminate()
+
+    session.on_play = at_step(loop, 2, stop)
+    with pytest.raises(SystemExit), stops_on_signals():
+        loop.train()
+    reader.join()
+    assert (saved_before, saved(tmp_path)) == ([], ["step-000002"])
+    loop.close()
+
+
+def test_a_full_disk_for_episodes_ends_the_run_with_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, _ = scripted_loop(tmp_path)
+    full = loop.run.layout.step_episodes(2)
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        loop.train()
+    loop.close()
+    assert raised.value.filename == str(full)
+    (last,) = saved(tmp_path)
+    assert last == f"step-{loop.step:06d}"
+    assert loop.step >= 2
+    assert "ended early: saved is " in capsys.readouterr().out
+
+
+def test_a_full_disk_does_not_stop_the_checkpoint_of_a_run_that_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    slow = loop.run.layout.step_episodes(1)
+    os.mkfifo(slow)
+    loop.run.layout.step_episodes(2).symlink_to("/dev/full")
+    reader = threading.Thread(target=slow.read_bytes)
+
+    def stop() -> None:
+        reader.start()  # so the second step's write fails only now
+        fail()
+
+    session.on_play = at_step(loop, 2, stop)
+    with pytest.raises(RuntimeError, match="the engine is gone"):
+        loop.train()
+    loop.close()
+    reader.join()
+    assert saved(tmp_path) == ["step-000002"]
+    assert "ended early: episodes could not be written ([Errno 28] No space" in (
+        capsys.readouterr().out
+    )
+
+
+def test_no_episodes_are_kept_but_those_that_ended_the_run(tmp_path: Path) -> None:
+    loop, _ = scripted_loop(tmp_path, rollout_steps=2, keep_trajectories=0)
+    loop.train()
+    loop.close()
+    assert list(loop.run.layout.trajectories.iterdir()) == []
 
 
 def test_a_run_that_is_done_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
