@@ -12,7 +12,6 @@ the learner trains on the very ids that the policy sampled.
 
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from itertools import pairwise
 
 from envs import Task
@@ -124,6 +123,9 @@ class Turn:
 class Trajectory:
     """One whole episode. Its three token sequences are derived from the turns, all of one length.
 
+    They are derived anew at each call: kept, they would more than double an episode's size, in
+    memory and on its way from a worker.
+
     In the example at the top of this file, `token_ids` has 10 ids and `action_mask` 5 True.
     """
 
@@ -157,9 +159,8 @@ class Trajectory:
             self.success,
             self.stop_reason,
         )
-        assert len(self.token_ids) == len(self.action_mask) == len(self.behavior_logprobs)
 
-    @cached_property
+    @property
     def token_ids(self) -> tuple[int, ...]:
         """All ids of the episode: prompt deltas and completions in turn."""
         ids: list[int] = []
@@ -168,7 +169,7 @@ class Trajectory:
             ids += turn.completion.token_ids
         return tuple(ids)
 
-    @cached_property
+    @property
     def action_mask(self) -> tuple[bool, ...]:
         """True for the ids that the policy wrote."""
         mask: list[bool] = []
@@ -177,7 +178,7 @@ class Trajectory:
             mask += [True] * len(turn.completion.token_ids)
         return tuple(mask)
 
-    @cached_property
+    @property
     def behavior_logprobs(self) -> tuple[float, ...]:
         """The log-probs of sampling in nats; 0 for the ids of prompts."""
         logprobs: list[float] = []
