@@ -136,6 +136,8 @@ class TrainingLoop:
                 f"all {settings.rollout_steps} rollout steps are done; a higher "
                 "train.rollout_steps goes on"
             )
+        else:
+            self._begin_clock()
         rows = StepRows(COLUMNS)
         last = settings.rollout_steps if evaluate_last else settings.rollout_steps - 1
         # A checkpoint is written before the evaluation of its step. A run that was killed in that
@@ -183,10 +185,14 @@ class TrainingLoop:
         self.groups.close()
         self.run.close()
 
+    def _begin_clock(self) -> None:
+        """Start the engine if it has not yet: that is not the time of any step."""
+        self._usage = self.session.usage()
+        self.clock.lap()
+
     def _take_groups(self) -> PlayedGroups:
         """Wait for the groups of the next rollout step."""
         settings = self.config.train
-        # It starts if it has not yet: that is not the time of any step.
         before = self.session.usage()
         episodes = settings.tasks_per_step * settings.num_generations
         with (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_rl.commands.compare.runs import NEEDED
+from agent_rl.commands.compare.times import TIMES
 from agent_rl.config import Config, dump_config
 from agent_rl.evaluation.scores import GameScore
 from agent_rl.runs.layout import RunLayout, StageLayout
@@ -31,6 +32,7 @@ def write_training(
     seconds: float | None = None,
     tail: str = "",
     flat: bool = False,
+    timed: bool = False,
     **config: Any,
 ) -> Path:
     """A run's folder whose metrics are all a tenth of the rollout step; returns the folder.
@@ -42,6 +44,7 @@ def write_training(
         seconds: `time/seconds` of each step, in place of a tenth.
         tail: text after the lines of metrics.
         flat: write the small copy of a run, without `train/`.
+        timed: write the metrics of time too, which runs of earlier versions lack.
         config: values of its config.
     """
     training = StageLayout(folder) if flat else RunLayout(folder).train
@@ -51,6 +54,8 @@ def write_training(
     lines = []
     for step in range(1, steps + 1):
         line = {"step": step, **dict.fromkeys(NEEDED, step / 10)}
+        if timed:
+            line |= {metric.key: step / 10 for metric in TIMES}
         if seconds is not None:
             line["time/seconds"] = seconds
         lines.append(json.dumps(line) + "\n")

@@ -87,7 +87,7 @@ def _read_trajectories(folder: Path, damaged: Path, rng: random.Random) -> None:
 
 def _make_runs(folder: Path) -> None:
     for seed in (0, 1):
-        run = write_training(folder / f"run-{seed}", seed=seed)
+        run = write_training(folder / f"run-{seed}", seed=seed, timed=True)
         write_evaluation(RunLayout(run).train.report(3), rollout_step=3)
 
 

@@ -15,6 +15,7 @@ from agent_rl.commands.compare.mechanism import MECHANISM, MetricsLine
 from agent_rl.commands.compare.pairs import Games, PairedTest, mean_success, paired_tests
 from agent_rl.commands.compare.runs import Found, Run
 from agent_rl.commands.compare.seeds import Curve, Spread, curve, over_seeds, smoothed
+from agent_rl.commands.compare.times import mean_times, seconds_of_step
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import ConfigError
 from agent_rl.config.keys import flat_values
@@ -77,7 +78,7 @@ class RunSummary:
     evaluated_after: int | None
     """The rollout step after which the final evaluation was made."""
     seconds: float
-    """The wall-clock time of its rollout steps."""
+    """The wall-clock time of its rollout steps, without checkpoints and evaluations."""
     tokens: int
     """The tokens of all episodes that it trained on."""
 
@@ -111,6 +112,8 @@ class Variant:
     """The metrics of `MECHANISM` by name."""
     mechanism_curves: Mapping[str, Curve]
     """The same metrics over training, smoothed."""
+    times: Mapping[str, float]
+    """The metrics of `TIMES` by name, mean over seeds; empty if a run lacks some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +282,7 @@ def _variant(
         scores=split_scores,
         mechanism={metric.name: _phases(runs, metric.value) for metric in MECHANISM},
         mechanism_curves={metric.name: _training_curve(runs, metric.value) for metric in MECHANISM},
+        times=mean_times([run.metrics for run in runs]),
     )
 
 
@@ -302,7 +306,7 @@ def _summary(run: Run) -> RunSummary:
         recent_success=_recent(run),
         evaluation=run.final.name if run.final else None,
         evaluated_after=run.evaluated_after,
-        seconds=sum(line["time/seconds"] for line in run.metrics),
+        seconds=sum(map(seconds_of_step, run.metrics)),
         tokens=round(tokens),
     )
 

@@ -20,6 +20,7 @@ from agent_rl.commands.compare.tables import (
     runs_table,
     seed_pairs_table,
     seeds_table,
+    times_table,
 )
 from agent_rl.config import ConfigError
 from agent_rl.display import console, say, visible
@@ -99,6 +100,7 @@ def tables(comparison: Comparison, references: Sequence[Published]) -> Iterator[
         yield seed_pairs_table(comparison, split)
     yield seeds_table(comparison, None)
     yield mechanism_table(comparison)
+    yield times_table(comparison)
 
 
 def markdown(comparison: Comparison, references: Sequence[Published]) -> str:
@@ -187,6 +189,13 @@ def _on_numbers(comparison: Comparison) -> str:
         "Minutes and tokens are those of the rollout steps, without start, checkpoints and "
         "evaluations. Tokens are all tokens of the episodes that train.",
     ]
+    if any(variant.times for variant in comparison.variants):
+        lines.append(
+            "Where the time went: the nine shares from *policy* to *other* add up to 100. They are "
+            "of all time of a run, with checkpoints and evaluations, but without the start: the "
+            "mean over its time, then over seeds. *Slowest* is the wait for the last episodes of a "
+            "step. A variant with a run of an earlier version, which lacks the shares, is left out."
+        )
     if any(comparison.tests.values()):
         lines += [
             "Paired over all seeds: the difference of mean success on the same games, in "

@@ -18,12 +18,13 @@ from typing import Any
 
 from agent_rl.commands.compare.evaluations import Evaluation, evaluations_of, read_evaluation
 from agent_rl.commands.compare.mechanism import MetricsLine, mechanism_keys
+from agent_rl.commands.compare.times import TIMES
 from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.runs.layout import SWEEP_START, RunLayout, StageLayout
 
 NEEDED = ("rollout/success", *mechanism_keys(), "time/seconds", "time/tokens_per_second")
 """Every line of metrics must have these keys, each with a finite number."""
-OPTIONAL = mechanism_keys(of_look_ahead=True)
+OPTIONAL = (*mechanism_keys(of_look_ahead=True), *(metric.key for metric in TIMES))
 """Keys that a line may lack; if it has one, the value is a finite number."""
 
 

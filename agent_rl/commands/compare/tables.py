@@ -18,6 +18,7 @@ from agent_rl.commands.compare.comparison import (
 from agent_rl.commands.compare.mechanism import MECHANISM
 from agent_rl.commands.compare.published import Published
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL, Spread
+from agent_rl.commands.compare.times import TIMES
 from agent_rl.display import interval, percent, points, points_interval
 from agent_rl.runs.layout import FINAL_REPORT, step_name
 
@@ -217,6 +218,21 @@ def mechanism_table(comparison: Comparison) -> Grid:
         "deviation",
     )
     return Grid(title="The mechanism", heads=heads, rows=rows, left=2, page_only=(3, 7))
+
+
+def times_table(comparison: Comparison) -> Grid:
+    """A row per variant whose runs say where their time went: shares in percent, and rates."""
+    rows = []
+    for variant in comparison.variants:
+        if variant.times:
+            cells = []
+            for metric in TIMES:
+                value = variant.times[metric.name]
+                cells.append(percent(value) if metric.is_share else f"{value:,.0f}")
+            rows.append((variant.label, *cells))
+    heads = ("variant", *(metric.name for metric in TIMES))
+    page_only = [column for column, metric in enumerate(TIMES, start=1) if metric.page_only]
+    return Grid(title="Where the time went, %", heads=heads, rows=rows, page_only=page_only)
 
 
 def p_value(p: float) -> str:

@@ -172,6 +172,20 @@ def test_time_and_tokens_are_sums() -> None:
     assert not summary.is_finished
 
 
+def test_checkpoints_and_evaluations_are_not_in_the_time_of_a_run() -> None:
+    one = run(
+        "g",
+        success=[0.5] * 3,
+        time__seconds=4.0,
+        time__tokens_per_second=50.0,
+        time__checkpoint_share=0.25,
+        time__evaluation_share=0.25,
+    )
+    (variant,) = compare(found(one)).variants
+    # The tokens a second are of all time.
+    assert (variant.runs[0].seconds, variant.runs[0].tokens) == (6.0, 600)
+
+
 # Splits and tests
 
 

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from agent_rl.commands.compare.comparison import compare
 from agent_rl.commands.compare.runs import NEEDED, find_runs
-from agent_rl.commands.compare.tables import Grid, mechanism_table
+from agent_rl.commands.compare.tables import Grid, mechanism_table, times_table
+from agent_rl.config import ConfigError
 from tests.builders.comparisons import write_training
 
 
@@ -36,3 +39,30 @@ def test_staleness_has_rows_if_some_run_looked_ahead(tmp_path: Path) -> None:
         ("staleness, max", "grpo", "0"),
         ("staleness, max", "gmpo", "1.5"),
     ]
+
+
+def test_times_have_a_row_for_each_variant_that_has_them(tmp_path: Path) -> None:
+    old = write_training(tmp_path / "old", learner={"objective": "grpo"})
+    new = write_training(tmp_path / "new", seconds=60.0, timed=True)
+    assert times_table(compare(find_runs([old]))).rows == []
+    grid = times_table(compare(find_runs([old, new])))
+    # Each is a tenth of the rollout step, and the three steps take a minute each.
+    (row,) = grid.rows
+    assert row == ("gmpo", *["20.0"] * 11, "0", "20.0")
+    assert (grid.heads[1], grid.heads[-1]) == ("policy", "prefix-cache hits")
+    shown = [str(column.header) for column in grid.table().columns]
+    assert shown == [
+        "variant",
+        "policy",
+        "environment",
+        "slowest",
+        "learner",
+        "engine idle",
+        "learner idle",
+        "tokens/s",
+        "prefix-cache hits",
+    ]
+    path = new / "train" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"time/sync_share": 0.1', '"time/sync_share": null'))
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl:1: time/sync_share: None; it should be"):
+        find_runs([new])
