@@ -9,6 +9,7 @@ import pytest
 
 from agent_rl.config import Config
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trajectories import load_trajectories, trajectory_record
 from agent_rl.trainer import Trainer
 from rollouts.processes.ray_processes import start_ray, stop_ray
 
@@ -55,9 +56,10 @@ def config(folder: Path, seed: int, **more: Any) -> Config:
 
 
 def episodes_of(folder: Path, step: int) -> list[dict[str, Any]]:
-    lines = RunLayout(folder).train.step_episodes(step).read_text().splitlines()
     seconds = {"env_seconds", "policy_seconds"}
-    return [{k: v for k, v in json.loads(line).items() if k not in seconds} for line in lines]
+    episodes = load_trajectories(RunLayout(folder).train.step_episodes(step))
+    records = [trajectory_record(episode) for episode in episodes]
+    return [{k: v for k, v in record.items() if k not in seconds} for record in records]
 
 
 def metrics_of(folder: Path) -> list[dict[str, float]]:
