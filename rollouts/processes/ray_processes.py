@@ -14,6 +14,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import psutil
+
 from rollouts.processes.lifeline import end_with
 from rollouts.processes.ray_failures import raised_at_start
 from rollouts.processes.ray_folder import ray_folder
@@ -267,11 +269,20 @@ def end_processes(actors: Sequence[Any]) -> None:
 
     for actor in actors:
         ray.kill(actor)
-        # Ray asks the process to end itself, which one that is stopped (SIGSTOP) cannot do.
         machine, pid = _process_ids.pop(actor._actor_id, ("", 0))
         if machine == socket.gethostname():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            _kill_if_stopped(pid)
+
+
+def _kill_if_stopped(pid: int) -> None:
+    """End a process that is stopped (SIGSTOP): Ray asks a process to end itself, which it cannot.
+
+    Ray would report the end of any other one as unexpected.
+    """
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_STOPPED:
+            process.kill()
 
 
 def stop_ray() -> None:
