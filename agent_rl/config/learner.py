@@ -140,6 +140,10 @@ class LearnerSettings(Settings):
     ranks: int = Field(default=1, ge=1)
     """Processes that share the model and the samples."""
 
+    max_restarts: int = Field(default=3, ge=0)
+    """Times that the processes may die without a new checkpoint in between, until the run ends.
+    Each time, training goes on from the newest checkpoint."""
+
     @model_validator(mode="after")
     def _clip_fits(self) -> Self:
         chosen, name = self.chosen_objective, self._described

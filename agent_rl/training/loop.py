@@ -105,8 +105,8 @@ class TrainingLoop:
         # logged before the kill and are repeated now.
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
         self.clock = StepClock()
-        self._usage = Usage()
-        """What the engine had done at the last line of metrics."""
+        self._usage: Usage | None = None
+        """What the engine had done at the last line of metrics, or before the first step."""
         self._end_step()
 
     def train(self, *, evaluate_last: bool = True) -> Path:
@@ -194,6 +194,7 @@ class TrainingLoop:
         """Wait for the groups of the next rollout step."""
         settings = self.config.train
         before = self.session.usage()
+        self._usage = self._usage or before
         episodes = settings.tasks_per_step * settings.num_generations
         with (
             self.clock.part("rollout"),
@@ -230,7 +231,8 @@ class TrainingLoop:
             keep = self.config.train.keep_trajectories
             self.run.write_groups(self.step + 1, groups.played, keep=keep)
         usage = self.session.usage()
-        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), usage - self._usage)
+        period = usage - (self._usage or usage)
+        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), period)
         self._usage = usage
         self.run.log(self.step + 1, metrics)
         return metrics

@@ -82,8 +82,14 @@ class Session:
         return self._env.tasks(split)
 
     def serve(self, weights: ServedWeights) -> None:
-        """Let the engine take its weights from there, from the next `sync` on."""
+        """Let the engine take its weights from there: one that runs at once, or else at its start.
+
+        Args:
+            weights: of the policy that was served before, or of another one of its shape.
+        """
         self._weights = weights
+        if self._pool is not None:
+            self.sync()
 
     def sync(self) -> None:
         """Load the policy's current weights into the serving engine."""

@@ -162,6 +162,7 @@ class RolloutPool:
         Episodes go on meanwhile.
         """
         assert self._engines is not None, "the pool was made without engines"
+        self._thread.post(partial(self._workers.use_folder, Path(folder)))
         self._ask(partial(self._engines.sync, Path(folder), version))
 
     def begin(

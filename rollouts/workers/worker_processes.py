@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,6 +55,10 @@ class WorkerProcesses:
         self.actors: list[Any] = [self._new(worker) for worker in range(count)]
         for worker in range(count):
             self._begin(worker)
+
+    def use_folder(self, folder: Path) -> None:
+        """Let later processes load the tokenizer from `folder`, as the old one may be gone."""
+        self._plan = replace(self._plan, model_folder=folder)
 
     def close(self) -> None:
         """End all processes."""

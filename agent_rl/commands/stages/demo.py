@@ -74,11 +74,11 @@ def _train_stages(
     with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):
         source = sft_in(session, learner, RunFolder(run.sft.folder, config))
         session.serve(learner)
-        session.sync()
     demo.evaluate(session, "sft")
     name = display_name(config.learner.objective)
     with demo.timed("train", f"Reinforcement learning with {name}"):
         open_to_train(learner, config, str(source), run)
+        session.serve(learner)
         loop = TrainingLoop(config, session, run.train.folder, learner)
         try:
             loop.train()

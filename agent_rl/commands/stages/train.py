@@ -18,7 +18,8 @@ from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
-from agent_rl.training.stopping import stops_on_signals
+from agent_rl.training.stopping import stopped_by, stops_on_signals
+from rollouts.processes.ray_processes import death_of
 
 
 def train(
@@ -59,20 +60,48 @@ def _train(
 ) -> Path:
     """As `train`, in a run folder that is locked and ready."""
     say(f"training {source} with {config.learner.objective}")
+    deaths = 0
     with Session(config, source, train=True) as session:
         session.require_trainable()
-        with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
-            open_to_train(learner, config, source, run, resume=checkpoint is not None)
-            session.serve(learner)
-            loop = TrainingLoop(config, session, run.train.folder, learner, checkpoint=checkpoint)
+        while True:
+            before = checkpoint
             try:
-                # Steps after the checkpoint are repeated, so reports on them are of other policies.
-                set_aside_after(run.folder, loop.step)
-                newest = loop.train(evaluate_last=then is None)
-            finally:
-                loop.close()
-            if then is not None:
-                then(session, str(newest / CHECKPOINT_MODEL))
+                return _train_in(session, run, source, checkpoint, then)
+            except Exception as error:
+                # Engines and workers are replaced by the pool, so this is the learner's death.
+                death = death_of(error)
+                checkpoint = max(run.train.whole_checkpoints(), default=None)
+                deaths = 1 if checkpoint != before else deaths + 1
+                if death is None or stopped_by() or deaths > config.learner.max_restarts:
+                    raise
+                say(f"the learner's process died: {death}")
+            if checkpoint is None:
+                set_unfinished_aside(run.train)
+            else:
+                source = str(checkpoint / CHECKPOINT_MODEL)
+
+
+def _train_in(
+    session: Session,
+    run: RunLayout,
+    source: str,
+    checkpoint: Path | None,
+    then: Callable[[Session, str], None] | None,
+) -> Path:
+    """Train with learner processes of its own, in a session that goes on if they die."""
+    config = session.config
+    with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+        open_to_train(learner, config, source, run, resume=checkpoint is not None)
+        session.serve(learner)
+        loop = TrainingLoop(config, session, run.train.folder, learner, checkpoint=checkpoint)
+        try:
+            # Steps after the checkpoint are repeated, so reports on them are of other policies.
+            set_aside_after(run.folder, loop.step)
+            newest = loop.train(evaluate_last=then is None)
+        finally:
+            loop.close()
+        if then is not None:
+            then(session, str(newest / CHECKPOINT_MODEL))
     return newest
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent_rl.runs.layout import RunLayout
@@ -49,6 +50,32 @@ def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], bool]) ->
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
+
+
+def test_a_learner_that_dies_is_replaced_and_the_steps_are_repeated(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    stage = RunLayout(tmp_path / "run").train
+    assert end(start(tmp_path, "init"))[0] == 0
+    run = start(tmp_path, "train", "train.rollout_steps=9", "train.checkpoint_every=3")
+    # Before the first checkpoint, and after it: each time a process that was not there before.
+    victims = []
+    for steps in (1, 4):
+        wait_for(run, lambda steps=steps: len(logged_steps(stage)) >= steps)  # type: ignore[misc]
+        (learner,) = [
+            child
+            for child in psutil.Process(run.pid).children(recursive=True)
+            if "LearnerRank" in " ".join(child.cmdline()) and child.pid not in victims
+        ]
+        victims.append(learner.pid)
+        learner.kill()
+        wait_for(run, lambda: len(logged_steps(stage)) < 2 or len(victims) == 2)
+    status, output = end(run)
+    assert status == 0, output
+    assert output.count("the learner's process died") == 2
+    assert (tmp_path / "run" / "train.interrupted-1").is_dir()
+    assert "resumed from run/train/checkpoints/step-000003" in output
+    assert logged_steps(stage) == list(range(1, 10))
+    assert "Traceback" not in output
 
 
 def test_one_command_starts_and_resumes_a_run_in_every_state(tmp_path: Path) -> None:
