@@ -105,7 +105,7 @@ class TrainingLoop:
         # logged before the kill and are repeated now.
         self.run = RunFolder(folder, config, resume_from=self.step if checkpoint else None)
         self.clock = StepClock()
-        self._usage: Usage | None = None
+        self._usage = Usage()
         """What the engine had done at the last line of metrics, or before the first step."""
         self._end_step()
 
@@ -194,7 +194,6 @@ class TrainingLoop:
         """Wait for the groups of the next rollout step."""
         settings = self.config.train
         before = self.session.usage()
-        self._usage = self._usage or before
         episodes = settings.tasks_per_step * settings.num_generations
         with (
             self.clock.part("rollout"),
@@ -230,9 +229,12 @@ class TrainingLoop:
             # Dropped groups too: they show which tasks are too easy or too hard.
             keep = self.config.train.keep_trajectories
             self.run.write_groups(self.step + 1, groups.played, keep=keep)
-        usage = self.session.usage()
-        period = usage - (self._usage or usage)
-        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), period)
+        try:
+            usage = self.session.usage()
+        except Exception:
+            # The engines are gone, as the error of `sync` says. The step counts all the same.
+            usage = self._usage
+        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), usage - self._usage)
         self._usage = usage
         self.run.log(self.step + 1, metrics)
         return metrics

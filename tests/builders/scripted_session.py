@@ -32,6 +32,7 @@ class ScriptedSession:
         """The tasks, in the order in which they were played."""
         self.on_play: Callable[[], None] = lambda: None
         self.on_sync: Callable[[], None] = lambda: None
+        self.on_usage: Callable[[], None] = lambda: None
 
     def tasks(self, split: str) -> list[Task]:
         return [Task(env_id="e", split=split, family="f", id=f"t{n}") for n in range(9)]
@@ -50,6 +51,7 @@ class ScriptedSession:
         return result
 
     def usage(self) -> Usage:
+        self.on_usage()
         return Usage()
 
     def sync(self) -> None:

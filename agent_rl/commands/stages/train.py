@@ -70,7 +70,8 @@ def _train(
             except Exception as error:
                 # Engines and workers are replaced by the pool, so this is the learner's death.
                 death = death_of(error)
-                checkpoint = max(run.train.whole_checkpoints(), default=None)
+                whole = run.train.whole_checkpoints()
+                checkpoint = whole[-1] if whole else None
                 deaths = 1 if checkpoint != before else deaths + 1
                 if death is None or stopped_by() or deaths > config.learner.max_restarts:
                     raise

@@ -88,7 +88,12 @@ def test_an_error_after_an_update_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loop, session = scripted_loop(tmp_path)
-    session.on_sync = at_step(loop, 2, fail)
+
+    def lose_engine() -> None:
+        session.on_usage = fail
+        fail()
+
+    session.on_sync = at_step(loop, 2, lose_engine)
     with pytest.raises(RuntimeError, match="the engine is gone"):
         loop.train()
     loop.close()
