@@ -1,6 +1,7 @@
 """With `serving.deterministic`, two runs of one seed are the same run."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,15 @@ from rollouts.processes.ray_processes import start_ray, stop_ray
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 STEPS = 2
-OF_TIME = {"learner/seconds", "learner/tokens_per_second", "learner/model_flop_utilisation"}
-"""Metrics of the learner that a clock gives; `OF_MEMORY` and all of `time/` differ, too."""
-OF_MEMORY = {"learner/peak_memory_gib"}
+OF_THE_MACHINE = (
+    "time/",
+    "engine/",
+    "learner/seconds",
+    "learner/tokens_per_second",
+    "learner/model_flop_utilisation",
+    "learner/peak_memory_gib",
+)
+"""Beginnings of the metrics that a clock, the load or the process's memory gives."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +54,20 @@ def config(folder: Path, seed: int, **more: Any) -> Config:
             # Long enough that a prefix cache would change roundings.
             "episode": {"max_turns": 30, "max_action_tokens": 16, "invalid_action_penalty": 0.05},
             "serving": {"deterministic": True, "kv_cache_gib": 0.25, "max_concurrent": 16},
-            "sft": {"episodes": 32, "epochs": 1, "batch_episodes": 4, "learning_rate": 3e-3},
+            "sft": {
+                "episodes": 60,
+                "observation_epochs": 1,
+                "epochs": 2,
+                "batch_episodes": 4,
+                "learning_rate": 3e-3,
+            },
             "learner": {"optimizer_steps": 2, "learning_rate": 1e-3, "threads": 2},
-            "train": {"rollout_steps": STEPS, "tasks_per_step": 3, "num_generations": 4},
+            "train": {
+                "rollout_steps": STEPS,
+                "tasks_per_step": 3,
+                "num_generations": 4,
+                "checkpoint_every": 1,
+            },
             **more,
         }
     )
@@ -59,6 +77,10 @@ def episodes_of(folder: Path, step: int) -> list[dict[str, Any]]:
     seconds = {"env_seconds", "policy_seconds"}
     episodes = load_trajectories(RunLayout(folder).train.step_episodes(step))
     records = [trajectory_record(episode) for episode in episodes]
+    for record in records:
+        for turn in record["turns"]:
+            # A resumed run counts the versions of its weights from 0 again.
+            del turn["policy_version"]
     return [{k: v for k, v in record.items() if k not in seconds} for record in records]
 
 
@@ -68,7 +90,7 @@ def metrics_of(folder: Path) -> list[dict[str, float]]:
         {
             name: value
             for name, value in json.loads(line).items()
-            if not name.startswith("time/") and name not in OF_TIME | OF_MEMORY
+            if not name.startswith(OF_THE_MACHINE)
         }
         for line in lines
     ]
@@ -85,10 +107,26 @@ def test_the_same_seed_is_the_same_run_with_any_workers(tmp_path: Path) -> None:
     }
     for run in runs.values():
         Trainer(run).train()
+    copy_without_last_step(tmp_path / "one", tmp_path / "resumed")
+    Trainer(config(tmp_path / "resumed", 0, model=start)).train(resume=True)
     for step in range(1, STEPS + 1):
-        episodes = {name: episodes_of(tmp_path / name, step) for name in runs}
-        assert episodes["two"] == episodes["one"]
-        assert episodes["two"] != episodes["other"]
-    assert metrics_of(tmp_path / "two") == metrics_of(tmp_path / "one")
-    # The runs have learned: the policy of the second step is not that of the first.
-    assert metrics_of(tmp_path / "two")[0]["learner/grad_norm"] > 0
+        of = {name: episodes_of(tmp_path / name, step) for name in (*runs, "resumed")}
+        assert of["two"] == of["one"]
+        assert of["two"] == of["resumed"]
+        assert of["two"] != of["other"]
+    two, one, resumed = (metrics_of(tmp_path / name) for name in ("two", "one", "resumed"))
+    for step in range(STEPS):
+        assert differing(two[step], one[step]) == {}
+        assert differing(two[step], resumed[step]) == {}
+    # There was something to learn, so the policy of the second step is not that of the first.
+    assert two[0]["learner/grad_norm"] > 0
+
+
+def copy_without_last_step(run: Path, to: Path) -> None:
+    """Copy a run as if it had been killed before its last checkpoint."""
+    shutil.copytree(run, to)
+    shutil.rmtree(RunLayout(to).train.checkpoint(STEPS))
+
+
+def differing(a: dict[str, float], b: dict[str, float]) -> dict[str, tuple[float | None, ...]]:
+    return {key: (a.get(key), b.get(key)) for key in {*a, *b} if a.get(key) != b.get(key)}
