@@ -48,7 +48,8 @@ def check_loaded(
     refuse_quantised(model.config.to_dict(), source)
     _refuse_other_weights(report, source)
     _refuse_changed_logits(model, source)
-    _refuse_large_tokenizer(model, tokenizer, source)
+    embedding: Any = model.get_input_embeddings()
+    refuse_large_tokenizer(embedding.weight.shape[0], tokenizer, source)
     _mend_generation_config(model, source)
 
 
@@ -120,11 +121,16 @@ def _refuse_changed_logits(model: PreTrainedModel, source: str) -> None:
             )
 
 
-def _refuse_large_tokenizer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str
-) -> None:
-    embedding: Any = model.get_input_embeddings()
-    rows = embedding.weight.shape[0]
+def refuse_large_tokenizer(rows: int, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise if the tokenizer has tokens beyond the embedding that a prompt or an action can hold.
+
+    Args:
+        rows: of the embedding.
+        source: of the model, for the message.
+
+    Raises:
+        ConfigError: it has.
+    """
     extra = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
     if any(_is_used(token, tokenizer) for token in extra):
         size = max(extra.values()) + 1

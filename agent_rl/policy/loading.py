@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
-from agent_rl.policy.checks import check_loaded
+from agent_rl.policy.checks import check_loaded, refuse_large_tokenizer
 from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
 from agent_rl.policy.lora import (
     ADAPTER,
@@ -86,7 +86,9 @@ def load_description(
     where, options = _where(source, revision)
     with _explained(source, revision), _quiet():
         config = AutoConfig.from_pretrained(where, **options)
-        return config, _load_tokenizer(where, options)
+        tokenizer = _load_tokenizer(where, options)
+    refuse_large_tokenizer(config.get_text_config().vocab_size, tokenizer, source)
+    return config, tokenizer
 
 
 def refuse_bad_source(source: str, revision: str = "") -> None:

@@ -71,6 +71,10 @@ def test_a_description_has_the_config_and_the_tokenizer_but_reads_no_weights(
     # It says how the weights are stored, not how they would be loaded.
     assert {**config.to_dict(), "dtype": "float32"} == model.config.to_dict()
     assert again.get_vocab() == tokenizer.get_vocab()
+    again.add_tokens([f"<|{number}|>" for number in range(model.config.vocab_size)])
+    again.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"its tokenizer has \d+ tokens, but its embedding has"):
+        load_description(str(folder))
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer\.json: "):
         load_description(str(folder))
