@@ -13,6 +13,7 @@ all completions that are ready. For example, three episodes of a worker ask in t
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -152,21 +153,14 @@ class PolicyClient(ABC):
     - requests wait until all coroutines that can run now have run, so one message carries them all;
     - while an answer is missing, at least one message is under way that can bring it.
 
-    If a message fails, the exchange is gone. A movable client then keeps its requests, and takes
-    more, until `send_again` or `fail`.
+    If a message fails, the exchange is gone. The client then keeps its requests, and takes more,
+    until `send_again`.
     """
 
-    def __init__(self, *, movable: bool = False) -> None:
-        """Start with no requests.
-
-        Args:
-            movable: whether requests outlive their exchange; otherwise they fail with it.
-        """
-        self._movable = movable
+    def __init__(self) -> None:
+        """Start with no requests."""
         self._lost = False
         """Whether the exchange is gone."""
-        self._failed: str | None = None
-        """Why no request is taken any more."""
         self._requests_made = 0
         self._outbox: list[CompletionRequest] = []
         """Requests that no message has taken along yet."""
@@ -198,10 +192,8 @@ class PolicyClient(ABC):
         """Sample a completion, as `Policy.complete`.
 
         Raises:
-            RuntimeError: the policy raised or could not be reached; the message is its error's.
+            RuntimeError: the policy raised; the message is its error's.
         """
-        if self._failed is not None:
-            raise RuntimeError(self._failed)
         self._requests_made += 1
         request = CompletionRequest(
             number=self._requests_made,
@@ -227,31 +219,18 @@ class PolicyClient(ABC):
         finally:
             self._waiting.pop(request.number, None)
 
-    @property
-    def lost(self) -> bool:
-        """Whether a message failed, and the requests wait for `send_again` or `fail`."""
-        return self._lost
-
     def send_again(self) -> None:
         """Send all waiting requests once more, in order, to what `send` reaches from now on.
 
         They keep their numbers and seeds. Answers of the former exchange are ignored.
         """
-        self._lost, self._failed = False, None
+        self._lost = False
         self._old_messages |= self._messages
         self._messages = set()
         waiting = self._waiting.values()
         self._outbox = [one.request for one in waiting if not one.answer.done()]
         if self._outbox:
             self._send_soon()
-
-    def fail(self, reason: str) -> None:
-        """Let all waiting requests fail, and later ones too, until `send_again`."""
-        self._failed = reason
-        self._outbox = []
-        for waiting in self._waiting.values():
-            if not waiting.answer.done():
-                waiting.answer.set_exception(RuntimeError(reason))
 
     def _send_soon(self) -> None:
         # `call_soon` runs after every coroutine that is ready now. Those are the other episodes
@@ -273,22 +252,17 @@ class PolicyClient(ABC):
     async def _talk(self, requests: Sequence[CompletionRequest]) -> None:
         message = asyncio.current_task()
         assert message is not None
-        answers: Sequence[Answer] = ()
-        error: Exception | None = None
-        try:
+        answers: Sequence[Answer] | None = None
+        # An error says that the exchange is gone, and with it every request that it had.
+        with suppress(Exception):
             answers = await self.send(requests)
-        except Exception as failure:
-            error = failure
         if message in self._old_messages:
             self._old_messages.discard(message)
             return
         self._messages.discard(message)
-        if error is not None:
-            # The exchange is gone, and with it every request that it had.
-            if self._movable:
-                self._lost = True
-                return
-            answers = [(number, describe(error)) for number in self._waiting]
+        if answers is None:
+            self._lost = True
+            return
         for number, answer in answers:
             waiting = self._waiting.get(number)
             if waiting is None or waiting.answer.done():

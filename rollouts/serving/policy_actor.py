@@ -3,7 +3,7 @@
 Neither class imports Ray: `rollouts.workers.pool` starts the actor, and hands it to the clients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,9 @@ from rollouts.settings import ServingSettings
 class RemotePolicy(PolicyClient):
     """The `Policy` in the policy actor's process, as a worker's process sees it."""
 
-    def __init__(self, actor: Any, name: str, *, movable: bool = False) -> None:
-        """Talk to `actor` under a `name` that no other client has.
-
-        Args:
-            movable: whether requests outlive the actor, and wait for `move` or `fail`.
-        """
-        super().__init__(movable=movable)
+    def __init__(self, actor: Any, name: str) -> None:
+        """Talk to `actor` under a `name` that no other client has."""
+        super().__init__()
         self._actor = actor
         self._name = name
 
@@ -31,13 +27,8 @@ class RemotePolicy(PolicyClient):
         self._actor, self._name = actor, name
         self.send_again()
 
-    async def send(self, requests: Sequence[CompletionRequest]) -> list[Answer]:
-        try:
-            answers: list[Answer] = await self._actor.exchange.remote(self._name, requests)
-        except Exception as error:
-            # The text of Ray's error is a whole traceback; its cause is what the actor raised.
-            cause = getattr(error, "cause", None)
-            raise (cause if isinstance(cause, Exception) else error) from None
+    def send(self, requests: Sequence[CompletionRequest]) -> Awaitable[list[Answer]]:
+        answers: Awaitable[list[Answer]] = self._actor.exchange.remote(self._name, requests)
         return answers
 
     def send_cancel(self, number: int) -> None:

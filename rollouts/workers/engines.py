@@ -116,7 +116,7 @@ class Engines:
         for actor in self.actors:
             if old is not None:
                 actor.forget.remote(old)
-        return [RemotePolicy(actor, name, movable=True) for actor in self.actors]
+        return [RemotePolicy(actor, name) for actor in self.actors]
 
     def least_busy(self) -> int:
         """Return the number of the engine with the fewest episodes."""

@@ -55,8 +55,8 @@ class GatedPolicy:
 class NearClient(PolicyClient):
     """Reaches its exchange by a function call, and counts the messages."""
 
-    def __init__(self, exchange: Exchange, name: str = "near", *, movable: bool = False) -> None:
-        super().__init__(movable=movable)
+    def __init__(self, exchange: Exchange, name: str = "near") -> None:
+        super().__init__()
         self.exchange, self.name = exchange, name
         self.messages: list[list[int]] = []
         self.gone = False
@@ -170,13 +170,20 @@ def test_a_lone_cancelled_request_leaves_nothing_waiting() -> None:
     asyncio.run(scenario())
 
 
-def test_without_the_other_process_every_request_fails() -> None:
+def test_without_the_other_process_requests_wait_until_it_is_back() -> None:
     async def scenario() -> None:
-        client = NearClient(Exchange(GatedPolicy()))
+        policy = GatedPolicy()
+        client = NearClient(Exchange(policy))
         client.gone = True
-        for outcome in await asyncio.gather(client.ask(1), client.ask(2), return_exceptions=True):
-            assert isinstance(outcome, RuntimeError)
-            assert str(outcome) == "ConnectionError: nobody there"
+        asked = [client.ask(1), client.ask(2)]
+        await settle()
+        assert not any(one.done() for one in asked)
+        client.gone = False
+        client.send_again()
+        await settle()
+        for gate in policy.gates.values():
+            gate.set()
+        assert [(await one).token_ids for one in asked] == [(1,), (2,)]
 
     asyncio.run(scenario())
 
@@ -193,19 +200,17 @@ def test_a_dead_engine_answers_nothing_and_its_last_answers_arrive() -> None:
         policy.die()
         await settle()
         assert asked[0].result().token_ids == (1,)
-        # This client is not movable, so its own requests fail with the exchange's error.
-        with pytest.raises(RuntimeError, match="EngineDead: the serving engine died: no memory"):
-            await asked[1]
+        assert not asked[1].done(), "another engine may complete it"
         with pytest.raises(EngineDead):
             await exchange.exchange("another", [])
 
     asyncio.run(scenario())
 
 
-def test_a_movable_client_keeps_its_requests_for_another_exchange() -> None:
+def test_a_client_keeps_its_requests_for_another_exchange() -> None:
     async def scenario() -> None:
         old, new = GatedPolicy(), GatedPolicy()
-        client = NearClient(Exchange(old), movable=True)
+        client = NearClient(Exchange(old))
         asked = [client.ask(n) for n in (1, 2, 3)]
         await settle()
         old.gates[2].set()
@@ -241,7 +246,7 @@ def test_a_movable_client_keeps_its_requests_for_another_exchange() -> None:
 def test_a_client_moves_away_from_an_exchange_that_hangs() -> None:
     async def scenario() -> None:
         old, new = GatedPolicy(), GatedPolicy()
-        client = NearClient(Exchange(old), movable=True)
+        client = NearClient(Exchange(old))
         asked = client.ask(1)
         await settle()
         client.exchange = Exchange(new)
@@ -261,22 +266,6 @@ def test_a_client_moves_away_from_an_exchange_that_hangs() -> None:
     asyncio.run(scenario())
 
 
-def test_requests_fail_if_there_is_no_other_exchange() -> None:
-    async def scenario() -> None:
-        policy = GatedPolicy()
-        client = NearClient(Exchange(policy), movable=True)
-        asked = client.ask(1)
-        await settle()
-        policy.die()
-        await settle()
-        client.fail("no engine starts any more")
-        for request in (asked, client.ask(2)):
-            with pytest.raises(RuntimeError, match=r"^no engine starts any more$"):
-                await request
-
-    asyncio.run(scenario())
-
-
 def test_a_forgotten_client_leaves_nothing_behind() -> None:
     async def scenario() -> None:
         policy = GatedPolicy()
@@ -288,8 +277,7 @@ def test_a_forgotten_client_leaves_nothing_behind() -> None:
         exchange.forget("never heard of")
         await settle()
         assert policy.cancelled == [1]
-        with pytest.raises(RuntimeError, match="LookupError: the client 'gone' was forgotten"):
-            await asked[0]
+        assert not asked[0].done()
         assert list(exchange._accounts) == ["stays"]
         policy.gates[2].set()
         assert (await asked[1]).token_ids == (2,)

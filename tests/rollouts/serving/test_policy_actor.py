@@ -75,11 +75,9 @@ def test_a_client_moves_to_another_actor_under_a_new_name() -> None:
         client.move(alive, "worker-1b")
         return await asked
 
-    assert asyncio.run(ask(RemotePolicy(dead, "worker-1", movable=True))).token_ids == (7,)
+    assert asyncio.run(ask(RemotePolicy(dead, "worker-1"))).token_ids == (7,)
     ((name, sent),) = alive.exchange.calls
     assert (name, sent) == ("worker-1b", dead.exchange.calls[0][1])
-    with pytest.raises(RuntimeError, match=r"^EngineDead: the serving engine died: no memory$"):
-        asyncio.run(ask(RemotePolicy(dead, "worker-2")))
 
 
 def test_a_client_travels_to_the_worker_that_uses_it() -> None:
@@ -134,17 +132,15 @@ def test_a_client_outlives_real_actors_that_die_hang_and_are_killed() -> None:
             )
 
         async def scenario() -> None:
-            with pytest.raises(RuntimeError, match=r"^EngineDead: the serving engine died: no mem"):
-                await ask(RemotePolicy(dead, "worker-1"), 1)
-            client = RemotePolicy(dead, "worker-2", movable=True)
+            client = RemotePolicy(dead, "worker-2")
             asked = [asyncio.ensure_future(ask(client, seed)) for seed in (5, 6)]
-            while not client.lost:
+            while not client._lost:
                 await asyncio.sleep(0.01)
             client.move(hanging, "worker-2b")
             await asyncio.sleep(0.5)
             assert not any(request.done() for request in asked)
             end_processes([hanging])
-            while not client.lost:
+            while not client._lost:
                 await asyncio.sleep(0.01)
             client.move(alive, "worker-2c")
             assert [(await request).token_ids for request in asked] == [(5,), (6,)]
