@@ -63,8 +63,8 @@ class EpisodeSettings(Settings):
     episode."""
     env_timeout_seconds: float = Field(default=60.0, gt=0.0)
     """Seconds that one call of the environment may take. A longer reset or step blocks every
-    episode of its worker process, so the pool then replaces that process. A longer constructor or
-    `tasks()` ends the run."""
+    episode of its worker process, so the pool then replaces that process. So it does with a process
+    that answers nothing for as long. A longer constructor or `tasks()` ends the run."""
 
 
 class ServingSettings(Settings):

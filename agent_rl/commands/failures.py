@@ -15,7 +15,12 @@ from agent_rl.config import ConfigError
 from agent_rl.display import say_error, say_on_stderr
 from agent_rl.files import is_disk_full
 from rollouts.processes import ray_processes
-from rollouts.processes.ray_failures import cause_in_process, explain_ray_error, is_ray_error
+from rollouts.processes.ray_failures import (
+    ProcessesGone,
+    cause_in_process,
+    explain_ray_error,
+    is_ray_error,
+)
 
 MENDABLE, BUG = 2, 1
 """Exit statuses."""
@@ -58,6 +63,8 @@ def mendable_message(error: BaseException) -> str | None:
     cause = cause_in_process(error)
     if cause is not None:
         return mendable_message(cause)
+    if isinstance(error, ProcessesGone):
+        return str(error)
     if is_ray_error(error):
         return explain_ray_error(error, ray_processes.logs_folder())
     if is_disk_full(error) or isinstance(error, OSError):

@@ -144,6 +144,11 @@ class LearnerSettings(Settings):
     """Times that the processes may die without a new checkpoint in between, until the run ends.
     Each time, training goes on from the newest checkpoint."""
 
+    timeout_seconds: float = Field(default=3600.0, gt=0.0)
+    """Seconds that the processes may take for one call, such as an update, a checkpoint or the load
+    of the policy. If they take longer, they hang, and are replaced as if they had died. The default
+    is far above a healthy update."""
+
     @model_validator(mode="after")
     def _clip_fits(self) -> Self:
         chosen, name = self.chosen_objective, self._described

@@ -32,8 +32,9 @@ from agent_rl.learner.sharding import LOOPBACK, join, listen
 from agent_rl.policy.loading import save_policy
 from agent_rl.policy.weight_sync import ServingCopy, serving_weights
 from rollouts.processes.openmp import OPENMP
+from rollouts.processes.ray_failures import NoAnswer
 from rollouts.processes.ray_processes import (
-    call_all,
+    calls_of_all,
     end_processes,
     gpu_count,
     gpu_share,
@@ -71,6 +72,9 @@ class LearnerProcesses:
         self._folder: Path | None = None
         self._folders: set[Path] = set()
         """All folders that rank 0 has told of."""
+        self._limit_seconds = settings.timeout_seconds
+        self._hung: NoAnswer | None = None
+        """Why the processes are not called any more."""
         with console.status("starting Ray"):
             start_ray()
         self._is_open = True
@@ -117,7 +121,7 @@ class LearnerProcesses:
             return
         starting, self._starting = self._starting, []
         with console.status("starting the learner"):
-            answers = wait_for_all(starting)
+            answers = self._answers(starting)
         for lines in answers:
             _say_all(lines)
 
@@ -179,7 +183,18 @@ class LearnerProcesses:
     def _call(self, method: str, *arguments: Any) -> Any:
         """Call a method of all ranks; return the answer of rank 0."""
         self.wait()
-        return call_all(self._ranks, method, *arguments)[0]
+        if self._hung is not None:
+            raise self._hung  # whoever cleans up need not wait as long again
+        return self._answers(calls_of_all(self._ranks, method, *arguments))[0]
+
+    def _answers(self, calls: Sequence[Any]) -> list[Any]:
+        """Wait for calls, but no longer than the limit."""
+        try:
+            return wait_for_all(calls, seconds=self._limit_seconds)
+        except NoAnswer as error:
+            limit = f"{self._limit_seconds:g} s (learner.timeout_seconds)"
+            self._hung = NoAnswer(f"the learner did not answer within {limit}")
+            raise self._hung from error
 
     def _start(self, settings: LearnerSettings, serving_dtype: str) -> None:
         count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpu_count()

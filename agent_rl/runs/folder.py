@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from agent_rl.config import Config, ConfigError, dump_config
@@ -82,11 +83,13 @@ class RunFolder:
         """Wait for the episodes, and close the files.
 
         Raises:
-            OSError: episodes could not be written.
+            OSError: episodes or metrics could not be written.
         """
-        self._metrics.close()
-        self._events.close()
-        self.episodes.close()
+        with ExitStack() as all_files:
+            all_files.callback(self.episodes.close)
+            all_files.callback(self._events.close)
+            all_files.enter_context(naming_full_disk(self.layout.metrics_file))
+            self._metrics.close()
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -28,6 +28,7 @@ from agent_rl.training.stopping import raise_if_stopped, say_stopped, stopped_by
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
+from rollouts.processes.ray_processes import death_of
 from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks
 from rollouts.workers.stream import OnEpisode
@@ -174,10 +175,13 @@ class TrainingLoop:
                 with self.clock.part("sync"):
                     self.session.sync()
             finally:
-                # If the engine is gone, the step was learned all the same: it can be saved.
-                metrics = self._log(groups, learner_metrics)
-                self.step += 1
-                self._end_step()
+                # If the engine is gone or the disk is full, the step was learned all the same: it
+                # can be saved.
+                try:
+                    metrics = self._log(groups, learner_metrics)
+                finally:
+                    self.step += 1
+                    self._end_step()
         return metrics
 
     def close(self) -> None:
@@ -309,7 +313,9 @@ class TrainingLoop:
                         lost = self._lost_episodes()
                         self.save()
                 except Exception as error:
-                    lost += f"rollout step {self.step} could not be saved ({error}); "
+                    # Ray's own words on a death are many lines.
+                    reason = death_of(error) or error
+                    lost += f"rollout step {self.step} could not be saved ({reason}); "
         stopped = stopped_by()
         if self.saved is None:
             state = "no rollout step is saved, and `agent-rl train CONFIG` starts again"

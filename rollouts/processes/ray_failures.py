@@ -4,6 +4,7 @@ Light to import: Ray's classes are known by their names.
 """
 
 import re
+import signal
 from pathlib import Path
 
 _RAISED = re.compile(
@@ -29,6 +30,31 @@ _BY_KIND = {
     "OutOfDiskError": "the disk with Ray's temporary folder is full; free space there, or set "
     "RAY_TMPDIR",
 }
+
+
+class ProcessesGone(RuntimeError):
+    """Processes died or hang, and are not replaced any more. The message says all that is known."""
+
+
+class NoAnswer(ProcessesGone):
+    """A process did not answer in time. It is treated like one that died."""
+
+
+class RayGone(ProcessesGone):
+    """One of Ray's own processes ended. No process can be started any more."""
+
+
+def ray_gone(name: str, status: int, logs: Path | None) -> RayGone:
+    """Return the error for the end of one of Ray's own processes.
+
+    Args:
+        name: Ray's name of it.
+        status: its exit status, as `subprocess` has it.
+        logs: the folder of the session's logs, if there is one.
+    """
+    end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    where = "" if logs is None else f"; Ray's logs are in {logs}"
+    return RayGone(f"Ray's own process {name} ended ({end}), so no other process can go on{where}")
 
 
 def is_ray_error(error: BaseException) -> bool:

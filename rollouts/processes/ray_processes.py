@@ -1,11 +1,13 @@
 """Starts, calls and ends processes with Ray, which is imported only when it is needed."""
 
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -17,7 +19,7 @@ from typing import Any
 import psutil
 
 from rollouts.processes.lifeline import end_with
-from rollouts.processes.ray_failures import raised_at_start
+from rollouts.processes.ray_failures import NoAnswer, RayGone, raised_at_start, ray_gone
 from rollouts.processes.ray_folder import ray_folder
 
 
@@ -27,6 +29,7 @@ def process_of(
     """Return a constructor that starts a process with an instance of `cls` and returns its actor.
 
     The process ends with this one. If it dies it stays dead: whoever started it decides what to do.
+    The constructor raises RayGone if Ray has ended.
 
     Args:
         max_concurrency: calls of its methods that may run at the same time.
@@ -59,11 +62,33 @@ def process_of(
     )
 
     def start(*arguments: Any, **settings: Any) -> Any:
+        check_ray()  # a start would wait for ever
         actor = remote.remote(*arguments, **settings)
         when_answered(actor.process_id.remote(), partial(_note_process, actor))
         return actor
 
     return start
+
+
+_RAYLET, _GCS = "raylet", "gcs_server"
+"""Ray's own processes, by Ray's names: one starts processes, the other knows of their deaths."""
+_LOOK_SECONDS = 1.0
+
+
+def check_ray(*names: str) -> None:
+    """Raise RayGone if one of Ray's own processes on this machine has ended.
+
+    Args:
+        names: which of them; all by default.
+    """
+    from ray._private.worker import global_worker
+
+    # Of a cluster that runs elsewhere, Ray's errors tell.
+    parts = {} if global_worker.node is None else global_worker.node.all_processes
+    for name in names or (_RAYLET, _GCS):
+        for part in parts.get(name, ()):
+            if part.process.poll() is not None:
+                raise ray_gone(name, part.process.returncode, _logs)
 
 
 _process_ids: dict[Any, tuple[str, int]] = {}
@@ -220,9 +245,14 @@ def cancel(reference: Any) -> None:
 
 
 def death_of(error: Exception) -> str | None:
-    """Return why the process behind an answer died, in one line; None for any other error."""
+    """Return why the process behind an answer died or is given up, in one line.
+
+    None for any other error.
+    """
     from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
+    if isinstance(error, NoAnswer):
+        return str(error)
     if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
         return None
     text = str(error)
@@ -238,28 +268,42 @@ def death_of(error: Exception) -> str | None:
 
 
 def put(value: Any) -> Any:
-    """Return Ray's reference to a value, which is then sent to each machine only once."""
+    """Return Ray's reference to a value, which is then sent to each machine only once.
+
+    Raises:
+        RayGone: Ray has ended; its library would then end this process without a word.
+    """
     import ray
 
+    check_ray(_RAYLET)
     return ray.put(value)
 
 
-def call_all(actors: Sequence[Any], method: str, *arguments: Any, **settings: Any) -> list[Any]:
-    """Call a method of all actors at the same time; return their answers in the actors' order.
+def calls_of_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:
+    """Call a method of all actors at the same time; return what to wait for, in their order."""
+    return [getattr(actor, method).remote(*arguments) for actor in actors]
 
-    The first error is raised at once: the other actors may wait for the failed one for ever.
+
+def wait_for_all(calls: Sequence[Any], *, seconds: float = math.inf) -> list[Any]:
+    """Return the answers of calls in their order.
+
+    The first error is raised at once: other processes may wait for the failed one for ever.
+
+    Raises:
+        NoAnswer: some have not answered after `seconds`.
+        RayGone: Ray ended, so that nobody would tell of a death.
     """
-    return wait_for_all([getattr(actor, method).remote(*arguments, **settings) for actor in actors])
-
-
-def wait_for_all(calls: Sequence[Any]) -> list[Any]:
-    """Return the answers of calls in their order; the first error is raised at once."""
     import ray
 
-    pending = list(calls)
+    pending, limit = list(calls), time.monotonic() + seconds
     while pending:
-        done, pending = ray.wait(pending, num_returns=1)
-        get(done[0])
+        done, pending = ray.wait(pending, num_returns=1, timeout=_LOOK_SECONDS)
+        for call in done:
+            get(call)
+        if not done:
+            check_ray(_RAYLET)
+            if time.monotonic() > limit:
+                raise NoAnswer(f"a process did not answer within {seconds:g} s")
     return [get(call) for call in calls]
 
 
@@ -267,22 +311,33 @@ def end_processes(actors: Sequence[Any]) -> None:
     """End the processes of actors at once."""
     import ray
 
+    gone = _ray_is_gone()
     for actor in actors:
-        ray.kill(actor)
         machine, pid = _process_ids.pop(actor._actor_id, ("", 0))
+        if not gone:
+            ray.kill(actor)
         if machine == socket.gethostname():
-            _kill_if_stopped(pid)
+            _kill(pid, only_if_stopped=not gone)
 
 
-def _kill_if_stopped(pid: int) -> None:
-    """End a process that is stopped (SIGSTOP): Ray asks a process to end itself, which it cannot.
+def _kill(pid: int, *, only_if_stopped: bool) -> None:
+    """End a process by a signal.
 
-    Ray would report the end of any other one as unexpected.
+    Ray asks a process to end itself, which one that is stopped (SIGSTOP) cannot. Of any other one,
+    Ray would report such an end as unexpected.
     """
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_STOPPED:
+        if not only_if_stopped or process.status() == psutil.STATUS_STOPPED:
             process.kill()
+
+
+def _ray_is_gone() -> bool:
+    try:
+        check_ray()
+    except RayGone:
+        return True
+    return False
 
 
 def stop_ray() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from rollouts.processes.ray_failures import cause_in_process
+from rollouts.processes.ray_failures import ProcessesGone, cause_in_process
 from rollouts.processes.ray_processes import (
     death_of,
     end_processes,
@@ -253,11 +253,11 @@ class Engines:
         """Start a new engine for one that died of `cause`.
 
         Raises:
-            RuntimeError: too many were replaced in a row.
+            ProcessesGone: too many were replaced in a row.
         """
         self._restarts += 1
         if self._restarts > self._settings.max_restarts:
-            raise RuntimeError(
+            raise ProcessesGone(
                 f"the serving engine died {self._restarts} times in a row without an episode that "
                 f"ended in between (serving.max_restarts: {self._settings.max_restarts}); the last "
                 f"time: {cause}"

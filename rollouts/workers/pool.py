@@ -15,7 +15,7 @@ from typing import Any
 
 from envs import Task
 from rollouts.players import PlayerName
-from rollouts.processes.ray_processes import start_ray, stop_ray
+from rollouts.processes.ray_processes import check_ray, start_ray, stop_ray
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_kv_cache
 from rollouts.serving.statistics import EngineStatistics
@@ -206,7 +206,7 @@ class RolloutPool:
 
         Raises:
             ValueError: `workers.max_restarts` is exceeded.
-            RuntimeError: `serving.max_restarts` is exceeded.
+            ProcessesGone: `serving.max_restarts` is exceeded, or Ray has ended.
         """
         jobs = group_jobs(
             tasks, group_size, temperature=temperature, seed=seed, numbers=self._numbers
@@ -305,6 +305,7 @@ class RolloutPool:
                 self._started.set_result(None)
 
     def _look(self) -> None:
+        check_ray()
         self._workers.look()
         if self._engines is not None:
             self._engines.look()

@@ -1,8 +1,11 @@
 """The processes of the workers: started, watched, and replaced when they die or hang."""
 
+import math
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +53,10 @@ class WorkerProcesses:
         self._pages = [CallPage(path) for path in paths]
         self._starting = set(range(count))
         """The workers whose processes cannot play yet."""
+        self._heard_at = [time.monotonic()] * count
+        """When each worker last answered, or was in a call or at its start (monotonic)."""
+        self._asked: set[int] = set()
+        """The workers that owe an answer to `look`."""
         self.started = False
         """Whether all have been ready once. Before, a death ends the run: it would come again."""
         self.actors: list[Any] = [self._new(worker) for worker in range(count)]
@@ -71,10 +78,10 @@ class WorkerProcesses:
         self._restarts = 0
 
     def look(self) -> None:
-        """Kill each worker that is in a call for longer than the limit.
+        """Kill each worker that is in a call, or answers nothing, for longer than the limit.
 
         A hung call blocks its whole process, which therefore cannot end itself. The death is then
-        told by the answers that the process owes.
+        told by the answers that the process owes, or by the next one that it is asked for.
 
         Raises:
             ValueError: an environment's constructor does not return at the start of a worker.
@@ -82,6 +89,11 @@ class WorkerProcesses:
         limit = self._plan.episode.env_timeout_seconds
         for worker, (actor, page) in enumerate(zip(self.actors, self._pages, strict=True)):
             call = page.read()
+            if call is None and worker not in self._starting:
+                self._ask_for_life(worker, actor, limit)
+                continue
+            # In a call it cannot answer. A start may take longer, as it imports libraries.
+            self._heard_at[worker] = time.monotonic()
             if call is None or call.seconds <= limit:
                 continue
             if call.making and worker in self._starting:
@@ -91,6 +103,21 @@ class WorkerProcesses:
                     "limit if it is only slow, and see that every wait in it has an end"
                 )
             end_processes([actor])
+
+    def _ask_for_life(self, worker: int, actor: Any, limit: float) -> None:
+        """Ask a worker that should be free to answer, and end one that has not for too long."""
+        if time.monotonic() - self._heard_at[worker] > limit:
+            self._heard_at[worker] = math.inf  # once is enough
+            end_processes([actor])
+        elif worker not in self._asked:
+            self._asked.add(worker)
+            self._then(actor.process_id.remote(), worker, self._heard)
+
+    def _heard(self, worker: int, answer: Callable[[], Any]) -> None:
+        self._asked.discard(worker)
+        with suppress(Exception):  # of a death, the episodes tell
+            answer()
+            self._heard_at[worker] = time.monotonic()
 
     def bury(self, worker: int) -> Call | None:
         """End what is left of a dead worker; return the call that it died in, if any."""
@@ -140,6 +167,8 @@ class WorkerProcesses:
     def _ready(self, worker: int, answer: Callable[[], Any]) -> None:
         if self._is_alive(worker, answer):
             self._starting.discard(worker)
+            self._heard_at[worker] = time.monotonic()
+            self._asked.discard(worker)
             self._on_ready(worker)
 
     def _is_alive(self, worker: int, answer: Callable[[], Any]) -> bool:
@@ -163,8 +192,9 @@ class WorkerProcesses:
         return True
 
     def _new(self, worker: int) -> Any:
-        # Two more than its episodes, so that `start` and `connect` never wait behind them.
-        concurrency = self._plan.envs + 2
+        # More than its episodes, so that no other call waits behind them: `start`, `connect` or
+        # `move`, and the question whether it lives.
+        concurrency = self._plan.envs + 3
         # Ray's processes do not inherit the driver's module path, on which a user's own
         # environment is found.
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])

@@ -8,6 +8,8 @@ from typing import Any
 from envs import Task, TextEnv
 
 LARGEST = 9
+Result = tuple[str, float, bool, bool, dict[str, Any]]
+"""What a step returns."""
 
 
 class NumberEnv(TextEnv):
@@ -73,7 +75,7 @@ class NumberEnv(TextEnv):
         self._low, self._high = 0, LARGEST
         return "Guess my number.", self._info(success=False)
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> Result:
         if action == "crash":
             raise RuntimeError("the world broke")
         if action == "die":

@@ -82,3 +82,27 @@ def logged_steps(stage: StageLayout) -> list[int]:
         return []
     whole = stage.metrics_file.read_text().rpartition("\n")[0]
     return [json.loads(line)["step"] for line in whole.splitlines()]
+
+
+_OF_THE_MACHINE = (
+    "time/",
+    "engine/",
+    "learner/seconds",
+    "learner/tokens_per_second",
+    "learner/model_flop_utilisation",
+    "learner/peak_memory_gib",
+)
+"""Beginnings of the metrics that a clock, the load or the process's memory gives."""
+
+
+def reproducible_metrics(stage: StageLayout) -> list[dict[str, float]]:
+    """The metrics of each step without those that the machine gives."""
+    whole = stage.metrics_file.read_text().rpartition("\n")[0]
+    return [
+        {
+            name: value
+            for name, value in json.loads(line).items()
+            if not name.startswith(_OF_THE_MACHINE)
+        }
+        for line in whole.splitlines()
+    ]

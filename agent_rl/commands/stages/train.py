@@ -19,7 +19,7 @@ from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stopped_by, stops_on_signals
-from rollouts.processes.ray_processes import death_of
+from rollouts.processes.ray_processes import check_ray, death_of
 
 
 def train(
@@ -75,7 +75,8 @@ def _train(
                 deaths = 1 if checkpoint != before else deaths + 1
                 if death is None or stopped_by() or deaths > config.learner.max_restarts:
                     raise
-                say(f"the learner's process died: {death}")
+                check_ray()
+                say(f"the learner is replaced, and training goes on: {death}")
             if checkpoint is None:
                 set_unfinished_aside(run.train)
             else:

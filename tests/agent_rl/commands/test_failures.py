@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from agent_rl.commands.failures import BUG, MENDABLE, mendable_message, report
 from agent_rl.config import ConfigError
+from rollouts.processes.ray_failures import NoAnswer, ray_gone
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,8 @@ def engine_died() -> RuntimeError:
         (MemoryError(), "the machine's memory is used up; lower learner.micro_batch_tokens"),
         (torch.OutOfMemoryError("tried to allocate 2 GiB. More"), "(tried to allocate 2 GiB); low"),
         (RayTaskError("f", "Traceback", OSError(errno.EROFS, "x", "a")), "a: Read-only file"),
+        (ray_gone("raylet", -9, None), "Ray's own process raylet ended (SIGKILL), so no other pro"),
+        (NoAnswer("the learner did not answer"), "the learner did not answer"),
         (engine_died(), "the serving engine died: no answer; the process of Ray died"),
     ],
     ids=str,

@@ -221,15 +221,16 @@ def test_no_model_leaves_or_enters_through_ray(
     sent: list[Any] = []
 
     def keep(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **settings: Any) -> Any:
             sent.append(arguments)
-            sent.append(function(*arguments))
+            sent.append(function(*arguments, **settings))
             return sent[-1]
 
         return call
 
     monkeypatch.setattr(processes, "put", keep(ray_processes.put))
-    monkeypatch.setattr(processes, "call_all", keep(ray_processes.call_all))
+    monkeypatch.setattr(processes, "calls_of_all", keep(ray_processes.calls_of_all))
+    monkeypatch.setattr(processes, "wait_for_all", keep(ray_processes.wait_for_all))
     one.open(load_tiny, settings_of(1, 40), CONTEXT)
     samples = random_samples(2)
     one.update(samples)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_step_that_was_logged_twice_or_torn_is_one_line(tmp_path: Path) -> Non
     RunFolder(tmp_path, CONFIG, resume_from=3).close()
     text = (tmp_path / "metrics.jsonl").read_text()
     assert text == '{"step": 1, "a": 2}\n{"step": 2, "a": 2}\n{"step": 3}\n'
+
+
+def test_a_full_disk_is_named_and_all_is_closed(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, CONFIG)
+    run._metrics.close()
+    run._metrics = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    with pytest.raises(OSError, match="No space left") as in_log:
+        run.log(1, {"loss": 0.5})
+    with pytest.raises(OSError, match="No space left") as in_close:
+        run.close()
+    for raised in (in_log, in_close):
+        assert raised.value.filename == str(tmp_path / "metrics.jsonl")
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        run.write_groups(1, [])
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """With `serving.deterministic`, two runs of one seed are the same run."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +12,10 @@ from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import load_trajectories, trajectory_record
 from agent_rl.trainer import Trainer
 from rollouts.processes.ray_processes import start_ray, stop_ray
+from tests.builders.runs import reproducible_metrics
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 STEPS = 2
-OF_THE_MACHINE = (
-    "time/",
-    "engine/",
-    "learner/seconds",
-    "learner/tokens_per_second",
-    "learner/model_flop_utilisation",
-    "learner/peak_memory_gib",
-)
-"""Beginnings of the metrics that a clock, the load or the process's memory gives."""
 
 
 @pytest.fixture(autouse=True)
@@ -87,15 +78,7 @@ def episodes_of(folder: Path, step: int) -> list[dict[str, Any]]:
 
 
 def metrics_of(folder: Path) -> list[dict[str, float]]:
-    lines = RunLayout(folder).train.metrics_file.read_text().splitlines()
-    return [
-        {
-            name: value
-            for name, value in json.loads(line).items()
-            if not name.startswith(OF_THE_MACHINE)
-        }
-        for line in lines
-    ]
+    return reproducible_metrics(RunLayout(folder).train)
 
 
 @pytest.mark.timeout(1200)

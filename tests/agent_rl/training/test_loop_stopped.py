@@ -206,6 +206,23 @@ def test_a_full_disk_does_not_stop_the_checkpoint_of_a_run_that_ends(
     )
 
 
+def test_a_full_disk_for_metrics_loses_no_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+
+    def fill() -> None:
+        loop.run._metrics = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+
+    session.on_sync = at_step(loop, 2, fill)
+    with pytest.raises(OSError, match="No space left") as raised:
+        loop.train()
+    assert raised.value.filename == str(tmp_path / "train/metrics.jsonl")
+    # The step was learned: it is saved, although its line could not be written.
+    assert (logged(tmp_path), saved(tmp_path)) == ([1, 2], ["step-000003"])
+    assert "ended early: saved is " in capsys.readouterr().out
+
+
 def test_no_episodes_are_kept_but_those_that_ended_the_run(tmp_path: Path) -> None:
     loop, _ = scripted_loop(tmp_path, rollout_steps=2, keep_trajectories=0)
     loop.train()

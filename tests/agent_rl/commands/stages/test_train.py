@@ -71,7 +71,7 @@ def test_a_learner_that_dies_is_replaced_and_the_steps_are_repeated(tmp_path: Pa
         wait_for(run, lambda: len(logged_steps(stage)) < 2 or len(victims) == 2)
     status, output = end(run)
     assert status == 0, output
-    assert output.count("the learner's process died") == 2
+    assert output.count("the learner is replaced, and training goes on") == 2
     assert (tmp_path / "run" / "train.interrupted-1").is_dir()
     assert "resumed from run/train/checkpoints/step-000003" in output
     assert logged_steps(stage) == list(range(1, 10))
