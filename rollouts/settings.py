@@ -64,7 +64,8 @@ class EpisodeSettings(Settings):
     env_timeout_seconds: float = Field(default=60.0, gt=0.0)
     """Seconds that one call of the environment may take. A longer reset or step blocks every
     episode of its worker process, so the pool then replaces that process. So it does with a process
-    that answers nothing for as long. A longer constructor or `tasks()` ends the run."""
+    that answers nothing for as long, and for 20 s at least. A longer constructor or `tasks()` ends
+    the run."""
 
 
 class ServingSettings(Settings):

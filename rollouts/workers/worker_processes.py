@@ -17,6 +17,9 @@ from rollouts.workers.calls import Call, CallPage
 from rollouts.workers.events import Event
 from rollouts.workers.worker import RolloutWorker, WorkerPlan
 
+_LEAST_SILENCE_SECONDS = 20.0
+"""The time in which a free worker answers even on a machine with far too much to do."""
+
 Connect = Callable[[int, Any], Any]
 """Given a worker's number and actor, makes it ready to play after its start; returns Ray's
 reference to the answer, or None if nothing is to be done."""
@@ -106,7 +109,7 @@ class WorkerProcesses:
 
     def _ask_for_life(self, worker: int, actor: Any, limit: float) -> None:
         """Ask a worker that should be free to answer, and end one that has not for too long."""
-        if time.monotonic() - self._heard_at[worker] > limit:
+        if time.monotonic() - self._heard_at[worker] > max(limit, _LEAST_SILENCE_SECONDS):
             self._heard_at[worker] = math.inf  # once is enough
             end_processes([actor])
         elif worker not in self._asked:

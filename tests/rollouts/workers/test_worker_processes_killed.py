@@ -126,7 +126,7 @@ def test_a_worker_that_ends_or_stops_outside_of_calls_costs_nothing(
     record(
         fault=f"{number.name} of a worker",
         state="idle",
-        outcome=f"replaced{' after episode.env_timeout_seconds (here 8)' if stopped else ''}, its "
+        outcome=f"replaced{' after 20 s without an answer' if stopped else ''}, its "
         "episodes played again",
         seconds=seconds,
         lost="nothing",
