@@ -1,7 +1,10 @@
 """With `deterministic`, an answer depends on its prompt, the weights and its seed only."""
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from rollouts import Completion, ServingSettings
 from rollouts.serving.served_policy import ServedPolicy
 from rollouts.serving.vllm_engine import _be_deterministic
 from tests.builders.models import save_policy
+from tests.builders.paths import ROOT
 
 LONG = 1024
 """A context above the 500 keys or so at which attention begins a second tile on this size."""
@@ -45,7 +49,14 @@ def bits(completion: Completion) -> tuple[object, ...]:
 
 @pytest.mark.engine
 def test_an_answer_does_not_depend_on_what_else_is_sampled(tmp_path: Path) -> None:
-    folder = save_policy(tmp_path, 0, positions=LONG)
+    # In a process of its own, as the policy actor's: another engine, or torch, may have set up
+    # more threads in this one.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, __file__, str(tmp_path)], env=environment, check=True)
+
+
+def compare_answers(folder: Path) -> None:
+    save_policy(folder, 0, positions=LONG)
     settings = ServingSettings(deterministic=True, kv_cache_gib=0.25, max_concurrent=16)
     policy = ServedPolicy(folder, settings)
 
@@ -74,3 +85,7 @@ def test_settings_that_would_round_by_the_batch_are_refused() -> None:
 def test_a_gpu_is_refused() -> None:
     with pytest.raises(ValueError, match=r"serving\.deterministic: true is for CPU"):
         _be_deterministic(gpu=True)
+
+
+if __name__ == "__main__":
+    compare_answers(Path(sys.argv[1]))

@@ -19,7 +19,7 @@ from tests.builders.number_env import NumberEnv
 pytestmark = pytest.mark.process
 
 TASKS = NumberEnv().tasks("train")
-LIMIT_SECONDS = 1.0
+LIMIT_SECONDS = 3.0
 
 
 def make_pool(advice: dict[str, str], *, workers: int, max_restarts: int = 16) -> RolloutPool:
@@ -53,7 +53,7 @@ def errors(episodes: dict[str, Trajectory]) -> dict[str, str]:
 
 def hung(call: str, task: str) -> str:
     return (
-        f"{call} of task {task!r} did not return within 1 s (episode.env_timeout_seconds), and its "
+        f"{call} of task {task!r} did not return within 3 s (episode.env_timeout_seconds), and its "
         "process was ended"
     )
 
@@ -63,7 +63,7 @@ def test_a_call_that_does_not_return_costs_one_episode() -> None:
         started = time.monotonic()
         episodes = play(pool)
         seconds = time.monotonic() - started
-        assert seconds < 30
+        assert seconds < 60
         assert errors(episodes) == {
             "number-3": hung("step 'hang'", "number-3"),
             "number-7": hung("step 'hold'", "number-7"),
@@ -76,7 +76,7 @@ def test_a_call_that_does_not_return_costs_one_episode() -> None:
         record(
             fault="an environment hangs",
             state="step, with the interpreter's lock and without",
-            outcome="its worker is replaced after episode.env_timeout_seconds (here 1)",
+            outcome="its worker is replaced after episode.env_timeout_seconds (here 3)",
             seconds=seconds,
             lost="the episodes of the two calls",
             parity="all other tasks won",
