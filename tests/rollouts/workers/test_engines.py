@@ -89,6 +89,7 @@ def test_both_engines_play_and_a_group_stays_with_one(pool: RolloutPool) -> None
     assert 0.0 < usage.places.played < usage.places.total
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_costs_no_episode(pool: RolloutPool) -> None:
     unbroken = play(pool)
     victim = pid_of(pool, 0)
@@ -99,6 +100,7 @@ def test_an_engine_that_is_killed_costs_no_episode(pool: RolloutPool) -> None:
     assert pid_of(pool, 0) != victim
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_is_replaced(pool: RolloutPool) -> None:
     unbroken = play(pool)
     victim = pid_of(pool, 1)
@@ -133,10 +135,14 @@ def tokens_of(groups: list[TrajectoryGroup]) -> list[list[int]]:
     ]
 
 
-def test_an_engine_that_dies_after_an_update_serves_the_new_weights(pool: RolloutPool) -> None:
+@pytest.mark.slow
+def test_an_engine_that_dies_after_an_update_serves_the_new_weights(
+    pool: RolloutPool, folders: list[Path]
+) -> None:
+    pool.sync_weights(folders[1], version=4)
     victim = pid_of(pool, 0)
     groups = during(pool, lambda: os.kill(victim, signal.SIGKILL), seed=2)
-    assert {v for versions in tokens_of(groups) for v in versions} == {3}
+    assert {v for versions in tokens_of(groups) for v in versions} == {4}
 
 
 def test_groups_go_on_while_the_caller_does_something_else(pool: RolloutPool) -> None:
