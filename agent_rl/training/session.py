@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +18,7 @@ from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.checks import refuse_untrainable
 from agent_rl.policy.loading import load_description, load_policy
+from agent_rl.policy.serving_folder import ServingFolder
 from agent_rl.policy.weight_sync import ServedWeights, ServingCopy
 from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
@@ -225,10 +226,11 @@ class Session:
     @contextmanager
     def _described(self) -> Iterator[Path]:
         """Yield a folder with the policy's config and tokenizer, for what needs no weights."""
-        with TemporaryDirectory(prefix="agent-rl-policy-") as folder:
-            self._model_config.save_pretrained(folder)
-            self._tokenizer.save_pretrained(folder)
-            yield Path(folder)
+        # If the process is killed, the next start deletes it.
+        with closing(ServingFolder(Path(gettempdir()))) as folder:
+            self._model_config.save_pretrained(folder.path)
+            self._tokenizer.save_pretrained(folder.path)
+            yield folder.path
 
     def __enter__(self) -> "Session":
         return self

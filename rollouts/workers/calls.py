@@ -7,6 +7,7 @@ of the episode, and the command. The pool reads this to blame a hung or dead pro
 
 import mmap
 import os
+import socket
 import struct
 import time
 from dataclasses import dataclass
@@ -48,19 +49,30 @@ class Call:
 
 
 class CallPage:
-    """One page of a file, written by a worker and read by the pool.
+    """One page of memory, written by a worker and read by the pool.
 
-    The file is mapped into memory. So writing takes under a microsecond, and the page outlives a
-    writer that is killed.
+    It is a file in memory without a name in any folder: nothing is left of it, whoever is killed.
+    Writing takes under a microsecond, and the page outlives a writer that is killed.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Map the file, and create it if there is none."""
-        with path.open("a+b") as file:
-            # Written, not only made longer: a page that the disk cannot hold would kill the writer.
-            file.write(bytes(max(_PAGE_BYTES - file.seek(0, os.SEEK_END), 0)))
-            file.flush()
-            self._page = mmap.mmap(file.fileno(), _PAGE_BYTES)
+    address: tuple[str, Path]
+    """The machine, and where its processes find the page, as long as its maker has it open."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Map the page at `path`, or a new one."""
+        if path is None:
+            self._file = os.memfd_create("agent-rl-calls")
+            os.truncate(self._file, _PAGE_BYTES)
+            path = Path(f"/proc/{os.getpid()}/fd/{self._file}")
+        else:
+            self._file = os.open(path, os.O_RDWR)
+        self.address = socket.gethostname(), path
+        self._page = mmap.mmap(self._file, _PAGE_BYTES)
+
+    def close(self) -> None:
+        """Give the page back."""
+        self._page.close()
+        os.close(self._file)
 
     def begin(self, episode: int, command: str | None) -> None:
         """Write down a call that starts now; a command that is too long is cut."""

@@ -1,6 +1,7 @@
 """A worker: several environments in one process, whose episodes run concurrently."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,17 +69,23 @@ class RolloutWorker:
     """
 
     def __init__(
-        self, plan: WorkerPlan, policies: Sequence[Policy] = (), *, calls: Path | None = None
+        self,
+        plan: WorkerPlan,
+        policies: Sequence[Policy] = (),
+        *,
+        calls: tuple[str, Path] | None = None,
     ) -> None:
         """Keep the plan; `start` loads what it names.
 
         Args:
             policies: an engine's or several engines'; they may come later, with `connect`.
-            calls: the file that records the current environment call, for the pool to read.
+            calls: the address of the page that records the current environment call, for the pool
+                to read.
         """
         self._plan = plan
-        # On another machine of a cluster the pool's folder is missing, and nobody reads the file.
-        self._calls = CallPage(calls) if calls is not None and calls.parent.is_dir() else None
+        # On another machine of a cluster nobody could read it.
+        here = calls is not None and calls[0] == socket.gethostname()
+        self._calls = CallPage(calls[1]) if calls is not None and here else None
         self._policies = policies
         self._renderer: Renderer | None = None
         self._slots = asyncio.Semaphore(plan.envs)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rollouts.processes.ray_processes import death_of, end_processes, process_of, when_answered
@@ -51,9 +50,7 @@ class WorkerProcesses:
         """Workers replaced since an episode ended."""
         self.connect: Connect = lambda worker, actor: None
         """Is called for a worker that has loaded what it needs."""
-        self._folder = TemporaryDirectory(prefix="agent-rl-calls-")
-        paths = [Path(self._folder.name, str(number)) for number in range(count)]
-        self._pages = [CallPage(path) for path in paths]
+        self._pages = [CallPage() for _ in range(count)]
         self._starting = set(range(count))
         """The workers whose processes cannot play yet."""
         self._heard_at = [time.monotonic()] * count
@@ -74,7 +71,9 @@ class WorkerProcesses:
         """End all processes."""
         end_processes(self.actors)
         self.actors = []
-        self._folder.cleanup()
+        for page in self._pages:
+            page.close()
+        self._pages = []
 
     def episode_ended(self) -> None:
         """Note that the workers get on: the count of restarts in a row begins again."""
@@ -203,4 +202,4 @@ class WorkerProcesses:
         path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         new = process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)
-        return new(self._plan, calls=Path(self._folder.name, str(worker)))
+        return new(self._plan, calls=self._pages[worker].address)

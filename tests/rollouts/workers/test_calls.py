@@ -1,7 +1,6 @@
 import subprocess
 import sys
 import timeit
-from pathlib import Path
 
 import pytest
 
@@ -22,13 +21,12 @@ os._exit(0)
 
 
 @pytest.mark.process
-def test_a_page_outlives_its_writer(tmp_path: Path) -> None:
-    page = CallPage(tmp_path / "page")
+def test_a_page_outlives_its_writer() -> None:
+    page = CallPage()
     assert page.read() is None
     for command in ("open the door é", "x" * 5000):
-        subprocess.run(
-            [sys.executable, "-c", DYING, str(tmp_path / "page"), command], check=True, cwd=ROOT
-        )
+        writer = [sys.executable, "-c", DYING, str(page.address[1]), command]
+        subprocess.run(writer, check=True, cwd=ROOT)
         call = page.read()
         assert call is not None
         assert call.episode == 2**40
@@ -40,10 +38,13 @@ def test_a_page_outlives_its_writer(tmp_path: Path) -> None:
     assert str(page.read()) == "reset"
     page.end()
     assert page.read() is None
+    path = page.address[1]
+    page.close()
+    assert not path.exists(), "nothing is left"
 
 
-def test_a_call_costs_next_to_nothing(tmp_path: Path) -> None:
-    page, calls = CallPage(tmp_path / "page"), 20_000
+def test_a_call_costs_next_to_nothing() -> None:
+    page, calls = CallPage(), 20_000
 
     def call() -> None:
         page.begin(1, "go to desk 1")
@@ -52,8 +53,8 @@ def test_a_call_costs_next_to_nothing(tmp_path: Path) -> None:
     assert min(timeit.repeat(call, number=calls, repeat=5)) / calls < 5e-6
 
 
-def test_a_call_that_fails_is_over(tmp_path: Path) -> None:
-    page = CallPage(tmp_path / "page")
+def test_a_call_that_fails_is_over() -> None:
+    page = CallPage()
     env = WatchedEnv(NumberEnv(), page, 5)
     env.reset(options={"task": env.tasks("train")[1]})
     with pytest.raises(RuntimeError, match="the world broke"):

@@ -104,8 +104,8 @@ def test_without_a_model_both_players_play(plan: WorkerPlan) -> None:
     asyncio.run(play())
 
 
-def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan, tmp_path: Path) -> None:
-    page = CallPage(tmp_path / "page")
+def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan) -> None:
+    page = CallPage()
     seen: list[Call | None] = []
 
     class Peeking(ScriptedPolicy):
@@ -119,7 +119,7 @@ def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan, tmp_path: Pa
             return super().step(action)
 
     async def play() -> None:
-        worker = RolloutWorker(plan, [Peeking(RENDERER, ["guess 5"])], calls=tmp_path / "page")
+        worker = RolloutWorker(plan, [Peeking(RENDERER, ["guess 5"])], calls=page.address)
         worker._make_env = lambda number, *, expert: Noting()  # type: ignore[method-assign]
         await worker.start()
         await worker.run(TASKS[5], temperature=1.0, seed=None, number=17)
@@ -191,8 +191,8 @@ def test_a_constructor_that_raises_later_costs_one_episode(plan: WorkerPlan) -> 
     asyncio.run(play())
 
 
-def test_the_page_tells_of_a_constructor(plan: WorkerPlan, tmp_path: Path) -> None:
-    page = CallPage(tmp_path / "page")
+def test_the_page_tells_of_a_constructor(plan: WorkerPlan) -> None:
+    page = CallPage()
     seen: list[Call | None] = []
 
     class Peeking(NumberEnv):
@@ -202,7 +202,7 @@ def test_the_page_tells_of_a_constructor(plan: WorkerPlan, tmp_path: Path) -> No
 
     globals()["Peeking"] = Peeking
     Peeking.__qualname__ = "Peeking"
-    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Peeking"), calls=tmp_path / "page")
+    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Peeking"), calls=page.address)
     asyncio.run(worker.start())
     (call,) = seen
     assert call is not None
