@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,23 +88,26 @@ def signal_in(
 
 
 def computes(process: psutil.Process, looks: int = 4) -> Callable[[], bool]:
-    """A state: a thread of a process was found computing, several times in a row."""
+    """A state: the same thread of a process was found computing, several times in a row."""
 
     def look() -> bool:
-        for _ in range(looks):
-            if not {"R", "T"} & set(_thread_states(process.pid)):
-                return False
+        found = _computing(process.pid)
+        for _ in range(looks - 1):
             time.sleep(0.003)
-        return True
+            found &= _computing(process.pid)
+        return bool(found)
 
     return look
 
 
-def _thread_states(pid: int) -> Iterator[str]:
-    """The states of a process's threads: R runs, S sleeps, T is stopped."""
+def _computing(pid: int) -> set[str]:
+    """The threads of a process that run or are stopped, by their ids."""
+    found = set()
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with suppress(OSError):  # it has just ended
-            yield stat.read_text().rpartition(")")[2].split()[0]
+            if stat.read_text().rpartition(")")[2].split()[0] in "RT":
+                found.add(stat.parent.name)
+    return found
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from envs import Task
 from rollouts import EpisodeSettings, ServingSettings, TrajectoryGroup, WorkerSettings
 from rollouts.processes.ray_processes import get
 from rollouts.workers.pool import PoolSettings, RolloutPool
+from tests.builders.drills import record
 from tests.builders.models import save_policy
 from tests.builders.number_env import NumberEnv
 
@@ -73,6 +74,18 @@ def during(pool: RolloutPool, do: object, seed: int = 0) -> list[TrajectoryGroup
     return groups
 
 
+def signalled(pool: RolloutPool, pid: int, number: int) -> tuple[list[TrajectoryGroup], float]:
+    """Play, and send a signal meanwhile; also returns the seconds from it to the last episode."""
+    sent: list[float] = []
+
+    def send() -> None:
+        sent.append(time.monotonic())
+        os.kill(pid, number)
+
+    groups = during(pool, send)
+    return groups, time.monotonic() - sent[0]
+
+
 def same_share(first: list[TrajectoryGroup], second: list[TrajectoryGroup]) -> float:
     pairs = list(zip(tokens(first), tokens(second), strict=True))
     return sum(a == b for a, b in pairs) / len(pairs)
@@ -93,25 +106,39 @@ def test_both_engines_play_and_a_group_stays_with_one(pool: RolloutPool) -> None
 def test_an_engine_that_is_killed_costs_no_episode(pool: RolloutPool) -> None:
     unbroken = play(pool)
     victim = pid_of(pool, 0)
-    groups = during(pool, lambda: os.kill(victim, signal.SIGKILL))
+    groups, seconds = signalled(pool, victim, signal.SIGKILL)
     assert all(episode.trains for group in groups for episode in group.trajectories)
     # The requests are sent again with their seeds.
     assert same_share(groups, unbroken) > 0.9
     assert pid_of(pool, 0) != victim
+    record(
+        fault="SIGKILL of one of two engines",
+        state="generating",
+        outcome="replaced, its requests sent again",
+        seconds=seconds,
+        lost="half completions",
+        parity="same tokens in over 90 % of episodes",
+    )
 
 
 @pytest.mark.slow
 def test_an_engine_that_hangs_is_replaced(pool: RolloutPool) -> None:
     unbroken = play(pool)
     victim = pid_of(pool, 1)
-    began = time.monotonic()
-    groups = during(pool, lambda: os.kill(victim, signal.SIGSTOP))
-    seconds = time.monotonic() - began
+    groups, seconds = signalled(pool, victim, signal.SIGSTOP)
     assert all(episode.trains for group in groups for episode in group.trajectories)
     assert same_share(groups, unbroken) > 0.9
     assert seconds > STEP_SECONDS
     assert pid_of(pool, 1) != victim
     assert not Path(f"/proc/{victim}").exists(), "the hung process is still there"
+    record(
+        fault="SIGSTOP of one of two engines",
+        state="generating",
+        outcome="replaced after serving.step_timeout_seconds (here 30), its requests sent again",
+        seconds=seconds,
+        lost="half completions",
+        parity="same tokens in over 90 % of episodes",
+    )
 
 
 def test_weights_come_in_while_episodes_play(pool: RolloutPool, folders: list[Path]) -> None:
@@ -133,16 +160,6 @@ def tokens_of(groups: list[TrajectoryGroup]) -> list[list[int]]:
         for group in groups
         for episode in group.trajectories
     ]
-
-
-@pytest.mark.slow
-def test_an_engine_that_dies_after_an_update_serves_the_new_weights(
-    pool: RolloutPool, folders: list[Path]
-) -> None:
-    pool.sync_weights(folders[1], version=4)
-    victim = pid_of(pool, 0)
-    groups = during(pool, lambda: os.kill(victim, signal.SIGKILL), seed=2)
-    assert {v for versions in tokens_of(groups) for v in versions} == {4}
 
 
 def test_groups_go_on_while_the_caller_does_something_else(pool: RolloutPool) -> None:
