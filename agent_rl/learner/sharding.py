@@ -12,7 +12,6 @@ one process, with a plain module. `agent_rl.policy.whole` gathers whole weights.
 
 import json
 import math
-import os
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -42,6 +41,7 @@ from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agent_rl.learner.ranks import Ranks
+from rollouts.processes.gloo import listen_on_loopback
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -170,9 +170,8 @@ def join(
     if isinstance(rendezvous, str):
         host, _, port = rendezvous.rpartition(":")
         rendezvous = TCPStore(host, int(port), is_master=False, timeout=timeout)
-    if rendezvous.host == LOOPBACK and "lo" in (name for _, name in socket.if_nameindex()):
-        # Gloo's own ports, too, are then closed to other machines.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if rendezvous.host == LOOPBACK:
+        listen_on_loopback()
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     # Also gloo on CUDA machines: the values of `gather` are on CPU.

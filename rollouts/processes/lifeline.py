@@ -1,23 +1,33 @@
 """Ends a process when another one is gone; a process that is killed cannot end its children."""
 
+import ctypes
 import os
+import signal
+import sys
 import threading
 import time
+from multiprocessing import resource_tracker
 
 import psutil
 
 OWNER = "AGENT_RL_ENGINE_OWNER"
 """The environment variable with the id of the process that started vLLM's processes."""
+_PR_SET_PDEATHSIG = 1
+"""Linux's request for a signal at the end of the parent."""
 
 
 def end_with_owner() -> None:
     """End this process with the `ServedPolicy` that started it.
 
-    vLLM calls this in each of its processes, as a plug-in (see pyproject.toml). If it starts any of
-    its own, they outlive their parent. In any other process it does nothing.
+    vLLM calls this in each of its processes, as a plug-in (see pyproject.toml). An engine of
+    several processes (`serving.tensor_parallel`) starts some, which would outlive their parent. In
+    any other process it does nothing.
     """
     owner = int(os.environ.get(OWNER, "0"))
     if owner and owner != os.getpid():
+        if sys.platform == "linux" and os.getppid() == owner:
+            # A process that is stopped (SIGSTOP) cannot look for its owner, but can be killed.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         end_with(owner)
 
 
@@ -40,7 +50,11 @@ def _watch(pid: int, poll_seconds: float) -> None:
             time.sleep(poll_seconds)
     except psutil.NoSuchProcess:
         pass
+    # Python's own helper deletes the shared memory of processes that were killed, and then ends.
+    spared = getattr(resource_tracker._resource_tracker, "_pid", None)
     for child in psutil.Process().children(recursive=True):
+        if child.pid == spared:
+            continue
         try:
             child.kill()
         except psutil.NoSuchProcess:
