@@ -88,7 +88,8 @@ class ServingSettings(Settings):
     max_concurrent: int = Field(default=64, ge=1)
     """Requests that the engine samples at the same time; further ones wait."""
     kv_cache_gib: float = Field(default=1.0, gt=0.0)
-    """Size of the KV cache in GiB on CPU; 1 is enough for a small model."""
+    """Size of the KV cache in GiB on CPU, in each process of an engine; 1 is enough for a small
+    model."""
     gpu_memory_utilization: float = Field(default=0.5, gt=0.0, le=1.0)
     """Share of the GPU's memory for the engine; half of it is left to the learner."""
     keep_cache: bool = False
@@ -97,10 +98,20 @@ class ServingSettings(Settings):
     new weights, so their log-probs are no model's own. Off, everything is computed anew, which is
     exact. New requests never read keys and values of older weights."""
     threads: int = Field(default=1, ge=1)
-    """OpenMP threads of the engine on CPU; 1 leaves the other cores to environments and learner."""
+    """OpenMP threads of each process of the engine on CPU; 1 leaves the other cores to environments
+    and learner."""
     replicas: int = Field(default=1, ge=1)
-    """Engines with a copy of the weights each; on GPUs each takes one. The episodes of a group stay
-    with one engine, whose cache holds what they share."""
+    """Engines with a copy of the weights each; on GPUs each takes `tensor_parallel` of them. The
+    episodes of a group stay with one engine, whose cache holds what they share."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Processes that share an engine's model out, each with a part of every layer; on GPUs each
+    takes one. It is for a model that one GPU cannot hold, and has to divide the model's attention
+    heads."""
+    sleep: bool = False
+    """Whether the engine gives a GPU's memory back while the learner updates, and takes it again
+    with the new weights. So the two share one GPU, each with nearly all of it in turn: raise
+    `gpu_memory_utilization` to what the learner's weights and optimizer leave. It needs one GPU,
+    and `train.look_ahead: 0`."""
     step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     """Seconds that one step of an engine may take, such as a token for all its requests. An engine
     that takes longer hangs: it is replaced, and gets its requests again."""
@@ -129,6 +140,36 @@ class ServingSettings(Settings):
                 "it; with deterministic: true use threads: 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _deterministic_in_one_process(self) -> Self:
+        if self.deterministic and self.tensor_parallel > 1:
+            raise ValueError(
+                f"tensor_parallel: {self.tensor_parallel} is not tested with deterministic: true; "
+                "use tensor_parallel: 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sleeps_alone(self) -> Self:
+        if not self.sleep:
+            return self
+        for key in ("replicas", "tensor_parallel"):
+            if (count := getattr(self, key)) > 1:
+                raise ValueError(
+                    f"{key}: {count} takes several GPUs, but with sleep: true one engine shares "
+                    f"one GPU with the learner; use {key}: 1, or sleep: false"
+                )
+        if self.deterministic:
+            raise ValueError(
+                "sleep: true needs a GPU, and deterministic: true a CPU; use one of them"
+            )
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs that all engines take, where there are GPUs."""
+        return self.replicas * self.tensor_parallel
 
 
 class WorkerSettings(Settings):

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.runs.layout",
         "rollouts.processes",
         "rollouts.serving.dtypes",
+        "rollouts.settings",
         "rollouts.types",
     ),
     "agent_rl.runs": ("agent_rl.config", "agent_rl.files", "agent_rl.policy", "rollouts"),

@@ -104,6 +104,24 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _engine_sleeps_while_the_learner_updates(self) -> Self:
+        if not self.serving.sleep:
+            return self
+        if self.train.look_ahead:
+            raise ValueError(
+                f"serving.sleep: true cannot hold with train.look_ahead: {self.train.look_ahead}, "
+                "as episodes of the next steps then play while the learner updates; use "
+                "train.look_ahead: 0, or serving.sleep: false"
+            )
+        if self.learner.ranks > 1 or self.learner.device == "cpu":
+            raise ValueError(
+                "serving.sleep: true shares one GPU between engine and learner, but "
+                f"learner.ranks is {self.learner.ranks} and learner.device {self.learner.device}; "
+                "use learner.ranks: 1 on a GPU, or serving.sleep: false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> Self:
         episodes = self.train.tasks_per_step * self.train.num_generations
         if self.learner.optimizer_steps > episodes:

@@ -31,19 +31,20 @@ from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.sharding import LOOPBACK, join, listen
 from agent_rl.policy.loading import save_policy
 from agent_rl.policy.weight_sync import ServingCopy, serving_weights
+from rollouts.processes.gpus import rank_share, require_gpus
 from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_failures import NoAnswer
 from rollouts.processes.ray_processes import (
     calls_of_all,
     end_processes,
     gpu_count,
-    gpu_share,
     process_of,
     put,
     start_ray,
     stop_ray,
     wait_for_all,
 )
+from rollouts.settings import ServingSettings
 
 LoadPolicy = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Loads a policy in the process that calls it. Small to send: a `partial` with a path, no model."""
@@ -56,12 +57,12 @@ class LearnerProcesses:
     context manager.
     """
 
-    def __init__(self, settings: LearnerSettings, *, serving_dtype: str = "auto") -> None:
+    def __init__(self, settings: LearnerSettings, serving: ServingSettings | None = None) -> None:
         """Start Ray and the processes. It does not wait for the processes, which take seconds.
 
         Args:
             settings: say how many processes, and on which devices.
-            serving_dtype: of the weights for the engine, as `serving.dtype`.
+            serving: of the engines that serve what is learned, by default the settings' defaults.
 
         Raises:
             ValueError: there are too few GPUs.
@@ -79,7 +80,7 @@ class LearnerProcesses:
             start_ray()
         self._is_open = True
         try:
-            self._start(settings, serving_dtype)
+            self._start(settings, serving or ServingSettings())
         except BaseException:
             self.close()
             raise
@@ -196,14 +197,10 @@ class LearnerProcesses:
             self._hung = NoAnswer(f"the learner did not answer within {limit}")
             raise self._hung from error
 
-    def _start(self, settings: LearnerSettings, serving_dtype: str) -> None:
-        count, gpus = settings.ranks, 0 if settings.device == "cpu" else gpu_count()
-        shared = count == gpus == 1
-        if 0 < gpus <= count and not shared:
-            raise ValueError(
-                f"learner.ranks: {count} ranks need a GPU each, and the serving engine one; "
-                f"there are {gpus}: set {max(gpus - 1, 1)}, or learner.device: cpu"
-            )
+    def _start(self, settings: LearnerSettings, serving: ServingSettings) -> None:
+        count, there = settings.ranks, gpu_count()
+        on_gpus = settings.device != "cpu" and there > 0
+        require_gpus(serving, there, ranks=count if on_gpus else 0)
         # Each process would take all cores otherwise. OpenMP reads the variable when it starts.
         self._threads = settings.threads or max(torch.get_num_threads() // count, 1)
         environment = {"OMP_NUM_THREADS": str(self._threads), **OPENMP}
@@ -211,11 +208,10 @@ class LearnerProcesses:
             LearnerRank,
             max_concurrency=1,
             environment=environment,
-            gpus=gpu_share() if gpus else 0.0,
+            gpus=rank_share(there) if on_gpus else 0.0,
         )
         self._ranks = [
-            new(rank, size=count, device=settings.device, serving_dtype=serving_dtype)
-            for rank in range(count)
+            new(rank, size=count, device=settings.device, serving=serving) for rank in range(count)
         ]
         if count > 1:
             # The answers of some are arguments of others: Ray waits for them, the driver need not.
@@ -227,9 +223,9 @@ class LearnerProcesses:
 class LearnerRank:
     """One of the processes: an actor of Ray that holds a `Learner`."""
 
-    def __init__(self, rank: int, *, size: int, device: str, serving_dtype: str) -> None:
+    def __init__(self, rank: int, *, size: int, device: str, serving: ServingSettings) -> None:
         self._rank, self._size = rank, size
-        self._device, self._serving_dtype = device, serving_dtype
+        self._device, self._serving = device, serving
         self._store: Any = None
         self._ranks = Ranks()
         self._learner: Learner | None = None
@@ -321,9 +317,12 @@ class LearnerRank:
         with kept_lines() as lines:
             if self._copy is None:
                 assert self._tokenizer is not None
-                self._copy = ServingCopy(model, self._tokenizer, self._serving_dtype)
+                self._copy = ServingCopy(model, self._tokenizer, self._serving.dtype)
             else:
                 self._copy.write()
+        if self._serving.sleep:
+            # torch keeps the memory of the update, which the engine takes again after this.
+            torch.cuda.empty_cache()
         return self._copy.folder, lines
 
     @property

@@ -168,6 +168,8 @@ class TrainingLoop:
         if not samples:
             raise self._nothing_to_learn_from(groups)
         with whole_work():
+            with self.clock.part("sync"):
+                self.session.sleep()
             self._between_steps = False
             with self.clock.part("learner"):
                 learner_metrics = self.learner.update(samples)

@@ -26,7 +26,7 @@ from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.renderer import make_renderer
 from rollouts.serving.dtypes import chosen_dtype
-from rollouts.serving.model_config import model_context_length
+from rollouts.serving.model_config import model_context_length, require_servable
 from rollouts.workers.pool import RolloutPool
 from rollouts.workers.stream import OnEpisode
 from rollouts.workers.usage import Usage
@@ -73,9 +73,14 @@ class Session:
         self._weights: ServedWeights | None = self._own
 
     def require_trainable(self) -> None:
-        """Raise ValueError if the learner cannot train this model (see `refuse_untrainable`)."""
+        """Raise ValueError if the learner cannot train this model, or the engine not serve it.
+
+        See `refuse_untrainable` and `require_servable`.
+        """
         with self._described() as folder:
-            context_length = model_context_length(folder, self.config.serving)
+            serving, gpu = self.config.serving, torch.cuda.is_available()
+            require_servable(folder, serving, gpu=gpu)
+            context_length = model_context_length(folder, serving)
         refuse_untrainable(self._model_config, self.source, context_length)
 
     def tasks(self, split: str) -> list[Task]:
@@ -99,6 +104,11 @@ class Session:
         # An engine that has not started yet reads the copy when it starts.
         if self._pool is not None:
             self._pool.sync_weights(self._served.folder, self.version)
+
+    def sleep(self) -> None:
+        """Let the engine give its memory to the learner until `sync`, if `serving.sleep` is set."""
+        if self.config.serving.sleep and self._pool is not None:
+            self._pool.sleep()
 
     def play(
         self,

@@ -108,15 +108,6 @@ def gpu_count() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def gpu_share() -> float:
-    """Return the GPUs for a process that needs one: half of one if the only one is shared.
-
-    The learner and the serving engine share it. Without a GPU it is 0.
-    """
-    count = gpu_count()
-    return 0.5 if count == 1 else float(min(count, 1))
-
-
 _users = 0
 """The calls of `start_ray` that no `stop_ray` has undone; 0 if Ray was started elsewhere."""
 

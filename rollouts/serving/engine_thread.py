@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -148,20 +149,31 @@ class EngineThread:
         self._jobs.put(_Job(answer=answer, function=partial(self._call, answer, function)))
         return await asyncio.wrap_future(answer)
 
-    async def update(self, load: Callable[[Any], Sequence[Finished]]) -> None:
+    async def update(
+        self, load: Callable[[Any], Sequence[Finished]], *, loads: bool = True
+    ) -> None:
         """Call `load(engine)` between two steps. It loads new weights while requests are in flight.
 
         Args:
             load: returns the requests that ended before the new weights came in.
+            loads: whether it does load weights, and counts as that.
 
         Raises:
             EngineDead: `load` raised. Its weights may be half old and half new, so the engine has
                 ended.
         """
         answer: Future[None] = Future()
-        update = partial(self._update, answer, load)
+        update = partial(self._update, answer, load, loads)
         self._jobs.put(_Job(answer=answer, function=update, deadly=True))
         await asyncio.wrap_future(answer)
+
+    def end(self, cause: str) -> None:
+        """End the engine as one that died. Any thread may call it, and it returns at once."""
+
+        def die() -> None:
+            raise RuntimeError(cause)
+
+        self._jobs.put(_Job(answer=Future(), function=die, deadly=True))
 
     def check(self) -> None:
         """Raise `EngineDead` if the engine has ended."""
@@ -212,6 +224,8 @@ class EngineThread:
                 job = self._jobs.get()
                 if job.answer.set_running_or_notify_cancel():
                     job.answer.set_exception(_death_by(error))
+            with suppress(Exception):
+                self._engine.shutdown()  # it may have processes left
 
     def _serve(self) -> None:
         """Alternate between the jobs and a step of the engine until `stop`."""
@@ -277,11 +291,14 @@ class EngineThread:
     def _call(self, answer: "Future[T]", function: Callable[[Any], T]) -> None:
         answer.set_result(function(self._engine))
 
-    def _update(self, answer: "Future[None]", load: Callable[[Any], Sequence[Finished]]) -> None:
+    def _update(
+        self, answer: "Future[None]", load: Callable[[Any], Sequence[Finished]], loads: bool
+    ) -> None:
         began = time.monotonic()
         finished = load(self._engine)
         seconds = time.monotonic() - began
-        self._totals += EngineStatistics(reloads=1, reload_seconds=seconds)
+        if loads:
+            self._totals += EngineStatistics(reloads=1, reload_seconds=seconds)
         self._answer(finished)
         for running in self._running.values():
             # It is no request's own time.

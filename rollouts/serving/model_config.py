@@ -1,4 +1,4 @@
-"""Reads from a model's config.json what serving needs: its context, and the size of its KV cache.
+"""Reads from a model's config.json what serving needs: its context, its heads, its KV cache.
 
 Light to import, so that settings that cannot be served are refused before an engine starts.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.files import read_json_object
+from rollouts.serving.dtypes import chosen_dtype
 from rollouts.settings import ServingSettings
 
 CPU_BLOCK_TOKENS = 32
@@ -74,8 +75,58 @@ def model_context_length(model_folder: str | Path, settings: ServingSettings) ->
     return settings.context_length or longest
 
 
+def require_servable(model_folder: str | Path, settings: ServingSettings, *, gpu: bool) -> None:
+    """Raise if an engine with these settings cannot start, as far as is known before it starts.
+
+    Args:
+        gpu: whether it will run on a GPU.
+
+    Raises:
+        ValueError: the message says why, and which values fit.
+    """
+    _require_even_shares(model_folder, settings.tensor_parallel)
+    if gpu:
+        if settings.deterministic:
+            raise ValueError(
+                "serving.deterministic: true is for CPU; on a GPU, kernels round by the batch, and "
+                "neither vLLM's batch-invariant mode nor the learner was tested there: set it to "
+                "false"
+            )
+        return
+    if settings.sleep:
+        raise ValueError(
+            "serving.sleep: true needs a GPU, whose memory it gives back; vLLM cannot do so on a "
+            "CPU: set it to false"
+        )
+    require_kv_cache(model_folder, settings, chosen_dtype(settings.dtype, gpu=False))
+
+
+def _require_even_shares(model_folder: str | Path, processes: int) -> None:
+    """Raise if processes cannot have equal parts of each layer (`serving.tensor_parallel`)."""
+    config = _decoder(read_config(model_folder))
+    heads = _count(config, "num_attention_heads", "n_head")
+    kv_heads = _count(config, "num_key_value_heads") or heads
+    width = _count(config, "intermediate_size")
+    if heads is None or kv_heads is None:
+        return  # vLLM judges it
+
+    def fits(count: int) -> bool:
+        # With fewer key-value heads than processes, some have the same one.
+        shared = kv_heads % count == 0 or count % kv_heads == 0
+        return heads % count == 0 and shared and (width or 0) % count == 0
+
+    if not fits(processes):
+        may_be = ", ".join(str(count) for count in range(1, heads + 1) if fits(count))
+        inner = f" and {width} inner units" if width else ""
+        raise ValueError(
+            f"serving.tensor_parallel: {processes} processes cannot have equal parts of the model "
+            f"in {str(model_folder)!r}: its layers have {heads} attention heads with {kv_heads} "
+            f"keys and values{inner}; with this model it may be {may_be}"
+        )
+
+
 def require_kv_cache(model_folder: str | Path, settings: ServingSettings, dtype: str) -> None:
-    """Raise if the KV cache on CPU cannot hold one sequence of the whole context.
+    """Raise if the KV cache of a process on CPU cannot hold one sequence of the whole context.
 
     Models whose need is not known pass: vLLM judges them as it starts.
 
@@ -85,7 +136,7 @@ def require_kv_cache(model_folder: str | Path, settings: ServingSettings, dtype:
     Raises:
         ValueError: it is too small; the message has the numbers that fit.
     """
-    per_token = _bytes_per_token(read_config(model_folder), dtype)
+    per_token = _bytes_per_token(read_config(model_folder), dtype, settings.tensor_parallel)
     if per_token is None:
         return
     context = model_context_length(model_folder, settings)
@@ -129,20 +180,36 @@ def _positions(config: dict[str, Any]) -> dict[str, int]:
     return {}
 
 
-def _bytes_per_token(config: dict[str, Any], dtype: str) -> int | None:
-    """The bytes of one token's keys and values in all layers; None if that is not known."""
+def _decoder(config: dict[str, Any]) -> dict[str, Any]:
+    """The decoder's own config within that of a larger model, or the config itself."""
+    parts = (config.get(name) for name in _DECODERS)
+    return next((part for part in parts if isinstance(part, dict)), config)
+
+
+def _count(config: dict[str, Any], *keys: str) -> int | None:
+    """The first number among a config's keys; None if there is none."""
+    found: Any = next((config[key] for key in keys if _is_count(config.get(key))), None)
+    return None if found is None else int(found)
+
+
+def _bytes_per_token(config: dict[str, Any], dtype: str, processes: int) -> int | None:
+    """The bytes of one token's keys and values in all layers, in one of an engine's processes.
+
+    None if that is not known.
+    """
     window = config.get("use_sliding_window", True) and config.get("sliding_window")
     kinds = set(config.get("layer_types") or ["full_attention"])
     if config.get("model_type") not in _PLAIN_ATTENTION or window or kinds != {"full_attention"}:
         return None
-    layers: Any = config.get("num_hidden_layers", config.get("n_layer"))
-    heads: Any = config.get("num_attention_heads", config.get("n_head"))
-    hidden: Any = config.get("hidden_size", config.get("n_embd"))
-    if not (_is_count(layers) and _is_count(heads) and _is_count(hidden)):
+    layers = _count(config, "num_hidden_layers", "n_layer")
+    heads = _count(config, "num_attention_heads", "n_head")
+    hidden = _count(config, "hidden_size", "n_embd")
+    if layers is None or heads is None or hidden is None:
         return None
     kv_heads = config.get("num_key_value_heads") or heads
     head_size = config.get("head_dim") or hidden // heads
-    return int(2 * layers * kv_heads * head_size * _DTYPE_BYTES[dtype])
+    own_heads = max(kv_heads // processes, 1)
+    return int(2 * layers * own_heads * head_size * _DTYPE_BYTES[dtype])
 
 
 def _is_count(value: Any) -> bool:

@@ -34,7 +34,7 @@ class ServedPolicy:
         self.context_length = model_context_length(model_folder, settings)
         self._tied = read_config(model_folder).get("tie_word_embeddings", False)
         self._engine = EngineThread(
-            lambda: VllmEngine(model_folder, settings, version=version),
+            lambda: VllmEngine(model_folder, settings, version=version, on_death=self._end),
             places=settings.max_concurrent,
         )
 
@@ -80,6 +80,16 @@ class ServedPolicy:
         await self._engine.update(lambda engine: engine.reload(folder, version))
         self.version = version
 
+    async def sleep(self) -> None:
+        """Give the GPU's memory back until the next `sync_weights` (`serving.sleep`).
+
+        Requests that come meanwhile wait.
+
+        Raises:
+            EngineDead: it could not, or the engine has ended before.
+        """
+        await self._engine.update(VllmEngine.sleep, loads=False)
+
     async def check_health(self) -> None:
         """Raise `EngineDead` if the engine has ended."""
         self._engine.check()
@@ -96,6 +106,13 @@ class ServedPolicy:
         """Return what the engine has done since its start. The answer comes at once."""
         return self._engine.statistics()
 
+    async def shared_memory(self) -> tuple[Path, ...]:
+        """Return the engine's files of shared memory (see `VllmEngine.shared_memory`)."""
+        return await self._engine.call(VllmEngine.shared_memory)
+
     async def shutdown(self) -> None:
         """End the engine. No other method may be called after this one."""
         self._engine.stop()
+
+    def _end(self, cause: str) -> None:
+        self._engine.end(cause)

@@ -1,21 +1,24 @@
 """vLLM's engine, with weights that have versions. The only file that imports vllm."""
 
+import math
 import os
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from rollouts.episode import describe
+from rollouts.processes.gloo import listen_on_loopback
 from rollouts.processes.lifeline import OWNER
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.engine_thread import Finished
 from rollouts.serving.model_config import (
     CPU_BLOCK_TOKENS,
     model_context_length,
-    require_kv_cache,
+    require_servable,
 )
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
@@ -31,7 +34,18 @@ _ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     # The engine runs in a thread of this process (see `engine_thread`).
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The processes of an engine are new ones: a copy of this one would lack its threads.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+
+_IN_ANOTHER_PROCESS = "in a background process"
+"""In vLLM's message that one of its processes failed, which does not say why."""
+_LOGGED = re.compile(r"\] ((?:\w+\.)*\w+(?:Error|Exception): .+)")
+"""The last line of a traceback in vLLM's log, after the place in brackets."""
+
+_SHARED = re.compile(r"/dev/shm/psm_\w+")
+"""A file of Python's `SharedMemory`, in the list of what a process has mapped."""
+_PROCESS_ENDED = "one of its processes ended (serving.tensor_parallel)"
 
 _CAUSE = 300
 """The most letters of vLLM's own message within ours; it may list all models that it knows."""
@@ -41,12 +55,19 @@ class VllmEngine:
     """The `SteppedEngine` of a policy; it runs in an `EngineThread`."""
 
     def __init__(
-        self, model_folder: str | Path, settings: ServingSettings, *, version: int
+        self,
+        model_folder: str | Path,
+        settings: ServingSettings,
+        *,
+        version: int,
+        on_death: Callable[[str], None],
     ) -> None:
         """Start it, which takes 10 to 20 s on a small machine.
 
         Args:
             version: the version of the weights in `model_folder`.
+            on_death: is called with what happened if one of the engine's own processes ends. The
+                call comes from another thread.
 
         Raises:
             ValueError: the model or the settings cannot be served; the message says why.
@@ -59,10 +80,15 @@ class VllmEngine:
         """vLLM's own records of the requests, by our ids."""
         self._made_room: dict[str, int] = {}
         """Preemptions that new weights caused, by vLLM's ids of the requests."""
+        self._asleep = False
+        self._executor = self._core.model_executor
+        # vLLM calls it if there are several processes: then this one only schedules.
+        self._executor.register_failure_callback(lambda: on_death(_PROCESS_ENDED))
         self._set_version(version)
 
     def has_unfinished_requests(self) -> bool:
-        return bool(self._engine.has_unfinished_requests())
+        # Requests that come while it sleeps wait for `reload`.
+        return not self._asleep and bool(self._engine.has_unfinished_requests())
 
     def add_request(self, request_id: str, prompt: Sequence[int], params: Any) -> None:
         unknown = next((i for i in prompt if not 0 <= i < self._vocabulary), None)
@@ -86,7 +112,25 @@ class VllmEngine:
         self._engine.abort_request([request_id])
 
     def step(self) -> list[Finished]:
-        return [self._finished(output) for output in self._engine.step() if output.finished]
+        try:
+            outputs = self._engine.step()
+        except RuntimeError as error:
+            if getattr(self._executor, "is_failed", False):
+                # vLLM's own word for it is "cancelled".
+                raise RuntimeError(_PROCESS_ENDED) from error
+            raise
+        return [self._finished(output) for output in outputs if output.finished]
+
+    def sleep(self) -> list[Finished]:
+        """Give the GPU's memory back until the next `reload`; return what ended before.
+
+        The weights and the KV cache are dropped.
+        """
+        finished = self._drain()
+        self._note_preemptions()
+        self._engine.sleep(level=2, mode="keep")
+        self._asleep = True
+        return finished
 
     def reload(self, folder: str | Path, version: int) -> list[Finished]:
         """Sample with the weights in `folder` from the next step on; return what ended before it.
@@ -94,16 +138,33 @@ class VllmEngine:
         If it raises, some weights may be new and others old.
         """
         finished = self._drain()
+        # One after the other: while weights are loaded, the cache's memory is still free.
+        if self._asleep:
+            self._engine.wake_up(["weights"])
+        # In each of the engine's processes, which take their parts of the same files.
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        if self._asleep:
+            self._engine.wake_up(["kv_cache"])
+            self._asleep = False
         self._set_version(version)
         if not self._keep_cache:
-            for request in self._core.scheduler.running:
-                made_room = self._made_room.get(request.request_id, 0)
-                self._made_room[request.request_id] = made_room + 1
+            self._note_preemptions()
             # Running requests wait for a moment, and are then prefilled by the new weights.
             if not self._engine.reset_prefix_cache(reset_running_requests=True):
                 raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
         return finished
+
+    def shared_memory(self) -> tuple[Path, ...]:
+        """Return the files of shared memory between this process and the engine's own ones.
+
+        They stay if all of these are killed at once: Ray kills Python's helper, which would delete
+        them, as well.
+        """
+        workers = getattr(self._executor, "workers", ())
+        pids = [os.getpid(), *(worker.proc.pid for worker in workers)] if workers else []
+        maps = [Path(f"/proc/{pid}/maps") for pid in pids]
+        text = "".join(file.read_text() for file in maps if file.exists())
+        return tuple(sorted({Path(name) for name in _SHARED.findall(text)}))
 
     def shutdown(self) -> None:
         self._engine.engine_core.shutdown()
@@ -125,6 +186,12 @@ class VllmEngine:
                 finished += self.step()
             self._core.scheduler.set_pause_state(PauseState.UNPAUSED)
         return finished
+
+    def _note_preemptions(self) -> None:
+        """Note that all running requests lose their places, though there is room for them."""
+        for request in self._core.scheduler.running:
+            made_room = self._made_room.get(request.request_id, 0)
+            self._made_room[request.request_id] = made_room + 1
 
     def _finished(self, output: Any) -> Finished:
         request = self._requests.pop(output.request_id)
@@ -208,20 +275,43 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
     os.environ |= _ENVIRONMENT | {
         "OMP_NUM_THREADS": str(settings.threads),
         OWNER: str(os.getpid()),
+        # Of a step of several processes; vLLM's own limit is fixed.
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(math.ceil(settings.step_timeout_seconds)),
     }
+    if settings.tensor_parallel > 1:
+        listen_on_loopback()
     from vllm import EngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    context_length = model_context_length(model_folder, settings)
     gpu = not current_platform.is_cpu()
-    dtype = chosen_dtype(settings.dtype, gpu=gpu)
+    require_servable(model_folder, settings, gpu=gpu)
     if settings.deterministic:
-        _be_deterministic(gpu=gpu)
+        _be_deterministic()
+    arguments = _arguments(model_folder, settings, gpu=gpu)
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except Exception as error:
+        memory = "gpu_memory_utilization" if gpu else "kv_cache_gib"
+        cause = root_cause(error)
+        if _IN_ANOTHER_PROCESS in cause:
+            cause = _logged_error() or cause
+        raise ValueError(
+            f"the serving engine (vLLM) cannot start: {cause}. If it lacks memory, "
+            f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
+            "the model, use one that vLLM serves"
+        ) from error
+
+
+def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool) -> dict[str, Any]:
+    """The arguments of vLLM's engine."""
+    context_length = model_context_length(model_folder, settings)
     if gpu:
-        device: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
+        device: dict[str, Any] = {
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+            "enable_sleep_mode": settings.sleep,
+        }
     else:
-        require_kv_cache(model_folder, settings, dtype)
         device = {
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
             "block_size": CPU_BLOCK_TOKENS,
@@ -231,48 +321,42 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(8192, context_length),
         }
-    try:
-        return LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(model_folder),
-                skip_tokenizer_init=True,
-                dtype=dtype,
-                max_model_len=context_length,
-                max_num_seqs=settings.max_concurrent,
-                logprobs_mode="processed_logprobs",
-                enable_prefix_caching=not settings.deterministic,
-                disable_log_stats=True,
-                **device,
-            )
-        )
-    except Exception as error:
-        memory = "gpu_memory_utilization" if gpu else "kv_cache_gib"
-        raise ValueError(
-            f"the serving engine (vLLM) cannot start: {root_cause(error)}. If it lacks memory, "
-            f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
-            "the model, use one that vLLM serves"
-        ) from error
+    if settings.tensor_parallel > 1:
+        device |= {
+            "tensor_parallel_size": settings.tensor_parallel,
+            "distributed_executor_backend": "mp",
+        }
+    return {
+        "model": str(model_folder),
+        "skip_tokenizer_init": True,
+        "dtype": chosen_dtype(settings.dtype, gpu=gpu),
+        "max_model_len": context_length,
+        "max_num_seqs": settings.max_concurrent,
+        "logprobs_mode": "processed_logprobs",
+        "enable_prefix_caching": not settings.deterministic,
+        "disable_log_stats": True,
+        **device,
+    }
 
 
-def _be_deterministic(*, gpu: bool) -> None:
+def _be_deterministic() -> None:
     """Prepare this thread for an engine whose answers do not depend on one another.
 
     On CPU two things make them: the prefix cache and threads. A prompt of which a part is cached
     has fewer queries, and attention then cuts its keys at other places. Several threads share a
     batch out, and cut by its size. The matrix products of float32 give each row alike in any batch.
-
-    Raises:
-        ValueError: vLLM serves on a GPU.
     """
     import torch
 
-    if gpu:
-        raise ValueError(
-            "serving.deterministic: true is for CPU; on a GPU, kernels round by the batch, and "
-            "neither vLLM's batch-invariant mode nor the learner was tested there: set it to false"
-        )
     # OMP_NUM_THREADS comes too late for a process that has loaded torch before.
     torch.set_num_threads(1)
+
+
+def _logged_error() -> str | None:
+    """The first error in the log of this process, where vLLM's other processes write theirs."""
+    log = Path(os.path.realpath("/proc/self/fd/1"))
+    found = _LOGGED.search(log.read_text(errors="replace")) if log.is_file() else None
+    return None if found is None else _in_short(found[1])
 
 
 def root_cause(error: BaseException) -> str:
@@ -283,5 +367,9 @@ def root_cause(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         # Its own text repeats the whole input of each wrong value.
         text = "; ".join(item["msg"] for item in error.errors(include_input=False))
+    return _in_short(text)
+
+
+def _in_short(text: str) -> str:
     text = text.removeprefix("Value error, ")
     return textwrap.shorten(text, _CAUSE, placeholder=" ...").removesuffix(".")

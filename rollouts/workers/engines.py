@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +18,6 @@ from rollouts.processes.ray_failures import ProcessesGone, cause_in_process
 from rollouts.processes.ray_processes import (
     death_of,
     end_processes,
-    gpu_share,
     process_of,
     wait,
     when_answered,
@@ -43,12 +43,16 @@ class _Engine:
     """The version of the weights that it was last given."""
     ready: bool = False
     """Whether it can play."""
+    gone: bool = False
+    """Whether it has ended, and is not replaced yet."""
     steps: int = 0
     """Its steps when it was last asked."""
     moved_at: float = 0.0
     """When it was last seen idle, or with more steps than before (monotonic)."""
     asked: bool = False
     """Whether a question for its steps is under way."""
+    memory: tuple[Path, ...] = ()
+    """The shared memory between its processes, which is deleted when they have ended."""
     done: EngineStatistics = field(default_factory=EngineStatistics)
     """What it had done when it was last asked."""
 
@@ -67,6 +71,7 @@ class Engines:
         version: int,
         settings: ServingSettings,
         *,
+        gpus: float,
         post: Callable[[Event], None],
         on_ready: Callable[[], None],
         workers: Callable[[], Sequence[Any]],
@@ -75,11 +80,12 @@ class Engines:
 
         Args:
             folder: holds the weights, as `version`.
+            gpus: the GPUs of each engine.
             post: lets the pool's thread call a function.
             on_ready: is called whenever an engine can play.
             workers: returns the actors of the workers, in their order.
         """
-        self._settings, self._post = settings, post
+        self._settings, self._gpus, self._post = settings, gpus, post
         self._on_ready, self._workers = on_ready, workers
         self._folder, self._version = folder, version
         self._restarts = 0
@@ -90,6 +96,12 @@ class Engines:
         """The name of each worker's clients."""
         self._episodes = [0] * settings.replicas
         """Episodes in flight by engine."""
+        self._asleep = False
+        """Whether the engines have given their memory back, and wait for new weights."""
+        self._sockets: TemporaryDirectory[str] | None = None
+        """For the files between an engine's processes, which stay behind if they are killed."""
+        if settings.tensor_parallel > 1:
+            self._sockets = TemporaryDirectory(prefix="agent-rl-engines-")
         self._engines = [self._start(number) for number in range(settings.replicas)]
 
     @property
@@ -107,6 +119,10 @@ class Engines:
         # A killed engine leaves processes of its own behind, so it is asked to stop first.
         wait([actor.shutdown.remote() for actor in self.actors], seconds=_SHUTDOWN_SECONDS)
         end_processes(self.actors)
+        for engine in self._engines:
+            _delete(engine.memory)
+        if self._sockets is not None:
+            self._sockets.cleanup()
 
     def clients(self, worker: int) -> list[RemotePolicy]:
         """Return a client of each engine for a worker whose process is new."""
@@ -141,19 +157,26 @@ class Engines:
 
         An engine that dies meanwhile, or is just starting, serves them from its start.
         """
-        self._folder, self._version = folder, version
-        left = {engine.number for engine in self._engines if engine.ready}
-        if not left:
-            done.set_result(None)
+        self._folder, self._version, self._asleep = folder, version, False
+        for engine in self._engines:
+            if engine.gone:
+                self._engines[engine.number] = self._start(engine.number)
+        self._ask_ready(self._send_weights, done)
 
-        def synced(engine: _Engine, answer: Answer) -> None:
-            self._is_well(engine, answer)
-            left.discard(engine.number)
-            if not left and not done.done():
-                done.set_result(None)
+    def sleep(self, done: Future[None]) -> None:
+        """Let the engines give their memory back until `sync`; answer `done` when they have.
 
-        for number in tuple(left):
-            self._send_weights(self._engines[number], synced)
+        One that dies meanwhile, or is just starting, is started by `sync`: there is no memory for
+        it before.
+        """
+        self._asleep = True
+        for engine in self._engines:
+            if not engine.ready and not engine.gone:
+                engine.gone = True
+                end_processes([engine.actor])
+        self._ask_ready(
+            lambda engine, then: self._then(engine.actor.sleep.remote(), engine, then), done
+        )
 
     def add_up(self, done: Future[EngineStatistics]) -> None:
         """Answer `done` with what all engines have done since the start, replaced ones included."""
@@ -180,7 +203,8 @@ class Engines:
         """Ask the engines for their steps, and replace one that has made none for too long."""
         limit = self._settings.step_timeout_seconds
         for engine in self._engines:
-            if not engine.ready:
+            if not engine.ready or self._asleep:
+                engine.moved_at = time.monotonic()
                 continue
             if time.monotonic() - engine.moved_at > limit:
                 reason = f"it made no step within {limit:g} s (serving.step_timeout_seconds)"
@@ -191,13 +215,33 @@ class Engines:
 
     def _start(self, number: int) -> _Engine:
         environment = {"OMP_NUM_THREADS": str(self._settings.threads)}
-        gpus = gpu_share()
+        if self._sockets is not None:
+            environment["TMPDIR"] = self._sockets.name
         # Calls of `exchange` wait in the actor for answers; a low limit would hold up later calls.
-        new = process_of(PolicyActor, max_concurrency=4096, gpus=gpus, environment=environment)
+        new = process_of(
+            PolicyActor, max_concurrency=4096, gpus=self._gpus, environment=environment
+        )
         actor = new(self._folder, self._settings, version=self._version)
         engine = _Engine(number=number, actor=actor, version=self._version)
         self._then(actor.check_health.remote(), engine, self._started)
         return engine
+
+    def _ask_ready(
+        self, ask: Callable[[_Engine, AnswerHandler], object], done: Future[None]
+    ) -> None:
+        """Ask all engines that can play; answer `done` when all have answered, or have died."""
+        left = {engine.number for engine in self._engines if engine.ready}
+        if not left:
+            done.set_result(None)
+
+        def answered(engine: _Engine, answer: Answer) -> None:
+            self._is_well(engine, answer)
+            left.discard(engine.number)
+            if not left and not done.done():
+                done.set_result(None)
+
+        for number in tuple(left):
+            ask(self._engines[number], answered)
 
     def _send_weights(self, engine: _Engine, then: AnswerHandler) -> None:
         engine.version = self._version
@@ -217,11 +261,17 @@ class Engines:
             return
         engine.ready, engine.moved_at = True, time.monotonic()
         self._then(engine.actor.until_dead.remote(), engine, self._is_well)
+        if self._sockets is not None:
+            self._then(engine.actor.shared_memory.remote(), engine, self._note_memory)
         # The clients of the first engines know them already, and those of replaced ones do not.
         for worker, actor in enumerate(self._workers()):
             if worker in self._names:
                 actor.move.remote(engine.number, engine.actor, self._names[worker])
         self._on_ready()
+
+    def _note_memory(self, engine: _Engine, answer: Answer) -> None:
+        if self._is_well(engine, answer):
+            engine.memory = answer()
 
     def _answered(self, engine: _Engine, answer: Answer) -> None:
         """Note an engine's steps."""
@@ -243,7 +293,7 @@ class Engines:
             raise
         except Exception as error:
             # Several calls tell of one death.
-            if engine is self._engines[engine.number]:
+            if engine is self._engines[engine.number] and not engine.gone:
                 cause = cause_in_process(error)
                 self._replace(engine, death_of(error) or str(cause or error))
             return False
@@ -263,5 +313,13 @@ class Engines:
                 f"time: {cause}"
             )
         end_processes([engine.actor])
+        _delete(engine.memory)
         self._done_before += engine.done
-        self._engines[engine.number] = self._start(engine.number)
+        engine.done, engine.ready, engine.gone = EngineStatistics(), False, True
+        if not self._asleep:
+            self._engines[engine.number] = self._start(engine.number)
+
+
+def _delete(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -15,9 +15,9 @@ from typing import Any
 
 from envs import Task
 from rollouts.players import PlayerName
-from rollouts.processes.ray_processes import check_ray, start_ray, stop_ray
-from rollouts.serving.dtypes import chosen_dtype
-from rollouts.serving.model_config import model_context_length, require_kv_cache
+from rollouts.processes.gpus import engine_share, require_gpus
+from rollouts.processes.ray_processes import check_ray, gpu_count, start_ray, stop_ray
+from rollouts.serving.model_config import model_context_length, require_servable
 from rollouts.serving.statistics import EngineStatistics
 from rollouts.settings import EpisodeSettings, PromptSettings, ServingSettings, WorkerSettings
 from rollouts.types import Trajectory, TrajectoryGroup
@@ -97,13 +97,13 @@ class RolloutPool:
 
         Raises:
             ValueError: the model folder, the context length, the tokenizer or the environment is
-                not usable; the environment's constructor does not return, or ends its process.
+                not usable; there are too few GPUs; the environment's constructor does not return,
+                or ends its process.
         """
         folder = None if model_folder is None else Path(model_folder).absolute()
         plan = settings.worker_plan(folder)
-        if serve and folder is not None:
-            _require_kv_cache(folder, settings.serving)
-        start_ray()
+        served = folder if serve else None
+        gpus = _start_ray(settings.serving, served)
         self._open = True
         self._numbers = itertools.count()
         self._started: Future[None] = Future()
@@ -123,8 +123,8 @@ class RolloutPool:
             post=self._thread.post,
             on_ready=self._worker_ready,
         )
-        if serve and folder is not None:
-            self._start_engines(folder, version, settings.serving)
+        if served is not None:
+            self._start_engines(served, version, settings.serving, gpus)
         self._stream = EpisodeStream(
             self._workers,
             self._engines,
@@ -139,11 +139,14 @@ class RolloutPool:
             self.close()
             raise
 
-    def _start_engines(self, folder: Path, version: int, settings: ServingSettings) -> None:
+    def _start_engines(
+        self, folder: Path, version: int, settings: ServingSettings, gpus: float
+    ) -> None:
         self._engines = Engines(
             folder,
             version,
             settings,
+            gpus=gpus,
             post=self._thread.post,
             on_ready=self._check_start,
             workers=lambda: self._workers.actors,
@@ -164,6 +167,14 @@ class RolloutPool:
         assert self._engines is not None, "the pool was made without engines"
         self._thread.post(partial(self._workers.use_folder, Path(folder)))
         self._ask(partial(self._engines.sync, Path(folder), version))
+
+    def sleep(self) -> None:
+        """Let the engines give their memory back until `sync_weights` (see `serving.sleep`).
+
+        Episodes that ask for actions meanwhile wait.
+        """
+        assert self._engines is not None, "the pool was made without engines"
+        self._ask(self._engines.sleep)
 
     def begin(
         self,
@@ -319,9 +330,25 @@ class RolloutPool:
         self._stream.fail(error)
 
 
-def _require_kv_cache(folder: Path, settings: ServingSettings) -> None:
-    """Refuse a cache that is too small before anything starts; a GPU has no `kv_cache_gib`."""
-    import torch
+def _start_ray(settings: ServingSettings, folder: Path | None) -> float:
+    """Start Ray; return the GPUs of each engine.
 
-    if not torch.cuda.is_available():
-        require_kv_cache(folder, settings, chosen_dtype(settings.dtype, gpu=False))
+    Args:
+        folder: holds the model that the engines serve; None if there are no engines.
+
+    Raises:
+        ValueError: engines cannot serve it here, as far as is known before they start.
+    """
+    if folder is not None:
+        import torch
+
+        require_servable(folder, settings, gpu=torch.cuda.is_available())
+    start_ray()
+    try:
+        there = gpu_count()
+        if folder is not None:
+            require_gpus(settings, there)
+    except BaseException:
+        stop_ray()
+        raise
+    return engine_share(settings, there)

@@ -32,6 +32,7 @@ class ScriptedSession:
         """The tasks, in the order in which they were played."""
         self.on_play: Callable[[], None] = lambda: None
         self.on_sync: Callable[[], None] = lambda: None
+        self.on_sleep: Callable[[], None] = lambda: None
         self.on_usage: Callable[[], None] = lambda: None
 
     def tasks(self, split: str) -> list[Task]:
@@ -53,6 +54,9 @@ class ScriptedSession:
     def usage(self) -> Usage:
         self.on_usage()
         return Usage()
+
+    def sleep(self) -> None:
+        self.on_sleep()
 
     def sync(self) -> None:
         self.version += 1

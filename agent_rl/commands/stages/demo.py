@@ -62,7 +62,7 @@ def _run_stages(config: Config, run: RunLayout) -> None:
         demo.evaluate(session, "init")
         session.require_trainable()
         # The same processes for both stages: they start while the expert plays.
-        with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+        with LearnerProcesses(config.learner, config.serving) as learner:
             _train_stages(demo, session, learner, run)
     demo.finish()
 

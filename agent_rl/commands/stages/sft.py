@@ -43,7 +43,7 @@ def sft(config: Config) -> Path:
         with Session(config, source, train=True) as session:
             session.require_trainable()
             # It starts while the expert plays.
-            with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+            with LearnerProcesses(config.learner, config.serving) as learner:
                 return sft_in(session, learner, folder)
 
 
@@ -52,6 +52,7 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     layout, config = run.layout, session.config
     episodes = expert_episodes(config, session)
     write_trajectories(layout.expert_episodes, episodes)
+    session.sleep()
     load = policy_loader(session.source, None, revision=config.model.revision_of(session.source))
     warm_start(config, learner, load, episodes, run)
     run.close()

@@ -92,7 +92,7 @@ def _train_in(
 ) -> Path:
     """Train with learner processes of its own, in a session that goes on if they die."""
     config = session.config
-    with LearnerProcesses(config.learner, serving_dtype=config.serving.dtype) as learner:
+    with LearnerProcesses(config.learner, config.serving) as learner:
         open_to_train(learner, config, source, run, resume=checkpoint is not None)
         session.serve(learner)
         loop = TrainingLoop(config, session, run.train.folder, learner, checkpoint=checkpoint)

@@ -45,3 +45,14 @@ def test_a_deterministic_run_refuses_what_the_clock_decides() -> None:
         config(serving=exact, train={"look_ahead": 1})
     with pytest.raises(ValidationError, match=r"not tested with learner\.ranks: 2"):
         config(serving=exact, learner={"ranks": 2})
+
+
+def test_an_engine_sleeps_only_if_it_shares_a_gpu_with_a_learner_it_waits_for() -> None:
+    assert config(serving={"sleep": True}).serving.sleep
+    for other, message in (
+        ({"train": {"look_ahead": 1}}, r"look_ahead: 1, as episodes .* use train\.look_ahead: 0"),
+        ({"learner": {"ranks": 2}}, r"ranks is 2 .* use learner\.ranks: 1"),
+        ({"learner": {"device": "cpu"}}, r"device cpu; use learner\.ranks: 1 on a GPU"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            config(serving={"sleep": True}, **other)

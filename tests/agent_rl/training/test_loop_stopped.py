@@ -101,6 +101,32 @@ def test_an_error_after_an_update_loses_nothing(
     assert "ended early: saved is " in capsys.readouterr().out
 
 
+def test_the_engine_sleeps_during_an_update_and_loses_nothing_if_it_dies_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    order: list[str] = []
+    update = loop.learner.update
+
+    def noted(samples: object) -> object:
+        order.append("update")
+        return update(samples)  # type: ignore[arg-type]
+
+    def sleep() -> None:
+        order.append("sleep")
+        if loop.step == 2:
+            fail()
+
+    monkeypatch.setattr(loop.learner, "update", noted)
+    session.on_sleep, session.on_sync = sleep, lambda: order.append("sync")
+    with pytest.raises(RuntimeError, match="the engine is gone"):
+        loop.train()
+    loop.close()
+    assert order == ["sleep", "update", "sync"] * 2 + ["sleep"]
+    # The third step's update had not begun.
+    assert saved(tmp_path) == ["step-000002"]
+
+
 def test_half_an_update_is_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,6 +221,30 @@ def test_torn_weights_end_the_engine() -> None:
     thread.stop()
 
 
+def test_an_engine_that_is_told_of_a_death_ends_also_without_requests(
+    thread: EngineThread, engine: Counting
+) -> None:
+    async def scenario() -> None:
+        watch = asyncio.ensure_future(thread.until_dead())
+        await asyncio.sleep(0.01)
+        assert not watch.done()
+        thread.end("one of its processes ended")
+        with pytest.raises(EngineDead, match="died: RuntimeError: one of its processes ended"):
+            await watch
+
+    asyncio.run(scenario())
+    assert not engine.closed
+    thread.stop()
+    assert engine.closed
+
+
+def test_a_sleep_counts_as_no_load(thread: EngineThread, engine: Counting) -> None:
+    asyncio.run(thread.update(lambda _: [], loads=False))
+    assert thread.statistics().reloads == 0
+    asyncio.run(thread.update(lambda _: []))
+    assert thread.statistics().reloads == 1
+
+
 def test_a_call_that_fails_is_its_callers_error(thread: EngineThread) -> None:
     def fail(_: Counting) -> None:
         raise KeyError("nothing")

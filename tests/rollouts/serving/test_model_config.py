@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from rollouts import ServingSettings
-from rollouts.serving.model_config import model_context_length, require_kv_cache
+from rollouts.serving.model_config import (
+    model_context_length,
+    require_kv_cache,
+    require_servable,
+)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +125,62 @@ def test_the_need_follows_the_architecture(
 )
 def test_a_need_that_is_not_known_is_left_to_vllm(config: dict[str, Any], tmp_path: Path) -> None:
     check(tmp_path, 1.0, **config)
+
+
+SMOLLM = {**LLAMA, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536}
+"""As SmolLM2-135M."""
+
+
+@pytest.mark.parametrize(
+    ("config", "processes", "may_be"),
+    [
+        (SMOLLM, 2, "9 attention heads with 3 keys and values and 1536 inner units; .* be 1, 3$"),
+        ({**LLAMA, "num_attention_heads": 6, "num_key_value_heads": 2}, 4, "may be 1, 2, 6$"),
+        ({"model_type": "gpt2", "n_head": 12, "n_positions": 8}, 5, "may be 1, 2, 3, 4, 6, 12$"),
+        ({"text_config": {**SMOLLM}}, 2, "may be 1, 3$"),
+    ],
+)
+def test_processes_that_cannot_share_the_heads_are_told_how_many_can(
+    config: dict[str, Any], processes: int, may_be: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    key = rf"serving\.tensor_parallel: {processes} processes cannot .*"
+    with pytest.raises(ValueError, match=key + may_be):
+        require_servable(tmp_path, ServingSettings(tensor_parallel=processes), gpu=True)
+    fitting = may_be.rstrip("$").replace(",", "").split()[-2:]
+    for count in (int(word) for word in fitting):
+        require_servable(tmp_path, ServingSettings(tensor_parallel=count), gpu=True)
+
+
+def test_heads_that_are_not_known_are_left_to_vllm(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "strange"}')
+    require_servable(tmp_path, ServingSettings(tensor_parallel=7), gpu=True)
+
+
+def test_each_process_keeps_its_own_heads_keys_only(tmp_path: Path) -> None:
+    # 4 heads of 8 numbers: two processes keep half of each token, four a quarter, as do eight.
+    config = {**LLAMA, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for processes, blocks in ((1, 1.0), (2, 0.5), (4, 0.25), (8, 0.25)):
+        for spare, fits in ((0, True), (-1, False)):
+            settings = ServingSettings(
+                tensor_parallel=processes, kv_cache_gib=(9 * BLOCK * blocks + spare) / 2**30
+            )
+            if fits:
+                require_kv_cache(tmp_path, settings, "float32")
+            else:
+                with pytest.raises(ValueError, match="kv_cache_gib"):
+                    require_kv_cache(tmp_path, settings, "float32")
+
+
+def test_what_a_device_cannot_do_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    sleeping, exact = ServingSettings(sleep=True), ServingSettings(deterministic=True)
+    require_servable(tmp_path, sleeping, gpu=True)
+    with pytest.raises(ValueError, match=r"serving\.sleep: true needs a GPU.* set it to false"):
+        require_servable(tmp_path, sleeping, gpu=False)
+    require_servable(tmp_path, exact, gpu=False)
+    with pytest.raises(ValueError, match=r"serving\.deterministic: true is for CPU"):
+        require_servable(tmp_path, exact, gpu=True)
+    with pytest.raises(ValueError, match="kv_cache_gib"):
+        require_servable(tmp_path, ServingSettings(kv_cache_gib=1e-6), gpu=False)

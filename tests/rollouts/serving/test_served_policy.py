@@ -151,6 +151,49 @@ def test_a_request_that_waits_in_the_queue_meets_the_new_weights(served: Served)
     assert worst < 1e-3
 
 
+def test_a_sleeping_engine_keeps_requests_until_new_weights_wake_it(served: Served) -> None:
+    """vLLM's workers for CPU ignore the calls, so only the order of these is shown here."""
+    calls: list[str] = []
+
+    def record(engine: Any) -> None:
+        executor, rpc = engine._executor, engine._executor.collective_rpc
+
+        def recorded(method: Any, *arguments: Any, **options: Any) -> Any:
+            tags = (options.get("kwargs") or {}).get("tags")
+            calls.append(str(method) if tags is None else f"{method} {tags}")
+            return rpc(method, *arguments, **options)
+
+        executor.collective_rpc = recorded
+
+    async def scenario() -> tuple[Completion, Completion]:
+        playing = ask(served, PROMPTS[0], 0, most=100)
+        await steps(served, 5)
+        await served.policy._engine.call(record)
+        await served.policy.sleep()
+        asleep_at, _ = await served.policy.steps()
+        waiting = ask(served, PROMPTS[1], 1, most=20)
+        await asyncio.sleep(1.0)
+        assert await served.policy.steps() == (asleep_at, True)
+        await served.policy.sync_weights(served.folders[1], 5)
+        await served.policy._engine.call(lambda engine: delattr(engine._executor, "collective_rpc"))
+        return await playing, await waiting
+
+    playing, waiting = asyncio.run(scenario())
+    of_sleep = [call for call in calls if call.startswith(("sleep", "wake", "reload"))]
+    assert of_sleep == [
+        "sleep",
+        "wake_up ['weights']",
+        "reload_weights",
+        "wake_up ['kv_cache']",
+    ]
+    assert waiting.versions == ((5, 0),)
+    assert differences(served.models[1], PROMPTS[1], waiting).max() < 1e-3
+    # One that was under way is prefilled anew, as after any update.
+    assert [version for version, _ in playing.versions] == [0, 5]
+    (_, _), (_, start) = playing.versions
+    assert differences(served.models[1], PROMPTS[0], playing)[start:].max() < 1e-3
+
+
 def test_batches_under_way_are_the_old_versions(served: Served) -> None:
     """On a GPU vLLM starts a batch before it takes the last one's tokens; here it is made to."""
     under_way = []

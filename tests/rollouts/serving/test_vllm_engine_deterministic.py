@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from rollouts import Completion, ServingSettings
 from rollouts.serving.served_policy import ServedPolicy
-from rollouts.serving.vllm_engine import _be_deterministic
 from tests.builders.models import save_policy
 from tests.builders.paths import ROOT
 
@@ -80,11 +79,8 @@ def test_settings_that_would_round_by_the_batch_are_refused() -> None:
         ServingSettings(deterministic=True, dtype="bfloat16")
     with pytest.raises(ValidationError, match=r"threads: 2 threads .* use threads: 1"):
         ServingSettings(deterministic=True, threads=2)
-
-
-def test_a_gpu_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"serving\.deterministic: true is for CPU"):
-        _be_deterministic(gpu=True)
+    with pytest.raises(ValidationError, match=r"tensor_parallel: 2 is not tested"):
+        ServingSettings(deterministic=True, tensor_parallel=2)
 
 
 if __name__ == "__main__":
