@@ -4,7 +4,12 @@ BIN := .venv/bin
 # The PyTorch project's own index of CPU builds; asked for torch alone.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-fast test-slow fuzz results-small check format docs clean
+.PHONY: demo test test-fast test-slow drills fuzz results-small check format docs clean
+
+DRILLS := $(addprefix tests/rollouts/workers/,test_worker_processes.py \
+	test_worker_processes_killed.py test_engines.py test_engines_killed.py) \
+	tests/agent_rl/learner/test_processes_killed.py \
+	tests/agent_rl/commands/stages/test_train.py
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
@@ -25,6 +30,12 @@ test-fast: .venv/.ready
 
 test-slow: .venv/.ready
 	@$(BIN)/python -m pytest -q -m slow
+
+# Breaks real processes, and prints the table of docs/reliability.md.
+drills: .venv/.ready
+	@rm -rf build/drills
+	@DRILLS_FOLDER=build/drills $(BIN)/python -m pytest -q -m "engine or process" $(DRILLS)
+	@$(BIN)/python -m tests.builders.drills build/drills
 
 fuzz: .venv/.ready
 	@$(BIN)/python -m tests.fuzz.run --minutes 10

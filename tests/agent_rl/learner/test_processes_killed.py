@@ -82,7 +82,7 @@ def test_a_rank_that_is_killed_in_an_update_ends_the_call(random_samples: MakeSa
     record(
         fault="SIGKILL of one of two ranks",
         state="update",
-        outcome="the call raises, both ranks end and are replaced",
+        outcome="the call raises, both ranks end",
         seconds=seconds,
         lost="steps since the checkpoint, repeated",
         parity="not compared",
@@ -108,8 +108,8 @@ def test_a_rank_that_is_stopped_is_given_up(random_samples: MakeSamples) -> None
     assert_gone(pids)
     record(
         fault="SIGSTOP of one of two ranks",
-        state="update",
-        outcome="given up after learner.timeout_seconds (here 10), both ranks are replaced",
+        state="idle, before an update",
+        outcome="given up after learner.timeout_seconds (here 10), both ranks end",
         seconds=at - began,
         lost="steps since the checkpoint, repeated",
         parity="not compared",
