@@ -118,6 +118,25 @@ def rollout_(
     bench_rollout(measured, checked, settings, json)
 
 
+@bench.command("soak")
+def soak_(
+    config: Annotated[str, typer.Argument(help="YAML config; its run needs a policy")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value, for example train.look_ahead=1")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="how long to train")] = 120.0,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two samples")] = 20.0,
+    png: Annotated[Path | None, typer.Option(help="draw the picture in this file")] = None,
+    json: Json = None,
+) -> None:
+    """Train for hours, and show what grows: memory, files, threads, folders."""
+    checked = load_config(config, overrides or ())
+    from agent_rl.commands.bench.soak import bench_soak
+
+    arguments = [config, *(overrides or ())]
+    bench_soak(checked, arguments, minutes=minutes, every=every, png_file=png, json_file=json)
+
+
 @bench.command("sync")
 def sync_(
     model: Annotated[
