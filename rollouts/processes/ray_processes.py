@@ -138,6 +138,8 @@ def start_ray() -> None:
         return
     folder = ray_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would keep a record of each call, and its memory would grow with each episode.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _signals_kept(), _in_own_session():
         ray.init(

@@ -1,9 +1,10 @@
-"""Runs an engine in a thread of this process, for the coroutines of an event loop.
+"""Runs an engine in a thread of this process, for workers and for the coroutines of an event loop.
 
 vLLM's own asynchronous engine lives in one more process. That process imports all of vLLM a second
 time, which doubles the time of a start on a small machine, and every token crosses a socket. Here
 one thread owns the engine and steps it. Whatever has to happen between two steps, such as new
-weights, is a call that this thread runs between two steps.
+weights, is a call that this thread runs between two steps. There it also takes the requests of
+workers from their socket, and answers them.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from rollouts.episode import describe
+from rollouts.serving.clients import Clients
+from rollouts.serving.messages import ClientMessage
+from rollouts.serving.request_server import RequestServer
 from rollouts.serving.statistics import EngineStatistics
 
 T = TypeVar("T")
@@ -35,7 +39,7 @@ class Finished:
     request_id: str
     """The number that it was added with."""
     output: Any
-    """The engine's own answer."""
+    """Its completion, or an error if the engine gave it up."""
     sampled_tokens: int
     """Token ids sampled."""
     prompt_tokens: int
@@ -52,7 +56,7 @@ class SteppedEngine(Protocol):
     def has_unfinished_requests(self) -> bool:
         """Whether a step would do something."""
 
-    def add_request(self, request_id: str, prompt: Any, params: Any) -> None:
+    def add_request(self, request_id: str, request: Any) -> None:
         """Take a request. Raises if the engine refuses it."""
 
     def abort_request(self, request_id: str) -> None:
@@ -80,11 +84,15 @@ class _Job:
 class _Running:
     """A request that the engine has."""
 
-    answer: "Future[Any]"
+    reply: "Reply"
     asked: float
     """When it was asked for, on the monotonic clock."""
     began: float | None = None
     """When the engine began to work on it, on the monotonic clock; None while it waits."""
+
+
+Reply = Callable[[Any, float], None]
+"""Gives whoever asked the completion or the error, and the seconds that the engine worked on it."""
 
 
 def _death_by(error: BaseException) -> EngineDead:
@@ -94,16 +102,31 @@ def _death_by(error: BaseException) -> EngineDead:
     return dead
 
 
+def _answer(answer: "Future[Any]", output: Any, seconds: float) -> None:
+    """A `Reply` to a coroutine of this process."""
+    if isinstance(output, Exception):
+        answer.set_exception(output)
+    else:
+        answer.set_result((output, seconds))
+
+
 class EngineThread:
     """Owns an `SteppedEngine`, and hands it requests and calls."""
 
-    def __init__(self, start: Callable[[], Any], *, places: int = 64) -> None:
+    def __init__(
+        self, start: Callable[[], Any], *, places: int = 64, host: str = "127.0.0.1"
+    ) -> None:
         """Make the engine with `start`, in the thread. Raises what `start` raises.
 
         Args:
             places: how many requests the engine works on at once; further ones wait in its queue.
+            host: the address of this machine at which workers reach it.
         """
         self._places = places
+        self._server = RequestServer(host)
+        self.address = self._server.address
+        """Where workers send their requests."""
+        self._clients = Clients()
         self._request_ids = itertools.count()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._job: _Job | None = None
@@ -122,11 +145,15 @@ class EngineThread:
             target=self._run, args=(start, started), name="engine", daemon=True
         )
         self._thread.start()
-        started.result()
+        try:
+            started.result()
+        except BaseException:
+            self._server.close()
+            raise
         self._born = time.monotonic()
 
-    async def generate(self, prompt: Any, params: Any) -> tuple[Any, float]:
-        """Return the engine's output of a request, and the seconds that it worked on it.
+    async def generate(self, request: Any) -> tuple[Any, float]:
+        """Return the completion of a request, and the seconds that the engine worked on it.
 
         Raises:
             EngineDead: the engine died before it answered.
@@ -134,19 +161,18 @@ class EngineThread:
         """
         request_id = str(next(self._request_ids))
         answer: Future[Any] = Future()
-        running = _Running(answer=answer, asked=time.monotonic())
-        add = partial(self._add, running, request_id, prompt, params)
-        self._jobs.put(_Job(answer=answer, function=add))
+        running = _Running(reply=partial(_answer, answer), asked=time.monotonic())
+        self._put(answer, partial(self._add, running, request_id, request))
         try:
             return await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
-            self._jobs.put(_Job(answer=Future(), function=partial(self._abort, request_id)))
+            self._put(Future(), partial(self._abort, request_id))
             raise
 
     async def call(self, function: Callable[[Any], T]) -> T:
         """Return `function(engine)`, called between two steps of the engine."""
         answer: Future[T] = Future()
-        self._jobs.put(_Job(answer=answer, function=partial(self._call, answer, function)))
+        self._put(answer, partial(self._call, answer, function))
         return await asyncio.wrap_future(answer)
 
     async def update(
@@ -163,8 +189,7 @@ class EngineThread:
                 ended.
         """
         answer: Future[None] = Future()
-        update = partial(self._update, answer, load, loads)
-        self._jobs.put(_Job(answer=answer, function=update, deadly=True))
+        self._put(answer, partial(self._update, answer, load, loads), deadly=True)
         await asyncio.wrap_future(answer)
 
     def end(self, cause: str) -> None:
@@ -173,7 +198,7 @@ class EngineThread:
         def die() -> None:
             raise RuntimeError(cause)
 
-        self._jobs.put(_Job(answer=Future(), function=die, deadly=True))
+        self._put(Future(), die, deadly=True)
 
     def check(self) -> None:
         """Raise `EngineDead` if the engine has ended."""
@@ -199,8 +224,20 @@ class EngineThread:
     def stop(self) -> None:
         """End the engine and its thread. Requests that it works on get no answer."""
         self._stopped = True
-        self._jobs.put(_Job(answer=Future(), function=lambda: None))  # wakes the thread
+        self._put(Future(), lambda: None)  # wakes the thread
         self._thread.join()
+        self._server.close()
+
+    def forget(self, client: str) -> None:
+        """Drop the requests of a worker's client that is gone."""
+        self._put(Future(), partial(self._forget, client.encode()))
+
+    def _put(
+        self, answer: "Future[Any]", function: Callable[[], None], *, deadly: bool = False
+    ) -> None:
+        """Let the thread call `function` between two steps."""
+        self._jobs.put(_Job(answer=answer, function=function, deadly=deadly))
+        self._server.wake()
 
     def _run(self, start: Callable[[], Any], started: "Future[None]") -> None:
         try:
@@ -213,12 +250,12 @@ class EngineThread:
             self._serve()
         except BaseException as error:
             self._death.set_exception(_death_by(error))
-            unanswered = [running.answer for running in self._running.values()]
-            if self._job is not None:
-                unanswered.append(self._job.answer)
+            running, job = self._running.values(), self._job
             self._running, self._job = {}, None
-            for answer in unanswered:
-                answer.set_exception(_death_by(error))
+            for request in running:
+                request.reply(_death_by(error), 0.0)
+            if job is not None:
+                job.answer.set_exception(_death_by(error))
             # Whoever asks a dead engine gets its error too, and does not wait for ever.
             while not self._stopped:
                 job = self._jobs.get()
@@ -228,19 +265,46 @@ class EngineThread:
                 self._engine.shutdown()  # it may have processes left
 
     def _serve(self) -> None:
-        """Alternate between the jobs and a step of the engine until `stop`."""
+        """Alternate between what others ask for and a step of the engine until `stop`."""
         engine = self._engine
         while not self._stopped:
             if not engine.has_unfinished_requests():
-                self._do(self._jobs.get())
-            try:
-                while True:
-                    self._do(self._jobs.get_nowait())
-            except Empty:
-                pass
+                self._server.wait()
+            self._take()
             if engine.has_unfinished_requests():
                 self._step()
         engine.shutdown()
+
+    def _take(self) -> None:
+        """Do the jobs, and take what the workers have sent."""
+        try:
+            while True:
+                self._do(self._jobs.get_nowait())
+        except Empty:
+            pass
+        for client, message in self._server.receive():
+            self._take_message(client, message)
+        self._clients.send(self._server)
+
+    def _take_message(self, client: bytes, message: ClientMessage) -> None:
+        now = time.monotonic()
+        if not self._clients.note(client, message):
+            return
+        for request in message.requests:
+            request_id = f"{client.decode()}-{request.number}"
+            reply = partial(self._clients.reply, client, request.number)
+            try:
+                self._add(_Running(reply=reply, asked=now), request_id, request)
+            except Exception as error:
+                reply(error, 0.0)
+        for number in message.cancelled:
+            self._abort(f"{client.decode()}-{number}")
+
+    def _forget(self, client: bytes) -> None:
+        self._clients.forget(client)
+        of_client = f"{client.decode()}-"
+        for request_id in [one for one in self._running if one.startswith(of_client)]:
+            self._abort(request_id)
 
     def _step(self) -> None:
         self._note_beginnings()
@@ -249,6 +313,23 @@ class EngineThread:
         seconds = time.monotonic() - began
         self._totals += EngineStatistics(steps=1, busy_seconds=seconds)
         self._answer(finished)
+        self._wait_for_next_turns(seconds)
+
+    def _wait_for_next_turns(self, step_seconds: float) -> None:
+        """Wait a moment for those that were just answered, if that is better than a step without.
+
+        A worker that got an answer asks again within milliseconds. A step that does not wait for it
+        costs the answered episodes a whole step; waiting costs all others that moment.
+        """
+        answered = self._clients.answered
+        self._clients.answered = 0
+        worth = step_seconds * answered / max(1, len(self._running))
+        if not answered or self._clients.away > worth:
+            return
+        ends = time.monotonic() + min(worth, 2 * self._clients.away)
+        while self._clients.came_back < answered and (left := ends - time.monotonic()) > 0:
+            self._server.wait(left)
+            self._take()
 
     def _answer(self, finished: Sequence[Finished]) -> None:
         now = time.monotonic()
@@ -262,7 +343,8 @@ class EngineThread:
             )
             running = self._running.pop(request.request_id)
             seconds = 0.0 if running.began is None else now - running.began
-            running.answer.set_result((request.output, seconds))
+            running.reply(request.output, seconds)
+        self._clients.send(self._server)
 
     def _note_beginnings(self) -> None:
         # vLLM serves first who came first, so those that have left its queue are the oldest.
@@ -284,8 +366,8 @@ class EngineThread:
             job.answer.set_exception(error)
         self._job = None
 
-    def _add(self, running: _Running, request_id: str, prompt: Any, params: Any) -> None:
-        self._engine.add_request(request_id, prompt, params)
+    def _add(self, running: _Running, request_id: str, request: Any) -> None:
+        self._engine.add_request(request_id, request)
         self._running[request_id] = running
 
     def _call(self, answer: "Future[T]", function: Callable[[Any], T]) -> None:

@@ -1,17 +1,14 @@
 """Serves the policy with vLLM, whose engine runs in a thread of this process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rollouts.serving.engine_thread import EngineThread
+from rollouts.serving.messages import Address, CompletionRequest
 from rollouts.serving.model_config import model_context_length, read_config
 from rollouts.serving.statistics import EngineStatistics
-from rollouts.serving.vllm_engine import (
-    VllmEngine,
-    completion_of,
-    on_cpu,
-    sampling_params,
-)
+from rollouts.serving.vllm_engine import VllmEngine, on_cpu
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion
 
@@ -23,9 +20,20 @@ class ServedPolicy:
     """
 
     def __init__(
-        self, model_folder: str | Path, settings: ServingSettings, *, version: int = 0
+        self,
+        model_folder: str | Path,
+        settings: ServingSettings,
+        *,
+        version: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         """Start the engine, which takes 10 to 20 s on a small machine.
+
+        Args:
+            model_folder: holds the weights and the tokenizer.
+            settings: see `docs/configuration.md`.
+            version: the version of these weights.
+            host: the address of this machine at which workers reach it; by default, those on it.
 
         Raises:
             ValueError: the model or the settings cannot be served; the message says why.
@@ -36,6 +44,7 @@ class ServedPolicy:
         self._engine = EngineThread(
             lambda: VllmEngine(model_folder, settings, version=version, on_death=self._end),
             places=settings.max_concurrent,
+            host=host,
         )
 
     async def complete(
@@ -47,14 +56,17 @@ class ServedPolicy:
         stop_token_ids: Sequence[int],
         seed: int | None,
     ) -> Completion:
-        params = sampling_params(
+        request = CompletionRequest(
+            number=0,
+            token_ids=token_ids,
             max_tokens=max_tokens,
             temperature=temperature,
             stop_token_ids=stop_token_ids,
             seed=seed,
         )
-        answer, seconds = await self._engine.generate(token_ids, params)
-        return completion_of(answer, seconds)
+        completion: Completion
+        completion, seconds = await self._engine.generate(request)
+        return replace(completion, seconds=seconds)
 
     async def sync_weights(self, folder: str | Path, version: int) -> None:
         """Sample with the weights in `folder` (Hugging Face format, same shapes) from now on.
@@ -93,6 +105,14 @@ class ServedPolicy:
     async def check_health(self) -> None:
         """Raise `EngineDead` if the engine has ended."""
         self._engine.check()
+
+    async def address(self) -> Address:
+        """Return where a `RemotePolicy` reaches it."""
+        return self._engine.address
+
+    async def forget(self, client: str) -> None:
+        """Drop the requests of a `RemotePolicy` whose process is gone, by its name."""
+        self._engine.forget(client)
 
     async def until_dead(self) -> None:
         """Wait until the engine ends by itself, and raise `EngineDead`. It never returns."""

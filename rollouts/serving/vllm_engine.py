@@ -15,6 +15,7 @@ from rollouts.processes.gloo import listen_on_loopback
 from rollouts.processes.lifeline import OWNER
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.engine_thread import Finished
+from rollouts.serving.messages import CompletionRequest
 from rollouts.serving.model_config import (
     CPU_BLOCK_TOKENS,
     model_context_length,
@@ -90,7 +91,8 @@ class VllmEngine:
         # Requests that come while it sleeps wait for `reload`.
         return not self._asleep and bool(self._engine.has_unfinished_requests())
 
-    def add_request(self, request_id: str, prompt: Sequence[int], params: Any) -> None:
+    def add_request(self, request_id: str, request: CompletionRequest) -> None:
+        prompt = request.token_ids
         unknown = next((i for i in prompt if not 0 <= i < self._vocabulary), None)
         if unknown is not None:
             # It would kill the engine, and then the next one, to which it is sent again.
@@ -103,6 +105,12 @@ class VllmEngine:
             # The cache still has keys and values of older weights, under their salt. It is chosen
             # here, in the thread: new weights may have come in since the request was made.
             inputs["cache_salt"] = self._engine.get_weight_version()
+        params = sampling_params(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            stop_token_ids=request.stop_token_ids,
+            seed=request.seed,
+        )
         internal = self._engine.add_request(request_id, inputs, params)
         self._requests[request_id] = self._core.scheduler.requests[internal]
 
@@ -198,7 +206,7 @@ class VllmEngine:
         made_room = self._made_room.pop(request.request_id, 0)
         return Finished(
             request_id=output.request_id,
-            output=output,
+            output=completion_of(output),
             sampled_tokens=len(output.outputs[0].token_ids),
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
@@ -241,10 +249,13 @@ def sampling_params(
     )
 
 
-def completion_of(answer: Any, seconds: float) -> Completion:
-    """Return vLLM's final output of a request as a completion; `RuntimeError` if it is none."""
+def completion_of(answer: Any) -> Completion | RuntimeError:
+    """Return vLLM's final output of a request as a completion, or the error that it is instead."""
     output = answer.outputs[0]
-    reason = finish_reason(output.finish_reason)
+    try:
+        reason = finish_reason(output.finish_reason)
+    except RuntimeError as error:
+        return error
     # At each position vLLM returns log-probs by id; only the sampled id's is of use.
     sampled = zip(output.token_ids, output.logprobs, strict=True)
     return Completion(
@@ -252,7 +263,6 @@ def completion_of(answer: Any, seconds: float) -> Completion:
         logprobs=tuple(logprobs[token].logprob for token, logprobs in sampled),
         finish_reason=reason,
         versions=tuple((int(span.version), span.start) for span in output.weight_versions),
-        seconds=seconds,
     )
 
 

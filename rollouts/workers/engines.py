@@ -22,7 +22,9 @@ from rollouts.processes.ray_processes import (
     wait,
     when_answered,
 )
-from rollouts.serving.policy_actor import PolicyActor, RemotePolicy
+from rollouts.serving.messages import Address
+from rollouts.serving.policy_actor import PolicyActor
+from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.serving.statistics import EngineStatistics
 from rollouts.settings import ServingSettings
 from rollouts.workers.events import Event
@@ -41,6 +43,8 @@ class _Engine:
     """Ray's actor."""
     version: int
     """The version of the weights that it was last given."""
+    address: Address | None = None
+    """Where workers reach it; None before it has started."""
     ready: bool = False
     """Whether it can play."""
     gone: bool = False
@@ -132,7 +136,7 @@ class Engines:
         for actor in self.actors:
             if old is not None:
                 actor.forget.remote(old)
-        return [RemotePolicy(actor, name) for actor in self.actors]
+        return [RemotePolicy(engine.address, name) for engine in self._engines]
 
     def least_busy(self) -> int:
         """Return the number of the engine with the fewest episodes."""
@@ -217,13 +221,11 @@ class Engines:
         environment = {"OMP_NUM_THREADS": str(self._settings.threads)}
         if self._sockets is not None:
             environment["TMPDIR"] = self._sockets.name
-        # Calls of `exchange` wait in the actor for answers; a low limit would hold up later calls.
-        new = process_of(
-            PolicyActor, max_concurrency=4096, gpus=self._gpus, environment=environment
-        )
+        # `until_dead` waits in the actor as long as it lives; other calls must not wait behind it.
+        new = process_of(PolicyActor, max_concurrency=64, gpus=self._gpus, environment=environment)
         actor = new(self._folder, self._settings, version=self._version)
         engine = _Engine(number=number, actor=actor, version=self._version)
-        self._then(actor.check_health.remote(), engine, self._started)
+        self._then(actor.address.remote(), engine, self._born)
         return engine
 
     def _ask_ready(
@@ -252,6 +254,12 @@ class Engines:
         """Call `do` in the pool's thread when an engine has answered."""
         when_answered(reference, lambda answer: self._post(partial(do, engine, answer)))
 
+    def _born(self, engine: _Engine, answer: Answer) -> None:
+        """Note where an engine is."""
+        if self._is_well(engine, answer):
+            engine.address = answer()
+            self._started(engine, answer)
+
     def _started(self, engine: _Engine, answer: Answer) -> None:
         """Let an engine play, once it serves the present weights."""
         if not self._is_well(engine, answer):
@@ -263,10 +271,10 @@ class Engines:
         self._then(engine.actor.until_dead.remote(), engine, self._is_well)
         if self._sockets is not None:
             self._then(engine.actor.shared_memory.remote(), engine, self._note_memory)
-        # The clients of the first engines know them already, and those of replaced ones do not.
+        # A worker that was connected earlier does not know where the engine is.
         for worker, actor in enumerate(self._workers()):
             if worker in self._names:
-                actor.move.remote(engine.number, engine.actor, self._names[worker])
+                actor.move.remote(engine.number, engine.address, self._names[worker])
         self._on_ready()
 
     def _note_memory(self, engine: _Engine, answer: Answer) -> None:

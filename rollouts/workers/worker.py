@@ -15,7 +15,8 @@ from rollouts.players import PlayerName, make_player
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
 from rollouts.scripted_episode import run_scripted_episode
-from rollouts.serving.policy_actor import RemotePolicy
+from rollouts.serving.messages import Address
+from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.settings import EpisodeSettings, PromptSettings
 from rollouts.types import Trajectory
 from rollouts.workers.calls import CallPage, WatchedEnv
@@ -115,19 +116,19 @@ class RolloutWorker:
         """Let `policies` play from now on; each is the client of an engine, in their order."""
         self._policies = policies
 
-    async def move(self, engine: int, actor: Any, name: str) -> None:
-        """Let the client of an engine go on with the engine that has replaced it.
+    async def move(self, engine: int, address: Address, name: str) -> None:
+        """Let the client of an engine go on where that engine is now.
 
         Args:
             engine: the number of the engine.
-            actor: the new engine.
+            address: where it has started, or where another one has replaced it.
             name: the client's name there.
         """
         # A worker that is not connected yet gets clients of the present engines.
         if self._policies:
             client = self._policies[engine]
             assert isinstance(client, RemotePolicy), client
-            client.move(actor, name)
+            client.move(address, name)
 
     async def run(
         self,

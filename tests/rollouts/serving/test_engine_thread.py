@@ -4,13 +4,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from rollouts.serving.engine_thread import EngineDead, EngineThread, Finished
+from rollouts.serving.messages import CompletionRequest
+from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.serving.statistics import EngineStatistics
+from rollouts.types import Completion, FinishReason
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Counting:
     def has_unfinished_requests(self) -> bool:
         return bool(self.left)
 
-    def add_request(self, request_id: str, prompt: int, params: None) -> None:
+    def add_request(self, request_id: str, prompt: int) -> None:
         if prompt < 1:
             raise ValueError("an empty prompt")
         self.left[request_id] = prompt
@@ -78,7 +81,7 @@ def thread(engine: Counting) -> Iterator[EngineThread]:
 
 def test_requests_are_answered_as_they_end(thread: EngineThread, engine: Counting) -> None:
     async def ask() -> list[int]:
-        outputs = await asyncio.gather(*(thread.generate(steps, None) for steps in (3, 1)))
+        outputs = await asyncio.gather(*(thread.generate(steps) for steps in (3, 1)))
         return [step for step, _ in outputs]
 
     first, second = asyncio.run(ask())
@@ -102,7 +105,7 @@ def test_the_wait_in_the_queue_is_not_counted() -> None:
     thread = EngineThread(OneAtATime, places=1)
 
     async def ask() -> list[float]:
-        answers = await asyncio.gather(*(thread.generate(5, None) for _ in range(4)))
+        answers = await asyncio.gather(*(thread.generate(5) for _ in range(4)))
         return [seconds for _, seconds in answers]
 
     seconds = asyncio.run(ask())
@@ -117,15 +120,15 @@ def test_the_wait_in_the_queue_is_not_counted() -> None:
 
 def test_a_refused_request_raises_and_others_go_on(thread: EngineThread) -> None:
     with pytest.raises(ValueError, match="an empty prompt"):
-        asyncio.run(thread.generate(0, None))
-    assert asyncio.run(thread.generate(2, None))[0] == 2
+        asyncio.run(thread.generate(0))
+    assert asyncio.run(thread.generate(2))[0] == 2
 
 
 def test_a_cancelled_request_leaves_the_engine(thread: EngineThread, engine: Counting) -> None:
     async def cancel() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await thread.generate(10**12, None)
+                await thread.generate(10**12)
 
     asyncio.run(cancel())
     assert asyncio.run(thread.call(lambda e: dict(e.left))) == {}
@@ -152,13 +155,13 @@ def test_a_dead_engine_answers_everybody_with_its_error() -> None:
         given_up.cancel()
         assert not watch.done()
         with pytest.raises(EngineDead, match=died):
-            await thread.generate(5, None)
+            await thread.generate(5)
         with pytest.raises(EngineDead, match=died):
             await watch
 
     asyncio.run(ask())
     with pytest.raises(EngineDead, match=died):
-        asyncio.run(thread.generate(1, None))
+        asyncio.run(thread.generate(1))
     with pytest.raises(EngineDead, match=died):
         asyncio.run(thread.until_dead())
     with pytest.raises(EngineDead, match=died):
@@ -182,7 +185,7 @@ def test_weights_come_in_between_two_steps() -> None:
     thread = EngineThread(Slow)
 
     async def ask() -> list[tuple[int, float]]:
-        asked = [asyncio.ensure_future(thread.generate(steps, None)) for steps in (300, 10**9)]
+        asked = [asyncio.ensure_future(thread.generate(steps)) for steps in (300, 10**9)]
         while thread.steps()[0] < 5:
             await asyncio.sleep(0)
         await thread.update(load)
@@ -207,7 +210,7 @@ def test_torn_weights_end_the_engine() -> None:
         raise OSError("half a file")
 
     async def ask() -> None:
-        asked = asyncio.ensure_future(thread.generate(10**12, None))
+        asked = asyncio.ensure_future(thread.generate(10**12))
         await asyncio.sleep(0.01)
         with pytest.raises(EngineDead, match="the serving engine died: OSError: half a file"):
             await thread.update(torn)
@@ -215,7 +218,7 @@ def test_torn_weights_end_the_engine() -> None:
             await asked
         # It would be answered by half new weights.
         with pytest.raises(EngineDead, match="half a file"):
-            await thread.generate(1, None)
+            await thread.generate(1)
 
     asyncio.run(ask())
     thread.stop()
@@ -251,7 +254,7 @@ def test_a_call_that_fails_is_its_callers_error(thread: EngineThread) -> None:
 
     with pytest.raises(KeyError, match="nothing"):
         asyncio.run(thread.call(fail))
-    assert asyncio.run(thread.generate(1, None))[0] == 1
+    assert asyncio.run(thread.generate(1))[0] == 1
 
 
 def test_the_heartbeat_tells_a_hang_from_rest() -> None:
@@ -267,7 +270,7 @@ def test_the_heartbeat_tells_a_hang_from_rest() -> None:
     assert thread.steps() == (0, False)
 
     async def ask() -> None:
-        asked = asyncio.ensure_future(thread.generate(3, None))
+        asked = asyncio.ensure_future(thread.generate(3))
         while thread.steps()[0] < 2:
             await asyncio.sleep(0.001)
         for _ in range(5):
@@ -288,12 +291,12 @@ def test_the_statistics_add_up() -> None:
             return super().step()
 
     thread = EngineThread(Slow)
-    asyncio.run(thread.generate(4, None))
+    asyncio.run(thread.generate(4))
     before = thread.statistics()
     time.sleep(0.05)
 
     async def ask() -> None:
-        await asyncio.gather(*(thread.generate(3, None) for _ in range(2)))
+        await asyncio.gather(*(thread.generate(3) for _ in range(2)))
 
     asyncio.run(ask())
     period = thread.statistics() - before
@@ -319,3 +322,115 @@ def test_the_statistics_add_up() -> None:
 def test_stop_closes_the_engine(engine: Counting) -> None:
     EngineThread(lambda: engine).stop()
     assert engine.closed
+
+
+class ForWorkers(Counting):
+    """A request takes as many steps as it may have tokens; a step takes 10 ms.
+
+    The token of a completion is the number of requests in its last step.
+    """
+
+    def add_request(self, request_id: str, request: CompletionRequest) -> None:  # type: ignore[override]
+        super().add_request(request_id, request.max_tokens)
+
+    def step(self) -> list[Finished]:
+        time.sleep(0.01)
+        self.together = len(self.left)
+        return super().step()
+
+    def finished(self, request_id: str) -> Finished:
+        completion = Completion(
+            token_ids=(self.together,),
+            logprobs=(0.0,),
+            finish_reason=FinishReason.STOP,
+            versions=((0, 0),),
+        )
+        return replace(super().finished(request_id), output=completion)
+
+
+async def ask(worker: RemotePolicy, tokens: int, *, pause: float = 0.0) -> Completion:
+    completion = await worker.complete(
+        (1, 2), max_tokens=tokens, temperature=1.0, stop_token_ids=(), seed=1
+    )
+    await asyncio.sleep(pause)
+    return completion
+
+
+@pytest.fixture
+def workers_thread() -> Iterator[EngineThread]:
+    thread = EngineThread(ForWorkers)
+    yield thread
+    thread.stop()
+
+
+def test_workers_are_answered_and_told_of_refusals(workers_thread: EngineThread) -> None:
+    async def scenario() -> None:
+        first, second = (RemotePolicy(workers_thread.address, name) for name in ("a", "b"))
+        asked = [asyncio.ensure_future(ask(worker, 20)) for worker in (first, second)]
+        with pytest.raises(RuntimeError, match="ValueError: an empty prompt"):
+            await ask(first, 0)
+        answers = [await one for one in asked]
+        # The first to end had the other one beside it.
+        assert (2,) in [answer.token_ids for answer in answers]
+        assert all(0.2 <= answer.seconds < 2.0 for answer in answers)
+        first.close()
+        second.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30.0))
+
+
+def test_what_a_worker_gives_up_leaves_the_engine(workers_thread: EngineThread) -> None:
+    async def scenario() -> None:
+        gone, stays = (RemotePolicy(workers_thread.address, name) for name in ("a", "b"))
+        asked = [asyncio.ensure_future(ask(gone, 10**9)) for _ in range(3)]
+        stays_on = asyncio.ensure_future(ask(stays, 50))
+        while len(await workers_thread.call(lambda engine: engine.left)) < 4:
+            await asyncio.sleep(0.01)
+        asked[0].cancel()
+        while len(await workers_thread.call(lambda engine: engine.left)) > 3:
+            await asyncio.sleep(0.01)
+        assert await workers_thread.call(lambda engine: engine.aborted) == ["a-1"]
+        workers_thread.forget("a")
+        workers_thread.forget("never heard of")
+        aborted = await workers_thread.call(lambda engine: engine.aborted)
+        assert sorted(aborted) == ["a-1", "a-2", "a-3"]
+        assert (await stays_on).token_ids == (1,)
+        for one in asked:
+            one.cancel()
+        gone.close()
+        stays.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30.0))
+
+
+def _steps_of_turns(pause: float) -> int:
+    """Steps in which four episodes play 30 turns of two tokens, beside a fifth one."""
+    thread = EngineThread(ForWorkers)
+
+    async def episode(worker: RemotePolicy, lag: float) -> None:
+        await asyncio.sleep(lag)
+        for _ in range(30):
+            await ask(worker, 2, pause=pause)
+
+    async def scenario() -> None:
+        worker = RemotePolicy(thread.address, "a")
+        await asyncio.gather(*(episode(worker, lag) for lag in (0.0, 0.0, 0.011, 0.011)))
+        worker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60.0))
+    steps, _ = thread.steps()
+    thread.stop()
+    return steps
+
+
+def test_the_engine_waits_for_next_turns_that_come_at_once() -> None:
+    # 2 ms are less than a step, so two of four wait for the other two: 30 turns take 60 steps, and
+    # a few more at the ends. Else each turn would miss one step: 90.
+    assert 60 <= _steps_of_turns(0.002) < 75
+
+
+def test_the_engine_does_not_wait_for_slow_environments() -> None:
+    begin = time.monotonic()
+    _steps_of_turns(0.030)
+    # A turn takes 20 ms in the engine, 30 outside, and up to 10 until the next step begins.
+    assert time.monotonic() - begin < 30 * 0.075

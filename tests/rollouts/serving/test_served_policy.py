@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from rollouts import Completion, ServingSettings
-from rollouts.serving.batching import CompletionRequest
 from rollouts.serving.engine_thread import EngineDead
 from rollouts.serving.policy_actor import PolicyActor
+from rollouts.serving.remote_policy import RemotePolicy
 from tests.builders.models import make_model, save_policy
 
 pytestmark = pytest.mark.engine
@@ -280,33 +280,44 @@ def test_torn_weights_end_the_engine_and_its_requests_stay_unanswered(
     folder = save_policy(tmp_path / "torn", 1)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    request = CompletionRequest(
-        number=1, token_ids=PROMPTS[0], max_tokens=400, temperature=1.0, stop_token_ids=(), seed=1
-    )
 
     async def scenario() -> None:
         watch = asyncio.ensure_future(served.policy.until_dead())
-        refused = CompletionRequest(
-            number=2, token_ids=(9999,), max_tokens=4, temperature=1.0, stop_token_ids=(), seed=1
-        )
-        ((number, text),) = await served.policy.exchange("a", [refused])
-        assert number == 2
-        assert text == (
+        worker = RemotePolicy(await served.policy.address(), "worker-1")
+
+        def ask(prompt: Sequence[int], most: int) -> "asyncio.Task[Completion]":
+            asked = worker.complete(
+                prompt, max_tokens=most, temperature=1.0, stop_token_ids=(), seed=1
+            )
+            return asyncio.ensure_future(asked)
+
+        completion = await ask(PROMPTS[0], 4)
+        assert len(completion.token_ids) == 4
+        assert completion.seconds > 0
+        with pytest.raises(RuntimeError) as refused:
+            await ask((9999,), 4)
+        assert str(refused.value) == (
             "ValueError: the prompt has the token id 9999, and the model has 304 ids; the "
             "tokenizer belongs to another model"
         )
         assert not watch.done()
-        asked = asyncio.ensure_future(served.policy.exchange("a", [request]))
+        asked = ask(PROMPTS[0], 400)
         await steps(served, 3)
+        local = served.policy.complete(
+            PROMPTS[0], max_tokens=400, temperature=1.0, stop_token_ids=(), seed=1
+        )
         for failing in (
             served.policy.sync_weights(folder, 1),
-            asked,
             watch,
-            served.policy.exchange("a", [request]),
+            local,
             served.policy.check_health(),
         ):
             with pytest.raises(EngineDead, match="the serving engine died: Safetensor"):
                 await failing
+        await asyncio.sleep(0.1)
+        assert not asked.done(), "another engine may complete it"
+        asked.cancel()
+        worker.close()
         assert (await served.policy.steps())[1] is False
 
     asyncio.run(scenario())
