@@ -8,6 +8,7 @@ between two steps, so a request costs it some tens of microseconds.
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import zmq
 
@@ -23,7 +24,8 @@ class RequestServer:
         Args:
             host: the address of this machine that workers reach; by default, those on it.
         """
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        sockets: Any = zmq.Context.instance()
+        self._socket = sockets.socket(zmq.ROUTER)
         # Without limits: a message over the limit would be dropped, and an episode would hang.
         self._socket.set_hwm(0)
         self._socket.linger = 0
@@ -41,8 +43,8 @@ class RequestServer:
 
     def wake(self) -> None:
         """Let `wait` return; for other threads."""
-        # If the buffer is full, the thread will find enough to wake up by.
-        with suppress(BlockingIOError):
+        # If the buffer is full, the thread will find enough to wake up by; or it has ended.
+        with suppress(OSError):
             self._waker.send(b"x")
 
     def wait(self, seconds: float | None = None) -> None:
