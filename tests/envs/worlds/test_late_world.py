@@ -1,6 +1,7 @@
 """The environment that answers late: its delays, and that nothing else changes."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from envs.worlds.late_world import LateWorld
 _ID = "envs.worlds.late_world:LateWorld"
 
 
-def _late(**options: float) -> LateWorld:
+def _late(**options: Any) -> LateWorld:
     return LateWorld(env="guess-the-number", options={"train": 1000, "valid": 8}, **options)
 
 
