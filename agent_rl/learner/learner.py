@@ -25,6 +25,7 @@ from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
 from agent_rl.learner.sharding import load_sharded, save_sharded
 from agent_rl.learner.update import Update
+from agent_rl.policy.unread import read_weights, to_device
 from agent_rl.runs.layout import LEARNER_STATE
 from rollouts.serving.dtypes import chosen_dtype
 
@@ -71,6 +72,7 @@ class Learner:
 
         Args:
             model: a causal language model, changed in place. Weights that need no gradient stay.
+                Those that are still in their files (`agent_rl.policy.unread`) are read.
             settings: of the learner.
             context: of the run.
             ranks: the processes that share the work; None is this process alone. Each rank has a
@@ -80,19 +82,17 @@ class Learner:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.device = _device(settings)
-        self.model = model.to(self.device)  # type: ignore[arg-type]
+        self.model = to_device(model, self.device)
         self.settings = settings
         self.dtype = chosen_dtype(settings.dtype, gpu=self.device.type == "cuda")
         self._rule = LossRule(settings, context.most_agent_tokens)
         self._ranks = ranks or Ranks()
         self._random = random.Random(context.seed)
         # Sharding replaces the parameters, so the optimizer is made after it.
-        self._scorer = self._ranks.shard(
-            self._new_scorer(self.model, context.temperature), bfloat16=self.dtype == "bfloat16"
-        )
+        self._scorer = self._new_scorer(self.model, context.temperature)
         self._reference: Scorer | None = None
         if context.reference is not None:
-            frozen = context.reference.requires_grad_(False)
+            frozen = to_device(context.reference.requires_grad_(False), self.device)
             self._reference = self._new_scorer(frozen, context.temperature)
         self._optimizer = ScheduledOptimizer(
             self._scorer.model,
@@ -237,13 +237,18 @@ class Learner:
         self._optimizer.steps_taken = steps_taken
 
     def _new_scorer(self, model: PreTrainedModel, temperature: float) -> Scorer:
-        return Scorer(
-            model.to(self.device),  # type: ignore[arg-type]
+        """Return the scorer of a model, with its weights divided among the ranks."""
+        in_bfloat16 = self.dtype == "bfloat16"
+        scorer = Scorer(
+            model,
             temperature=temperature,
-            autocast=self.dtype == "bfloat16",
+            autocast=in_bfloat16,
             logit_chunk=self.settings.logit_chunk,
             activation_checkpointing=self.settings.activation_checkpointing,
         )
+        scorer = self._ranks.shard(scorer, bfloat16=in_bfloat16)
+        read_weights(scorer, self.device)
+        return scorer
 
 
 def _device(settings: LearnerSettings) -> torch.device:

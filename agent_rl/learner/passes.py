@@ -47,7 +47,7 @@ class Passes:
         )
         return batch.to(self.device)
 
-    def idle(self, passes: int, *, gradient: bool) -> None:
+    def idle(self, passes: int, *, gradient: bool, scorer: Scorer | None = None) -> None:
         """Make passes that learn nothing, because other ranks still have work.
 
         Under FSDP the weights are divided among the ranks, and each pass collects them: a rank that
@@ -56,10 +56,11 @@ class Passes:
         Args:
             passes: how many.
             gradient: whether each has a backward pass, as those of the other ranks.
+            scorer: whose weights they collect; None is the trained model's.
         """
         for _ in range(passes):
             with torch.set_grad_enabled(gradient):
-                scores: Scores = self.scorer(self.batch([_IDLE]))
+                scores: Scores = (scorer or self.scorer)(self.batch([_IDLE]))
             if gradient:
                 # A gradient of 0: the ranks' gradients are summed up, so it changes nothing.
                 (scores.logprobs_N.sum() * 0.0).backward()  # type: ignore[no-untyped-call]

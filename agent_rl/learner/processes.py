@@ -29,7 +29,7 @@ from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.sharding import LOOPBACK, join, listen
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy, serving_weights
 from rollouts.processes.gpus import rank_share, require_gpus
 from rollouts.processes.openmp import OPENMP

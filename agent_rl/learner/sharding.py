@@ -24,7 +24,6 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OFFSETS_KEY
@@ -41,6 +40,7 @@ from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agent_rl.learner.ranks import Ranks
+from agent_rl.policy.weight_file import write_tensors
 from rollouts.processes.gloo import listen_on_loopback
 
 M = TypeVar("M", bound=nn.Module)
@@ -248,13 +248,13 @@ def _write_slices(folder: Path, tensors: Mapping[str, Tensor], rank: int) -> Non
                 continue  # more ranks than rows
         elif rank:
             continue  # the same in every rank: the first writes it
-        slices[name] = tensor.detach().cpu().contiguous().clone()
+        slices[name] = tensor
         begins[name] = {SAVED_OFFSETS_KEY: begin}
     if slices:
         metadata = {"format": "pt", CUSTOM_METADATA_KEY: json.dumps(begins)}
-        save_file(
-            slices, folder / f"shard-{rank + 1:05d}-model-00001-of-00001.safetensors", metadata
-        )
+        forms = {name: (tensor.dtype, tensor.shape) for name, tensor in slices.items()}
+        path = folder / f"shard-{rank + 1:05d}-model-00001-of-00001.safetensors"
+        write_tensors(path, forms, slices.items(), metadata)
 
 
 def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:

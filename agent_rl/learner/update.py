@@ -183,8 +183,8 @@ class Update:
             self._throughput.count(batch, passes=1)
             sizes = [self._samples[i].agent_tokens for i in micro_batch]
             logprobs.update(zip(micro_batch, torch.split(scores.logprobs_N, sizes), strict=True))
-        if scorer is self._passes.scorer:  # a frozen reference is whole in every rank
-            self._passes.idle(max(map(len, packed)) - len(mine), gradient=False)
+        idle = max(map(len, packed)) - len(mine)
+        self._passes.idle(idle, gradient=False, scorer=scorer)
         return logprobs
 
     def _passes_of(self, plan: StepPlan, counts: StepCounts) -> list[_Pass]:

@@ -15,9 +15,11 @@ from agent_rl.files import read_json_object
 
 CONFIG = "config.json"
 """The file that makes a folder a Hugging Face folder."""
+WEIGHTS = "model.safetensors"
+"""The file with all weights, if they are in one."""
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS = (WEIGHTS, "pytorch_model.bin")
 """The names of weights in one file, in the order in which transformers looks for them."""
 _INDEX = ".index.json"
 """Ends the name of the file that lists the shards of weights in several files."""

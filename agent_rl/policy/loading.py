@@ -1,4 +1,4 @@
-"""Loads and saves a policy: a causal language model and its tokenizer."""
+"""Loads a policy: a causal language model and its tokenizer."""
 
 import os
 import textwrap
@@ -26,24 +26,19 @@ from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
 from agent_rl.policy.checks import check_loaded, refuse_large_tokenizer
 from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
-from agent_rl.policy.lora import (
-    ADAPTER,
-    base_of,
-    has_adapter,
-    merged_weights,
-    resume_lora,
-    save_adapter,
-    with_lora,
-    without_wrapper,
-)
-from agent_rl.policy.whole import is_first, whole_weights
+from agent_rl.policy.lora import ADAPTER, base_of, resume_lora, with_lora, without_wrapper
+from agent_rl.policy.unread import unread_model
 
 # The command line shows its own progress; transformers' bars would tear it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_policy(
-    source: str, dtype: torch.dtype = torch.float32, *, revision: str = ""
+    source: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    revision: str = "",
+    shared: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer.
 
@@ -54,6 +49,8 @@ def load_policy(
             the `gguf` extra).
         dtype: of the weights in memory. Train in float32: bfloat16 weights lose small updates.
         revision: the commit, branch or tag of a hub model; empty is its newest.
+        shared: whether several processes will share the model. Its weights then stay in their
+            files until `agent_rl.policy.unread.read_weights`, if the files allow it.
 
     Raises:
         ValueError: there is no model at `source`, or it is damaged, incomplete or of a kind that
@@ -62,8 +59,7 @@ def load_policy(
     refuse_bad_source(source, revision)
     where, options = _where(source, revision)
     with _explained(source, revision), _quiet():
-        load = _load_gguf if "gguf_file" in options else _load_pretrained
-        model, report = load(where, dtype, options)
+        model, report = _load_model(where, dtype, options, shared=shared)
         tokenizer = _load_tokenizer(where, options)
     check_loaded(model, tokenizer, report, source)
     return model, tokenizer
@@ -117,6 +113,7 @@ def load_to_train(
     revision: str = "",
     resume: bool = False,
     seed: int = 0,
+    shared: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a policy to train all its weights, or an adapter on top of them.
 
@@ -127,13 +124,14 @@ def load_to_train(
         revision: of a hub model, as in `load_policy`. An adapter records that of its base.
         resume: continue with the adapter and the base of the checkpoint.
         seed: decides the weights of a new adapter.
+        shared: as in `load_policy`.
 
     Raises:
         ValueError: there is no model at `source`, or the checkpoint to resume was trained with
             another `lora`.
     """
     if not resume:
-        model, tokenizer = load_policy(source, revision=revision)
+        model, tokenizer = load_policy(source, revision=revision, shared=shared)
         if lora is not None:
             model = with_lora(model, lora, source=source, revision=revision, seed=seed)
         return model, tokenizer
@@ -143,7 +141,7 @@ def load_to_train(
             f"model.lora: is not set, but {source} was trained with an adapter; set it as it was"
         )
     if lora is None:
-        return load_policy(source, revision=revision)
+        return load_policy(source, revision=revision, shared=shared)
     if not adapter.is_dir():
         raise ValueError(
             f"model.lora: is set, but {source} was trained without an adapter; remove it"
@@ -151,7 +149,7 @@ def load_to_train(
     check_adapter(adapter)
     base, base_revision = base_of(adapter)
     try:
-        model, tokenizer = load_policy(base, revision=base_revision)
+        model, tokenizer = load_policy(base, revision=base_revision, shared=shared)
     except ValueError as error:
         raise ValueError(
             f"{adapter}: the model that this adapter was trained on cannot be loaded: {error}; put "
@@ -167,6 +165,7 @@ def policy_loader(
     revision: str = "",
     resume: bool = False,
     seed: int = 0,
+    shared: bool = False,
 ) -> partial[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
     """Return `load_to_train` with its arguments, to be called in another process.
 
@@ -175,23 +174,9 @@ def policy_loader(
     """
     path = Path(source).expanduser()
     where = str(path.absolute()) if path.exists() else source
-    return partial(load_to_train, where, lora, revision=revision, resume=resume, seed=seed)
-
-
-def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a Hugging Face folder that `load_policy` and other tools read.
-
-    An adapter is merged into the weights there. It is also written separately, so that
-    `load_to_train` can resume it. All processes that share the model call this, and the first one
-    writes.
-    """
-    weights = whole_weights(merged_weights(model))
-    if is_first():
-        without_wrapper(model).save_pretrained(folder, state_dict=weights)
-        tokenizer.save_pretrained(folder)
-    del weights
-    if has_adapter(model):
-        save_adapter(model, folder / ADAPTER)
+    return partial(
+        load_to_train, where, lora, revision=revision, resume=resume, seed=seed, shared=shared
+    )
 
 
 def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
@@ -220,6 +205,17 @@ def _where(source: str, revision: str) -> tuple[str, dict[str, Any]]:
     # trust_remote_code: without an answer, transformers asks at the terminal.
     options = {"revision": revision or None, "trust_remote_code": False}
     return str(path) if path.exists() else source, options
+
+
+def _load_model(
+    where: str, dtype: torch.dtype, options: dict[str, Any], *, shared: bool
+) -> _Loaded:
+    if "gguf_file" in options:
+        return _load_gguf(where, dtype, options)
+    unread = unread_model(where, dtype, revision=options["revision"]) if shared else None
+    if unread is not None:
+        return unread, dict.fromkeys(("missing_keys", "mismatched_keys", "unexpected_keys"), ())
+    return _load_pretrained(where, dtype, options)
 
 
 def _load_gguf(where: str, dtype: torch.dtype, options: dict[str, Any]) -> _Loaded:

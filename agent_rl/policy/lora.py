@@ -27,6 +27,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agent_rl.config.model import LoraSettings
+from agent_rl.policy.unread import as_if_read, unread_weights
+from agent_rl.policy.weight_file import Form
 from agent_rl.policy.whole import is_first, whole, whole_weights
 
 ADAPTER = "adapter"
@@ -73,7 +75,7 @@ def with_lora(
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     # Modules draw their weights from torch's global generator: seed it for them, then restore it.
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng(), warnings.catch_warnings(), as_if_read(model):
         torch.manual_seed(seed)
         # peft warns about an adapter on tied embeddings; such an adapter is refused below.
         warnings.simplefilter("ignore", UserWarning)
@@ -112,7 +114,7 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
     with safe_open(folder / _WEIGHTS, "pt") as file:
         recorded = file.metadata()
     source = str(config.base_model_name_or_path)
-    if _fingerprint(_base_weights(model)) != recorded[_FINGERPRINT]:
+    if _fingerprint(model) != recorded[_FINGERPRINT]:
         raise ValueError(
             f"{folder}: the model in {source} is not the one that this adapter was trained on, its "
             "weights have changed; put the old one back, or start a new run from the merged "
@@ -151,7 +153,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     All processes that share the model call this.
     """
     adapted = _peft(model)
-    metadata = {"format": "pt", _FINGERPRINT: _fingerprint(_base_weights(model))}
+    metadata = {"format": "pt", _FINGERPRINT: _fingerprint(model)}
     weights = whole_weights(_adapter_weights(model).items())
     if not is_first():
         return
@@ -208,8 +210,14 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             yield name, (tensor.to(delta.dtype) + delta).to(tensor.dtype)
 
 
-def _base_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    return ((name, tensor) for name, tensor, _ in _named_weights(model))
+def weight_forms(model: PreTrainedModel) -> dict[str, Form]:
+    """Return dtype and shape of what `merged_weights` yields; tied weights under the first name."""
+    first_names: dict[int, str] = {}
+    forms: dict[str, Form] = {}
+    for name, tensor, _ in _named_weights(model):
+        if first_names.setdefault(id(tensor), name) == name:
+            forms[name] = tensor.dtype, tensor.shape
+    return forms
 
 
 def _named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
@@ -262,13 +270,19 @@ def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in weights.items()}
 
 
-def _fingerprint(weights: Iterator[tuple[str, Tensor]]) -> str:
-    """SHA-256 of the names, dtypes, shapes and bytes of weights, whatever their order."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights, key=lambda pair: pair[0]):
+def _fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of the names, dtypes, shapes and bytes of the base's weights, whatever their order.
+
+    Weights that are still in their files are read for it, one at a time.
+    """
+    digest, unread = hashlib.sha256(), unread_weights(model)
+    named = {name: tensor for name, tensor, _ in _named_weights(model)}
+    for name in sorted(named):
+        tensor = named[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        tensor = unread.read(name, tensor.dtype) if unread else whole(tensor.detach())
         # numpy has no bfloat16, so the bytes are read as uint8.
-        flat = whole(tensor.detach()).to("cpu").contiguous().reshape(-1)
+        flat = tensor.to("cpu").contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

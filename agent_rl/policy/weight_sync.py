@@ -13,18 +13,17 @@ from typing import Protocol
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config import ConfigError
 from agent_rl.files import is_disk_full, whole_file
-from agent_rl.policy.folder import CONFIG
+from agent_rl.policy.folder import CONFIG, WEIGHTS
 from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
 from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from agent_rl.policy.whole import is_first, whole, whole_weights
 from rollouts.serving.dtypes import chosen_dtype
 
-WEIGHTS = "model.safetensors"
 HEAD = "lm_head.weight"
 """The name of the served head."""
 
@@ -139,6 +138,21 @@ def served_bytes(model: PreTrainedModel, dtype: str) -> int:
     return count * int(getattr(torch, dtype).itemsize)
 
 
+def served_config(config: PreTrainedConfig, architecture: str, dtype: str) -> PreTrainedConfig:
+    """Return the config of the served copy of a model, whose head is a separate tensor.
+
+    Args:
+        config: the model's.
+        architecture: the name of the model's class.
+        dtype: the name of a torch dtype, such as `bfloat16`.
+    """
+    served = copy.deepcopy(config)
+    served.architectures = [architecture]
+    served.tie_word_embeddings = False
+    served.dtype = getattr(torch, dtype)
+    return served
+
+
 def save_for_serving(model: PreTrainedModel, folder: Path, dtype: str) -> None:
     """Write the model as the serving engine loads it: without adapter, untied, in its dtype.
 
@@ -183,11 +197,7 @@ def _write(model: PreTrainedModel, folder: Path, dtype: str, weights: dict[str, 
     inner = without_wrapper(model)
     # The config does not change, and the engine reads it only when it starts.
     if not (folder / CONFIG).exists():
-        config = copy.deepcopy(inner.config)
-        config.architectures = [type(inner).__name__]
-        config.tie_word_embeddings = False
-        config.dtype = getattr(torch, dtype)
-        config.save_pretrained(folder)
+        served_config(inner.config, type(inner).__name__, dtype).save_pretrained(folder)
     with whole_file(folder / WEIGHTS) as unfinished:
         save_file(weights, unfinished, metadata={"format": "pt"})
 

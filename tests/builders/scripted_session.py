@@ -11,7 +11,7 @@ from agent_rl.config import Config
 from agent_rl.learner.learner import Learner
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.session import Session
 from envs import Task

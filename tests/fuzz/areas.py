@@ -21,7 +21,8 @@ from agent_rl.commands.compare.report import compare_folders
 from agent_rl.config import load_config
 from agent_rl.config.loading import dump_config, load_run_config
 from agent_rl.evaluation.report import read_report
-from agent_rl.policy.loading import load_policy, save_policy
+from agent_rl.policy.loading import load_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.runs.checkpoint import Snapshot, load_checkpoint, random_state, save_checkpoint
 from agent_rl.runs.layout import RunLayout, StageLayout
 from agent_rl.runs.trajectories import load_trajectories, write_trajectories

@@ -24,9 +24,10 @@ from agent_rl.config import Config
 from agent_rl.config.model import ModelSettings
 from agent_rl.display import console, progress, say
 from agent_rl.files import write_json
+from agent_rl.policy.folder import WEIGHTS
 from agent_rl.policy.from_scratch import init_model
 from agent_rl.policy.loading import load_policy
-from agent_rl.policy.weight_sync import WEIGHTS, ServingCopy
+from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.pool import open_pool
 
 _SMALL, _SMOLLM2 = "small, from scratch", "shape of SmolLM2-135M, random"

@@ -13,7 +13,8 @@ from agent_rl.config import Config, ConfigError
 from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.display import say
 from agent_rl.files import whole_folder
-from agent_rl.policy.loading import load_policy, save_policy
+from agent_rl.policy.loading import load_policy
+from agent_rl.policy.saving import save_policy
 
 DTYPES = ("bfloat16", "float16", "float32")
 

@@ -8,7 +8,7 @@ from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
 from agent_rl.files import whole_folder
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.runs.layout import RunLayout
 
 

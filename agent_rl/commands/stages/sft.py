@@ -53,7 +53,8 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     episodes = expert_episodes(config, session)
     write_trajectories(layout.expert_episodes, episodes)
     session.sleep()
-    load = policy_loader(session.source, None, revision=config.model.revision_of(session.source))
+    revision, shared = config.model.revision_of(session.source), config.learner.ranks > 1
+    load = policy_loader(session.source, None, revision=revision, shared=shared)
     warm_start(config, learner, load, episodes, run)
     run.close()
     with whole_folder(layout.model) as unfinished:

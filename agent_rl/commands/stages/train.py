@@ -119,12 +119,15 @@ def open_to_train(
         resume: whether to load the adapter at `source` instead of a new one.
     """
     revision, lora = config.model.revision_of(source), config.model.lora
-    reference = None
+    shared, reference = config.learner.ranks > 1, None
     if config.learner.beta and lora is None:
         first = starting_policy(config, trained=False)
-        reference = policy_loader(first, None, revision=config.model.revision_of(first))
+        of_first = config.model.revision_of(first)
+        reference = policy_loader(first, None, revision=of_first, shared=shared)
     learner.open(
-        policy_loader(source, lora, revision=revision, resume=resume, seed=config.seed),
+        policy_loader(
+            source, lora, revision=revision, resume=resume, seed=config.seed, shared=shared
+        ),
         config.learner,
         learner_context(config, run.train.folder),
         load_reference=reference,

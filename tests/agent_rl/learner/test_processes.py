@@ -1,157 +1,38 @@
-"""The learner in processes of its own, one and two, against a `Learner` in this one."""
+"""The learner in a process of its own, against a `Learner` in this one."""
 
-import random
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
-from agent_rl.config.learner import LearnerSettings
 from agent_rl.config.model import LoraSettings
 from agent_rl.learner import processes
-from agent_rl.learner.learner import Learner, LearnerContext
-from agent_rl.learner.plan import StepPlan
+from agent_rl.learner.learner import Learner
 from agent_rl.learner.processes import LearnerProcesses
-from agent_rl.learner.samples import TrainingSample
-from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.loading import save_policy
-from agent_rl.policy.lora import with_lora
-from agent_rl.policy.weight_sync import save_for_serving
+from agent_rl.policy.saving import save_policy
 from rollouts import ServingSettings
 from rollouts.processes import ray_processes
-from tests.builders.tiny_learner import (
-    OF_THE_SPLIT,
-    WALL,
-    MakeSamples,
-    make_tiny_model,
-    weights_of,
+from tests.builders.learner_processes import (
+    CONTEXT,
+    assert_equal,
+    load_tiny,
+    settings_of,
+    weights_in,
+    written,
 )
+from tests.builders.tiny_learner import WALL, MakeSamples
 
 pytestmark = pytest.mark.process
 
-Named = dict[str, Tensor]
-CONTEXT = LearnerContext(total_steps=10)
-SERVING = ServingSettings(dtype="bfloat16")
-# What depends on the machine, or on how the samples are split.
 OF_THE_MACHINE = dict.fromkeys(WALL, 0.0)
-NOT_COMPARED = WALL | OF_THE_SPLIT
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[LearnerProcesses]:
-    """Two ranks. Starting them takes seconds: a later `open` takes those of the one before."""
-    with LearnerProcesses(settings_of(2, 40), SERVING) as learner:
-        yield learner
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[LearnerProcesses]:
-    with LearnerProcesses(settings_of(1, 40), SERVING) as learner:
-        yield learner
-
-
-def load_tiny(lora: LoraSettings | None = None, **options: Any) -> tuple[Any, Any]:
-    """The tiny model and a tokenizer for it, in the process that calls this."""
-    model: Any = make_tiny_model(**{"dtype": torch.float32, "vocab_size": 260, **options})
-    if lora is not None:
-        model = with_lora(model, lora, source="nowhere")
-    return model, train_tokenizer(["a room"], 260)
-
-
-def load_exact() -> tuple[Any, Any]:
-    return load_tiny(dtype=torch.float64)
-
-
-def learner_of(
-    ranks: int, settings: LearnerSettings, two: LearnerProcesses
-) -> Learner | LearnerProcesses:
-    """A learner of the exact model: in this process, or the two ranks."""
-    if ranks == 1:
-        return Learner(load_exact()[0], settings, CONTEXT)
-    two.open(load_exact, settings, CONTEXT)
-    return two
-
-
-def exact_weights(learner: Learner | LearnerProcesses, folder: Path) -> Tensor:
-    """All weights in one row."""
-    if isinstance(learner, Learner):
-        return weights_of(cast(LlamaForCausalLM, learner.model))
-    named = written(learner, folder)
-    return torch.cat([named[name].flatten() for name, _ in load_exact()[0].named_parameters()])
-
-
-def assert_close(
-    learner: LearnerProcesses, expected: Learner | LearnerProcesses, folder: Path
-) -> None:
-    a, b = (exact_weights(each, folder / "model") for each in (learner, expected))
-    assert float((a - b).abs().max()) < 1e-10
 
 
 def load_nothing() -> tuple[Any, Any]:
     raise ValueError("model there: is not whole; copy it again")
-
-
-def weights_in(folder: Path) -> Named:
-    return load_file(folder / "model.safetensors")
-
-
-def written(learner: LearnerProcesses, folder: Path) -> Named:
-    """The weights that the learner saves as a model."""
-    shutil.rmtree(folder, ignore_errors=True)
-    learner.save_model(folder)
-    return weights_in(folder)
-
-
-def assert_equal(got: Named, expected: Named, most: float = 0.0) -> None:
-    assert got.keys() == expected.keys()
-    for name, tensor in got.items():
-        assert tensor.dtype == expected[name].dtype, name
-        assert float((tensor - expected[name]).abs().max()) <= most, name
-
-
-def settings_of(ranks: int, micro_batch_tokens: int, **values: object) -> LearnerSettings:
-    return LearnerSettings.model_validate(
-        {
-            "device": "cpu",
-            "learning_rate": 1e-3,
-            "optimizer_steps": 2,
-            "ranks": ranks,
-            "micro_batch_tokens": micro_batch_tokens,
-            "threads": 1,
-            **values,
-        }
-    )
-
-
-def pairs() -> list[TrainingSample]:
-    """Return eight pairs of episodes, shuffled.
-
-    A pair has 5 positions of a prompt in common; each episode adds 5 others.
-    """
-    rng = random.Random(0)
-    mask = (*(False,) * 5, *(True,) * 3, False, *(True,) * 2)
-    samples = []
-    for number in range(8):
-        prompt = (number, *(rng.randrange(32) for _ in range(4)))
-        samples += [
-            TrainingSample(
-                token_ids=(*prompt, first, *(rng.randrange(32) for _ in range(5))),
-                action_mask=mask,
-                behavior_logprobs=tuple(-4.0 * rng.random() if bit else 0.0 for bit in mask),
-                advantages=(advantage,) * 2,
-                staleness=((number, 0), (0, 2)),
-            )
-            for first, advantage in ((20, 1.0 + rng.random()), (21, -1.0 - rng.random()))
-        ]
-    rng.shuffle(samples)
-    return samples
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2, alpha=4)], ids=["all", "lora"])
@@ -168,42 +49,6 @@ def test_a_process_learns_to_the_bit_what_this_one_does(
     assert_equal(written(one, tmp_path / "there"), weights_in(tmp_path / "here"))
     names = [sorted(p.name for p in (tmp_path / at).rglob("*")) for at in ("here", "there")]
     assert names[0] == names[1]
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("lora", [None, LoraSettings(rank=3, alpha=4)], ids=["all", "lora"])
-def test_the_engine_reads_what_the_ranks_trained(
-    lora: LoraSettings | None,
-    tied: bool,
-    two: LearnerProcesses,
-    random_samples: MakeSamples,
-    tmp_path: Path,
-) -> None:
-    samples, settings = random_samples(6), settings_of(2, 40)
-    here = Learner(load_tiny(lora, tied=tied)[0], settings_of(1, 40), CONTEXT)
-    two.open(partial(load_tiny, lora, tied=tied), settings, CONTEXT)
-    first = two.folder
-    save_for_serving(here.model, tmp_path / "first", "bfloat16")
-    assert_equal(weights_in(first), weights_in(tmp_path / "first"))
-    here.update(samples)
-    two.update(samples)
-    two.write()
-    assert two.folder == first
-    save_for_serving(here.model, tmp_path / "second", "bfloat16")
-    # The ranks' sums differ in the last bits, which may round to the next bfloat16.
-    assert_equal(weights_in(first), weights_in(tmp_path / "second"), most=2e-3)
-    assert {"config.json", "tokenizer.json"} <= {path.name for path in first.iterdir()}
-    save_policy(here.model, load_tiny()[1], tmp_path / "here")
-    assert_equal(written(two, tmp_path / "there"), weights_in(tmp_path / "here"), most=1e-6)
-    if lora is not None:
-        assert_equal(
-            load_file(tmp_path / "there/adapter/adapter_model.safetensors"),
-            load_file(tmp_path / "here/adapter/adapter_model.safetensors"),
-            most=1e-6,
-        )
-    two.open(load_tiny, settings, CONTEXT)
-    assert two.folder != first
-    assert not first.exists()
 
 
 def test_a_policy_that_cannot_be_loaded_is_one_error(
@@ -273,128 +118,6 @@ def test_the_folder_goes_with_the_learner() -> None:
         assert (folder / "model.safetensors").is_file()
     assert not folder.exists()
     learner.close()
-
-
-def test_ranks_that_compute_in_bfloat16_learn_as_autocast_does(
-    two: LearnerProcesses, random_samples: MakeSamples
-) -> None:
-    samples = random_samples(6)
-    expected = Learner(load_tiny()[0], settings_of(1, 40, dtype="bfloat16"), CONTEXT).update(
-        samples
-    )
-    in_float32 = Learner(load_tiny()[0], settings_of(1, 40), CONTEXT).update(samples)
-    two.open(load_tiny, settings_of(2, 40, dtype="bfloat16"), CONTEXT)
-    got = two.update(samples)
-    for name in ("loss", "grad_norm", "entropy", "mismatch_abs_mean"):
-        difference = abs(got[name] - expected[name])
-        # The ranks' micro-batches are others, and bfloat16 has three digits.
-        assert difference <= 5e-2 * abs(expected[name]) + 1e-3, name
-    assert got["grad_norm"] != in_float32["grad_norm"]
-
-
-@pytest.mark.parametrize(
-    "values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str
-)
-def test_micro_batches_and_ranks_do_not_change_the_result(
-    values: dict[str, Any], two: LearnerProcesses, tmp_path: Path
-) -> None:
-    samples = pairs()
-    whole: tuple[dict[str, float], Tensor] | None = None
-    for ranks in (1, 2):
-        # A pair has 15 positions, so all have 120; with 10, each episode is alone.
-        for max_tokens, count in ((120, 1), (60, 2), (30, 4), (15, 8), (10, 16)):
-            case = f"{count} micro-batches, {ranks} ranks"
-            plan = StepPlan.of(samples, range(16), max_tokens=max_tokens, ranks=ranks)
-            # Two ranks have one each at least.
-            assert [plan.passes_of(rank) for rank in range(ranks)] == [
-                max(count // ranks, 1)
-            ] * ranks, case
-            settings = settings_of(
-                ranks, max_tokens, optimizer_steps=1, old_logprobs="sampler", **values
-            )
-            learner = learner_of(ranks, settings, two)
-            metrics, weights = learner.update(samples), exact_weights(learner, tmp_path)
-            if whole is None:
-                whole = metrics, weights
-                assert metrics["grad_norm"] > 1e-2
-                assert float((weights - weights_of(load_exact()[0])).abs().max()) > 5e-4
-            assert metrics["shared_prefixes"] == pytest.approx(0.25 if max_tokens >= 15 else 0.0), (
-                case
-            )
-            for name in set(metrics) - NOT_COMPARED:
-                assert metrics[name] == pytest.approx(whole[0][name], rel=0, abs=1e-10), (
-                    name,
-                    case,
-                )
-            assert float((weights - whole[1]).abs().max()) < 1e-10, case
-
-
-def test_shared_prefixes_are_counted_in_all_ranks(two: LearnerProcesses) -> None:
-    # The first rank gets the last one, alone; the others share 3 of their 4 positions. 3 of 14 are
-    # computed for both.
-    samples = [
-        TrainingSample(
-            token_ids=ids,
-            action_mask=(False, *(True,) * (len(ids) - 1)),
-            behavior_logprobs=(0.0,) * len(ids),
-            advantages=(1.0,),
-        )
-        for ids in ((1, 5, 6, 7, 8), (1, 5, 6, 9, 8), (2, 3, 4, 5, 6, 7, 8))
-    ]
-    settings = settings_of(2, 100, optimizer_steps=1, old_logprobs="sampler")
-    two.open(load_tiny, settings, CONTEXT)
-    assert two.update(samples)["shared_prefixes"] == pytest.approx(3 / 14)
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-def test_two_ranks_learn_the_same_as_one(
-    parts: int, random_samples: MakeSamples, two: LearnerProcesses, tmp_path: Path
-) -> None:
-    samples = random_samples(9, parts=parts)
-    here = learner_of(1, settings_of(1, 10_000, entropy_bonus=0.01), two)
-    learner_of(2, settings_of(2, 25, entropy_bonus=0.01), two)
-    for _ in range(2):
-        expected, got = here.update(samples), two.update(samples)
-        for name in set(expected) - NOT_COMPARED:
-            assert got[name] == pytest.approx(expected[name], abs=1e-9), name
-        assert_close(two, here, tmp_path)
-    assert here.supervised_step(samples)["loss"] == pytest.approx(
-        two.supervised_step(samples)["loss"], abs=1e-10
-    )
-    assert_close(two, here, tmp_path)
-
-
-def test_a_learner_of_two_ranks_resumes_in_one(
-    tmp_path: Path, random_samples: MakeSamples, two: LearnerProcesses
-) -> None:
-    samples = random_samples(8)
-    learner_of(2, settings_of(2, 40), two)
-    two.update(samples)
-    two.save(tmp_path / "learner")
-    expected = two.update(samples)
-    here = Learner(load_exact()[0], settings_of(1, 10_000), LearnerContext(total_steps=10, seed=99))
-    here.load(tmp_path / "learner")
-    got = here.update(samples)
-    for name in set(expected) - NOT_COMPARED:
-        assert got[name] == pytest.approx(expected[name], abs=1e-9), name
-    assert_close(two, here, tmp_path / "weights")
-
-
-def test_an_error_in_one_rank_ends_the_call(random_samples: MakeSamples) -> None:
-    samples = [
-        TrainingSample(
-            token_ids=s.token_ids,
-            action_mask=s.action_mask,
-            behavior_logprobs=tuple(float("-inf") if bit else 0.0 for bit in s.action_mask),
-            advantages=(-1.0,) * s.turns,
-        )
-        for s in random_samples(1)
-    ]
-    settings = settings_of(2, 40, optimizer_steps=1, old_logprobs="sampler")
-    with LearnerProcesses(settings) as learner:
-        learner.open(load_tiny, settings, CONTEXT)
-        with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
-            learner.update(samples)
 
 
 def test_too_few_gpus_are_told_before_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, MistralConfig, Qwen3NextConfig
 
 from agent_rl.policy.checks import refuse_untrainable
 from agent_rl.policy.loading import load_policy
-from agent_rl.policy.loading import save_policy as save_loaded
+from agent_rl.policy.saving import save_policy as save_loaded
 from tests.builders.models import CHATML, make_tokenizer, save_policy
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from agent_rl.config.model import ModelSettings
 from agent_rl.policy.fingerprint import fingerprint
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -19,8 +19,8 @@ from agent_rl.policy.loading import (
     load_policy,
     load_to_train,
     policy_loader,
-    save_policy,
 )
+from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import save_for_serving
 from tests.builders.models import save_policy as small_policy
 
@@ -228,7 +228,7 @@ def test_an_adapter_records_the_revision_of_its_base(
     folder = str(small_policy(tmp_path / "model", 0))
     asked = []
 
-    def load(source: str, *, revision: str = "") -> Any:
+    def load(source: str, *, revision: str = "", shared: bool = False) -> Any:
         asked.append((source, revision))
         return load_policy(folder)
 

@@ -11,8 +11,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import decoder_and_head, load_policy, load_to_train, save_policy
+from agent_rl.policy.loading import decoder_and_head, load_policy, load_to_train
 from agent_rl.policy.lora import adapter_off, has_adapter, merged_weights, with_lora
+from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import save_for_serving
 
 SETTINGS = LoraSettings(rank=2, alpha=6)

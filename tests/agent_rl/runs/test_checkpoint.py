@@ -15,7 +15,8 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.loading import load_policy, save_policy
+from agent_rl.policy.loading import load_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.runs.checkpoint import (
     Snapshot,
     load_checkpoint,

@@ -6,7 +6,7 @@ import pytest
 
 from agent_rl.config import dump_config, load_config
 from agent_rl.policy.from_scratch import init_model
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.runs.layout import missing_files
 from tests.builders.command_line import CommandLine
 from tests.builders.export import CONFIG, SIZES, TOKENIZER, Exports, report, write

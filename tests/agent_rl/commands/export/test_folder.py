@@ -11,7 +11,8 @@ from agent_rl.commands.export.folder import export
 from agent_rl.commands.stages.start import starting_policy
 from agent_rl.config import ConfigError, load_config
 from agent_rl.config.model import LoraSettings
-from agent_rl.policy.loading import load_policy, load_to_train, save_policy
+from agent_rl.policy.loading import load_policy, load_to_train
+from agent_rl.policy.saving import save_policy
 from tests.builders.export import TOKENIZER, Exports, logits, write
 
 

@@ -12,7 +12,8 @@ from agent_rl.commands.export.folder import export
 from agent_rl.commands.export.model_card import COMMANDS, OBSERVATION
 from agent_rl.config import load_config
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import load_policy, save_policy
+from agent_rl.policy.loading import load_policy
+from agent_rl.policy.saving import save_policy
 from rollouts import PromptSettings
 from rollouts.renderer import load_renderer
 from tests.builders.export import SIZES, TOKENIZER, Exports, report, write

@@ -13,7 +13,7 @@ from agent_rl.commands.play.episode import play as play_episode
 from agent_rl.config import ConfigError
 from agent_rl.config.model import ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
-from agent_rl.policy.loading import save_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.runs.trajectories import load_trajectories
 from rollouts import StopReason, Trajectory
 from tests.builders.paths import ROOT
