@@ -69,9 +69,10 @@ class ShardedRanks(Ranks):
         within its `forward`, a language model's head included. Gradients are summed over the ranks,
         not averaged. Every rank makes as many forward and backward passes as the others.
 
-        The slices stay in float32. With `bfloat16` a layer is collected in bfloat16, as autocast
-        would cast it: half the traffic and memory. Its activations are left to autocast, and
-        gradients are summed in float32. Embedding and head stay in float32.
+        The slices stay in float32. With `bfloat16` a layer's matrices are collected in bfloat16, as
+        autocast would cast them: half the traffic and memory. Its activations are left to autocast,
+        and gradients are summed in float32. Embedding, head and norms stay in float32, as autocast
+        leaves them: in bfloat16 a norm's weight of 1.003 is 1.
 
         Args:
             module: its weights are the same in every rank, on the ranks' device.
@@ -86,13 +87,16 @@ class ShardedRanks(Ranks):
             )
         mesh = init_device_mesh(self.device.type, (self.size,))
         layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
-        parts: list[nn.Module] = [*layers, module]
-        for part in parts:
-            policy = MixedPrecisionPolicy() if part is module else of_layers
-            group = fully_shard(part, mesh=mesh, mp_policy=policy)
-            group.set_gradient_divide_factor(1.0)
-            # Without this, FSDP would ask for a scaled sum, which gloo does not have.
-            group.set_force_sum_reduction_for_comms(True)
+        # What is in no other group is in the last one.
+        groups: list[tuple[list[nn.Module], MixedPrecisionPolicy]] = [
+            (_without_norms(layer) if bfloat16 else [layer], of_layers) for layer in layers
+        ]
+        groups.append(([module], MixedPrecisionPolicy()))
+        for modules, policy in groups:
+            for part in fully_shard(modules, mesh=mesh, mp_policy=policy):
+                part.set_gradient_divide_factor(1.0)
+                # Without this, FSDP would ask for a scaled sum, which gloo does not have.
+                part.set_force_sum_reduction_for_comms(True)
         module.register_forward_hook(_reshard_without_gradient)
         return module
 
@@ -305,6 +309,14 @@ def load_sharded(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
             "param_groups": optimizer.state_dict()["param_groups"],
         }
     )
+
+
+def _without_norms(module: nn.Module) -> list[nn.Module]:
+    """The largest parts of a module that have weights, and none of a norm."""
+    own = [list(part.parameters(recurse=False)) for part in module.modules()]
+    if not any(weights and all(weight.dim() < 2 for weight in weights) for weights in own):
+        return [module] if any(own) else []
+    return [part for child in module.children() for part in _without_norms(child)]
 
 
 def _reshard_without_gradient(module: nn.Module, _: Any, __: Any) -> None:
