@@ -1,5 +1,6 @@
 """The training loop: sample tasks, play groups, update, sync, log. It reads as the algorithm."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -110,22 +111,30 @@ class TrainingLoop:
         """What the engine had done at the last line of metrics, or before the first step."""
         self._end_step()
 
-    def train(self, *, evaluate_last: bool = True) -> Path:
+    def train(
+        self,
+        *,
+        evaluate_last: bool = True,
+        goes_on: Callable[[BaseException], bool] = lambda error: False,
+    ) -> Path:
         """Run the remaining rollout steps, with checkpoints and evaluations in between.
 
-        If a signal or an error ends it, the last whole step is saved first.
+        If a signal or an error ends the run, the last whole step is saved first.
 
         Args:
             evaluate_last: whether to evaluate after the last step too. A caller that evaluates the
                 result itself says no.
+            goes_on: whether the caller goes on after an error, from the newest checkpoint. Then
+                nothing is saved, and nothing is said of an end.
 
         Returns:
             The checkpoint of the last step.
         """
         try:
             self._train(evaluate_last=evaluate_last)
-        except BaseException:
-            self._keep_progress()
+        except BaseException as error:
+            if not goes_on(error):
+                self._keep_progress()
             raise
         assert self.saved is not None, "the last step is always saved"
         return self.saved

@@ -304,7 +304,7 @@ def end_processes(actors: Sequence[Any]) -> None:
     """End the processes of actors at once."""
     import ray
 
-    gone = _ray_is_gone()
+    gone = ray_is_gone()
     for actor in actors:
         machine, pid = _process_ids.pop(actor._actor_id, ("", 0))
         if not gone:
@@ -325,7 +325,8 @@ def _kill(pid: int, *, only_if_stopped: bool) -> None:
             process.kill()
 
 
-def _ray_is_gone() -> bool:
+def ray_is_gone() -> bool:
+    """Return whether one of Ray's own processes on this machine has ended."""
     try:
         check_ray()
     except RayGone:

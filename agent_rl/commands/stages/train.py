@@ -19,7 +19,7 @@ from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stopped_by, stops_on_signals
-from rollouts.processes.ray_processes import check_ray, death_of
+from rollouts.processes.ray_processes import check_ray, death_of, ray_is_gone
 
 
 def train(
@@ -60,38 +60,63 @@ def _train(
 ) -> Path:
     """As `train`, in a run folder that is locked and ready."""
     say(f"training {source} with {config.learner.objective}")
-    deaths = 0
+    deaths = _Deaths(config, run, checkpoint)
     with Session(config, source, train=True) as session:
         session.require_trainable()
         while True:
-            before = checkpoint
             try:
-                return _train_in(session, run, source, checkpoint, then)
+                return _train_in(session, run, source, deaths, then)
             except Exception as error:
                 # Engines and workers are replaced by the pool, so this is the learner's death.
                 death = death_of(error)
-                whole = run.train.whole_checkpoints()
-                checkpoint = whole[-1] if whole else None
-                deaths = 1 if checkpoint != before else deaths + 1
-                if death is None or stopped_by() or deaths > config.learner.max_restarts:
+                if death is not None:
+                    check_ray()
+                if not deaths.replaced(error):
                     raise
-                check_ray()
                 say(f"the learner is replaced, and training goes on: {death}")
-            if checkpoint is None:
+            if deaths.checkpoint is None:
                 set_unfinished_aside(run.train)
             else:
-                source = str(checkpoint / CHECKPOINT_MODEL)
+                source = str(deaths.checkpoint / CHECKPOINT_MODEL)
+
+
+class _Deaths:
+    """The deaths of the learner since the newest checkpoint, which say whether it is replaced."""
+
+    checkpoint: Path | None
+    """Where training begins, or goes on after the last death."""
+
+    def __init__(self, config: Config, run: RunLayout, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+        self._most, self._stage = config.learner.max_restarts, run.train
+        self._count = 0
+        self._last: BaseException | None = None
+        self._replaced = False
+
+    def replaced(self, error: BaseException) -> bool:
+        """Whether the learner is replaced after an error; the same one may be asked about again."""
+        if error is not self._last:
+            self._last, self._replaced = error, self._judged(error)
+        return self._replaced
+
+    def _judged(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception) or death_of(error) is None:
+            return False
+        before, whole = self.checkpoint, self._stage.whole_checkpoints()
+        self.checkpoint = whole[-1] if whole else None
+        self._count = 1 if self.checkpoint != before else self._count + 1
+        return self._count <= self._most and not stopped_by() and not ray_is_gone()
 
 
 def _train_in(
     session: Session,
     run: RunLayout,
     source: str,
-    checkpoint: Path | None,
+    deaths: _Deaths,
     then: Callable[[Session, str], None] | None,
 ) -> Path:
     """Train with learner processes of its own, in a session that goes on if they die."""
-    config = session.config
+    config, checkpoint = session.config, deaths.checkpoint
     with LearnerProcesses(config.learner, config.serving) as learner:
         open_to_train(learner, config, source, run, resume=checkpoint is not None)
         session.serve(learner)
@@ -99,7 +124,7 @@ def _train_in(
         try:
             # Steps after the checkpoint are repeated, so reports on them are of other policies.
             set_aside_after(run.folder, loop.step)
-            newest = loop.train(evaluate_last=then is None)
+            newest = loop.train(evaluate_last=then is None, goes_on=deaths.replaced)
         finally:
             loop.close()
         if then is not None:

@@ -127,6 +127,25 @@ def test_the_engine_sleeps_during_an_update_and_loses_nothing_if_it_dies_of_it(
     assert saved(tmp_path) == ["step-000002"]
 
 
+def test_a_caller_that_goes_on_after_an_error_is_told_of_no_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, session = scripted_loop(tmp_path)
+    session.on_sync = at_step(loop, 2, fail)
+    judged: list[BaseException] = []
+
+    def goes_on(error: BaseException) -> bool:
+        judged.append(error)
+        return True
+
+    with pytest.raises(RuntimeError, match="the engine is gone") as raised:
+        loop.train(goes_on=goes_on)
+    loop.close()
+    assert judged == [raised.value]
+    assert saved(tmp_path) == []
+    assert "ended early" not in capsys.readouterr().out
+
+
 def test_half_an_update_is_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_a_learner_that_dies_is_replaced_and_the_steps_are_repeated(tmp_path: Pa
     status, output = end(run)
     assert status == 0, output
     assert output.count("the learner is replaced, and training goes on") == 2
+    assert "ended early" not in output
     assert (tmp_path / "run" / "train.interrupted-1").is_dir()
     assert "resumed from run/train/checkpoints/step-000003" in output
     assert logged_steps(stage) == list(range(1, 10))
