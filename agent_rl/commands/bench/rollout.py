@@ -110,7 +110,7 @@ class RolloutRow:
         return float(statistics.median(getattr(rollout, figure) for rollout in self.rollouts))
 
     @property
-    def cache_hits(self) -> float:
+    def raw_cache_hits(self) -> float:
         """The share of the bare engine's prompt ids that were in its prefix cache."""
         raw = self.references["raw"]
         return sum(r.cached_tokens for r in raw) / sum(r.prompt_tokens for r in raw)
@@ -126,7 +126,7 @@ class RolloutRow:
                 **{way: self.speed(way) for way in ways},
             },
             "of": {way: self.ratio(way) for way in ways},
-            "raw_cache_hits": self.cache_hits,
+            "raw_cache_hits": self.raw_cache_hits,
             "rollouts": [asdict(rollout) for rollout in self.rollouts],
             "references": {
                 way: [asdict(replayed) for replayed in self.references[way]] for way in ways
@@ -281,6 +281,7 @@ class _Measuring:
         train = self.config.train
         tasks, size = groups_of(self.tasks, episodes, train.num_generations)
         ends: list[float] = []
+        before = self.pool.usage()
         begin = time.perf_counter()
         groups = self.pool.collect(
             tasks,
@@ -290,13 +291,16 @@ class _Measuring:
             on_episode=lambda _: ends.append(time.perf_counter() - begin),
         )
         seconds = time.perf_counter() - begin
+        used = (self.pool.usage() - before).metrics()
         played = [episode for group in groups for episode in group.trajectories]
         if not any(episode.turns for episode in played):
             raise ConfigError(
                 f"env.id {self.config.env.id}: no episode has a turn; the first one ended so: "
                 f"{played[0].error or played[0].stop_reason.value}"
             )
-        return played, figures_of(played, ends, places=places, seconds=seconds)
+        return played, figures_of(
+            played, ends, places=places, seconds=seconds, cache_hits=used["prefix_cache_hits"]
+        )
 
 
 def _setting(config: Config, source: str, parameters: int) -> dict[str, Any]:
@@ -335,11 +339,11 @@ def speed_table(rows: Sequence[RolloutRow]) -> Table:
 
 def time_table(rows: Sequence[RolloutRow]) -> Table:
     """How full the places were, and the shares of their time in percent."""
-    names = ["en-\ngines", "at a\ntime", *_SHARES.values(), "cache\nhits"]
+    names = ["en-\ngines", "at a\ntime", *_SHARES.values(), "cache\nhits", "(raw\nvLLM)"]
     table = _table("Rollouts: shares of the places' time, medians in %", names)
     for row in rows:
-        shares = [percent(row.median(field)) for field in _SHARES]
-        table.add_row(f"{row.engines}", f"{row.places}", *shares, percent(row.cache_hits))
+        shares = [percent(row.median(field)) for field in (*_SHARES, "cache_hits")]
+        table.add_row(f"{row.engines}", f"{row.places}", *shares, percent(row.raw_cache_hits))
     return table
 
 

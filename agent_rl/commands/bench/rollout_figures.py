@@ -33,6 +33,8 @@ class RolloutFigures:
     """No episode was left for the place, and the slowest ones went on."""
     tail: float
     """The share of the wall time in which some place was free and no episode was left."""
+    cache_hits: float
+    """The share of the prompts' ids that the engines had in their prefix caches."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -51,7 +53,12 @@ class RolloutFigures:
 
 
 def figures_of(
-    episodes: Sequence[Trajectory], ends: Sequence[float], *, places: int, seconds: float
+    episodes: Sequence[Trajectory],
+    ends: Sequence[float],
+    *,
+    places: int,
+    seconds: float,
+    cache_hits: float,
 ) -> RolloutFigures:
     """Work out the figures of a rollout.
 
@@ -60,6 +67,7 @@ def figures_of(
         ends: when each ended, in seconds since the beginning.
         places: the episodes that play at once.
         seconds: the wall time of the rollout.
+        cache_hits: the share of the prompts' ids that were in the prefix caches.
     """
     turns = [turn for episode in episodes for turn in episode.turns]
     whole = places * seconds
@@ -77,6 +85,7 @@ def figures_of(
         worker=1.0 - policy - environment - waiting,
         waiting=waiting,
         tail=(seconds - first_free(ends, places)) / seconds,
+        cache_hits=cache_hits,
     )
 
 

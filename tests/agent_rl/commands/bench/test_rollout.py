@@ -32,6 +32,7 @@ FIGURES = RolloutFigures(
     worker=0.1,
     waiting=0.2,
     tail=0.3,
+    cache_hits=0.6,
 )
 
 
@@ -57,7 +58,7 @@ def test_medians_and_ratios_by_hand() -> None:
     assert row.speed("raw") == 100.0
     # 100 / 100, 50 / 100 and 25 / 33.3: each repeat is compared with itself.
     assert row.ratio("raw") == pytest.approx(0.75)
-    assert row.cache_hits == pytest.approx(0.8)
+    assert row.raw_cache_hits == pytest.approx(0.8)
     assert row.median("busy") == pytest.approx(0.8)
     record = row.record()
     assert record["tokens_per_second"] == {"rollout": 50.0, "raw": 100.0}
@@ -66,7 +67,7 @@ def test_medians_and_ratios_by_hand() -> None:
         *("1", "2", "4", "2.00", "50", "100", "0.75")
     ]
     assert [cells[0] for cells in (list(c.cells) for c in time_table([row]).columns)] == [
-        *("1", "2", "80.0", "60.0", "50.0", "10.0", "10.0", "20.0", "30.0", "80.0")
+        *("1", "2", "80.0", "60.0", "50.0", "10.0", "10.0", "20.0", "30.0", "60.0", "80.0")
     ]
 
 
@@ -121,6 +122,7 @@ train: {{num_generations: 2}}
     (rollout,) = row["rollouts"]
     assert (row["places"], rollout["episodes"]) == (2, 4)
     assert rollout["tokens"] > 0
+    assert 0 <= rollout["cache_hits"] < 1
     # The pool calls back as episodes end, so no other share is larger than the whole.
     assert rollout["worker"] > -0.05
     for way in ("raw", "lock_step"):

@@ -32,7 +32,7 @@ def test_the_shares_by_hand() -> None:
         )
         for turns in (1, 3)
     ]
-    figures = figures_of(episodes, [2.0, 4.0], places=2, seconds=5.0)
+    figures = figures_of(episodes, [2.0, 4.0], places=2, seconds=5.0, cache_hits=0.5)
     assert (figures.episodes, figures.tokens, figures.tokens_per_second) == (2, 12, 2.4)
     assert figures.engine == pytest.approx(0.2)
     assert figures.policy == pytest.approx(0.4)
@@ -42,5 +42,6 @@ def test_the_shares_by_hand() -> None:
     assert figures.busy == pytest.approx(0.6)
     assert figures.worker == pytest.approx(0.1)
     assert figures.tail == pytest.approx(0.6)
+    assert figures.cache_hits == 0.5
     parts = ("engine", "transport", "environment", "worker", "waiting")
     assert sum(getattr(figures, part) for part in parts) == pytest.approx(1.0)
