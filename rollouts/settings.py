@@ -7,6 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+_STARTS, _LEAST_START_SECONDS = 10.0, 300.0
+"""The limit of a start, in times of a call's and at least: libraries and weights are loaded."""
+
 
 class Settings(BaseModel):
     """The base of all settings: frozen, and an unknown key is an error."""
@@ -65,7 +68,12 @@ class EpisodeSettings(Settings):
     """Seconds that one call of the environment may take. A longer reset or step blocks every
     episode of its worker process, so the pool then replaces that process. So it does with a process
     that answers nothing for as long, and for 20 s at least. A longer constructor or `tasks()` ends
-    the run."""
+    the run. The start of a worker process may take ten times as long, and 300 s at least."""
+
+    @property
+    def start_timeout_seconds(self) -> float:
+        """Seconds that the start of a worker process may take."""
+        return max(_STARTS * self.env_timeout_seconds, _LEAST_START_SECONDS)
 
 
 class ServingSettings(Settings):
@@ -114,10 +122,16 @@ class ServingSettings(Settings):
     and `train.look_ahead: 0`."""
     step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     """Seconds that one step of an engine may take, such as a token for all its requests. An engine
-    that takes longer hangs: it is replaced, and gets its requests again."""
+    that takes longer hangs: it is replaced, and gets its requests again. Its start may take ten
+    times as long, and 300 s at least."""
     max_restarts: int = Field(default=8, ge=0)
     """Times in a row that engines that hang or die may be replaced, without an episode that ends in
     between. Then the run stops."""
+
+    @property
+    def start_timeout_seconds(self) -> float:
+        """Seconds that the start of an engine may take."""
+        return max(_STARTS * self.step_timeout_seconds, _LEAST_START_SECONDS)
 
     @field_validator("dtype")
     @classmethod

@@ -45,6 +45,8 @@ class _Engine:
     """The version of the weights that it was last given."""
     address: Address | None = None
     """Where workers reach it; None before it has started."""
+    began_at: float = field(default_factory=time.monotonic)
+    """When its process was started (monotonic)."""
     ready: bool = False
     """Whether it can play."""
     gone: bool = False
@@ -94,6 +96,8 @@ class Engines:
         self._folder, self._version = folder, version
         self._restarts = 0
         """Engines replaced since an episode ended."""
+        self._started_once = False
+        """Whether all have been ready. Before, a start that hangs ends the run: so would others."""
         self._done_before = EngineStatistics()
         """What the engines that were replaced had done when they were last asked."""
         self._names: dict[int, str] = {}
@@ -204,18 +208,36 @@ class Engines:
             self._then(engine.actor.statistics.remote(), engine, answered)
 
     def look(self) -> None:
-        """Ask the engines for their steps, and replace one that has made none for too long."""
+        """Ask the engines for their steps, and replace one that has made none for too long.
+
+        Raises:
+            ProcessesGone: one does not start in time, or too many were replaced in a row.
+        """
         limit = self._settings.step_timeout_seconds
         for engine in self._engines:
-            if not engine.ready or self._asleep:
+            if self._asleep or engine.gone:
                 engine.moved_at = time.monotonic()
-                continue
-            if time.monotonic() - engine.moved_at > limit:
+            elif not engine.ready:
+                self._look_at_start(engine)
+            elif time.monotonic() - engine.moved_at > limit:
                 reason = f"it made no step within {limit:g} s (serving.step_timeout_seconds)"
                 self._replace(engine, reason)
             elif not engine.asked:
                 engine.asked = True
                 self._then(engine.actor.steps.remote(), engine, self._answered)
+
+    def _look_at_start(self, engine: _Engine) -> None:
+        """Replace an engine that takes too long to start, or end the run at its beginning."""
+        limit = self._settings.start_timeout_seconds
+        if time.monotonic() - engine.began_at <= limit:
+            return
+        reason = f"did not start within {limit:g} s"
+        if not self._started_once:
+            raise ProcessesGone(
+                f"the serving engine {reason}; if its model only takes long to load, raise "
+                "serving.step_timeout_seconds, as a start may take ten times as long"
+            )
+        self._replace(engine, f"it {reason} (see serving.step_timeout_seconds)")
 
     def _start(self, number: int) -> _Engine:
         environment = {"OMP_NUM_THREADS": str(self._settings.threads)}
@@ -268,6 +290,7 @@ class Engines:
             self._send_weights(engine, self._started)
             return
         engine.ready, engine.moved_at = True, time.monotonic()
+        self._started_once = self._started_once or self.ready
         self._then(engine.actor.until_dead.remote(), engine, self._is_well)
         if self._sockets is not None:
             self._then(engine.actor.shared_memory.remote(), engine, self._note_memory)

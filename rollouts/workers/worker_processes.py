@@ -53,6 +53,8 @@ class WorkerProcesses:
         self._pages = [CallPage() for _ in range(count)]
         self._starting = set(range(count))
         """The workers whose processes cannot play yet."""
+        self._began_at = [math.inf] * count
+        """When each worker's process was started (monotonic), or infinity if it is given up."""
         self._heard_at = [time.monotonic()] * count
         """When each worker last answered, or was in a call or at its start (monotonic)."""
         self._asked: set[int] = set()
@@ -86,7 +88,8 @@ class WorkerProcesses:
         told by the answers that the process owes, or by the next one that it is asked for.
 
         Raises:
-            ValueError: an environment's constructor does not return at the start of a worker.
+            ValueError: at the first start, a worker or its environment's constructor takes too
+                long.
         """
         limit = self._plan.episode.env_timeout_seconds
         for worker, (actor, page) in enumerate(zip(self.actors, self._pages, strict=True)):
@@ -96,7 +99,10 @@ class WorkerProcesses:
                 continue
             # In a call it cannot answer. A start may take longer, as it imports libraries.
             self._heard_at[worker] = time.monotonic()
-            if call is None or call.seconds <= limit:
+            if call is None:
+                self._look_at_start(worker)
+                continue
+            if call.seconds <= limit:
                 continue
             if call.making and worker in self._starting:
                 raise ValueError(
@@ -105,6 +111,20 @@ class WorkerProcesses:
                     "limit if it is only slow, and see that every wait in it has an end"
                 )
             end_processes([actor])
+
+    def _look_at_start(self, worker: int) -> None:
+        """End a process that takes too long to start, or the run at its beginning."""
+        limit = self._plan.episode.start_timeout_seconds
+        if time.monotonic() - self._began_at[worker] <= limit:
+            return
+        self._began_at[worker] = math.inf  # once is enough
+        if not self.started:
+            raise ValueError(
+                f"env.id {self._plan.env_id}: a worker process did not start within {limit:g} s; "
+                "if its imports only take long, raise episode.env_timeout_seconds, as a start may "
+                "take ten times as long"
+            )
+        end_processes([self.actors[worker]])
 
     def _ask_for_life(self, worker: int, actor: Any, limit: float) -> None:
         """Ask a worker that should be free to answer, and end one that has not for too long."""
@@ -150,6 +170,7 @@ class WorkerProcesses:
 
     def _begin(self, worker: int) -> None:
         """Let a new process load what it needs."""
+        self._began_at[worker] = time.monotonic()
         self._then(self.actors[worker].start.remote(), worker, self._loaded)
 
     def _then(
