@@ -6,10 +6,9 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test test-fast test-slow drills fuzz results-small check format docs clean
 
-DRILLS := $(addprefix tests/rollouts/workers/,test_worker_processes.py \
-	test_worker_processes_killed.py test_engines.py test_engines_killed.py) \
-	tests/agent_rl/learner/test_processes_killed.py \
-	tests/agent_rl/commands/stages/test_train.py
+DRILLS := $(wildcard tests/rollouts/workers/test_worker_processes*.py \
+	tests/rollouts/workers/test_engines*.py tests/agent_rl/learner/test_processes_killed.py \
+	tests/agent_rl/commands/stages/test_train*.py)
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
