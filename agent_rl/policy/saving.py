@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils import logging as transformers_logging
 
 from agent_rl.policy.folder import WEIGHTS
 from agent_rl.policy.lora import (
@@ -17,6 +18,9 @@ from agent_rl.policy.lora import (
 )
 from agent_rl.policy.weight_file import Form, write_tensors
 from agent_rl.policy.whole import gathered, is_first, whole_weights
+
+# The command line shows its own progress; transformers' bars would tear it.
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
