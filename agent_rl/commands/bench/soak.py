@@ -2,10 +2,9 @@
 
 A training run that grows a little with each step ends some night. This command trains, looks at the
 processes, the shared memory and the folders every few seconds, and draws them over time. At the end
-it interrupts the training as Ctrl-C does, and looks at what is left.
+it ends the training as a scheduler does (SIGTERM), and looks at what is left.
 """
 
-import signal
 import subprocess
 import sys
 import time
@@ -212,7 +211,7 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
 
 
 def _end(child: subprocess.Popen[bytes], shared_before: float) -> Leftovers:
-    """Interrupt the training, wait, and look at what it left."""
+    """End the training, wait, and look at what it left."""
     family, folders = [], set()
     try:
         family = psutil.Process(child.pid).children(recursive=True)
@@ -221,7 +220,8 @@ def _end(child: subprocess.Popen[bytes], shared_before: float) -> Leftovers:
     except psutil.Error:
         pass  # It has ended by itself.
     if child.poll() is None:
-        child.send_signal(signal.SIGINT)
+        # Not SIGINT: a command that a script starts in the background ignores it.
+        child.terminate()
     try:
         status: int | None = child.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:
