@@ -5,6 +5,7 @@ processes, the shared memory and the folders every few seconds, and draws them o
 it ends the training as a scheduler does (SIGTERM), and looks at what is left.
 """
 
+import statistics
 import subprocess
 import sys
 import time
@@ -147,8 +148,8 @@ def growth(samples: Sequence[Sample], read: Callable[[Sample], float]) -> Growth
     fifth = max(1, len(values) // 5)
     slope = theilslopes(values, [sample.seconds / 3600 for sample in after]).slope
     return Growth(
-        first=_median(values[:fifth]),
-        last=_median(values[-fifth:]),
+        first=statistics.median(values[:fifth]),
+        last=statistics.median(values[-fifth:]),
         most=max(read(sample) for sample in samples),
         hourly=float(slope),
     )
@@ -234,10 +235,6 @@ def _end(child: subprocess.Popen[bytes], shared_before: float) -> Leftovers:
         shared_memory_mib=folder_mib(SHARED_MEMORY) - shared_before,
         ray_mib=sum(map(folder_mib, folders)),
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _save(samples: Sequence[Sample], left: Leftovers | None, path: Path | None) -> None:
