@@ -9,8 +9,8 @@ from rollouts.serving.messages import Answer, ClientMessage
 from rollouts.serving.request_server import RequestServer
 from rollouts.types import Completion
 
-_NEW = 0.1
-"""The weight of a new measurement in the average time away."""
+_NUDGE = 0.1
+"""How far a new measurement moves the median time away, as a share of it."""
 _TRANSPORT = 0.001
 """Seconds that two messages take, which a client cannot measure."""
 
@@ -25,7 +25,8 @@ class Clients:
         self._forgotten: set[bytes] = set()
         """Names of clients that are gone. Their last messages may still arrive."""
         self.away = 0.0
-        """How long it takes from an answer to the next request, in seconds, on average."""
+        """How long it takes from answers to the next request, in seconds: about the median. The mean
+        would say little: an episode that begins takes much longer than one that goes on."""
         self.answered = 0
         """Completions that were sent since the thread last set it to 0."""
         self.came_back = 0
@@ -38,7 +39,10 @@ class Clients:
         self.came_back += len(message.requests)
         if message.away is not None:
             away = message.away + _TRANSPORT
-            self.away += (away - self.away) * (_NEW if self.away else 1.0)
+            if not self.away:
+                self.away = away
+            # As many measurements lie above the median as below, so it comes to rest there.
+            self.away *= 1.0 + (_NUDGE if away > self.away else -_NUDGE)
         return True
 
     def reply(self, client: bytes, number: int, output: Any, seconds: float) -> None:

@@ -45,8 +45,8 @@ class ClientMessage:
     cancelled: Sequence[int] = ()
     """The numbers of earlier requests that need no answer any more."""
     away: float | None = None
-    """Seconds from the last answer to these requests: the environments' time and the tokenizer's.
-    None if no answer came since the last message."""
+    """Seconds from the last answers to these requests: the environments' time and the tokenizer's.
+    None if no answer has come yet, or if the requests are sent again."""
 
 
 Answer = tuple[int, Completion | str]

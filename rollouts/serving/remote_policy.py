@@ -1,13 +1,17 @@
 """The policy of another process, as a worker sees it.
 
-Requests that come up together travel in one message, and so do answers. For example, three episodes
-of a worker ask in the same moment:
+A request leaves as soon as an episode makes it: the engine takes it while the worker still works on
+the next episode. Answers that come up together travel in one message. For example, three episodes
+of a worker:
 
-    worker                                     engine
-    requests 1, 2, 3  -----------------------> takes all three between two steps
-                      <----------------------- answers 1, 3, which ended with the same step
-    requests 4, 5     -----------------------> the next turns of these two episodes
-                      <----------------------- answer 2
+    worker                               engine
+    request 1  ----------------------->
+    request 2  ----------------------->
+    request 3  ----------------------->  takes all three between two steps
+               <-----------------------  answers 1, 3, which ended with the same step
+    request 4  ----------------------->  the next turn of one of these two episodes
+    request 5  ----------------------->  and of the other one
+               <-----------------------  answer 2
 """
 
 import asyncio
@@ -54,13 +58,10 @@ class RemotePolicy:
         self._socket: zmq.asyncio.Socket | None = None
         self._reading: asyncio.Task[None] | None = None
         self._requests_made = 0
-        self._outbox: list[CompletionRequest] = []
-        """Requests that no message has taken along yet."""
         self._waiting: dict[int, _Waiting] = {}
         """The requests that have no answer yet, by number, the oldest first."""
-        self._send_is_due = False
         self._answered_at: float | None = None
-        """When the first answer since the last message came (monotonic)."""
+        """When the last answers came, on the monotonic clock."""
 
     async def complete(
         self,
@@ -87,16 +88,14 @@ class RemotePolicy:
         )
         answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[request.number] = _Waiting(request=request, answer=answer)
-        self._outbox.append(request)
-        self._send_soon()
+        answered_at = self._answered_at
+        away = None if answered_at is None else time.monotonic() - answered_at
+        self._send(ClientMessage(requests=(request,), away=away))
         try:
             return await answer
         except asyncio.CancelledError:
             # The episode has run out of time; its tokens would only hold up the others.
-            if request in self._outbox:
-                self._outbox.remove(request)
-            else:
-                self._post(ClientMessage(cancelled=(request.number,)))
+            self._send(ClientMessage(cancelled=(request.number,)))
             raise
         finally:
             self._waiting.pop(request.number, None)
@@ -111,9 +110,9 @@ class RemotePolicy:
         self.close()
         self._address, self._name = address, name
         waiting = self._waiting.values()
-        self._outbox = [one.request for one in waiting if not one.answer.done()]
-        if self._outbox:
-            self._send_soon()
+        requests = [one.request for one in waiting if not one.answer.done()]
+        if requests:
+            self._send(ClientMessage(requests=requests))
 
     def close(self) -> None:
         """Close the socket. The next request opens another one."""
@@ -123,23 +122,10 @@ class RemotePolicy:
             self._socket.close(linger=0)
         self._socket = self._reading = None
 
-    def _send_soon(self) -> None:
-        # `call_soon` runs after every coroutine that is ready now. Those are the other episodes
-        # that the last answer woke, and their requests join this message.
-        if not self._send_is_due:
-            self._send_is_due = True
-            asyncio.get_running_loop().call_soon(self._send)
-
-    def _send(self) -> None:
-        self._send_is_due = False
-        if not self._outbox or self._address is None:
+    def _send(self, message: ClientMessage) -> None:
+        """Send a message, unless there is no engine yet: `move` will send the waiting requests."""
+        if self._address is None:
             return
-        requests, self._outbox = self._outbox, []
-        away = None if self._answered_at is None else time.monotonic() - self._answered_at
-        self._answered_at = None
-        self._post(ClientMessage(requests=requests, away=away))
-
-    def _post(self, message: ClientMessage) -> None:
         if self._socket is None:
             self._connect()
         assert self._socket is not None
@@ -160,8 +146,7 @@ class RemotePolicy:
         """Hand out the answers as they come, for ever."""
         while True:
             answers = decode_answers(await socket.recv())
-            if self._answered_at is None:
-                self._answered_at = time.monotonic()
+            self._answered_at = time.monotonic()
             for number, answer in answers:
                 self._hand_out(number, answer)
 
