@@ -25,8 +25,8 @@ class Clients:
         self._forgotten: set[bytes] = set()
         """Names of clients that are gone. Their last messages may still arrive."""
         self.away = 0.0
-        """How long it takes from answers to the next request, in seconds: about the median. The mean
-        would say little: an episode that begins takes much longer than one that goes on."""
+        """How long it takes from answers to the next request, in seconds: about the median.
+        The mean would say little: an episode takes much longer to begin than to go on."""
         self.answered = 0
         """Completions that were sent since the thread last set it to 0."""
         self.came_back = 0
@@ -39,10 +39,13 @@ class Clients:
         self.came_back += len(message.requests)
         if message.away is not None:
             away = message.away + _TRANSPORT
+            # As many measurements lie above the median as below it, so it comes to rest there.
             if not self.away:
                 self.away = away
-            # As many measurements lie above the median as below, so it comes to rest there.
-            self.away *= 1.0 + (_NUDGE if away > self.away else -_NUDGE)
+            elif away > self.away:
+                self.away *= 1.0 + _NUDGE
+            else:
+                self.away *= 1.0 - _NUDGE
         return True
 
     def reply(self, client: bytes, number: int, output: Any, seconds: float) -> None:

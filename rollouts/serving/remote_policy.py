@@ -120,7 +120,7 @@ class RemotePolicy:
             self._reading.cancel()
         if self._socket is not None:
             self._socket.close(linger=0)
-        self._socket = self._reading = None
+        self._socket = self._reading = self._answered_at = None
 
     def _send(self, message: ClientMessage) -> None:
         """Send a message, unless there is no engine yet: `move` will send the waiting requests."""

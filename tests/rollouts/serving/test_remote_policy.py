@@ -57,12 +57,21 @@ def _answer(request: CompletionRequest) -> Answer:
     return request.number, completion
 
 
-def test_requests_that_come_up_together_travel_together(server: Engine) -> None:
+async def _requests(server: Engine, count: int) -> list[CompletionRequest]:
+    """The next requests, from one message or several."""
+    requests: list[CompletionRequest] = []
+    while len(requests) < count:
+        _, message = await server.next()
+        requests += message.requests
+    return requests
+
+
+def test_each_request_leaves_at_once_and_answers_come_together(server: Engine) -> None:
     async def scenario() -> None:
         client = RemotePolicy(server.address, "worker-1")
         asked = [_ask(client, n) for n in (1, 2, 3)]
         name, message = await server.next()
-        first, second, third = message.requests
+        first, second, third = [*message.requests, *await _requests(server, 2)]
         assert name == b"worker-1"
         assert second == CompletionRequest(
             number=2, token_ids=[2], max_tokens=1, temperature=0.5, stop_token_ids=[0], seed=20
@@ -74,10 +83,12 @@ def test_requests_that_come_up_together_travel_together(server: Engine) -> None:
         assert (await asked[0]).token_ids == (1,)
         later = [_ask(client, n) for n in (4, 5)]
         _, message = await server.next()
-        assert [list(one.token_ids) for one in message.requests] == [[4], [5]]
+        (fourth,) = message.requests
+        assert list(fourth.token_ids) == [4]
         assert message.away is not None
         assert 0 < message.away < 5
-        server.send(name, [_answer(one) for one in (second, *message.requests)])
+        (fifth,) = await _requests(server, 1)
+        server.send(name, [_answer(one) for one in (second, fourth, fifth)])
         assert [(await one).token_ids for one in (asked[1], *later)] == [(2,), (4,), (5,)]
         client.close()
 
@@ -88,8 +99,8 @@ def test_an_error_is_the_answer_to_its_own_request_only(server: Engine) -> None:
     async def scenario() -> None:
         client = RemotePolicy(server.address, "worker-1")
         asked = [_ask(client, n) for n in (1, 2)]
-        name, message = await server.next()
-        server.send(name, [(1, "ValueError: unlucky"), _answer(message.requests[1])])
+        _, second = await _requests(server, 2)
+        server.send(b"worker-1", [(1, "ValueError: unlucky"), _answer(second)])
         with pytest.raises(RuntimeError, match="ValueError: unlucky"):
             await asked[0]
         assert (await asked[1]).token_ids == (2,)
@@ -102,11 +113,11 @@ def test_a_cancelled_request_is_told_and_its_late_answer_ignored(server: Engine)
     async def scenario() -> None:
         client = RemotePolicy(server.address, "worker-1")
         asked = [_ask(client, n) for n in (1, 2)]
-        name, message = await server.next()
+        requests = await _requests(server, 2)
         asked[0].cancel()
-        _, cancelling = await server.next()
+        name, cancelling = await server.next()
         assert (list(cancelling.cancelled), list(cancelling.requests)) == ([1], [])
-        server.send(name, [_answer(one) for one in message.requests])
+        server.send(name, [_answer(one) for one in requests])
         assert (await asked[1]).token_ids == (2,)
         assert asked[0].cancelled()
         client.close()
@@ -150,21 +161,20 @@ def test_a_client_moves_with_what_it_waits_for(server: Engine) -> None:
     async def scenario() -> None:
         client = RemotePolicy(server.address, "worker-1")
         asked = [_ask(client, n) for n in (1, 2, 3)]
-        name, message = await server.next()
-        server.send(name, [_answer(message.requests[1])])
+        first, second, third = await _requests(server, 3)
+        server.send(b"worker-1", [_answer(second)])
         assert (await asked[1]).token_ids == (2,)
         new = Engine()
         client.move(new.address, "worker-1b")
         asked.append(_ask(client, 4))
         name, again = await new.next()
         assert name == b"worker-1b"
-        assert list(again.requests[:2]) == [message.requests[0], message.requests[2]]
+        assert list(again.requests) == [first, third]
+        assert again.away is None
         # The former engine was only slow; nobody waits for its answer now.
         server.send(b"worker-1", [(1, "too late")])
-        waiting = list(again.requests)
-        while len(waiting) < 3:
-            waiting += (await new.next())[1].requests
-        new.send(name, [_answer(one) for one in waiting])
+        (fourth,) = await _requests(new, 1)
+        new.send(name, [_answer(one) for one in (first, third, fourth)])
         answers = [await one for one in asked]
         assert [one.token_ids for one in answers] == [(1,), (2,), (3,), (4,)]
         assert [one.policy_version for one in answers] == [10, 20, 30, 40]
