@@ -87,6 +87,9 @@ class GroupStream:
             played = [group for group in self._groups[:length] if group is not None]
             del self._groups[:length], self._episodes[:length]
             self.first += length
+            # The last of the steps ahead may not begin before the learner has trained this one:
+            # its weights would be a version too old.
+            self._steps_ahead -= 1
         return chosen_groups(played, self._settings)
 
     def close(self) -> None:

@@ -101,6 +101,17 @@ def test_groups_train_in_the_order_of_their_tasks_whichever_end_first() -> None:
     assert world.begun == list(range(6))
 
 
+def test_nothing_begins_while_the_learner_trains_a_step() -> None:
+    world = World(look_ahead=1)
+    world.taken(lambda: world.end_when_begun(0, 1))
+    world.end(2)
+    world.end(3)
+    # Those of step 3 would be sampled before the updates of steps 1 and 2, and train after both.
+    assert world.begun == [0, 1, 2, 3]
+    world.taken(lambda: None)
+    assert world.begun == list(range(6))
+
+
 def test_no_more_steps_begin_than_the_run_has() -> None:
     world = World(look_ahead=5)
     world.taken(lambda: world.end_when_begun(0, 1), steps_left=2)
