@@ -149,8 +149,8 @@ def test_requests_wait_until_the_engine_has_an_address(server: Engine) -> None:
         await asyncio.sleep(0.05)
         asked.append(_ask(client, 3))
         client.move(server.address, "worker-1")
-        name, message = await server.next()
-        server.send(name, [_answer(one) for one in message.requests])
+        requests = await _requests(server, 3)
+        server.send(b"worker-1", [_answer(one) for one in requests])
         assert [(await one).token_ids for one in asked] == [(1,), (2,), (3,)]
         client.close()
 
