@@ -1,6 +1,7 @@
 """Plays one episode: the exchange between one environment and the policy, as one coroutine.
 
-The prompt of a turn is everything so far. Ids are only ever appended, never rendered again:
+The prompt of a turn is everything so far, if the history is full. Ids are then only appended, and
+never rendered again:
 
     prompt = first(observation)                   the policy samples a completion after it
     prompt = prompt + completion + following(...) and the next one after that, until an ending
@@ -13,14 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs import Task, TextEnv, reset_fault, step_fault
+from rollouts.conversation import Conversation, Prompt
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer
+from rollouts.rendering.histories import Full, History, HistoryFailed
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, ParsedAction, StopReason, Trajectory, Turn
 
 EnvFailure = (Exception, SystemExit)
 """The errors of an environment; the PDDL translator of text worlds raises `SystemExit`."""
+FULL = Full()
+"""The history that forgets nothing."""
 _LONGEST_WAIT = 1e9
 """In seconds; an event loop's clock takes no infinity."""
 
@@ -188,6 +193,7 @@ async def run_episode(
     context_length: int,
     temperature: float,
     seed: int | None = None,
+    history: History = FULL,
 ) -> Trajectory:
     """Play `task` to its end; a failure of the environment or the policy is a `StopReason` too.
 
@@ -198,32 +204,24 @@ async def run_episode(
         context_length: in tokens; it must hold the prompt and a full-length action.
         temperature: the sampling temperature; 0 is greedy.
         seed: every turn is sampled with a seed derived from it; None draws at random.
+        history: chooses what each prompt shows of the turns before.
     """
     record = Recorder(env, task, settings.timeout_seconds)
+    playing = _PolicyEpisode(
+        record=record,
+        conversation=Conversation(renderer, history),
+        policy=policy,
+        renderer=renderer,
+        settings=settings,
+        context_length=context_length,
+        temperature=temperature,
+        seed=seed,
+    )
     try:
         record.reset()
-        delta = renderer.first(record.observation, record.admissible)
-        check_first_prompt(task, len(delta), settings, context_length)
-        prompt: list[int] = []
-        for turn in range(settings.max_turns):
-            prompt += delta
-            # A full-length action must fit. Otherwise the end of the context would cut actions,
-            # and the policy would be trained on a limit that it cannot see.
-            if len(prompt) + settings.max_action_tokens > context_length:
-                raise EpisodeOver(StopReason.CONTEXT_FULL)
-            request = policy.complete(
-                tuple(prompt),
-                max_tokens=settings.max_action_tokens,
-                temperature=temperature,
-                stop_token_ids=renderer.end_token_ids,
-                seed=None if seed is None else derive_seed(seed, turn),
-            )
-            completion = await record.ask(request)
-            prompt += completion.token_ids
-            act(record, delta, completion, renderer.parse(completion), settings)
-            delta = renderer.following(
-                record.observation, record.admissible, completion.finish_reason
-            )
+        for _ in range(settings.max_turns):
+            await playing.sum_up()
+            await playing.act()
             # A policy that answers at once would never give the thread to the other episodes.
             await asyncio.sleep(0)
     except EpisodeOver as over:
@@ -231,9 +229,85 @@ async def run_episode(
     return record.end(StopReason.MAX_TURNS)
 
 
+@dataclass(kw_only=True)
+class _PolicyEpisode:
+    """An episode of the policy under way; the fields are the arguments of `run_episode`."""
+
+    record: Recorder
+    conversation: Conversation
+    policy: Policy
+    renderer: Renderer
+    settings: EpisodeSettings
+    context_length: int
+    temperature: float
+    seed: int | None
+    ids: list[int] = field(default_factory=list)
+    """The last prompt and its completion."""
+
+    async def act(self) -> None:
+        """Play a turn. Raises `EpisodeOver` if the episode ends with it, or before."""
+        observation = self.record.observation
+        try:
+            prompt = self.conversation.prompt(observation, self.record.admissible)
+        except HistoryFailed as error:
+            raise EpisodeOver(StopReason.ENV_ERROR, str(error)) from error
+        completion = await self._sample(prompt, self.settings.max_action_tokens)
+        action = self.renderer.parse(completion)
+        self.conversation.add(observation, completion, action)
+        act(self.record, prompt, completion, action, self.settings)
+
+    async def sum_up(self) -> None:
+        """Let the policy sum up what it has seen, if it is time for that.
+
+        The summary is a turn of its own, which the environment does not see.
+        """
+        request = self.conversation.request()
+        if request is None:
+            return
+        observation = f"{self.record.observation}\n\n{request.text}"
+        prompt = self.conversation.appended(observation, None)
+        completion = await self._sample(prompt, request.max_tokens)
+        summary = ParsedAction(text=self.renderer.parse(completion).text, command=None)
+        self.conversation.add(observation, completion, summary, is_summary=True)
+        turn = Turn(
+            observation=observation,
+            prompt_token_ids=prompt.token_ids,
+            completion=completion,
+            action=summary,
+            admissible=True,
+            reward=0.0,
+        )
+        self.record.turns.append(turn)
+
+    async def _sample(self, prompt: Prompt, max_tokens: int) -> Completion:
+        """Let the policy answer a prompt, if its context has room for a full-length answer.
+
+        Otherwise the end of the context would cut actions, and the policy would be trained on a
+        limit that it cannot see.
+        """
+        if prompt.is_new:
+            self.ids = []
+        self.ids += prompt.token_ids
+        turns = len(self.record.turns)
+        if not turns:
+            check_first_prompt(self.record.task, len(self.ids), self.settings, self.context_length)
+        if len(self.ids) + max_tokens > self.context_length:
+            raise EpisodeOver(StopReason.CONTEXT_FULL)
+        request = self.policy.complete(
+            tuple(self.ids),
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            stop_token_ids=self.renderer.end_token_ids,
+            seed=None if self.seed is None else derive_seed(self.seed, turns),
+        )
+        completion = await self.record.ask(request)
+        self.ids += completion.token_ids
+        return completion
+
+
 def act(
     record: Recorder,
-    delta: tuple[int, ...],
+    prompt: Prompt,
     completion: Completion,
     action: ParsedAction,
     settings: EpisodeSettings,
@@ -243,7 +317,7 @@ def act(
     An action without a command goes to the environment as its raw text, which costs the penalty.
 
     Args:
-        delta: the ids that the prompt gained since the last completion.
+        prompt: what the action answers.
 
     Raises:
         EpisodeOver: the action ended the episode; its turn has been recorded.
@@ -256,11 +330,12 @@ def act(
     record.turns.append(
         Turn(
             observation=observation,
-            prompt_token_ids=delta,
+            prompt_token_ids=prompt.token_ids,
             completion=completion,
             action=action,
             admissible=admissible,
             reward=settings.reward_scale * float(env_reward) - penalty,
+            new_prompt=prompt.is_new,
         )
     )
     if ending is not None:

@@ -1,7 +1,8 @@
 """The prompt's format: turns an episode into text and tokens, and back.
 
-A renderer only appends. It returns the ids to put after the ids that are already there, and never
-looks at those again. So the learner trains on exactly the ids that the policy sampled.
+A renderer appends: it returns the ids to put after the ids that are already there, and never looks
+at those again. So the learner trains on exactly the ids that the policy sampled. If the history
+forgets something (`prompt.history`), it writes a whole new prompt.
 
 The plain format, for one turn and the prompt of the next (`</s>` is the tokenizer's end token):
 
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 from rollouts.actions import TAGS, action_text, parse_action
 from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
 from rollouts.rendering.control_tokens import PromptEncoder
+from rollouts.rendering.histories import Excerpt
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason, ParsedAction
 
@@ -33,6 +35,8 @@ class Renderer(Protocol):
 
     end_token_ids: tuple[int, ...]
     """The ids that end an action; `action_ids` writes the first of them."""
+    appends: bool
+    """Whether `following` may be used; else each prompt has to be written as a whole."""
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         """Return the ids of the first prompt."""
@@ -43,6 +47,14 @@ class Renderer(Protocol):
         """Return the ids to append to a completion that ended with `finish_reason`.
 
         They begin with an end token if the policy did not sample one.
+        """
+
+    def whole(
+        self, excerpt: Excerpt, observation: str, admissible: Sequence[str] | None
+    ) -> tuple[int, ...]:
+        """Return the ids of a new prompt that shows an excerpt of the past.
+
+        Lists of commands of the past are left out.
         """
 
     def parse(self, completion: Completion) -> ParsedAction:
@@ -153,6 +165,7 @@ class _TokenizerRenderer:
     """The part that both formats share: actions to ids and back."""
 
     end_token_ids: tuple[int, ...]
+    appends = True
 
     def __init__(self, tokenizer: Any, settings: PromptSettings, encoder: PromptEncoder) -> None:
         self._tokenizer, self._settings, self._encoder = tokenizer, settings, encoder
@@ -209,6 +222,19 @@ class PlainRenderer(_TokenizerRenderer):
         text = "\n" + _plain_text(self._settings, observation, admissible)
         return (*self._missing_end(finish_reason), *self._encode_said(text))
 
+    def whole(
+        self, excerpt: Excerpt, observation: str, admissible: Sequence[str] | None
+    ) -> tuple[int, ...]:
+        past = excerpt.exchanges
+        seen = [*(exchange.observation for exchange in past), observation]
+        seen[0] = excerpt.opening + seen[0]
+        ids = [*self.first(seen[0], None if past else admissible)]
+        for number, exchange in enumerate(past, start=1):
+            listed = admissible if number == len(past) else None
+            ids += exchange.completion.token_ids
+            ids += self.following(seen[number], listed, exchange.completion.finish_reason)
+        return tuple(ids)
+
     def _encode_said(self, text: str) -> tuple[int, ...]:
         # The format itself writes no control token as text.
         return self._encoder.encode(self._encoder.quote(text))
@@ -253,6 +279,18 @@ class ChatRenderer(_TokenizerRenderer):
         ]
         tail = self._template.tail(self._quoted(said)).removeprefix(self._end)
         return (*self._missing_end(finish_reason), *self._encoder.encode(tail))
+
+    def whole(
+        self, excerpt: Excerpt, observation: str, admissible: Sequence[str] | None
+    ) -> tuple[int, ...]:
+        messages = _opening_messages(self._settings)
+        before = excerpt.opening
+        for exchange in excerpt.exchanges:
+            messages.append({"role": "user", "content": before + exchange.observation})
+            messages.append({"role": "assistant", "content": exchange.action.text})
+            before = ""
+        messages.append(_user_message(self._settings, before + observation, admissible))
+        return self._encoder.encode(self._template.render(self._quoted(messages)))
 
     def _quoted(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
         # Examples show "<think>" as the policy writes it, which is one token to some tokenizers.

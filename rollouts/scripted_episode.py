@@ -1,13 +1,16 @@
 """Episodes of players that need no model: baselines, and the expert episodes of SFT."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from envs import Task, TextEnv
-from rollouts.episode import EpisodeOver, Recorder, act, check_first_prompt
+from rollouts.conversation import Conversation, Prompt
+from rollouts.episode import FULL, EpisodeOver, Recorder, act, check_first_prompt
 from rollouts.mistakes import Mistakes
 from rollouts.players import Player
 from rollouts.renderer import Renderer, transcript
+from rollouts.rendering.histories import History, HistoryFailed
 from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory
 
@@ -24,6 +27,7 @@ async def run_scripted_episode(
     *,
     mistakes: Mistakes | None = None,
     context_length: int | None = None,
+    history: History = FULL,
 ) -> Trajectory:
     """Play `task` with the commands of `player`, mixed with `mistakes` if there are any.
 
@@ -43,12 +47,17 @@ async def run_scripted_episode(
     Args:
         mistakes: the wrong commands; None plays none.
         context_length: in tokens. None: no model will read the tokens, so no token limit applies.
+        history: chooses what each prompt shows of the turns before. No summary is asked for.
 
     Raises:
         ValueError: an action of the player is longer than `episode.max_action_tokens`.
     """
     episode = _ScriptedEpisode(
-        Recorder(env, task, settings.timeout_seconds), renderer, settings, context_length
+        Recorder(env, task, settings.timeout_seconds),
+        renderer,
+        Conversation(renderer, history),
+        settings,
+        context_length,
     )
     mistakes = mistakes or Mistakes(0.0, seed=0)
     try:
@@ -85,15 +94,19 @@ class _ScriptedEpisode:
         self,
         record: Recorder,
         renderer: Renderer,
+        conversation: Conversation,
         settings: EpisodeSettings,
         context_length: int | None,
     ) -> None:
         self._record, self._renderer, self._settings = record, renderer, settings
+        self._conversation = conversation
         self._context_length = context_length
-        self._delta: tuple[int, ...] = ()
-        """The ids since the player's last action: observations and mistakes."""
+        self._prompt = Prompt(token_ids=())
+        """What the player's next action answers: observations, mistakes, or all that is shown."""
         self._length = 0
-        """All ids so far."""
+        """All ids that the next action comes after."""
+        self._latest = ""
+        """The latest observation."""
         self.info: dict[str, Any] = {}
         """The environment's latest info."""
 
@@ -110,8 +123,7 @@ class _ScriptedEpisode:
     def begin(self) -> None:
         """Reset the environment and render the first prompt."""
         self.info = self._record.reset()
-        self._delta = self._renderer.first(self.observation, self.admissible)
-        self._length = len(self._delta)
+        self._observe()
         if self._context_length is not None:
             check_first_prompt(
                 self._record.task, self._length, self._settings, self._context_length
@@ -122,23 +134,28 @@ class _ScriptedEpisode:
         ids = self._fitting_ids(command)
         action = ParsedAction(text=command, command=command)
         completion = unsampled_completion(ids)
-        self.info = act(self._record, self._delta, completion, action, self._settings)
-        self._delta = ()
-        self._append_observation(len(ids))
+        self._conversation.add(self._latest, completion, action)
+        self.info = act(self._record, self._prompt, completion, action, self._settings)
+        self._prompt = Prompt(token_ids=())
+        self._length += len(ids)
+        self._observe()
 
     def make_mistake(self, command: str) -> None:
         """Execute a wrong command, and show it with its consequence in the next turn's prompt."""
         ids = self._fitting_ids(command)
         # Before the step, which replaces the observation.
         shown = transcript(self.observation, command)
+        action = ParsedAction(text=command, command=command)
+        self._conversation.add(self._latest, unsampled_completion(ids), action)
         _, ending, self.info = self._record.step(command)
         # The winning command would be in no turn, so the episode must not count as a success.
         if ending is StopReason.SUCCESS:
             raise EpisodeOver(StopReason.TRUNCATED)
         if ending is not None:
             raise EpisodeOver(ending)
-        self._delta = (*self._delta, *ids)
-        self._append_observation(len(ids))
+        self._prompt = replace(self._prompt, token_ids=(*self._prompt.token_ids, *ids))
+        self._length += len(ids)
+        self._observe()
         self._record.observation = shown + self._record.observation
 
     def end(self, reason: StopReason, error: str = "") -> Trajectory:
@@ -164,10 +181,19 @@ class _ScriptedEpisode:
             raise EpisodeOver(StopReason.CONTEXT_FULL)
         return ids
 
-    def _append_observation(self, action_length: int) -> None:
-        ids = self._renderer.following(self.observation, self.admissible, FinishReason.STOP)
-        self._delta = (*self._delta, *ids)
-        self._length += action_length + len(ids)
+    def _observe(self) -> None:
+        """Let the prompt of the next action show the latest observation."""
+        self._latest = self._record.observation
+        try:
+            prompt = self._conversation.prompt(self._latest, self.admissible)
+        except HistoryFailed as error:
+            raise EpisodeOver(StopReason.ENV_ERROR, str(error)) from error
+        if prompt.is_new:
+            self._prompt, self._length = prompt, len(prompt.token_ids)
+        else:
+            ids = (*self._prompt.token_ids, *prompt.token_ids)
+            self._prompt = replace(self._prompt, token_ids=ids)
+            self._length += len(prompt.token_ids)
 
 
 def unsampled_completion(ids: tuple[int, ...]) -> Completion:

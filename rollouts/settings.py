@@ -11,6 +11,10 @@ _STARTS, _LEAST_START_SECONDS = 10.0, 300.0
 """The limit of a start, in times of a call's and at least: libraries and weights are loaded."""
 
 
+HISTORIES = ("full", "window", "observations", "summary")
+"""The values of `prompt.history` that name no code."""
+
+
 class Settings(BaseModel):
     """The base of all settings: frozen, and an unknown key is an error."""
 
@@ -43,6 +47,34 @@ class PromptSettings(Settings):
     examples: tuple[Example, ...] = ()
     """Exchanges shown before the episode (`chat` only); they teach a small pretrained model the
     form of an answer."""
+    history: str = "full"
+    """What a prompt shows of the turns before. `full`: all. `window`: the first observation and the
+    last turns. `observations`: all observations and no action. `summary`: the first observation,
+    the policy's own summary, and the turns since. `module:function`: as `window`, with the text
+    that the function returns for the turns left out. All but `full` write new prompts, which the
+    prefix cache and the learner cannot share (docs/rollouts.md)."""
+    window: int = Field(default=2, ge=0)
+    """Turns that `history: window` or `module:function` shows in full, and after which `summary`
+    asks for one."""
+    summary_request: str = "Sum up in a few words what you have seen and done, and what is left."
+    """What `history: summary` asks the policy for, after the observation."""
+    summary_tokens: int = Field(default=64, ge=1)
+    """Tokens that such a summary may take, its end token included."""
+
+    @field_validator("history")
+    @classmethod
+    def _known_history(cls, value: str) -> str:
+        if ":" not in value and value not in HISTORIES:
+            raise ValueError(
+                f"{value!r} is none of {', '.join(HISTORIES)} and names no module:function"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _summaries_after_turns(self) -> Self:
+        if self.history == "summary" and not self.window:
+            raise ValueError("window: 0 turns before each summary; history: summary needs 1")
+        return self
 
 
 class EpisodeSettings(Settings):

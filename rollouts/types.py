@@ -8,6 +8,9 @@ A worked example of two turns (token ids invented; `|` ends a turn):
 
 `behavior_logprobs` has the same length and is 0 where the mask is 0. Nothing is tokenised twice:
 the learner trains on the very ids that the policy sampled.
+
+With a history that forgets (`prompt.history`), a turn may have a whole new prompt. There the
+episode is cut into parts, and each is a sequence of its own.
 """
 
 from dataclasses import dataclass, field
@@ -108,7 +111,8 @@ class Turn:
     observation: str
     """The text that the environment showed before the action."""
     prompt_token_ids: tuple[int, ...]
-    """The prompt's delta: the ids appended after the last completion, up to this action."""
+    """The prompt's delta: the ids appended after the last completion, up to this action. With
+    `new_prompt`, all ids of the prompt."""
     completion: Completion
     """The ids of the action, and their log-probs."""
     action: ParsedAction
@@ -117,14 +121,53 @@ class Turn:
     """Whether the environment offered the command; one that lists no commands accepts all."""
     reward: float
     """The environment's reward, scaled, less the penalty if the action was invalid."""
+    new_prompt: bool = False
+    """Whether the policy saw a whole new prompt, and nothing of the ids before. The first turn
+    needs no such mark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Turns with one prompt that only grew. Its three token sequences have one length.
+
+    They are derived anew at each call: kept, they would more than double an episode's size, in
+    memory and on its way from a worker.
+    """
+
+    turns: tuple[Turn, ...]
+    """The turns in order; at most the first one has a new prompt."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All ids: prompt deltas and completions in turn."""
+        ids: list[int] = []
+        for turn in self.turns:
+            ids += turn.prompt_token_ids
+            ids += turn.completion.token_ids
+        return tuple(ids)
+
+    @property
+    def action_mask(self) -> tuple[bool, ...]:
+        """True for the ids that the policy wrote."""
+        mask: list[bool] = []
+        for turn in self.turns:
+            mask += [False] * len(turn.prompt_token_ids)
+            mask += [True] * len(turn.completion.token_ids)
+        return tuple(mask)
+
+    @property
+    def behavior_logprobs(self) -> tuple[float, ...]:
+        """The log-probs of sampling in nats; 0 for the ids of prompts."""
+        logprobs: list[float] = []
+        for turn in self.turns:
+            logprobs += [0.0] * len(turn.prompt_token_ids)
+            logprobs += turn.completion.logprobs
+        return tuple(logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """One whole episode. Its three token sequences are derived from the turns, all of one length.
-
-    They are derived anew at each call: kept, they would more than double an episode's size, in
-    memory and on its way from a worker.
+    """One whole episode. Its token sequences are those of its parts, one after the other.
 
     In the example at the top of this file, `token_ids` has 10 ids and `action_mask` 5 True.
     """
@@ -161,31 +204,28 @@ class Trajectory:
         )
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The episode, cut before each turn with a new prompt. Usually it is one part."""
+        cuts = [i for i, turn in enumerate(self.turns) if i == 0 or turn.new_prompt]
+        ends = [*cuts[1:], len(self.turns)]
+        return tuple(
+            Part(turns=self.turns[begin:end]) for begin, end in zip(cuts, ends, strict=False)
+        )
+
+    @property
     def token_ids(self) -> tuple[int, ...]:
-        """All ids of the episode: prompt deltas and completions in turn."""
-        ids: list[int] = []
-        for turn in self.turns:
-            ids += turn.prompt_token_ids
-            ids += turn.completion.token_ids
-        return tuple(ids)
+        """All ids that the policy read or wrote; those of each part anew."""
+        return Part(turns=self.turns).token_ids
 
     @property
     def action_mask(self) -> tuple[bool, ...]:
         """True for the ids that the policy wrote."""
-        mask: list[bool] = []
-        for turn in self.turns:
-            mask += [False] * len(turn.prompt_token_ids)
-            mask += [True] * len(turn.completion.token_ids)
-        return tuple(mask)
+        return Part(turns=self.turns).action_mask
 
     @property
     def behavior_logprobs(self) -> tuple[float, ...]:
         """The log-probs of sampling in nats; 0 for the ids of prompts."""
-        logprobs: list[float] = []
-        for turn in self.turns:
-            logprobs += [0.0] * len(turn.prompt_token_ids)
-            logprobs += turn.completion.logprobs
-        return tuple(logprobs)
+        return Part(turns=self.turns).behavior_logprobs
 
     @property
     def trains(self) -> bool:

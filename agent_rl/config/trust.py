@@ -12,6 +12,7 @@ from agent_rl.config.config import Config
 from agent_rl.config.errors import ConfigError
 from agent_rl.config.keys import EXPORTED_CONFIG
 from envs.registry import FILES_THAT_RUN, is_named
+from rollouts.settings import HISTORIES
 
 
 def came_with_model(path: Path) -> bool:
@@ -31,7 +32,8 @@ def refuse_foreign_code(
         option: the command's option to trust the config, for the message; "" if it has none.
 
     Raises:
-        ConfigError: its environment, or a file that the environment runs, is named there alone.
+        ConfigError: its environment, a file that the environment runs, or the function of its
+            history is named there alone.
     """
     typed = {override.partition("=")[0] for override in overrides}
     env = config.env
@@ -47,6 +49,9 @@ def refuse_foreign_code(
     named = env.options.get(key, "generated") if key else "generated"
     if named != "generated" and not typed & {"env", "env.options", f"env.options.{key}"}:
         raise _foreign(path, f"env.options.{key}", named, "an interpreter runs such files", option)
+    history = config.prompt.history
+    if history not in HISTORIES and not typed & {"prompt", "prompt.history"}:
+        raise _foreign(path, "prompt.history", history, "it is code", option)
 
 
 def _foreign(path: Path, key: str, value: object, why: str, option: str) -> ConfigError:

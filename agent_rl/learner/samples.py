@@ -8,7 +8,7 @@ import torch
 
 from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
 from agent_rl.objective.presets import AdvantageName
-from rollouts.types import Trajectory, TrajectoryGroup
+from rollouts.types import Part, TrajectoryGroup, Turn
 
 ALONE = -1
 """`TrainingSample.episode` of a sample that is a whole episode."""
@@ -20,8 +20,8 @@ Runs = tuple[tuple[int, int], ...]
 class TrainingSample:
     """Token ids for the learner, with a mask of the tokens to train.
 
-    Usually a sample is a whole episode. If the history is windowed, an episode is several samples,
-    each with the prompt that the policy saw; they share the number `episode`.
+    Usually a sample is a whole episode. With a history that forgets, an episode is a sample for
+    each of its parts, with the prompt that the policy saw; they share the number `episode`.
     """
 
     token_ids: tuple[int, ...]
@@ -98,10 +98,12 @@ def samples_from_group(
     turn_discount: float = 0.95,
     turn_advantage_weight: float = 1.0,
     version: int | None = None,
+    first_sample: int = 0,
 ) -> list[TrainingSample]:
     """Return a group's samples with their advantages.
 
-    An episode gives no sample if it does not train (`Trajectory.trains`).
+    An episode gives a sample for each of its parts, and none if it does not train
+    (`Trajectory.trains`).
 
     Args:
         group: episodes of one task.
@@ -111,6 +113,8 @@ def samples_from_group(
             episode's: GiGPO (arXiv 2505.10978, equation 8). The default is the paper's.
         version: of the learner's weights, at least that of any token; None says that they sampled
             all tokens.
+        first_sample: the place of the first one among all samples of the step. An episode of
+            several parts gets the place of its first part as its number.
     """
     trajectories = group.trajectories
     turns = [len(trajectory.turns) for trajectory in trajectories]
@@ -123,17 +127,32 @@ def samples_from_group(
         for episode, own in zip(per_turn, added, strict=True):
             for turn, value in enumerate(own):
                 episode[turn] += turn_advantage_weight * value
-    samples = []
+    samples: list[TrainingSample] = []
     for trajectory, of_turns in zip(trajectories, per_turn, strict=True):
         if trajectory.trains:
-            sample = TrainingSample(
-                token_ids=trajectory.token_ids,
-                action_mask=trajectory.action_mask,
-                behavior_logprobs=trajectory.behavior_logprobs,
-                advantages=tuple(of_turns),
-                staleness=_staleness(trajectory, version),
-            )
-            samples.append(sample)
+            number = first_sample + len(samples)
+            samples += _samples_of_parts(trajectory.parts, of_turns, number, version)
+    return samples
+
+
+def _samples_of_parts(
+    parts: Sequence[Part], advantages: Sequence[float], number: int, version: int | None
+) -> list[TrainingSample]:
+    """Return a sample for each part of the episode with a number."""
+    samples = []
+    begin = 0
+    for part in parts:
+        end = begin + len(part.turns)
+        sample = TrainingSample(
+            token_ids=part.token_ids,
+            action_mask=part.action_mask,
+            behavior_logprobs=part.behavior_logprobs,
+            advantages=tuple(advantages[begin:end]),
+            episode=number if len(parts) > 1 else ALONE,
+            staleness=_staleness(part.turns, version),
+        )
+        samples.append(sample)
+        begin = end
     return samples
 
 
@@ -159,13 +178,13 @@ def groups_of(samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
     return list(groups.values())
 
 
-def _staleness(trajectory: Trajectory, version: int | None) -> Runs:
-    """Return `TrainingSample.staleness` of an episode with turns."""
+def _staleness(turns: Sequence[Turn], version: int | None) -> Runs:
+    """Return `TrainingSample.staleness` of a part's turns."""
     if version is None:
         return ((0, 0),)
     runs: list[tuple[int, int]] = []
     tokens_before = 0
-    for turn in trajectory.turns:
+    for turn in turns:
         for sampled_by, first in turn.completion.versions:
             behind = version - sampled_by
             if not runs or runs[-1][0] != behind:

@@ -109,7 +109,9 @@ def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:
-    return {
+    # Most episodes have one prompt that grows, so the mark is written where it says something.
+    mark = {"new_prompt": True} if turn.new_prompt else {}
+    return mark | {
         "observation": turn.observation,
         "action": turn.action.text,
         "command": turn.action.command,
@@ -145,6 +147,7 @@ def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
             "versions": _versions(turn["policy_version"]),
         },
         "action": {"text": turn["action"], "command": turn["command"]},
+        "new_prompt": turn.get("new_prompt", False),
     }
 
 

@@ -173,7 +173,9 @@ class TrainingLoop:
         # Between two steps, where nothing that was learned is lost by it.
         self.run.episodes.raise_failed()
         groups = self._take_groups()
-        samples = [sample for group in groups.kept for sample in self.samples(group)]
+        samples: list[TrainingSample] = []
+        for group in groups.kept:
+            samples += self.samples(group, first_sample=len(samples))
         if not samples:
             raise self._nothing_to_learn_from(groups)
         with whole_work():
@@ -254,8 +256,12 @@ class TrainingLoop:
         self.run.log(self.step + 1, metrics)
         return metrics
 
-    def samples(self, group: TrajectoryGroup) -> list[TrainingSample]:
-        """The training samples of a group, with advantages as the objective computes them."""
+    def samples(self, group: TrajectoryGroup, *, first_sample: int = 0) -> list[TrainingSample]:
+        """The training samples of a group, with advantages as the objective computes them.
+
+        Args:
+            first_sample: the place of the first one among all samples of the step.
+        """
         settings = self.config.learner
         # Only keys that the config sets: the others keep the advantage's defaults.
         options = {}
@@ -263,9 +269,12 @@ class TrainingLoop:
             value = getattr(settings, key)
             if value is not None:
                 options[key] = value
-        version = self.session.version
         return samples_from_group(
-            group, settings.chosen_objective.advantage, version=version, **options
+            group,
+            settings.chosen_objective.advantage,
+            version=self.session.version,
+            first_sample=first_sample,
+            **options,
         )
 
     def evaluate(self) -> None:

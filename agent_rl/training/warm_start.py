@@ -31,9 +31,15 @@ def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
     """Let the environment's expert play; returns the episodes that it wins.
 
     Raises:
-        ConfigError: it won none, or the config asks for more episodes than differ from each other.
+        ConfigError: it won none, the config asks for more episodes than differ from each other, or
+            for summaries.
         ValueError: more tasks than `workers.max_failed_share` could not be played.
     """
+    if config.prompt.history == "summary":
+        raise ConfigError(
+            "prompt.history: summary: an expert sums nothing up; warm-start with another history, "
+            "such as prompt.history=window"
+        )
     tasks = tasks_to_play(config, training_tasks(config, session.tasks))
     played = session.play_expert(tasks, noise=config.sft.noise, seed=config.seed)
     failed = FailedTasks(config.env.id, most=config.workers.max_failed_share, tasks=len({*tasks}))
@@ -73,25 +79,28 @@ def tasks_to_play(config: Config, tasks: list[Task]) -> list[Task]:
     return tasks * rounds + (pick_evenly(tasks, rest, config.seed) if rest else [])
 
 
-def expert_sample(trajectory: Trajectory, *, observations: bool) -> TrainingSample:
-    """An expert's episode as a sample of the supervised loss.
+def expert_samples(trajectory: Trajectory, *, observations: bool) -> list[TrainingSample]:
+    """An expert's episode as samples of the supervised loss, one for each of its parts.
 
     Args:
         observations: whether to train on all tokens but the first, which nothing predicts; else
             only on the expert's own.
     """
-    mask = trajectory.action_mask
-    parts = len(trajectory.turns)
-    if observations:
-        mask = (False,) + (True,) * (len(trajectory.token_ids) - 1)
-        # A sample has an advantage per run of trained tokens, and here there is only one run.
-        parts = 1
-    return TrainingSample(
-        token_ids=trajectory.token_ids,
-        action_mask=mask,
-        behavior_logprobs=trajectory.behavior_logprobs,
-        advantages=(1.0,) * parts,  # the supervised loss does not use them
-    )
+    samples = []
+    for part in trajectory.parts:
+        ids, mask, runs = part.token_ids, part.action_mask, len(part.turns)
+        if observations:
+            mask = (False,) + (True,) * (len(ids) - 1)
+            # A sample has an advantage per run of trained tokens, and here there is only one run.
+            runs = 1
+        sample = TrainingSample(
+            token_ids=ids,
+            action_mask=mask,
+            behavior_logprobs=part.behavior_logprobs,
+            advantages=(1.0,) * runs,  # the supervised loss does not use them
+        )
+        samples.append(sample)
+    return samples
 
 
 def warm_start(
@@ -134,9 +143,10 @@ def warm_start(
             started = time.perf_counter()
             observations = epoch < settings.observation_epochs
             shuffled = order.sample(list(episodes), len(episodes))
-            samples = [expert_sample(episode, observations=observations) for episode in shuffled]
-            for begin in range(0, len(samples), settings.batch_episodes):
-                batch = samples[begin : begin + settings.batch_episodes]
+            for begin in range(0, len(shuffled), settings.batch_episodes):
+                batch: list[TrainingSample] = []
+                for episode in shuffled[begin : begin + settings.batch_episodes]:
+                    batch += expert_samples(episode, observations=observations)
                 metrics = learner.supervised_step(batch)
                 steps.append(metrics)
                 run.log(len(steps), {f"sft/{name}": value for name, value in metrics.items()})

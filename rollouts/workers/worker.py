@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from envs import Task, TextEnv, make_env
-from rollouts.episode import EnvFailure, Policy, describe, run_episode
+from rollouts.episode import FULL, EnvFailure, Policy, describe, run_episode
 from rollouts.mistakes import Mistakes
 from rollouts.players import PlayerName, make_player
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer, byte_renderer, load_renderer
+from rollouts.rendering.histories import History, make_history
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.messages import Address
 from rollouts.serving.remote_policy import RemotePolicy
@@ -89,6 +90,7 @@ class RolloutWorker:
         self._calls = CallPage(calls[1]) if calls is not None and here else None
         self._policies = policies
         self._renderer: Renderer | None = None
+        self._history: History = FULL
         self._slots = asyncio.Semaphore(plan.envs)
         self._free: list[_FreeEnv] = []
 
@@ -104,6 +106,7 @@ class RolloutWorker:
         if self._plan.model_folder is None:
             self._renderer = byte_renderer()
         else:
+            self._history = make_history(self._plan.prompt)
             self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
         # Made now, so that wrong options fail before any episode.
         try:
@@ -158,6 +161,7 @@ class RolloutWorker:
                     context_length=self._plan.context_length,
                     temperature=temperature,
                     seed=seed,
+                    history=self._history,
                 )
         except _NotMade as error:
             return failed_episode(task, str(error))
@@ -183,6 +187,7 @@ class RolloutWorker:
                     self._plan.episode,
                     mistakes=Mistakes(noise, seed=seed),
                     context_length=self._plan.context_length,
+                    history=self._history,
                 )
         except _NotMade as error:
             return failed_episode(task, str(error))

@@ -30,6 +30,7 @@ def turn(
     command: str | None = "look",
     admissible: bool = True,
     reward: float = 0.0,
+    new_prompt: bool = False,
 ) -> Turn:
     """Return a turn; by default one prompt token and the action `look` in two tokens.
 
@@ -51,6 +52,7 @@ def turn(
         action=ParsedAction(text=text, command=command),
         admissible=admissible,
         reward=reward,
+        new_prompt=new_prompt,
     )
 
 

@@ -7,6 +7,7 @@ from rollouts import EpisodeSettings, PromptSettings, StopReason, Trajectory
 from rollouts.mistakes import Mistakes
 from rollouts.players import make_player
 from rollouts.renderer import byte_renderer, make_renderer
+from rollouts.rendering.histories import make_history
 from rollouts.scripted_episode import NO_POLICY, run_scripted_episode
 from tests.builders.models import make_tokenizer
 from tests.builders.number_env import NumberEnv
@@ -55,6 +56,40 @@ def test_the_expert_alone() -> None:
     )
     assert {turn.completion.policy_version for turn in episode.turns} == {NO_POLICY}
     assert set(episode.behavior_logprobs) == {0.0}
+
+
+def test_a_window_of_the_expert_shows_mistakes_and_no_part_trains_them() -> None:
+    settings = PromptSettings(history="window", window=1)
+    task = Task(
+        env_id="tests.builders.number_env:NumberEnv", split="train", family="f", id="number-7"
+    )
+    env = NumberEnv(expert=True)
+    episode = asyncio.run(
+        run_scripted_episode(
+            env,
+            task,
+            make_player("expert", env, task, 0),
+            RENDERER,
+            SETTINGS,
+            mistakes=Mistakes(0.6, seed=3),
+            context_length=512,
+            history=make_history(settings),
+        )
+    )
+    assert episode.success
+    assert len(episode.parts) > 1
+    for part in episode.parts:
+        text = TOKENIZER.decode(part.token_ids)
+        assert text.startswith("<s>Guess my number.\n")
+        assert text.endswith("</s>")
+        trained = [i for i, bit in zip(part.token_ids, part.action_mask, strict=True) if bit]
+        said = [turn.action.text for turn in part.turns]
+        assert TOKENIZER.decode(trained) == "".join(f"{command}</s>" for command in said)
+    shown = [TOKENIZER.decode(part.token_ids).count("> ") for part in episode.parts]
+    # A new prompt shows one turn of the past and the action; a mistake after it may follow.
+    assert min(shown) == 2
+    commands = sum(len(turn.observation.split("> ")) for turn in episode.turns)
+    assert commands > len(episode.turns), "there was a mistake"
 
 
 def test_mistakes_are_shown_and_not_trained() -> None:

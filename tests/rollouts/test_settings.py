@@ -25,6 +25,13 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
     [
         (PromptSettings, {"formt": "chat"}, "Extra inputs"),
         (PromptSettings, {"format": "markdown"}, "'plain' or 'chat'"),
+        (
+            PromptSettings,
+            {"history": "widow"},
+            "'widow' is none of full, window, obs",
+        ),
+        (PromptSettings, {"history": "summary", "window": 0}, "window: 0 turns before each"),
+        (PromptSettings, {"window": -1}, "greater than or equal to 0"),
         (EpisodeSettings, {"max_turns": 0}, "greater than or equal to 1"),
         (EpisodeSettings, {"env_timeout_seconds": 0.0}, "greater than 0"),
         (EpisodeSettings, {"invalid_action_penalty": -0.1}, "greater than or equal to 0"),

@@ -18,6 +18,22 @@ def test_the_worked_example() -> None:
     assert (EPISODE.episode_return, EPISODE.invalid_actions) == (0.75, 1)
 
 
+def test_a_new_prompt_begins_a_part() -> None:
+    episode = replace(
+        EPISODE, turns=(*EPISODE.turns, turn((1, 9), (2,), new_prompt=True), turn((4,), (5, 2)))
+    )
+    first, second = episode.parts
+    assert first.token_ids == (1, 17, 4, 21, 2, 9, 4, 22, 23, 2)
+    assert second.token_ids == (1, 9, 2, 4, 5, 2)
+    assert second.action_mask == tuple(map(bool, (0, 0, 1, 0, 1, 1)))
+    assert second.behavior_logprobs == (0.0, 0.0, -0.5, 0.0, -0.5, -0.5)
+    assert episode.token_ids == first.token_ids + second.token_ids
+    assert episode.action_mask == first.action_mask + second.action_mask
+    assert [part.turns for part in EPISODE.parts] == [EPISODE.turns]
+    failed = replace(EPISODE, turns=(), stop_reason=StopReason.ENV_ERROR, success=False)
+    assert failed.parts == ()
+
+
 def test_what_says_nothing_about_the_policy_does_not_train() -> None:
     silent = {reason for reason in StopReason if not reason.trains}
     assert silent == {

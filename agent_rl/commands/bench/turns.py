@@ -71,6 +71,8 @@ def turn_requests(episode: Trajectory, seed: int) -> list[TurnRequest]:
     requests = []
     ids: list[int] = []
     for number, turn in enumerate(episode.turns):
+        if turn.new_prompt:
+            ids = []
         ids += turn.prompt_token_ids
         tokens = len(turn.completion.token_ids)
         drawn = derive_seed(seed, number)

@@ -19,6 +19,7 @@ from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
 from rollouts.processes.loops import run
 from rollouts.renderer import Renderer, byte_renderer, make_renderer
+from rollouts.rendering.histories import make_history
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.served_policy import ServedPolicy
 
@@ -142,6 +143,7 @@ def _play_checkpoint(
 ) -> Trajectory:
     """Play with a policy whose engine runs in this process, without Ray."""
     with console.status("starting vLLM"), held_stderr():
+        history = make_history(config.prompt)
         policy, renderer = _serve(config, source)
 
     async def episode() -> Trajectory:
@@ -155,6 +157,7 @@ def _play_checkpoint(
                 context_length=policy.context_length,
                 temperature=config.evaluation.temperature,
                 seed=seed,
+                history=history,
             )
         finally:
             await policy.shutdown()

@@ -9,6 +9,7 @@ from agent_rl.display import console, say, show_commands, show_observation, show
 from envs import Task, TextEnv
 from rollouts import EpisodeSettings, StopReason, Trajectory
 from rollouts.actions import parse_action
+from rollouts.conversation import Prompt
 from rollouts.episode import EpisodeOver, Recorder, act
 from rollouts.renderer import byte_renderer
 from rollouts.scripted_episode import unsampled_completion
@@ -81,7 +82,7 @@ class PersonEpisode:
         completion = unsampled_completion(self._renderer.action_ids(text))
         self._past.append((self._copy(), self._delta))
         try:
-            act(self.record, self._delta, completion, action, self._settings)
+            act(self.record, Prompt(token_ids=self._delta), completion, action, self._settings)
         except EpisodeOver as over:
             return over
         self._delta = self._renderer.following(

@@ -50,6 +50,16 @@ def test_files_that_are_run_are_named_by_a_person() -> None:
     refuse_foreign_code(config(id="alfworld", options={"data": "games"}), Path("c.yaml"))
 
 
+def test_the_function_of_a_history_is_named_by_a_person() -> None:
+    values = {"run_folder": "run", "env": {"id": "taxi"}, "prompt": {"history": "os:getcwd"}}
+    named = Config.model_validate(values)
+    with pytest.raises(ConfigError, match=r"c\.yaml: prompt\.history: 'os:getcwd': it is code;"):
+        refuse_foreign_code(named, Path("c.yaml"))
+    refuse_foreign_code(named, Path("c.yaml"), ["prompt.history=os:getcwd"])
+    own = Config.model_validate({**values, "prompt": {"history": "window"}})
+    refuse_foreign_code(own, Path("c.yaml"))
+
+
 def test_a_named_file_is_trusted_unless_it_came_with_a_model(tmp_path: Path) -> None:
     for name in ("mine.yaml", "agent_rl.yaml"):
         (tmp_path / name).write_text(FOREIGN)

@@ -86,6 +86,28 @@ def test_a_group_gives_a_sample_for_each_episode_that_trains() -> None:
     assert samples[1].behavior_logprobs == (0.0, 0.0, 0.0, -0.1, -0.2)
 
 
+def test_each_part_of_an_episode_is_a_sample_of_that_episode() -> None:
+    cut = trajectory(
+        turn((1, 17), (21, 2), reward=0.0, policy_version=3),
+        turn((4,), (22, 2), reward=0.0, policy_version=4),
+        turn((1, 9, 4), (23, 2), reward=1.0, policy_version=5, new_prompt=True),
+        turn((1, 8, 4), (24, 2), reward=1.0, policy_version=5, new_prompt=True),
+    )
+    whole = trajectory(turn((1, 17), (25, 2), policy_version=5), stop_reason=StopReason.MAX_TURNS)
+    samples = samples_from_group(group(whole, cut), "group_mean", version=5, first_sample=10)
+    assert [s.token_ids for s in samples] == [
+        (1, 17, 25, 2),
+        (1, 17, 21, 2, 4, 22, 2),
+        (1, 9, 4, 23, 2),
+        (1, 8, 4, 24, 2),
+    ]
+    # Returns 0 and 2 have the mean 1. The number is the place of the episode's first sample.
+    assert [s.advantages for s in samples] == [(-1.0,), (1.0, 1.0), (1.0,), (1.0,)]
+    assert [s.episode for s in samples] == [-1, 11, 11, 11]
+    assert [s.staleness for s in samples] == [((0, 0),), ((2, 0), (1, 2)), ((0, 0),), ((0, 0),)]
+    assert episodes_of(samples) == [[0], [1, 2, 3]]
+
+
 def test_the_staleness_of_mixed_versions() -> None:
     """The weights changed within the second turn, and again between the third and the fourth."""
     played = group(

@@ -40,6 +40,15 @@ LOST = replace(
 )
 
 
+def test_a_new_prompt_is_marked_and_no_other(tmp_path: Path) -> None:
+    cut = replace(WON, turns=(WON.turns[0], replace(WON.turns[1], new_prompt=True)))
+    write_trajectories(tmp_path / "t.jsonl", [cut])
+    assert load_trajectories(tmp_path / "t.jsonl") == [cut]
+    assert (tmp_path / "t.jsonl").read_text().count('"new_prompt": true') == 1
+    write_trajectories(tmp_path / "t.jsonl", [WON])
+    assert "new_prompt" not in (tmp_path / "t.jsonl").read_text()
+
+
 @pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
 def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path, name: str) -> None:
     path = tmp_path / "deep" / name

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from agent_rl.config import Config, ConfigError
-from agent_rl.training.warm_start import expert_sample, tasks_to_play
+from agent_rl.training.warm_start import expert_episodes, expert_samples, tasks_to_play
 from envs import Task
 from rollouts import Trajectory
 from tests.builders.episodes import trajectory, turn
@@ -14,12 +14,26 @@ def two_turns() -> Trajectory:
 
 
 def test_an_epoch_trains_the_experts_tokens_and_reading_trains_all_but_the_first() -> None:
-    imitated = expert_sample(two_turns(), observations=False)
+    (imitated,) = expert_samples(two_turns(), observations=False)
     assert imitated.token_ids == (1, 17, 4, 21, 2, 9, 4, 22, 23, 2)
     assert [int(bit) for bit in imitated.action_mask] == [0, 0, 0, 1, 1, 0, 0, 1, 1, 1]
-    everything = expert_sample(two_turns(), observations=True)
+    (everything,) = expert_samples(two_turns(), observations=True)
     assert [int(bit) for bit in everything.action_mask] == [0, *[1] * 9]
     assert everything.advantages == (1.0,)
+
+
+def test_each_part_of_an_episode_is_a_sample() -> None:
+    cut = trajectory(turn((1, 17, 4), (21, 2)), turn((1, 4), (22, 2), new_prompt=True))
+    for observations, mask in ((False, (0, 0, 1, 1)), (True, (0, 1, 1, 1))):
+        _, second = expert_samples(cut, observations=observations)
+        assert second.token_ids == (1, 4, 22, 2)
+        assert second.action_mask == tuple(map(bool, mask))
+
+
+def test_an_expert_writes_no_summaries() -> None:
+    config = Config.model_validate({"run_folder": "r", "prompt": {"history": "summary"}})
+    with pytest.raises(ConfigError, match=r"prompt\.history: summary: an expert sums nothing up"):
+        expert_episodes(config, None)  # type: ignore[arg-type]
 
 
 def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
