@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs import Task, TextEnv, reset_fault, step_fault
-from rollouts.conversation import Conversation, Prompt
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer
+from rollouts.rendering.conversation import Conversation, Prompt
 from rollouts.rendering.histories import Full, History, HistoryFailed
 from rollouts.seeds import derive_seed
 from rollouts.settings import EpisodeSettings

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from envs import Task, TextEnv
-from rollouts.conversation import Conversation, Prompt
 from rollouts.episode import FULL, EpisodeOver, Recorder, act, check_first_prompt
 from rollouts.mistakes import Mistakes
 from rollouts.players import Player
 from rollouts.renderer import Renderer, transcript
+from rollouts.rendering.conversation import Conversation, Prompt
 from rollouts.rendering.histories import History, HistoryFailed
 from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory

@@ -9,9 +9,9 @@ from agent_rl.display import console, say, show_commands, show_observation, show
 from envs import Task, TextEnv
 from rollouts import EpisodeSettings, StopReason, Trajectory
 from rollouts.actions import parse_action
-from rollouts.conversation import Prompt
 from rollouts.episode import EpisodeOver, Recorder, act
 from rollouts.renderer import byte_renderer
+from rollouts.rendering.conversation import Prompt
 from rollouts.scripted_episode import unsampled_completion
 
 UNDO, HISTORY, COMMANDS, QUIT = "undo", "history", "?", "quit"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollouts.conversation import Conversation
 from rollouts.renderer import Renderer, make_renderer
+from rollouts.rendering.conversation import Conversation
 from rollouts.rendering.histories import make_history
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason
