@@ -62,6 +62,18 @@ class LearnerSettings(Settings):
     epsilon_high: float | None = Field(default=None, gt=0.0)
     """Upper bound of the clip; null is `epsilon` if that is set, and the preset's if not."""
 
+    clip_c: float | None = Field(default=None, gt=1.0, allow_inf_nan=False)
+    """Largest ratio of a token with a negative advantage (dual clip), with `aggregation: token`:
+    one above it has no gradient. Null is no such bound; verl's default is 3."""
+
+    power: float | None = Field(default=None, allow_inf_nan=False)
+    """Power of the mean over the ratios of a turn or an episode: 1 is arithmetic, 0 geometric, -1
+    harmonic. Null is the preset's."""
+
+    power_end: float | None = Field(default=None, allow_inf_nan=False)
+    """Power in the last rollout step, which that of the first one reaches linearly; null is no
+    change if `power` is set, and the preset's if not."""
+
     beta: float = Field(default=0.0, ge=0.0)
     """Weight of the KL divergence from the policy that the run started with. 0, as in GMPO's
     paper, saves its pass."""
@@ -153,7 +165,7 @@ class LearnerSettings(Settings):
     def _clip_fits(self) -> Self:
         chosen, name = self.chosen_objective, self._described
         if chosen.clip == "none":
-            self._refuse(("epsilon", "epsilon_high"), f"{name}; remove it, or set clip")
+            self._refuse(("epsilon", "epsilon_high", "clip_c"), f"{name}; remove it, or set clip")
         if chosen.clip == "weight" and chosen.aggregation != "token":
             raise ValueError(f"clip: weight goes with aggregation: token; {name} has another one")
         # A ratio is never negative, so with epsilon above 1 it cannot reach 1 - epsilon. Clips of
@@ -162,6 +174,27 @@ class LearnerSettings(Settings):
             raise ValueError(
                 f"epsilon: {chosen.epsilon} leaves no lower bound 1 - epsilon; use at most 1 with "
                 f"{name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _means_fit(self) -> Self:
+        chosen, name = self.chosen_objective, self._described
+        if chosen.aggregation == "token":
+            self._refuse(
+                ("power", "power_end"),
+                f"{name}, where each token has its own ratio; remove it, or use aggregation: turn, "
+                "episode or sequence",
+            )
+        elif self.clip_c is not None:
+            raise ValueError(
+                f"clip_c: {self.clip_c} bounds the ratio of a token, but in {name} a token has "
+                "none of its own; remove it, or use aggregation: token"
+            )
+        if chosen.clip == "weight":
+            self._refuse(
+                ("clip_c",),
+                f"{name}, whose epsilon_high bounds every ratio; remove it, or use clip: ratio",
             )
         return self
 
@@ -234,8 +267,13 @@ class LearnerSettings(Settings):
         for key in ("aggregation", "clip", "normalisation", "advantage"):
             if getattr(self, key) is not None:
                 parts[key] = getattr(self, key)
+        if self.power is not None or self.power_end is not None:
+            parts["power"] = preset.power if self.power is None else self.power
+            parts["power_end"] = self.power_end
         low, high = self._bounds(preset)
-        return replace(preset, **parts, epsilon=low, epsilon_high=high)
+        return replace(
+            preset, **parts, epsilon=low, epsilon_high=high, clip_c=self.clip_c or preset.clip_c
+        )
 
     @property
     def chosen_importance(self) -> Importance:

@@ -143,7 +143,7 @@ class Learner:
         update = Update(
             samples,
             self._passes,
-            self._rule,
+            self._rule.at(self._optimizer.run_done),
             dtype=self.dtype,
             reference=self._reference,
             rng=self._random,

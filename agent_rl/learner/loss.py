@@ -6,6 +6,7 @@ those of the step (`StepCounts`), and each token gets its final share of the los
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.batch import Batch
-from agent_rl.learner.metrics import TokenRecord
+from agent_rl.learner.metrics import Metrics, TokenRecord
 from agent_rl.learner.samples import TrainingSample, episodes_of
 from agent_rl.learner.scoring import Scores
 from agent_rl.objective.policy_loss import (
@@ -136,6 +137,19 @@ class LossRule:
         self._importance = settings.chosen_importance
         self._length = settings.normalisation_length or most_agent_tokens
 
+    def at(self, done: float) -> "LossRule":
+        """Return the rule of one rollout step; `done` is the part of the run before it."""
+        rule = copy(self)
+        rule.objective = self.objective.at(done)
+        return rule
+
+    @property
+    def metrics(self) -> Metrics:
+        """`power` of the mean in this rollout step, if ratios are averaged at all."""
+        if self.objective.aggregation == "token":
+            return {}
+        return {"power": self.objective.power}
+
     @property
     def every_episode_counts(self) -> bool:
         """Whether an episode with advantage 0 has a gradient too: that of KL or entropy."""
@@ -187,6 +201,7 @@ class LossRule:
             kl=kl_k3(tokens.new.detach(), tokens.reference).cpu(),
             clipped_low=nowhere.masked_scatter(kept, clipped.low).cpu(),
             clipped_high=nowhere.masked_scatter(kept, clipped.high).cpu(),
+            clipped_dual=nowhere.masked_scatter(kept, clipped.dual).cpu(),
             left_out=(~kept).cpu(),
             capped=weights.capped.cpu(),
             staleness=tokens.staleness.cpu(),

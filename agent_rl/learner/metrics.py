@@ -46,6 +46,8 @@ class TokenRecord:
     """Whether the lower bound removed the gradient."""
     clipped_high: Tensor
     """Whether the upper bound removed the gradient."""
+    clipped_dual: Tensor
+    """Whether the dual clip's bound removed the gradient."""
     left_out: Tensor
     """Whether `importance_mask` took the token out of the loss."""
     turns: Tensor
@@ -83,6 +85,7 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
         kl_old                                        k3 estimate of KL(old || new), nats
         kl_reference                                  k3 estimate of KL(policy || reference), nats
         clip_fraction_low, clip_fraction_high         tokens whose gradient the clip removed
+        clip_fraction_dual                            tokens whose gradient the dual clip removed
         entropy                                       of the policy's distribution, nats
         mismatch_abs_mean, mismatch_abs_max           |learner's old - sampler's| log-prob, nats
         mismatch_kl                                   k3 estimate of KL(sampler || learner), nats
@@ -191,6 +194,7 @@ def _token_metrics(record: TokenRecord | None) -> Metrics:
         "kl_reference": _mean(record.kl),
         "clip_fraction_low": _mean(record.clipped_low),
         "clip_fraction_high": _mean(record.clipped_high),
+        "clip_fraction_dual": _mean(record.clipped_dual),
         "entropy": _mean(record.entropy),
         "mismatch_abs_mean": _mean(record.mismatch.abs()),
         "mismatch_abs_max": float(record.mismatch.abs().max()),

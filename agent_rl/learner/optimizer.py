@@ -65,6 +65,15 @@ class ScheduledOptimizer:
         """AdamW's rate at the next optimizer step."""
         return self._settings.learning_rate * self._factor
 
+    @property
+    def run_done(self) -> float:
+        """The part of the run before the next rollout step: 0 at the first, and 1 at the last one.
+
+        It is counted in optimizer steps, as the learning rate's schedule is.
+        """
+        last = self._total_steps - self._settings.optimizer_steps
+        return min(self.schedule_step / last, 1.0) if last > 0 else 0.0
+
     def step(self) -> float:
         """Clip the gradients, take a step and clear them.
 

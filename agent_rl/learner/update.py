@@ -109,6 +109,7 @@ class Update:
         tokens = sum(len(sample.token_ids) for sample in self._samples)
         return {
             **update_metrics(taken, records),
+            **self._rule.metrics,
             "learning_rate": self._learning_rate,
             "optimizer_steps": float(len(taken)),
             **self._throughput.metrics(

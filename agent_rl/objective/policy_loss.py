@@ -16,6 +16,9 @@ The loss is the sum over tokens of -v A w, with the weight
     aggregation turn, episode   w = exp(mean of c over the unit)       GMPO (2507.20673, eq. 4)
     aggregation sequence        w = exp(clip of the mean of x)         GSPO (2507.18071, eq. 5)
 
+The mean is the logarithm of a power mean of ratios, `log_power_mean`. GMPO and GSPO have the
+geometric one, power 0. With power 1, the aggregation `episode` is that of GRPO.
+
 An example of GMPO with epsilon 0.4: an episode with A = 2 has two tokens with x = 0.1 and 0.9. The
 second is cut to c = 0.4, so w = exp((0.1 + 0.4) / 2) = exp(0.25). Alone in its optimizer step, the
 episode has v = 1/2 for each token, and the loss is -2 exp(0.25). The second token has no gradient
@@ -23,8 +26,9 @@ and still scales that of the first, which is -2 exp(0.25) / 2.
 
 Why the clip is on one side: PPO takes the minimum of the plain and the clipped term. For A > 0 that
 is a bound above only, for A < 0 a bound below only. A ratio beyond the other bound must keep its
-gradient, as that leads back. The cut happens in log space and by selection: the exponential
-never sees a value that was cut off, as infinity times 0 would be NaN.
+gradient, as that leads back. For A < 0 that gradient has no limit: it grows with the ratio. So a
+dual clip (1912.09729) cuts ratios above `clip_c` there. All cuts happen in log space and by
+selection: the exponential never sees a value that was cut off, as infinity times 0 would be NaN.
 
 Why all is flat: the N tokens are the agent's only. Observations and padding never get here, so no
 value in their places can reach the loss or the gradient.
@@ -77,6 +81,8 @@ class Clipped:
     """Removed by the lower bound, which works at negative advantages only."""
     high: Tensor
     """Removed by the upper bound, which works at positive advantages only."""
+    dual: Tensor
+    """Removed by the dual clip's upper bound, which works at negative advantages only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +114,19 @@ def policy_loss(objective: Objective, tokens: AgentTokens) -> tuple[Tensor, Clip
         return -(tokens.share * A_N * term_N).sum(), _nothing_clipped(x_N)
     if objective.aggregation == "sequence":
         # GSPO takes the mean before the clip: an episode is clipped as a whole, or not at all.
-        x_N = _unit_mean(torch.where(active_N, x_N, 0.0), unit_N)
-    c_N, clipped = _clip(torch.where(active_N, x_N, 0.0), A_N, bounds)
+        x_N = log_power_mean(torch.where(active_N, x_N, 0.0), unit_N, objective.power)
+    most = math.log(objective.clip_c) if objective.clip_c else math.inf
+    c_N, clipped = _clip(torch.where(active_N, x_N, 0.0), A_N, bounds, most=most)
     # The importance weight corrects the sampler, not the update: it is not clipped, and within a
     # unit it is averaged as the ratios are.
     c_N = c_N + torch.where(active_N, log_weight_N, 0.0)
     if objective.aggregation != "token":
         # GMPO takes the mean after the clip, so all n tokens of a unit have the same weight w. Each
         # of their n terms -v A w depends on each token's x by a derivative of 1/n: that adds up to
-        # a gradient of -v A w per token that is not clipped. (In GSPO the mean above has made all x
-        # equal already; this one averages their importance weights.)
-        c_N = _unit_mean(c_N, unit_N)
+        # a gradient of -v A w per token that is not clipped. With another power the derivative is
+        # the token's part of the sum of ratios^power. (In GSPO the mean above has made all x equal
+        # already; this one averages their importance weights.)
+        c_N = log_power_mean(c_N, unit_N, objective.power)
     return -(tokens.share * A_N * c_N.exp()).sum(), clipped
 
 
@@ -130,6 +138,31 @@ def log_bounds(objective: Objective) -> tuple[float, float]:
         return -objective.epsilon, objective.epsilon_high
     low = math.log1p(-objective.epsilon) if objective.epsilon < 1.0 else -math.inf
     return low, math.log1p(objective.epsilon_high)
+
+
+def log_power_mean(x_N: Tensor, unit_N: Tensor, power: float) -> Tensor:
+    """Return for every token the logarithm of its unit's mean ratio, [N].
+
+    Over n ratios r = exp(x) of a unit, the power mean is (sum of r^power / n)^(1 / power). Power 1
+    is the arithmetic mean, -1 the harmonic one; the limit at 0 is the geometric one. The larger the
+    power, the more the largest ratios count. It is HolderPO's mean (arXiv 2605.12058).
+
+    Args:
+        x_N: log-ratios.
+        unit_N: the number of each token's unit, from 0.
+        power: finite.
+    """
+    if power == 0.0:
+        return _unit_mean(x_N, unit_N)
+    # With e the unit's largest x, or its smallest if the power is negative:
+    #     e + log(mean of exp(power (x - e))) / power
+    # No exponent is above 0, so nothing overflows. e may be a constant: the sum does not depend on
+    # it. `expm1` and `log1p` keep the digits near power 0, which a schedule passes. They lose some
+    # where the mean is close to 0, so all is computed in float64.
+    exact_N = x_N.double()
+    extreme_N = _unit_extreme(exact_N.detach(), unit_N, largest=power > 0.0)
+    mean_N = _unit_mean((power * (exact_N - extreme_N)).expm1(), unit_N)
+    return (extreme_N + mean_N.log1p() / power).to(x_N.dtype)
 
 
 def shares(
@@ -208,17 +241,24 @@ def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
     return log_r_N.expm1() - log_r_N
 
 
-def _clip(x_N: Tensor, A_N: Tensor, bounds: tuple[float, float]) -> tuple[Tensor, Clipped]:
-    """Return the log-ratios, each beyond a bound replaced by the bound, and the clipped tokens."""
+def _clip(
+    x_N: Tensor, A_N: Tensor, bounds: tuple[float, float], *, most: float
+) -> tuple[Tensor, Clipped]:
+    """Return the log-ratios, each beyond a bound replaced by the bound, and the clipped tokens.
+
+    `most` is the dual clip's bound.
+    """
     low, high = bounds
-    high_N = (A_N > 0) & (x_N > high)
-    low_N = (A_N < 0) & (x_N < low)
-    return torch.where(high_N, high, torch.where(low_N, low, x_N)), Clipped(low=low_N, high=high_N)
+    clipped = Clipped(
+        low=(A_N < 0) & (x_N < low), high=(A_N > 0) & (x_N > high), dual=(A_N < 0) & (x_N > most)
+    )
+    c_N = torch.where(clipped.low, low, torch.where(clipped.high, high, x_N))
+    return torch.where(clipped.dual, most, c_N), clipped
 
 
 def _nothing_clipped(x_N: Tensor) -> Clipped:
     none_N = torch.zeros_like(x_N, dtype=torch.bool)
-    return Clipped(low=none_N, high=none_N)
+    return Clipped(low=none_N, high=none_N, dual=none_N)
 
 
 def _unit_sum(values_N: Tensor, unit_N: Tensor) -> Tensor:
@@ -232,3 +272,12 @@ def _unit_sum(values_N: Tensor, unit_N: Tensor) -> Tensor:
 def _unit_mean(values_N: Tensor, unit_N: Tensor) -> Tensor:
     """Return for every token the mean over its unit, [N]."""
     return _unit_sum(values_N, unit_N) / _unit_sum(torch.ones_like(values_N), unit_N)
+
+
+def _unit_extreme(values_N: Tensor, unit_N: Tensor, *, largest: bool) -> Tensor:
+    """Return for every token the largest or the smallest value of its unit, [N]."""
+    units = int(unit_N.max()) + 1 if unit_N.numel() else 0
+    extreme_U = values_N.new_zeros(units).scatter_reduce(
+        0, unit_N, values_N, "amax" if largest else "amin", include_self=False
+    )
+    return extreme_U.index_select(0, unit_N)

@@ -1,12 +1,14 @@
 """Objectives as data: the choices behind each name, as published. Light to import: no torch.
 
-An objective answers four questions.
+An objective answers five questions.
 
 `aggregation`: which unit has a probability ratio (new policy / old policy)?
     token      each token has its own
-    turn       the geometric mean of a turn's clipped token ratios
-    episode    the geometric mean of an episode's clipped token ratios
-    sequence   the geometric mean of an episode's token ratios, clipped as a whole
+    turn       the mean of a turn's clipped token ratios
+    episode    the mean of an episode's clipped token ratios
+    sequence   the mean of an episode's token ratios, clipped as a whole
+`power`: which mean? 1 is the arithmetic, 0 the geometric, and -1 the harmonic mean. It may move
+    during the run, to `power_end`.
 `clip`: what limits a ratio? With epsilon = e and epsilon_high = h:
     log        log-ratios are cut above h (advantage > 0) or below -e (advantage < 0);
                a token that is cut has no gradient
@@ -15,6 +17,7 @@ An objective answers four questions.
     weight     the ratio is cut to [1 - e, 1 + h] and is a weight, without gradient, of the
                token's log-prob
     none       nothing
+    With `clip_c` = c (dual clip), a ratio above c at an advantage < 0 is cut too.
 `normalisation`: what is a token's term divided by?
     sequence   the tokens of its episode, times the number of episodes; or the same with
                turns, if `aggregation` is turn
@@ -23,7 +26,7 @@ An objective answers four questions.
 `advantage`: what is an episode's return compared with? See `agent_rl.objective.advantages`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Aggregation = Literal["token", "turn", "episode", "sequence"]
@@ -31,7 +34,9 @@ Clip = Literal["log", "ratio", "weight", "none"]
 Normalisation = Literal["sequence", "token", "constant"]
 AdvantageName = Literal["group_std", "group_mean", "leave_one_out", "turn_weighted", "turn_groups"]
 ImportanceName = Literal["none", "token", "sequence", "geometric"]
-ObjectiveName = Literal["gmpo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce"]
+ObjectiveName = Literal[
+    "gmpo", "holder", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,26 @@ class Objective:
     """The lower bound of the clip; 0 if there is no clip."""
     epsilon_high: float = 0.0
     """The upper bound of the clip; 0 if there is no clip."""
+    clip_c: float = 0.0
+    """The largest ratio of a token whose advantage is below 0; 0 is no such bound."""
+    power: float = 0.0
+    """The power of the mean over a unit's ratios, in the run's first rollout step."""
+    power_end: float | None = None
+    """The power in the last rollout step; None if it does not change."""
     source: str = ""
     """The publication, and how its settings differ from these."""
+
+    def at(self, done: float) -> "Objective":
+        """Return the objective of one rollout step, whose power is fixed.
+
+        Args:
+            done: the part of the run before it, from 0 in the first rollout step to 1 in the last.
+                The power changes linearly.
+        """
+        if self.power_end is None:
+            return self
+        power = self.power + done * (self.power_end - self.power)
+        return replace(self, power=power, power_end=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +101,18 @@ PRESETS: dict[ObjectiveName, Objective] = {
         epsilon=0.4,
         epsilon_high=0.4,
         source="arXiv 2507.20673",
+    ),
+    # The ALFWorld run of the paper, whose clip is one of whole sequences (`holder_seq` in its
+    # code). Its sequences are turns. In mathematics the power falls from 2 to -2.
+    "holder": Objective(
+        aggregation="sequence",
+        clip="ratio",
+        normalisation="sequence",
+        epsilon=0.2,
+        epsilon_high=0.2,
+        power=1.0,
+        power_end=-1.0,
+        source="arXiv 2605.12058, with beta 0, and an episode as a sequence",
     ),
     "grpo": Objective(
         aggregation="token",

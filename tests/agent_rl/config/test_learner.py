@@ -27,6 +27,39 @@ def learner(**values: Any) -> LearnerSettings:
             "clip none.*remove it, or set clip",
         ),
         (
+            {"objective": "grpo", "power": 0.0},
+            r"power: 0.0 has no effect with objective: grpo \(aggregation token",
+            "remove it, or use aggregation: turn, episode or sequence",
+        ),
+        (
+            {"objective": "dapo", "power_end": -1.0},
+            "power_end: -1.0 has no effect with objective: dapo",
+            "remove it, or use aggregation: turn",
+        ),
+        (
+            {"clip_c": 3.0},
+            r"clip_c: 3.0 bounds the ratio of a token, but in objective: gmpo \(aggregation epi",
+            "remove it, or use aggregation: token",
+        ),
+        (
+            {"objective": "gspo", "clip_c": 3.0},
+            "clip_c: 3.0 bounds the ratio of a token, but in objective: gspo",
+            "use aggregation: token",
+        ),
+        (
+            {"objective": "cispo", "clip_c": 3.0},
+            "clip_c: 3.0 has no effect with objective: cispo",
+            "whose epsilon_high bounds every ratio; remove it, or use clip: ratio",
+        ),
+        (
+            {"objective": "rloo", "clip_c": 3.0},
+            "clip_c: 3.0 has no effect with objective: rloo",
+            "remove it, or set clip",
+        ),
+        ({"objective": "grpo", "clip_c": 1.0}, "clip_c", "greater than 1"),
+        ({"power": math.inf}, "power", "finite number"),
+        ({"power_end": math.nan}, "power_end", "finite number"),
+        (
             {"objective": "cispo", "aggregation": "turn"},
             "clip: weight goes with aggregation: token",
             "aggregation turn",
@@ -134,6 +167,10 @@ def test_a_key_without_effect_is_refused_with_the_remedy(
     [
         {"objective": "rloo", "clip": "ratio", "epsilon": 0.2},
         {"objective": "cispo", "epsilon": 1.0},
+        {"objective": "grpo", "clip_c": 3.0},
+        {"objective": "grpo", "clip": "log", "clip_c": 3.0},
+        {"objective": "grpo", "aggregation": "episode", "power": 1.0, "power_end": -1.0},
+        {"objective": "gspo", "power": -1.0},
         {"epsilon": 1.5},
         {"objective": "grpo", "epsilon": 0.2, "epsilon_high": 1.5},
         {"clip": "weight", "aggregation": "token"},
@@ -167,6 +204,7 @@ def test_the_name_alone_chooses_the_preset(name: ObjectiveName) -> None:
     ("name", "parts", "epsilons"),
     [
         ("gmpo", ("episode", "log", "sequence", "group_std"), (0.4, 0.4)),
+        ("holder", ("sequence", "ratio", "sequence", "group_std"), (0.2, 0.2)),
         ("grpo", ("token", "ratio", "sequence", "group_std"), (0.2, 0.2)),
         ("dr_grpo", ("token", "ratio", "constant", "group_mean"), (0.2, 0.2)),
         ("dapo", ("token", "ratio", "token", "group_std"), (0.2, 0.28)),
@@ -183,6 +221,8 @@ def test_the_presets_are_as_published(
     assert (preset.aggregation, preset.clip, preset.normalisation, preset.advantage) == parts
     assert (preset.epsilon, preset.epsilon_high) == epsilons
     assert preset.source
+    powers = (1.0, -1.0) if name == "holder" else (0.0, None)
+    assert (preset.power, preset.power_end, preset.clip_c) == (*powers, 0.0)
 
 
 def test_a_part_replaces_the_presets() -> None:
@@ -219,6 +259,29 @@ def test_a_part_replaces_the_presets() -> None:
 def test_the_bounds_that_are_chosen(values: dict[str, Any], expected: tuple[float, float]) -> None:
     chosen = learner(**values).chosen_objective
     assert (chosen.epsilon, chosen.epsilon_high) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (0.0, None)),
+        ({"power": 1.0}, (1.0, None)),
+        ({"power_end": -1.0}, (0.0, -1.0)),
+        ({"power": 1.0, "power_end": -1.0}, (1.0, -1.0)),
+        ({"objective": "holder"}, (1.0, -1.0)),
+        ({"objective": "holder", "power": 2.0}, (2.0, None)),
+        ({"objective": "holder", "power_end": -2.0}, (1.0, -2.0)),
+    ],
+)
+def test_the_powers_that_are_chosen(
+    values: dict[str, Any], expected: tuple[float, float | None]
+) -> None:
+    chosen = learner(**values).chosen_objective
+    assert (chosen.power, chosen.power_end) == expected
+
+
+def test_the_dual_clip_that_is_chosen() -> None:
+    assert learner(objective="grpo", clip_c=3.0).chosen_objective.clip_c == 3.0
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import Learner, LearnerContext
@@ -81,3 +83,47 @@ def test_supervised_steps_learn_the_samples(
     learner = learner_of(tiny_model(dtype=torch.float32), dtype=dtype)
     losses = [learner.supervised_step(random_samples(4))["loss"] for _ in range(30)]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def of_three_rollout_steps(model: LlamaForCausalLM, **settings: Any) -> Learner:
+    values = {
+        "device": "cpu",
+        "learning_rate": 1e-2,
+        "optimizer_steps": 2,
+        "old_logprobs": "sampler",
+        "power": 1.0,
+        "power_end": -1.0,
+        **settings,
+    }
+    return Learner(model, LearnerSettings.model_validate(values), LearnerContext(total_steps=6))
+
+
+def test_the_power_moves_over_the_run_and_goes_on_after_a_restart(
+    tiny_model: MakeModel, random_samples: MakeSamples, tmp_path: Path
+) -> None:
+    samples, through, resumed = random_samples(6), tiny_model(), tiny_model()
+    whole = of_three_rollout_steps(through)
+    powers = [whole.update(samples)["power"]]
+    whole.save(tmp_path / "one")
+    powers.append(whole.update(samples)["power"])
+    whole.save(tmp_path / "two")
+    powers.append(whole.update(samples)["power"])
+    assert powers == [1.0, 0.0, -1.0]
+    second = of_three_rollout_steps(resumed)
+    second.load(tmp_path / "one")
+    assert [second.update(samples)["power"] for _ in range(2)] == [0.0, -1.0]
+    assert torch.equal(weights_of(resumed), weights_of(through))
+    # The last rollout step is that of a run with this power all along, and of no other.
+    for power, same in ((-1.0, True), (1.0, False)):
+        model = tiny_model()
+        fixed = of_three_rollout_steps(model, power=power, power_end=None)
+        fixed.load(tmp_path / "two")
+        assert fixed.update(samples)["power"] == power
+        assert torch.equal(weights_of(model), weights_of(through)) is same
+
+
+def test_no_power_is_reported_where_no_ratios_are_averaged(
+    tiny_model: MakeModel, random_samples: MakeSamples
+) -> None:
+    assert "power" not in learner_of(tiny_model(), objective="grpo").update(random_samples(6))
+    assert learner_of(tiny_model()).update(random_samples(6))["power"] == 0.0

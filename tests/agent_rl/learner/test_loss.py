@@ -144,6 +144,7 @@ def test_clips_are_recorded_at_their_tokens_if_others_are_left_out() -> None:
     assert record.log_ratio.tolist() == pytest.approx([1.0, 0.0, 1.0, -1.0])
     assert record.clipped_high.tolist() == [True, False, False, False]
     assert record.clipped_low.tolist() == [False, False, False, True]
+    assert not record.clipped_dual.any()
     assert record.left_out.tolist() == [False, False, True, False]
 
 
@@ -261,6 +262,10 @@ PARTS = [
         {"normalisation": "token"},
         {"objective": "grpo"},
         {"objective": "gspo", "epsilon": 0.5},
+        {"objective": "holder", "epsilon": 0.5},
+        {"power": -1.0},
+        {"power": 0.5, "aggregation": "turn"},
+        {"objective": "grpo", "clip_c": 2.0},
         {"objective": "cispo"},
         {"objective": "rloo", "importance": "sequence"},
         {"importance": "geometric"},
@@ -291,7 +296,14 @@ def test_an_episode_whose_parts_are_scored_apart_is_the_episode(
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"aggregation": "turn"}, {"objective": "gspo", "epsilon": 0.5}]
+    "values",
+    [
+        {},
+        {"aggregation": "turn"},
+        {"objective": "gspo", "epsilon": 0.5},
+        {"objective": "holder", "epsilon": 0.5},
+        {"power": -1.0},
+    ],
 )
 def test_a_part_alone_is_not_the_episode(values: dict[str, Any]) -> None:
     """The test above needs this: the losses of a unit's parts do not add up to the unit's."""

@@ -16,6 +16,7 @@ def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
         "kl": [0.0] * count,
         "clipped_low": [False] * count,
         "clipped_high": [False] * count,
+        "clipped_dual": [False] * count,
         "left_out": [False] * count,
         "turns": [1] * count,
         "capped": [False] * count,
@@ -66,6 +67,7 @@ def test_shares_and_means_by_hand() -> None:
         kl=[0.0, 0.0, 0.0, 2.0],
         clipped_low=[True, False, False, False],
         clipped_high=[False, True, True, False],
+        clipped_dual=[True, True, True, False],
         left_out=[False, False, False, True],
     )
     got = update_metrics([], [tokens])
@@ -75,6 +77,7 @@ def test_shares_and_means_by_hand() -> None:
         0.5,
         0.25,
     )
+    assert got["clip_fraction_dual"] == 0.75
     assert got["trained_tokens"] == 4.0
 
 

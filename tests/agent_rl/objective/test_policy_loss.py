@@ -2,27 +2,20 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from agent_rl.objective.policy_loss import (
-    AgentTokens,
-    Clipped,
-    log_bounds,
-    policy_loss,
-    shares,
-)
+from agent_rl.objective.policy_loss import AgentTokens, log_bounds, policy_loss, shares
 from agent_rl.objective.presets import (
     PRESETS,
     Normalisation,
     Objective,
     ObjectiveName,
 )
+from tests.builders.objectives import logs, run, tensor
 from tests.builders.paths import VECTORS
 
 CASES = [pytest.param(case, id=case["name"]) for case in json.loads(VECTORS.read_text())["cases"]]
@@ -30,62 +23,6 @@ GMPO, GRPO, GSPO, CISPO = (PRESETS[name] for name in ("gmpo", "grpo", "gspo", "c
 EVERY = pytest.mark.parametrize(
     "objective", [pytest.param(value, id=name) for name, value in PRESETS.items()]
 )
-LENGTH = 10
-
-
-def tensor(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A loss and, each [N], the gradient with respect to the new log-probs and what was clipped."""
-
-    loss: float
-    grad: Tensor
-    clipped: Clipped
-
-
-def run(
-    objective: Objective,
-    x: Sequence[Sequence[float]],
-    advantage: Sequence[float],
-    *,
-    log_weight: Sequence[float] | None = None,
-    turns: Sequence[Sequence[int]] | None = None,
-) -> Outcome:
-    """The objective at log-ratios `x`, a row for each episode; old log-probs are -1.
-
-    `turns` numbers the turns of the whole batch; without it each episode is one turn. What is
-    constant is 10 tokens.
-    """
-    sizes = torch.tensor([len(row) for row in x])
-    episode = torch.arange(len(x)).repeat_interleave(sizes)
-    turn = episode if turns is None else torch.tensor([number for row in turns for number in row])
-    unit = turn if objective.aggregation == "turn" else episode
-    logp_new = tensor([value - 1.0 for row in x for value in row]).requires_grad_()
-    share = shares(
-        objective.normalisation,
-        unit,
-        units=len(set(unit.tolist())),
-        tokens=len(unit),
-        episodes=len(x),
-        length=LENGTH,
-    )
-    loss, clipped = policy_loss(
-        objective,
-        AgentTokens(
-            logp_new=logp_new,
-            logp_old=torch.full_like(logp_new, -1.0),
-            advantage=tensor(advantage)[episode],
-            share=share,
-            turn=turn,
-            episode=episode,
-            log_weight=torch.zeros_like(share) if log_weight is None else tensor(log_weight),
-        ),
-    )
-    (grad,) = torch.autograd.grad(loss, logp_new)
-    return Outcome(loss=loss.item(), grad=grad, clipped=clipped)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -122,10 +59,6 @@ def test_gmpo_equals_the_reference(case: dict[str, Any]) -> None:
     torch.testing.assert_close(grad, tensor(case["closed"]["grad"]), rtol=1e-12, atol=1e-12)
 
 
-def logs(*ratios: float) -> list[float]:
-    return [math.log(ratio) for ratio in ratios]
-
-
 # Two episodes, of two and three tokens, with advantages 2 and -1.
 RATIOS = [logs(1.1, 6.0), logs(0.5, 6.0, 1.0)]
 
@@ -143,6 +76,13 @@ BY_HAND: list[tuple[ObjectiveName, list[list[float]], float, list[float]]] = [
         [[0.1, 0.9], [-0.9, 0.2, 0.5]],
         (-2 * UP + DOWN) / 2,
         [-2 * UP / 4, 0.0, 0.0, DOWN / 6, DOWN / 6],
+    ),
+    # Power 1, as the schedule begins: the means 3.55 -> 1.2, and 2.5, which no bound cuts.
+    (
+        "holder",
+        RATIOS,
+        (-2 * 1.2 + 2.5) / 2,
+        [0.0, 0.0, 0.5 / 6, 6.0 / 6, 1.0 / 6],
     ),
     # 6 -> 1.2 if the advantage is positive, else 6 stays; 0.5 -> 0.8 if it is negative.
     (
@@ -253,7 +193,9 @@ def test_an_episode_with_advantage_zero_contributes_exactly_nothing(
     assert not (got.clipped.low | got.clipped.high)[2:].any()
 
 
-@pytest.mark.parametrize("objective", [GMPO, GRPO, GSPO], ids=["gmpo", "grpo", "gspo"])
+@pytest.mark.parametrize(
+    "objective", [GMPO, GRPO, GSPO, replace(GMPO, power=2.0), replace(GMPO, power=-2.0)]
+)
 def test_a_clipped_ratio_beyond_floating_point_leaves_a_clean_gradient(
     objective: Objective,
 ) -> None:
@@ -368,3 +310,30 @@ def test_cispo_weighs_beyond_its_clip() -> None:
     got = run(CISPO, [logs(6.0)], [1.0], log_weight=logs(2.0))
     assert got.loss == pytest.approx(-10.0 * (math.log(6.0) - 1))
     assert got.grad.tolist() == pytest.approx([-10.0])
+
+
+def test_the_dual_clip_by_hand() -> None:
+    # Of the second episode, 6 is above 3: the loss term is 3 |A|, without a gradient. In the first
+    # one, whose advantage is positive, 6 is cut to 1.2 as ever.
+    got = run(replace(GRPO, clip_c=3.0), RATIOS, [2.0, -1.0])
+    assert got.loss == pytest.approx(-2 * (1.1 + 1.2) / 4 + (0.8 + 3.0 + 1.0) / 6)
+    assert got.grad.tolist() == pytest.approx([-2 * 1.1 / 4, 0.0, 0.0, 0.0, 1.0 / 6])
+    assert got.clipped.low.tolist() == [False, False, True, False, False]
+    assert got.clipped.high.tolist() == [False, True, False, False, False]
+    assert got.clipped.dual.tolist() == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("x", [1000.0, math.inf])
+def test_the_dual_clip_bounds_what_no_number_can_hold(x: float) -> None:
+    got = run(replace(GRPO, clip_c=3.0), [[x, 0.0]], [-1.0])
+    assert got.loss == pytest.approx((3.0 + 1.0) / 2)
+    assert got.grad.tolist() == pytest.approx([0.0, 0.5])
+    assert math.isinf(run(GRPO, [[x, 0.0]], [-1.0]).loss)
+
+
+def test_a_dual_clip_above_every_ratio_changes_nothing() -> None:
+    plain, dual = (
+        run(GRPO, RATIOS, [2.0, -1.0]),
+        run(replace(GRPO, clip_c=6.1), RATIOS, [2.0, -1.0]),
+    )
+    assert (dual.loss, dual.grad.tolist()) == (plain.loss, plain.grad.tolist())

@@ -20,6 +20,10 @@ FAMILY: dict[str, Objective] = {
     "gmpo_over_tokens": replace(PRESETS["gmpo"], normalisation="token"),
     "dapo_by_turn": replace(PRESETS["dapo"], aggregation="turn"),
     "gspo_wide": replace(PRESETS["gspo"], epsilon=0.2, epsilon_high=0.3),
+    "gmpo_power_2": replace(PRESETS["gmpo"], power=2.0),
+    "gmpo_by_turn_power_-1": replace(PRESETS["gmpo"], aggregation="turn", power=-1.0),
+    "holder_power_-1": replace(PRESETS["holder"], power=-1.0),
+    "grpo_dual": replace(PRESETS["grpo"], clip_c=3.0),
 }
 EVERY = pytest.mark.parametrize(
     "objective", [pytest.param(value, id=name) for name, value in FAMILY.items()]
@@ -107,8 +111,15 @@ def run(
     return Outcome(tokens=tokens, loss=loss.item(), grad=grad, clipped=clipped)
 
 
+def power_mean(values: Tensor, power: float) -> Tensor:
+    """The mean as it is defined, without logarithms."""
+    if power == 0.0:
+        return values.prod() ** (1 / len(values))
+    return values.pow(power).mean() ** (1 / power)
+
+
 def published(objective: Objective, tokens: AgentTokens) -> Tensor:
-    """The loss as the papers write it, unit by unit: with ratios, both bounds, and the minimum of
+    """The loss as the papers write it, unit by unit: with ratios, all bounds, and the minimum of
     two terms.
     """
     low, high = 1.0 - objective.epsilon, 1.0 + objective.epsilon_high
@@ -129,17 +140,20 @@ def published(objective: Objective, tokens: AgentTokens) -> Tensor:
             )
             continue
         if objective.aggregation == "sequence":
-            ratio = ratio.prod() ** (1 / len(ratio))
+            ratio = power_mean(ratio, objective.power)
         # The ratio that the minimum of the two terms leaves.
         ratio = (
             torch.minimum(ratio * A, ratio.clamp(low, high) * A) / A
             if A != 0
             else torch.ones_like(ratio)
         )
+        if objective.clip_c and A < 0:
+            ratio = ratio.clamp(max=objective.clip_c)
         if objective.aggregation in ("turn", "episode"):
-            ratio, weight = ratio.prod() ** (1 / len(ratio)), weight.prod() ** (1 / len(weight))
+            ratio = power_mean(ratio * weight, objective.power)
+            weight = torch.ones_like(weight)
         if objective.aggregation == "sequence":
-            weight = weight.prod() ** (1 / len(weight))
+            weight = power_mean(weight, objective.power)
         total = total - (share * A * ratio * weight).sum()
     return total
 
@@ -196,9 +210,10 @@ def test_exactly_the_clipped_tokens_have_no_gradient(
     objective: Objective, episodes: list[Episode]
 ) -> None:
     got = run(objective, episodes)
-    low, high, A = got.clipped.low, got.clipped.high, got.tokens.advantage
-    assert torch.equal(low | high, (got.grad == 0.0) & (A != 0.0))
-    assert not (low & ~(A < 0)).any()
+    low, high, dual = got.clipped.low, got.clipped.high, got.clipped.dual
+    A = got.tokens.advantage
+    assert torch.equal(low | high | dual, (got.grad == 0.0) & (A != 0.0))
+    assert not ((low | dual) & ~(A < 0)).any()
     assert not (high & ~(A > 0)).any()
     if objective.aggregation == "sequence":
         for flags in got.of_episodes(low | high):
