@@ -22,7 +22,9 @@ from typing import Any, Protocol
 from rollouts.actions import TAGS, action_text, parse_action
 from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
 from rollouts.rendering.control_tokens import PromptEncoder
+from rollouts.rendering.end_tokens import end_ids_of_folder
 from rollouts.rendering.histories import Excerpt
+from rollouts.rendering.judgement import PROBE, Judgement, judge
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, FinishReason, ParsedAction
 
@@ -129,7 +131,7 @@ def byte_renderer() -> Renderer:
 
 
 def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Renderer:
-    """Return the renderer for the tokenizer of a model folder.
+    """Return the renderer for the tokenizer and the end tokens of a model folder.
 
     Raises:
         ValueError: the folder has no tokenizer, or the tokenizer does not fit `prompt.format`.
@@ -147,18 +149,23 @@ def load_renderer(model_folder: str | Path, settings: PromptSettings) -> Rendere
         raise ValueError(
             f"model: {model_folder} holds no tokenizer that transformers can load: {error}"
         ) from error
-    return make_renderer(tokenizer, settings)
+    return make_renderer(tokenizer, settings, ends=end_ids_of_folder(Path(model_folder)))
 
 
-def make_renderer(tokenizer: Any, settings: PromptSettings) -> Renderer:
+def make_renderer(
+    tokenizer: Any, settings: PromptSettings, *, ends: Sequence[int] = ()
+) -> Renderer:
     """Return the renderer of `settings.format` over a transformers tokenizer.
+
+    Args:
+        ends: the model's own end tokens. They end an action, besides the format's.
 
     Raises:
         ValueError: the tokenizer does not fit the format; the message says why and what to do.
     """
     if settings.format == "chat":
-        return ChatRenderer(tokenizer, settings)
-    return PlainRenderer(tokenizer, settings)
+        return ChatRenderer(tokenizer, settings, ends=ends)
+    return PlainRenderer(tokenizer, settings, ends=ends)
 
 
 class _TokenizerRenderer:
@@ -166,6 +173,8 @@ class _TokenizerRenderer:
 
     end_token_ids: tuple[int, ...]
     appends = True
+    _opened = _lead = ""
+    """As in `Judgement`."""
 
     def __init__(self, tokenizer: Any, settings: PromptSettings, encoder: PromptEncoder) -> None:
         self._tokenizer, self._settings, self._encoder = tokenizer, settings, encoder
@@ -181,12 +190,14 @@ class _TokenizerRenderer:
         if not stopped:
             # "take book 1" may be the beginning of "take book 12": a cut action is not guessed.
             return ParsedAction(text=text, command=None)
-        return parse_action(text, think=self._settings.think)
+        # The prompt may have begun a thought, of which this is the rest.
+        action = parse_action(self._opened + text, think=self._settings.think)
+        return ParsedAction(text=text, command=action.command)
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         # Without quotes, an expert's command could end the action and begin a message.
         text = action_text(self._encoder.quote(command), think=self._settings.think)
-        return (*self._encoder.encode(text), self.end_token_ids[0])
+        return (*self._encoder.encode(self._lead + text), self.end_token_ids[0])
 
     def _missing_end(self, finish_reason: FinishReason) -> tuple[int, ...]:
         return () if finish_reason is FinishReason.STOP else self.end_token_ids[:1]
@@ -195,21 +206,18 @@ class _TokenizerRenderer:
 class PlainRenderer(_TokenizerRenderer):
     """Writes the observation and `> `; the tokenizer's eos token ends an action."""
 
-    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+    def __init__(
+        self, tokenizer: Any, settings: PromptSettings, *, ends: Sequence[int] = ()
+    ) -> None:
         super().__init__(tokenizer, settings, PromptEncoder(tokenizer))
-        if settings.think:
-            raise ValueError(
-                "prompt.think: the tags need prompt.format: chat; set prompt.think: false for plain"
-            )
-        if settings.examples:
-            raise ValueError(
-                "prompt.examples: they need prompt.format: chat; leave them out for plain"
-            )
+        for name, verb in _CHAT_ONLY.items():
+            if getattr(settings, name):
+                raise ValueError(f"prompt.{name}: needs prompt.format: chat; {verb} for plain")
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 "prompt.format: plain needs a tokenizer with an eos token; this one has none"
             )
-        self.end_token_ids = (int(tokenizer.eos_token_id),)
+        self.end_token_ids = _once(tokenizer.eos_token_id, *ends)
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         bos = self._tokenizer.bos_token_id
@@ -243,25 +251,32 @@ class PlainRenderer(_TokenizerRenderer):
 class ChatRenderer(_TokenizerRenderer):
     """Writes observations as user messages and actions as assistant messages.
 
-    The messages go through the tokenizer's chat template, which is tried first (see
-    `ChatTemplate.check`) on what this run will send it.
+    The messages go through the chat template, which is tried first on what this run will send it
+    (see `judge`). If it shows the past otherwise later on, it writes each prompt as a whole.
     """
 
-    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+    judgement: Judgement
+    """What was found about the template."""
+
+    def __init__(
+        self, tokenizer: Any, settings: PromptSettings, *, ends: Sequence[int] = ()
+    ) -> None:
         """Check the chat template.
 
         Raises:
             ValueError: there is no template, or it does not fit; the message begins with the
                 setting to change.
         """
-        self._template = ChatTemplate(tokenizer)
-        self._end = _checked_end(self._template, settings)
-        encoder = PromptEncoder(tokenizer, template=self._template.source, end=self._end)
+        self._template, self.judgement = _accepted(tokenizer, settings)
+        self._opened, self._lead = self.judgement.opened, self.judgement.lead
+        self.appends = self.judgement.how == "append"
+        end = self.judgement.end
+        encoder = PromptEncoder(tokenizer, template=self._template.source, end=end)
         super().__init__(tokenizer, settings, encoder)
         # The template's end token comes first: `action_ids` writes it. Some models end a message
-        # with another token than their eos token, and sample either, so both end an action.
-        ids = (tokenizer.convert_tokens_to_ids(self._end), tokenizer.eos_token_id)
-        self.end_token_ids = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+        # with another token than their eos token, and sample either, so all of them end an action.
+        end_id = tokenizer.convert_tokens_to_ids(end)
+        self.end_token_ids = _once(end_id, tokenizer.eos_token_id, *ends)
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         messages = first_messages(self._settings, observation, admissible)
@@ -274,10 +289,11 @@ class ChatRenderer(_TokenizerRenderer):
         # is left out of the text: the completion has it, or `_missing_end` adds it.
         said = [
             *_opening_messages(self._settings),
-            *_probe_turn(self._settings),
+            PROBE,
+            self.judgement.answer,
             _user_message(self._settings, observation, admissible),
         ]
-        tail = self._template.tail(self._quoted(said)).removeprefix(self._end)
+        tail = self.judgement.tail_of(self._template.render(self._quoted(said)))
         return (*self._missing_end(finish_reason), *self._encoder.encode(tail))
 
     def whole(
@@ -287,10 +303,17 @@ class ChatRenderer(_TokenizerRenderer):
         before = excerpt.opening
         for exchange in excerpt.exchanges:
             messages.append({"role": "user", "content": before + exchange.observation})
-            messages.append({"role": "assistant", "content": exchange.action.text})
+            messages.append({"role": "assistant", "content": self._said(exchange.action.text)})
             before = ""
         messages.append(_user_message(self._settings, before + observation, admissible))
         return self._encoder.encode(self._template.render(self._quoted(messages)))
+
+    def _said(self, text: str) -> str:
+        """An answer of the policy as the template takes it."""
+        said = self._opened + text if self._opened else text.removeprefix(self._lead)
+        # A template drops a thought by its end, which one that was cut off lacks.
+        cut = self._settings.think and TAGS[0] in said and TAGS[1] not in said
+        return f"{said}\n{TAGS[1]}\n\n" if cut else said
 
     def _quoted(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
         # Examples show "<think>" as the policy writes it, which is one token to some tokenizers.
@@ -301,51 +324,48 @@ class ChatRenderer(_TokenizerRenderer):
         ]
 
 
-def _checked_end(template: ChatTemplate, settings: PromptSettings) -> str:
-    """Return the token that ends an assistant message.
+def _accepted(tokenizer: Any, settings: PromptSettings) -> tuple[ChatTemplate, Judgement]:
+    """Return the template and the judgement on it.
 
     Raises:
         ValueError: the template does not fit. The message begins with the first setting that makes
             it fit if left out.
     """
 
-    def check(tried: PromptSettings) -> str:
-        return template.check(_opening_messages(tried), _probe_turn(tried)[1]["content"])
+    def tried(with_settings: PromptSettings) -> Judgement:
+        opening = _opening_messages(with_settings)
+        return judge(template, opening, think=with_settings.think)
 
+    template = ChatTemplate(tokenizer, settings)
     try:
-        return check(settings)
+        return template, tried(settings)
     except TemplateRefused as refused:
         for name, nothing, way_out in _OPTIONAL:
             if not getattr(settings, name):
                 continue
             try:
-                check(settings.model_copy(update={name: nothing}))
+                tried(settings.model_copy(update={name: nothing}))
             except TemplateRefused:
                 continue
             raise ValueError(f"prompt.{name}: {refused.reason}; {way_out}") from refused
         raise
 
 
+def _once(*ids: int | None) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+
+
+_CHAT_ONLY = {
+    "think": "set it to false",
+    "examples": "leave them out",
+    "template": "leave it out",
+    "template_options": "leave them out",
+}
+"""Settings that the plain format has no use for, with the way out."""
+
 _OPTIONAL: tuple[tuple[str, Any, str], ...] = (
-    ("system", "", "leave prompt.system empty, or use a model with another chat template"),
-    ("examples", (), "leave prompt.examples out, or use a model with another chat template"),
-    (
-        "think",
-        False,
-        "set prompt.think: false, or change the template so that it keeps what was said "
-        "(chat_template.jinja in the model's folder)",
-    ),
+    ("system", "", "leave prompt.system empty, or use another template"),
+    ("examples", (), "leave prompt.examples out, or use another template"),
+    ("think", False, "set prompt.think: false, or use another template"),
 )
 """Settings that a chat template may not bear: the name, the value without it, the way out."""
-
-
-def _probe_turn(settings: PromptSettings) -> list[dict[str, str]]:
-    """An exchange as this run will send it, to try a template with."""
-    action = action_text("go to desk 1", think=settings.think)
-    if settings.think:
-        # Some templates drop the thoughts of earlier turns. They show it with this one.
-        action = f"<think>the desk is near</think>{action}"
-    return [
-        {"role": "user", "content": "You see a desk 1."},
-        {"role": "assistant", "content": action},
-    ]

@@ -3,7 +3,8 @@
 The docstring under each field is its line in `docs/configuration.md`.
 """
 
-from typing import Literal, Self
+from datetime import date
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -47,6 +48,12 @@ class PromptSettings(Settings):
     examples: tuple[Example, ...] = ()
     """Exchanges shown before the episode (`chat` only); they teach a small pretrained model the
     form of an answer."""
+    template: str = ""
+    """File with a chat template (jinja) in place of the tokenizer's own (`chat` only). Its text
+    becomes the tokenizer's, so checkpoints and exports have it."""
+    template_options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template, such as `{enable_thinking: false}` (`chat` only).
+    `strftime_now` is what its clock shows. docs/prompts.md names those of known models."""
     history: str = "full"
     """What a prompt shows of the turns before. `full`: all. `window`: the first observation and the
     last turns. `observations`: all observations and no action. `summary`: the first observation,
@@ -60,6 +67,12 @@ class PromptSettings(Settings):
     """What `history: summary` asks the policy for, after the observation."""
     summary_tokens: int = Field(default=64, ge=1)
     """Tokens that such a summary may take, its end token included."""
+
+    @field_validator("template_options")
+    @classmethod
+    def _dates_are_texts(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # YAML reads 2024-07-26 as a date, and templates join texts.
+        return {name: str(v) if isinstance(v, date) else v for name, v in value.items()}
 
     @field_validator("history")
     @classmethod

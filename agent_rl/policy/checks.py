@@ -141,6 +141,37 @@ def refuse_large_tokenizer(rows: int, tokenizer: PreTrainedTokenizerBase, source
         )
 
 
+def name_all_ends(
+    config: PreTrainedConfig, generation: GenerationConfig | None, source: str
+) -> None:
+    """Let a model's config name every token that ends an answer, so that who has it has them all.
+
+    Most chat models name some only in their generation config.
+
+    Args:
+        config: is changed if the generation config names further ones.
+        generation: None if the model has none.
+        source: of the model, for the message.
+
+    Raises:
+        ConfigError: one of them names no tokens, but something else.
+    """
+    own = _ends(config.eos_token_id, source)
+    ends = list(dict.fromkeys([*own, *_ends(getattr(generation, "eos_token_id", None), source)]))
+    if ends != own:
+        config.eos_token_id = ends if len(ends) > 1 else ends[0]
+
+
+def _ends(value: Any, source: str) -> list[int]:
+    ids = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        raise ConfigError(
+            f"model {source}: eos_token_id {value!r} in its config.json or generation_config.json "
+            "is no token id, nor a list of them; copy these files again from the model"
+        )
+    return list(ids)
+
+
 def _is_used(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a prompt or an action can hold a token; nothing is ever padded with a token."""
     if token not in tokenizer.all_special_tokens:

@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
-from agent_rl.policy.checks import check_loaded, refuse_large_tokenizer
+from agent_rl.policy.checks import check_loaded, name_all_ends, refuse_large_tokenizer
 from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
 from agent_rl.policy.lora import ADAPTER, base_of, resume_lora, with_lora, without_wrapper
 from agent_rl.policy.unread import unread_model
@@ -42,6 +43,7 @@ def load_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer.
 
+    The model's config names all tokens that end an answer: those of its generation config, too.
     Code that comes with a model is never run.
 
     Args:
@@ -62,6 +64,7 @@ def load_policy(
         model, report = _load_model(where, dtype, options, shared=shared)
         tokenizer = _load_tokenizer(where, options)
     check_loaded(model, tokenizer, report, source)
+    name_all_ends(model.config, model.generation_config, source)
     return model, tokenizer
 
 
@@ -69,6 +72,8 @@ def load_description(
     source: str, *, revision: str = ""
 ) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     """Load a policy's config and tokenizer, but not its weights.
+
+    The config names all tokens that end an answer, as that of `load_policy` does.
 
     Args:
         source: as in `load_policy`.
@@ -83,7 +88,9 @@ def load_description(
     with _explained(source, revision), _quiet():
         config = AutoConfig.from_pretrained(where, **options)
         tokenizer = _load_tokenizer(where, options)
+        generation = _load_generation_config(where, options)
     refuse_large_tokenizer(config.get_text_config().vocab_size, tokenizer, source)
+    name_all_ends(config, generation, source)
     return config, tokenizer
 
 
@@ -254,6 +261,18 @@ def _load_tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerB
     except Exception as error:
         raise _TokenizerError(_reason(error)) from error
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _load_generation_config(where: str, options: dict[str, Any]) -> GenerationConfig | None:
+    """The model's generation config; None if it has no file of its own."""
+    if "gguf_file" in options:
+        return None
+    load: Any = GenerationConfig.from_pretrained
+    try:
+        loaded: GenerationConfig = load(where, revision=options["revision"])
+    except OSError:
+        return None
+    return loaded
 
 
 class _TokenizerError(Exception):

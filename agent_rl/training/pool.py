@@ -24,7 +24,8 @@ def open_pool(
     settings = PoolSettings(
         env_id=config.env.id,
         env_options=config.env.options,
-        prompt=config.prompt,
+        # The policy's tokenizer has the template, and another node may not have the file.
+        prompt=config.prompt.model_copy(update={"template": ""}),
         episode=config.episode,
         serving=config.serving,
         workers=config.workers,

@@ -7,7 +7,8 @@ from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.config.keys import changed_values, flat_values
 from agent_rl.display import say
 from agent_rl.runs.checkpoint import load_checkpoint
-from agent_rl.runs.layout import CONFIG_FILE
+from agent_rl.runs.layout import CHECKPOINT_MODEL, CONFIG_FILE
+from agent_rl.training.own_template import own_template_has_changed
 
 _WITHOUT_INFLUENCE = ("run_folder", "sft", "sweep")
 """Keys and sections that a resumed run does not read; a folder may have been moved."""
@@ -38,6 +39,8 @@ def check_resumable(checkpoint: Path, config: Config) -> None:
                 "with run_folder=..."
             )
         say(f"changed since the checkpoint: {key}: {was!r} -> {now!r}")
+    if own_template_has_changed(checkpoint / CHECKPOINT_MODEL, config.prompt):
+        say(f"changed since the checkpoint: the text of prompt.template: {config.prompt.template}")
 
 
 def is_fixed(key: str, was: Any, now: Any) -> bool:

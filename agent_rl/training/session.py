@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from agent_rl.config import Config
-from agent_rl.display import console, progress
+from agent_rl.display import console, progress, say
 from agent_rl.evaluation.playing import repeat_seed, setting_of, tasks_by_split
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.policy.checks import refuse_untrainable
@@ -24,7 +24,8 @@ from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
-from rollouts.renderer import make_renderer
+from rollouts.renderer import ChatRenderer, make_renderer
+from rollouts.rendering.chat_template import use_template
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_servable
 from rollouts.workers.pool import RolloutPool
@@ -62,8 +63,12 @@ class Session:
         else:
             model, self._tokenizer = load_policy(self.source, revision=revision)
             self._model_config = model.config
+        use_template(self._tokenizer, config.prompt)
         # The workers make their own. This one says what is wrong before any process starts.
-        make_renderer(self._tokenizer, config.prompt)
+        renderer = make_renderer(self._tokenizer, config.prompt)
+        if isinstance(renderer, ChatRenderer) and not renderer.appends:
+            why = renderer.judgement.why_not_append
+            say(f"each turn has a new prompt (see docs/prompts.md): {why}")
         self._pool: RolloutPool | None = None
         # Before the copy, whose folder would stay if this failed.
         self._env = open_environment(config)

@@ -1,132 +1,173 @@
-"""A tokenizer's chat template, judged before it is used: it must only append."""
+"""A chat template with its options: the tokenizer's own, or that of a file."""
 
-import ctypes
-from collections.abc import Callable, Sequence
-from threading import Thread
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+from envs.nearest import did_you_mean
+from rollouts.settings import PromptSettings
 
 Message = dict[str, str]
 """`role` and `content`, as chat templates take them."""
 
-_WAY_OUT = "set prompt.format: plain, or use a model with another chat template"
-_MOST_SECONDS = 10.0
-"""For all the short conversations that a template is tried with; they take milliseconds."""
+_WAY_OUT = (
+    "set prompt.format: plain, or use a model with another chat template, or give one in "
+    "prompt.template"
+)
 _MOST_CHARACTERS = 1_000_000
 """Of one conversation, which has the length of a few messages."""
 _MOST_QUOTED = 300
 """Characters of a template's own sentence in a message."""
-
-_SYSTEM = {"role": "system", "content": "Answer with one command."}
-_USER = {"role": "user", "content": "You see a desk 1."}
+CLOCK = "strftime_now"
+"""The function by which a template asks for the date."""
+_FIELD = "reasoning_content"
+"""Where many templates look for the thoughts of an answer."""
+_ANSWER = re.compile(r"\s*<think>(?P<thought>.*?)</think>(?P<rest>.*)", re.DOTALL)
+_TOOLS = ("tools", "documents")
+"""Arguments of `apply_chat_template` that reach the template as they are."""
 
 
 class TemplateRefused(ValueError):
     """A template does not do what a renderer needs."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"prompt.format: {reason}; {_WAY_OUT}")
+    def __init__(self, reason: str, *, key: str = "prompt.format", way_out: str = _WAY_OUT) -> None:
+        super().__init__(f"{key}: {reason}; {way_out}")
         self.reason = reason
         """What is wrong, without a setting and a way out."""
 
 
 class ChatTemplate:
-    """Renders conversations with the chat template of a tokenizer."""
+    """Renders conversations with the chat template that the settings choose."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    name: str
+    """What messages call it."""
+    source: str
+    """The text of the template, or of all templates if the tokenizer has several."""
+
+    def __init__(self, tokenizer: Any, settings: PromptSettings) -> None:
+        """Find the template, and check the names of its options.
+
+        Raises:
+            TemplateRefused: there is no template, or no such option.
+            ValueError: `prompt.template` is no readable file.
+        """
         self._tokenizer = tokenizer
-        if not getattr(tokenizer, "chat_template", None):
+        self._own = read_template(settings.template)
+        self.name = "the tokenizer's chat template"
+        if self._own:
+            self.name = f"the chat template {settings.template}"
+        elif not getattr(tokenizer, "chat_template", None):
             raise TemplateRefused("chat needs a tokenizer with a chat template; this one has none")
-
-    @property
-    def source(self) -> str:
-        """The text of the template, or of all templates if the tokenizer has several."""
-        return str(self._tokenizer.chat_template)
+        self.source = self._own or str(tokenizer.chat_template)
+        self._days_ahead = 0
+        self._options = {CLOCK: self._today, **self._checked(settings.template_options)}
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Return a conversation's text, up to where the next assistant message begins.
+        """Return a conversation's text, up to where the next answer begins.
+
+        Thoughts in an answer, between <think> and </think>, get where the template looks for them.
 
         Raises:
             TemplateRefused: the template fails, or writes far too much.
         """
         try:
             text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
+                [self._with_field(message) for message in messages],
+                chat_template=self._own or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._options,
             )
         except Exception as error:  # a template is a program, and may raise anything
-            raise TemplateRefused(
-                f"the tokenizer's chat template fails: {_sentence(error)}"
-            ) from error
+            raise TemplateRefused(f"{self.name} fails: {_sentence(error)}") from error
         if len(text) > _MOST_CHARACTERS:
             raise TemplateRefused(
-                f"the tokenizer's chat template writes {len(text):,} characters for "
-                f"{len(messages)} messages"
+                f"{self.name} writes {len(text):,} characters for {len(messages)} messages"
             )
         return text
 
-    def tail(self, messages: Sequence[Message]) -> str:
-        """Return the text after the last assistant message, its end token included.
+    def writes_date(self, messages: Sequence[Message]) -> bool:
+        """Return whether a conversation's text depends on the day."""
+        today = self.render(messages)
+        self._days_ahead = 40  # another day and another month
+        another = self.render(messages)
+        self._days_ahead = 0
+        return another != today
 
-        Args:
-            messages: a conversation that ends with an assistant and a user message.
+    def special_tokens(self) -> list[str]:
+        """Return the tokens that the tokenizer finds in a text before its model reads it."""
+        tokens = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
+        return [token for token in tokens if token]
 
-        Raises:
-            TemplateRefused: with the user message, the template changes the text before it.
-        """
-        before, action = self.render(messages[:-2]), messages[-2]["content"]
-        whole = self.render(messages)
-        if not whole.startswith(before + action):
-            raise TemplateRefused(
-                "the tokenizer's chat template rewrites the past: with one more message, an "
-                f"earlier assistant message {action!r} is no longer shown as it was said (some "
-                "templates drop <think> from earlier turns), so the policy's prompt could not be "
-                "trained on"
-            )
-        return whole.removeprefix(before + action)
+    def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as the template gets them."""
+        words = set(re.findall(r"[A-Za-z_]\w*", self.source))
+        taken = {"messages", *inspect.signature(self._tokenizer.apply_chat_template).parameters}
+        for name in options:
+            key = f"prompt.template_options.{name}"
+            if name in taken.difference(_TOOLS):
+                reason = "is not an option, as the renderer itself gives it to the template"
+                raise TemplateRefused(reason, key=key, way_out="remove it")
+            if name not in words:
+                question = did_you_mean(name, words)
+                way_out = f"{question} Or remove it" if question else "remove it"
+                raise TemplateRefused(f"{self.name} never reads it", key=key, way_out=way_out)
+        return {name: _stopped(v) if name == CLOCK else v for name, v in options.items()}
 
-    def check(self, opening: Sequence[Message], action: str) -> str:
-        """Try the template, and return the one token that it writes after an assistant message.
+    def _with_field(self, message: Message) -> Message:
+        found = _ANSWER.fullmatch(message["content"])
+        if message["role"] != "assistant" or found is None or _FIELD not in self.source:
+            return message
+        thought, rest = found["thought"].strip("\n"), found["rest"].lstrip("\n")
+        return {**message, "content": rest, _FIELD: thought}
 
-        A template renders whole conversations, but a renderer may only append. So two rules are
-        checked with short conversations: a further message leaves the text before it alone, and
-        every turn is written alike. And nothing is left out.
+    def _today(self, form: str) -> str:
+        return (datetime.now() + timedelta(days=self._days_ahead)).strftime(form)
 
-        Args:
-            opening: the run's messages before the first observation.
-            action: an answer such as the run's policy gives.
 
-        Raises:
-            TemplateRefused: the template breaks a rule, or does not come to an end.
-        """
-        return _in_time(lambda: self._checked_end(opening, action))
+def read_template(path: str) -> str:
+    """Return the text of `prompt.template`; empty if it is.
 
-    def _checked_end(self, opening: Sequence[Message], action: str) -> str:
-        said = {"role": "assistant", "content": action}
-        self._check_that_all_is_shown([m["role"] for m in opening])
-        turns = [*opening, _USER, said, _USER]
-        first, later = self.tail(turns), self.tail([*turns, said, _USER])
-        if first != later:
-            raise TemplateRefused(
-                "the tokenizer's chat template shows the same message differently later on "
-                f"({first!r}, then {later!r}), so turns cannot be appended"
-            )
-        special_tokens: list[str] = [*self._tokenizer.get_added_vocab(), self._tokenizer.eos_token]
-        ends = [token for token in special_tokens if token and first.startswith(token)]
-        if not ends:
-            raise TemplateRefused(
-                f"after an assistant message the chat template writes {first[:20]!r}, which does "
-                "not begin with one special token that could end an action"
-            )
-        # One special token may begin another, such as "<|im" and "<|im_end|>".
-        return max(ends, key=len)
+    Raises:
+        ValueError: there is no such file, or it holds no text.
+    """
+    if not path:
+        return ""
+    file, problem, text = Path(path).expanduser(), "no such file", ""
+    if file.is_dir():
+        problem = "is a folder"
+    elif file.is_file():
+        try:
+            text, problem = file.read_text(encoding="utf-8"), "is empty"
+        except UnicodeDecodeError:
+            problem = "is no text in UTF-8"
+    if not text.strip():
+        raise ValueError(
+            f"prompt.template: {path!r}: {problem}; name a file with a chat template (jinja), or "
+            "leave it empty for the tokenizer's own"
+        )
+    return text
 
-    def _check_that_all_is_shown(self, roles: Sequence[str]) -> None:
-        messages = [_SYSTEM, _USER] if "system" in roles else [_USER]
-        text = self.render(messages)
-        for message in messages:
-            if message["content"] not in text:
-                raise TemplateRefused(
-                    f"the tokenizer's chat template leaves out the {message['role']} message"
-                )
+
+def use_template(tokenizer: Any, settings: PromptSettings) -> None:
+    """Make the text of `prompt.template`, if it is set, the tokenizer's own chat template.
+
+    So it is saved with the tokenizer, and other processes need no file.
+
+    Raises:
+        ValueError: as in `read_template`.
+    """
+    text = read_template(settings.template)
+    if text:
+        tokenizer.chat_template = text
+
+
+def _stopped(date: Any) -> Any:
+    """A clock that always shows a date, in whatever form it is asked for."""
+    return lambda form: str(date)
 
 
 def _sentence(error: Exception) -> str:
@@ -137,35 +178,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, TemplateError) and said:
         return said
     return f"{type(error).__name__}: {said}"
-
-
-def _in_time(check: Callable[[], str]) -> str:
-    """Return the check's result; a template that does not come to an end is refused.
-
-    Jinja has no limit on loops within loops. The check runs in a thread, which can be given up.
-    """
-    results: list[str] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            results.append(check())
-        except Exception as error:
-            errors.append(error)
-        except SystemExit:  # given up, see below
-            return
-
-    thread = Thread(target=work, name="chat-template", daemon=True)
-    thread.start()
-    thread.join(_MOST_SECONDS)
-    if thread.is_alive():
-        # Ends the thread at its next line; templates are compiled to Python.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
-        )
-        raise TemplateRefused(
-            f"the tokenizer's chat template did not come to an end in {_MOST_SECONDS:g} s"
-        )
-    if errors:
-        raise errors[0]
-    return results[0]

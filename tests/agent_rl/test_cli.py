@@ -142,7 +142,8 @@ def test_a_template_is_judged_before_any_process_starts(
     message = refused(command, config_with_policy, "prompt.format=chat", "evaluation.split=train")
     assert message.splitlines()[-1] == (
         "error: prompt.format: chat needs a tokenizer with a chat template; this one has none; set "
-        "prompt.format: plain, or use a model with another chat template"
+        "prompt.format: plain, or use a model with another chat template, or give one in "
+        "prompt.template"
     )
 
 

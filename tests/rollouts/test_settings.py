@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 from pydantic import ValidationError
 
@@ -48,6 +50,13 @@ def test_a_wrong_value_is_an_error(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         cls.model_validate(values)
+
+
+def test_dates_in_template_options_are_texts() -> None:
+    # As YAML reads `{date_string: 2024-07-26, tools: null}`.
+    given = {"date_string": date(2024, 7, 26), "tools": None}
+    settings = PromptSettings.model_validate({"template_options": given})
+    assert settings.template_options == {"date_string": "2024-07-26", "tools": None}
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -31,6 +31,7 @@ from agent_rl.tasks import open_environment, pick_evenly, training_tasks
 from agent_rl.training.pool import open_pool
 from envs import Task
 from rollouts import Trajectory
+from rollouts.rendering.chat_template import use_template
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.workers.pool import RolloutPool
 
@@ -158,6 +159,7 @@ def bench_rollout(
         else:
             source = starting_policy(config)
         model, tokenizer = load_policy(source, revision=config.model.revision_of(source))
+        use_template(tokenizer, config.prompt)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         setting = _setting(config, source, parameters)
         say(", ".join(f"{key} {value}" for key, value in setting.items()))

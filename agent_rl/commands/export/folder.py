@@ -15,6 +15,7 @@ from agent_rl.display import say
 from agent_rl.files import whole_folder
 from agent_rl.policy.loading import load_policy
 from agent_rl.policy.saving import save_policy
+from rollouts.rendering.chat_template import use_template
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -55,6 +56,8 @@ def export(
     origin = Origin.of(source, config)
     revision = config.model.revision_of(source)
     model, tokenizer = load_policy(source, getattr(torch, dtype), revision=revision)
+    if origin.place is None:  # the policies of a run have it
+        use_template(tokenizer, config.prompt)
     card = model_card(origin, model, folder=folder, hub=hub, dtype=dtype)
     with whole_folder(folder) as unfinished:
         save_policy(model, tokenizer, unfinished)

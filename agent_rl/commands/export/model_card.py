@@ -24,6 +24,7 @@ from agent_rl.evaluation.tables import ALL, markdown_table
 from agent_rl.runs.layout import RunLayout
 from rollouts import PromptSettings
 from rollouts.renderer import first_messages, first_text
+from rollouts.rendering.chat_template import CLOCK
 
 OBSERVATION = "the environment's first observation, with the task in it"
 """Stands for the text of a game in the card's example prompt."""
@@ -165,8 +166,15 @@ def _first_prompt(settings: Mapping[str, Any]) -> dict[str, Any]:
     chat = prompt.format == "chat"
     return {
         "messages": first_messages(prompt, OBSERVATION, COMMANDS) if chat else [],
+        "options": "".join(map(_argument, prompt.template_options.items())) if chat else "",
         "text": "" if chat else first_text(prompt, OBSERVATION, COMMANDS),
     }
+
+
+def _argument(option: tuple[str, Any]) -> str:
+    """An option of the chat template as a further argument in Python; its clock is a function."""
+    name, value = option
+    return f", {name}={f'lambda form: {value!r}' if name == CLOCK else repr(value)}"
 
 
 def _rows(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,8 @@ class Origin:
     place: PolicyPlace | None
     """Its place in its run; None for a model that no run made."""
     config_text: str
-    """The resolved config of the run, as YAML."""
+    """The resolved config of the run, as YAML. It names no `prompt.template`: the exported
+    tokenizer has that file's text."""
 
     @classmethod
     def of(cls, source: str, config: Config) -> "Origin":
@@ -37,9 +38,12 @@ class Origin:
         if place is not None and recorded.is_file():
             # An old run may have recorded old keys; the exported config is for today's commands.
             values = upgraded(yaml.safe_load(recorded.read_text()))
-            text = yaml.safe_dump(values, sort_keys=False)
         else:
-            text = dump_config(config)
+            values = yaml.safe_load(dump_config(config))
+        prompt = values.get("prompt")
+        if isinstance(prompt, dict) and prompt.get("template"):
+            prompt["template"] = ""
+        text = yaml.safe_dump(values, sort_keys=False)
         return cls(source=source, place=place, config_text=text)
 
     @property

@@ -19,6 +19,7 @@ from rollouts.episode import run_episode
 from rollouts.players import PLAYERS, PlayerName, make_player, player_named
 from rollouts.processes.loops import run
 from rollouts.renderer import Renderer, byte_renderer, make_renderer
+from rollouts.rendering.end_tokens import end_ids
 from rollouts.rendering.histories import make_history
 from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.served_policy import ServedPolicy
@@ -172,7 +173,8 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
 
     model, tokenizer = load_policy(source, revision=config.model.revision_of(source))
     # Before the engine, which takes half a minute to start.
-    renderer = make_renderer(tokenizer, config.prompt)
+    ends = end_ids(model.config.eos_token_id, source)
+    renderer = make_renderer(tokenizer, config.prompt, ends=ends)
     serving_copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
         return ServedPolicy(serving_copy.folder, config.serving), renderer

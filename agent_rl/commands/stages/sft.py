@@ -15,6 +15,7 @@ from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import write_trajectories
+from agent_rl.training.own_template import with_own_template
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
 from agent_rl.training.warm_start import expert_episodes, warm_start
@@ -54,7 +55,9 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     write_trajectories(layout.expert_episodes, episodes)
     session.sleep()
     revision, shared = config.model.revision_of(session.source), config.learner.ranks > 1
-    load = policy_loader(session.source, None, revision=revision, shared=shared)
+    load = with_own_template(
+        policy_loader(session.source, None, revision=revision, shared=shared), config.prompt
+    )
     warm_start(config, learner, load, episodes, run)
     run.close()
     with whole_folder(layout.model) as unfinished:

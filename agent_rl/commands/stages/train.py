@@ -16,6 +16,7 @@ from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.training.loop import TrainingLoop, learner_context
+from agent_rl.training.own_template import with_own_template
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stopped_by, stops_on_signals
@@ -149,10 +150,11 @@ def open_to_train(
         first = starting_policy(config, trained=False)
         of_first = config.model.revision_of(first)
         reference = policy_loader(first, None, revision=of_first, shared=shared)
+    load = policy_loader(
+        source, lora, revision=revision, resume=resume, seed=config.seed, shared=shared
+    )
     learner.open(
-        policy_loader(
-            source, lora, revision=revision, resume=resume, seed=config.seed, shared=shared
-        ),
+        with_own_template(load, config.prompt),
         config.learner,
         learner_context(config, run.train.folder),
         load_reference=reference,

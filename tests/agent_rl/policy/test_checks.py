@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, MistralConfig, Qwen3NextConfig
 
+from agent_rl.config import ConfigError
 from agent_rl.policy.checks import refuse_untrainable
-from agent_rl.policy.loading import load_policy
+from agent_rl.policy.loading import load_description, load_policy
 from agent_rl.policy.saving import save_policy as save_loaded
 from tests.builders.models import CHATML, make_tokenizer, save_policy
 
@@ -152,6 +153,39 @@ def test_a_generation_config_that_cannot_be_saved_is_mended(
     assert capsys.readouterr().out == ""
     for name, tensor in loaded[0].state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("own", "generation", "named"),
+    [
+        (1, None, 1),
+        (1, 1, 1),
+        (1, [1, 3], [1, 3]),
+        (1, [3], [1, 3]),
+        ([3, 1], 1, [3, 1]),
+        (None, 3, 3),
+        (None, [3, 1], [3, 1]),
+        (None, None, None),
+    ],
+)
+def test_the_config_names_all_end_tokens(
+    own: Any, generation: Any, named: Any, model: Path
+) -> None:
+    change_config(model, eos_token_id=own)
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
+    assert load_policy(str(model))[0].config.eos_token_id == named
+    assert load_description(str(model))[0].eos_token_id == named
+    if generation is None:
+        (model / "generation_config.json").unlink()
+        assert load_description(str(model))[0].eos_token_id == named
+
+
+def test_an_end_token_that_is_none_is_refused(model: Path) -> None:
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": "</s>"}))
+    with pytest.raises(
+        ConfigError, match=r"eos_token_id '</s>' in its config\.json or generation_"
+    ):
+        load_description(str(model))
 
 
 def test_a_sliding_window_counts_only_if_an_episode_can_be_longer() -> None:

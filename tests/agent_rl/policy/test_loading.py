@@ -22,6 +22,7 @@ from agent_rl.policy.loading import (
 )
 from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import save_for_serving
+from rollouts.rendering.end_tokens import end_ids_of_folder
 from tests.builders.models import save_policy as small_policy
 
 TEXTS = ["You are in the middle of a room. You see a drawer 1, a shelf 2.\n> go to drawer 1"] * 3
@@ -248,3 +249,10 @@ def test_a_damaged_adapter_is_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"adapter_model\.safetensors: cut off"):
         load_to_train(str(tmp_path / "saved"), LoraSettings(rank=2, alpha=2), resume=True)
+
+
+def test_a_served_folder_names_every_end_token_of_the_generation_config(tmp_path: Path) -> None:
+    folder = small_policy(tmp_path / "policy", 0)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1, 3, 7]}')
+    save_for_serving(load_policy(str(folder))[0], tmp_path / "served", "float32")
+    assert end_ids_of_folder(tmp_path / "served") == (1, 3, 7)

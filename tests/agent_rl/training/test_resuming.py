@@ -42,6 +42,22 @@ def test_what_a_change_means_is_one_line_a_key(
     ]
 
 
+def test_a_template_whose_text_has_changed_is_told(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.jinja").write_text("new")
+    saved = checkpoint / "model" / "chat_template.jinja"
+    saved.write_text("old")
+    prompt = {"template": str(tmp_path / "own.jinja")}
+    try:
+        check_resumable(checkpoint, changed(checkpoint, prompt=prompt))
+    finally:
+        saved.unlink()
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"changed since the checkpoint: the text of prompt.template: {tmp_path}/own.jinja"
+    )
+
+
 @pytest.mark.parametrize(
     ("sections", "said"),
     [

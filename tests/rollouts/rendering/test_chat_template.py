@@ -1,24 +1,26 @@
-"""A chat template is judged before it is used, and whatever goes wrong is one sentence."""
+"""A chat template with its options; whatever goes wrong is one sentence."""
 
-import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rollouts.rendering import chat_template
-from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
+from rollouts import PromptSettings
+from rollouts.rendering.chat_template import (
+    ChatTemplate,
+    TemplateRefused,
+    read_template,
+    use_template,
+)
+from tests.builders.chat_templates import DATED, HYBRID
 from tests.builders.models import CHATML, make_tokenizer
 
-SYSTEM = {"role": "system", "content": "Win."}
+USER = {"role": "user", "content": "Hm."}
 
 
-def check(template: str, *, opening: list[dict[str, str]] | None = None) -> str:
-    tokenizer: Any = make_tokenizer(chat_template=template)
-    return ChatTemplate(tokenizer).check(opening or [], "look")
-
-
-def test_a_template_that_appends_ends_its_messages_with_one_token() -> None:
-    assert check(CHATML, opening=[SYSTEM]) == "<|im_end|>"
+def template(text: str, **prompt: Any) -> ChatTemplate:
+    settings = PromptSettings.model_validate({"format": "chat", **prompt})
+    return ChatTemplate(make_tokenizer(chat_template=text), settings)
 
 
 @pytest.mark.parametrize(
@@ -37,22 +39,60 @@ def test_a_template_that_appends_ends_its_messages_with_one_token() -> None:
 )
 def test_whatever_a_template_raises_is_one_sentence(wrong: str, sentence: str) -> None:
     with pytest.raises(TemplateRefused, match=rf"^prompt\.format: .*{sentence}.*prompt\.format: "):
-        check(wrong + CHATML)
+        template(wrong + CHATML).render([USER])
 
 
-def test_a_template_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_template, "_MOST_SECONDS", 0.5)
-    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    began = time.monotonic()
-    with pytest.raises(TemplateRefused, match=r"did not come to an end in 0\.5 s"):
-        check(loops + CHATML)
-    assert time.monotonic() - began < 5
+def test_options_reach_the_template() -> None:
+    assert template(HYBRID).render([USER]).endswith("assistant\n")
+    no_thoughts = template(HYBRID, template_options={"enable_thinking": False})
+    assert no_thoughts.render([USER]).endswith("assistant\n<think>\n\n</think>\n\n")
 
 
-def test_a_template_that_leaves_out_a_message_is_refused() -> None:
-    drops = "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}" + CHATML
-    assert check(drops) == "<|im_end|>"
-    with pytest.raises(TemplateRefused, match="leaves out the system message"):
-        check(drops, opening=[SYSTEM])
-    with pytest.raises(TemplateRefused, match="leaves out the user message"):
-        check("{% for m in messages %}{% endfor %}<|im_end|>")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("enable_thinkin", r"never reads it; did you mean 'enable_thinking'\?"),
+        ("zzz", "never reads it; remove it"),
+        ("messages", "the renderer itself gives it"),
+        ("add_generation_prompt", "the renderer itself gives it"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^prompt\.template_options\.{name}: .*{message}"):
+        template(HYBRID, template_options={name: True})
+
+
+def test_tools_are_an_option() -> None:
+    text = "{% if tools %}{{ tools | length }} tools{% endif %}" + CHATML
+    assert template(text, template_options={"tools": [{}]}).render([USER]).startswith("1 tools")
+
+
+def test_the_clock_of_a_template_can_be_stopped() -> None:
+    assert template(DATED).writes_date([USER])
+    for options in ({"date_string": "26 Jul 2024"}, {"strftime_now": "26 Jul 2024"}):
+        pinned = template(DATED, template_options=options)
+        assert not pinned.writes_date([USER])
+        assert "Today: 26 Jul 2024<" in pinned.render([USER])
+
+
+def test_a_file_takes_the_place_of_the_tokenizers_template(tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("Own. " + CHATML)
+    assert template(CHATML, template=str(file)).render([USER]).startswith("Own. ")
+    with pytest.raises(ValueError, match=r"template .*own\.jinja never reads it"):
+        template(CHATML, template=str(file), template_options={"zzz": 1})
+    tokenizer = make_tokenizer()
+    use_template(tokenizer, PromptSettings())
+    assert tokenizer.chat_template is None
+    use_template(tokenizer, PromptSettings(template=str(file)))
+    assert tokenizer.chat_template == "Own. " + CHATML
+
+
+def test_a_file_that_is_no_template_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    wrong = {"none": "no such file", "": "is a folder", "empty": "is empty", "bytes": "no text"}
+    for name, problem in wrong.items():
+        with pytest.raises(ValueError, match=rf"^prompt\.template: '{tmp_path}.*{problem}"):
+            read_template(str(tmp_path / name))
+    assert read_template("") == ""

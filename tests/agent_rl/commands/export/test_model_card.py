@@ -188,6 +188,10 @@ SNIPPET_PROMPTS: dict[str, dict[str, Any]] = {
         ],
     },
     "bare chat": {"format": "chat"},
+    "dated chat": {
+        "format": "chat",
+        "template_options": {"strftime_now": "26 Jul", "style": "a 'b'"},
+    },
 }
 
 
@@ -199,6 +203,10 @@ def test_the_cards_snippet_shows_the_model_the_prompt_that_it_was_trained_on(
     tokenizer = train_tokenizer(["You see a drawer 1."], 300)
     if settings.format == "chat":
         tokenizer.chat_template = CHATML.replace("<|im_end|>", tokenizer.eos_token)
+        if settings.template_options:
+            tokenizer.chat_template = "{{ style }}, {{ strftime_now('%d') }}" + CHATML.replace(
+                "<|im_end|>", tokenizer.eos_token
+            )
     save_policy(init_model(SIZES, tokenizer), tokenizer, run_folder / "init")
     values = yaml.safe_load(config.read_text())
     values["prompt"] = SNIPPET_PROMPTS[name]
@@ -210,7 +218,10 @@ def test_the_cards_snippet_shows_the_model_the_prompt_that_it_was_trained_on(
     exec(snippet, names)
     trained = load_renderer(folder, settings).first(OBSERVATION, COMMANDS)
     assert names["ids"].tolist() == [list(trained)]
-    assert all(command in names["prompt"] for command in COMMANDS) is (name != "bare chat")
+    assert (
+        all(command in names["prompt"] for command in COMMANDS) is settings.show_admissible_commands
+    )
+    assert names["prompt"].startswith("a 'b', 26 Jul<") is (name == "dated chat")
     assert ("The door 1 is open." in names["prompt"]) is (name == "chat")
     assert 0 < len(names["answer"]) <= 16
     assert capsys.readouterr().out

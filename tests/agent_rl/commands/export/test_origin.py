@@ -7,6 +7,7 @@ import pytest
 from agent_rl.commands.export.origin import Origin
 from agent_rl.config import Config
 from agent_rl.runs.layout import RunLayout
+from rollouts import PromptSettings
 from tests.builders.runs import write_checkpoint
 
 
@@ -36,6 +37,19 @@ def test_the_recorded_config_goes_before_the_given_one(tmp_path: Path) -> None:
     (tmp_path / "run/sft/config.yaml").write_text("run_folder: recorded")
     origin = Origin.of(str(tmp_path / "run/sft/model"), Config(run_folder="x"))
     assert origin.settings == {"run_folder": "recorded"}
+
+
+def test_the_exported_tokenizer_has_the_template(tmp_path: Path) -> None:
+    prompt = PromptSettings(format="chat", template="own.jinja", template_options={"style": 1})
+    origin = Origin.of("owner/name", Config(run_folder="x", prompt=prompt))
+    assert (origin.settings["prompt"]["template"], origin.settings["prompt"]["format"]) == (
+        *("", "chat"),
+    )
+    assert origin.settings["prompt"]["template_options"] == {"style": 1}
+    (tmp_path / "run/sft/model").mkdir(parents=True)
+    (tmp_path / "run/sft/config.yaml").write_text("prompt: {template: own.jinja, think: true}")
+    recorded = Origin.of(str(tmp_path / "run/sft/model"), Config(run_folder="x"))
+    assert recorded.settings == {"prompt": {"template": "", "think": True}}
 
 
 def test_a_checkpoint_before_the_last_has_not_finished_its_stage(tmp_path: Path) -> None:
