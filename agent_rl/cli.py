@@ -11,6 +11,7 @@ from agent_rl.commands.envs.cli import envs
 from agent_rl.commands.export.cli import export
 from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
+from agent_rl.commands.prompt.cli import prompt
 from agent_rl.commands.stages.cli import demo, evaluate, init, sft, train
 from agent_rl.commands.sweep.cli import sweep
 from agent_rl.training.stopping import stops_on_signals
@@ -19,7 +20,7 @@ from rollouts.processes.openmp import OPENMP
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (init, sft, train, evaluate, demo, compare, sweep, export, play):
+for command in (init, sft, train, evaluate, demo, compare, sweep, export, play, prompt):
     app.command()(command)
 app.add_typer(games, name="games")
 app.add_typer(bench, name="bench")
