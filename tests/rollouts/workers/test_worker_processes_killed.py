@@ -24,11 +24,13 @@ LIMIT_SECONDS = 8.0
 DEADLINE_SECONDS = 60.0
 
 
-def pool_of(env: str, advice: dict[str, str], workers: int) -> RolloutPool:
+def pool_of(
+    env: str, advice: dict[str, str], workers: int, limit: float = LIMIT_SECONDS
+) -> RolloutPool:
     settings = PoolSettings(
         env_id=env,
         env_options={"expert": True, "advice": advice},
-        episode=EpisodeSettings(max_turns=6, env_timeout_seconds=LIMIT_SECONDS),
+        episode=EpisodeSettings(max_turns=6, env_timeout_seconds=limit),
         workers=WorkerSettings(count=workers, envs_per_worker=3),
     )
     return RolloutPool(settings)
@@ -156,7 +158,7 @@ def test_a_worker_that_eats_all_memory_costs_that_episode(
     if limit > 0.9:
         pytest.skip("too little memory is free")
     monkeypatch.setenv("RAY_memory_usage_threshold", str(limit))
-    with pool_of(f"{__name__}:Hungry", {"5": "eat"}, workers=1) as hungry:
+    with pool_of(f"{__name__}:Hungry", {"5": "eat"}, workers=1, limit=60.0) as hungry:
         began = time.monotonic()
         episodes = play(hungry)
         seconds = time.monotonic() - began
