@@ -1,18 +1,16 @@
 """Files and folders of runs: written whole or not at all, set aside, locked. Light to import."""
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import envs.files
 from agent_rl.config import ConfigError
 from envs.files import UNFINISHED, is_disk_full, naming_full_disk, read_json_object, whole_file
 
@@ -29,8 +27,6 @@ __all__ = [
     "write_json",
     "write_text",
 ]
-
-_POLL_SECONDS = 0.2
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -100,39 +96,17 @@ def set_aside(path: Path, why: str) -> Path | None:
 
 @contextmanager
 def locked(lock_file: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[int]:
-    """Hold an exclusive lock within a `with` block. A kill of the process releases it too.
-
-    Yields the lock's file descriptor: a child that inherits it holds the lock too, until it ends.
-    (The `filelock` package keeps its descriptor private, so it cannot be handed to a child.)
-
-    Args:
-        lock_file: is created with its folder, and stays.
-        busy: the error's message.
-        wait_seconds: how long to wait for another process to release it.
+    """As `envs.files.hold_lock`.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock.
     """
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    limit = time.monotonic() + wait_seconds
-    with lock_file.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= limit:
-                    raise ConfigError(busy) from error
-                time.sleep(_POLL_SECONDS)
-            except OSError as error:
-                # Some network file systems have no locks. That is no reason not to work there.
-                warnings.warn(
-                    f"{lock_file}: cannot be locked ({error}); make sure that no other process "
-                    "works in this folder",
-                    stacklevel=3,
-                )
-                break
-        yield file.fileno()
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(envs.files.hold_lock(lock_file, busy, wait_seconds))
+        except ValueError as error:
+            raise ConfigError(busy) from error
+        yield descriptor
 
 
 def short_digest(value: Any) -> str:

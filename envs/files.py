@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the cache of all that can be made again."""
 
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -8,6 +9,8 @@ import logging
 import os
 import shutil
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,9 @@ UNFINISHED = ".unfinished-"
 
 _TORCH_WRITES_NOTHING = ("] . unexpected pos", "PytorchStreamWriter failed writing file")
 """What `torch.save` says of a full disk."""
+
+_POLL_SECONDS = 0.2
+"""Between two tries to get a lock."""
 
 Progress = Callable[[int, int], None]
 """A callback of generators: it gets the number of games made and the number of all games."""
@@ -184,3 +190,40 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold_lock(lock_file: Path, busy: str, wait_seconds: float = 0.0) -> Iterator[int]:
+    """Hold an exclusive lock within a `with` block. A kill of the process releases it too.
+
+    Yields the lock's file descriptor: a child that inherits it holds the lock too, until it ends.
+    (The `filelock` package keeps its descriptor private, so it cannot be handed to a child.)
+
+    Args:
+        lock_file: is created with its folder, and stays.
+        busy: the error's message.
+        wait_seconds: how long to wait for another process to release it.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    limit = time.monotonic() + wait_seconds
+    with lock_file.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= limit:
+                    raise ValueError(busy) from error
+                time.sleep(_POLL_SECONDS)
+            except OSError as error:
+                # Some network file systems have no locks. That is no reason not to work there.
+                warnings.warn(
+                    f"{lock_file}: cannot be locked ({error}); make sure that no other process "
+                    "works in this folder",
+                    stacklevel=3,
+                )
+                break
+        yield file.fileno()

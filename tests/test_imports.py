@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.config",
         "agent_rl.display",
         "agent_rl.files",
+        "rollouts.processes.serving_folder",
         "rollouts.serving.dtypes",
     ),
     "agent_rl.learner": (
@@ -91,7 +92,11 @@ HEAVY = ("torch", "ray", "vllm", "transformers", "alfworld", "textworld")
 
 ONLY_IN = {
     "vllm": {"rollouts/serving/vllm_engine.py"},
-    "ray": {"rollouts/processes/ray_processes.py"},
+    "ray": {
+        "rollouts/processes/ray_cluster.py",
+        "rollouts/processes/ray_processes.py",
+        "rollouts/processes/ray_signals.py",
+    },
 }
 """The only files that import these libraries."""
 

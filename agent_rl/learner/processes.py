@@ -13,7 +13,6 @@ as files, written by rank 0.
 """
 
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy, serving_weights
 from rollouts.processes.gpus import rank_share, require_gpus
 from rollouts.processes.openmp import OPENMP
+from rollouts.processes.ray_cluster import Need, Places, node_address, reserve, this_node
 from rollouts.processes.ray_failures import NoAnswer
 from rollouts.processes.ray_processes import (
     calls_of_all,
@@ -68,6 +68,7 @@ class LearnerProcesses:
             ValueError: there are too few GPUs.
         """
         self._ranks: list[Any] = []
+        self._places = Places(())
         self._starting: list[Any] = []
         """Calls that have not been waited for."""
         self._folder: Path | None = None
@@ -171,6 +172,7 @@ class LearnerProcesses:
         try:
             end_processes(ranks)
         finally:
+            self._places.close()
             if self._is_open:
                 self._is_open = False
                 stop_ray()
@@ -204,14 +206,18 @@ class LearnerProcesses:
         # Each process would take all cores otherwise. OpenMP reads the variable when it starts.
         self._threads = settings.threads or max(torch.get_num_threads() // count, 1)
         environment = {"OMP_NUM_THREADS": str(self._threads), **OPENMP}
-        new = process_of(
-            LearnerRank,
-            max_concurrency=1,
-            environment=environment,
-            gpus=rank_share(there) if on_gpus else 0.0,
-        )
+        # The first writes what this process reads: checkpoints, and the weights for the engine.
+        share, cores = rank_share(there) if on_gpus else 0.0, max(settings.threads, 1)
+        needs = [Need(cpus=cores, gpus=share, here=rank == 0) for rank in range(count)]
+        self._places = reserve(needs, f"learner.ranks: {count} (learner.threads: {cores})")
         self._ranks = [
-            new(rank, size=count, device=settings.device, serving=serving) for rank in range(count)
+            process_of(
+                LearnerRank,
+                max_concurrency=1,
+                environment=environment,
+                place=self._places.options(rank),
+            )(rank, size=count, device=settings.device, serving=serving)
+            for rank in range(count)
         ]
         if count > 1:
             # The answers of some are arguments of others: Ray waits for them, the driver need not.
@@ -233,19 +239,17 @@ class LearnerRank:
         self._copy: ServingCopy | None = None
 
     def machine(self) -> str:
-        """Return the name of the machine that the process runs on."""
-        return socket.gethostname()
+        """Return Ray's id of the node that the process runs on."""
+        return this_node()
 
     def listen(self, *machines: str) -> str:
         """Open the ranks' rendezvous in the first rank; return its address for `join`.
 
         Args:
-            machines: those of all ranks. If they are one, no other needs to reach the address.
+            machines: nodes of all ranks. If they are one, no other needs to reach the address.
         """
         is_one = len(set(machines)) == 1
-        self._store, address = listen(
-            LOOPBACK if is_one else socket.gethostbyname(socket.gethostname())
-        )
+        self._store, address = listen(LOOPBACK if is_one else node_address())
         return address
 
     def join(self, address: str) -> list[str]:

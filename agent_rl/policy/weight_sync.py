@@ -20,8 +20,8 @@ from agent_rl.files import is_disk_full, whole_file
 from agent_rl.policy.folder import CONFIG, WEIGHTS
 from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
-from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from agent_rl.policy.whole import is_first, whole, whole_weights
+from rollouts.processes.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from rollouts.serving.dtypes import chosen_dtype
 
 HEAD = "lm_head.weight"
@@ -61,7 +61,7 @@ class ServingCopy:
             dtype: of the served weights, as in `serving.dtype`.
 
         Raises:
-            ConfigError: there is no room for two versions of the weights.
+            ValueError: there is no room for two versions of the weights.
         """
         self._model, self._tokenizer = model, tokenizer
         self._dtype = chosen_dtype(dtype, gpu=torch.cuda.is_available())

@@ -3,14 +3,12 @@
 import logging
 import math
 import os
-import signal
-import socket
 import sys
-import threading
+import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -19,46 +17,58 @@ from typing import Any
 import psutil
 
 from rollouts.processes.lifeline import end_with
+from rollouts.processes.ray_cluster import cluster_address, connect, lost_part, this_node
 from rollouts.processes.ray_failures import NoAnswer, RayGone, raised_at_start, ray_gone
 from rollouts.processes.ray_folder import ray_folder
+from rollouts.processes.ray_signals import in_own_session, signals_kept
 
 
 def process_of(
-    cls: type, *, max_concurrency: int, environment: dict[str, str], gpus: float = 0.0
+    cls: type,
+    *,
+    max_concurrency: int,
+    environment: Mapping[str, str],
+    place: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """Return a constructor that starts a process with an instance of `cls` and returns its actor.
 
     The process ends with this one. If it dies it stays dead: whoever started it decides what to do.
+    It works in the folder of this process, if its node has that folder, and finds its modules.
     The constructor raises RayGone if Ray has ended.
 
     Args:
         max_concurrency: calls of its methods that may run at the same time.
         environment: environment variables of the process.
-        gpus: the GPUs that Ray sets aside for it.
+        place: Ray's options for where it runs, as of `Places.options`; None is anywhere.
     """
     import ray
 
-    driver, machine = os.getpid(), socket.gethostname()
+    driver, home, folder = os.getpid(), this_node(), os.getcwd()
 
     class Actor(cls):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **settings: Any) -> None:
             # On another machine of a cluster, the driver's number is another process.
-            if socket.gethostname() == machine:
+            if this_node() == home:
                 end_with(driver)
+            with suppress(OSError):
+                os.chdir(folder)
             super().__init__(*arguments, **settings)
 
         def process_id(self) -> tuple[str, int]:
-            """Return the machine and the id of the process."""
-            return socket.gethostname(), os.getpid()
+            """Return the node and the id of the process."""
+            return this_node(), os.getpid()
+
+        def live_with(self, process: tuple[str, int]) -> None:
+            """End soon after another process of this node, as its `process_id` names it."""
+            end_with(process[1])
 
     Actor.__name__ = Actor.__qualname__ = cls.__name__
     remote = ray.remote(Actor).options(
-        num_cpus=0,
-        num_gpus=gpus,
         max_concurrency=max_concurrency,
         max_restarts=0,
         max_task_retries=0,
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": {"PYTHONPATH": _module_path(), **environment}},
+        **(place or {"num_cpus": 0}),
     )
 
     def start(*arguments: Any, **settings: Any) -> Any:
@@ -76,23 +86,32 @@ _LOOK_SECONDS = 1.0
 
 
 def check_ray(*names: str) -> None:
-    """Raise RayGone if one of Ray's own processes on this machine has ended.
-
-    Args:
-        names: which of them; all by default.
-    """
+    """Raise RayGone if one of Ray's own processes with these names has ended, or any by default."""
     from ray._private.worker import global_worker
 
-    # Of a cluster that runs elsewhere, Ray's errors tell.
     parts = {} if global_worker.node is None else global_worker.node.all_processes
     for name in names or (_RAYLET, _GCS):
         for part in parts.get(name, ()):
             if part.process.poll() is not None:
                 raise ray_gone(name, part.process.returncode, _logs)
+    # Those of a cluster that runs already were not started here.
+    if lost := lost_part(head=not names or _GCS in names):
+        raise RayGone(f"{lost}, so no other process can go on")
+
+
+def _module_path() -> str:
+    """The folders where this process finds modules, but those of Python's installation.
+
+    Ray's processes do not inherit them, and a user's own environment is found there.
+    """
+    paths = sysconfig.get_paths()
+    installed = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    own = [name for name in sys.path if name and not name.startswith(installed)]
+    return os.pathsep.join([*own, os.getcwd()])
 
 
 _process_ids: dict[Any, tuple[str, int]] = {}
-"""The machine and the process of each actor that has started, by Ray's id of the actor."""
+"""The node and the process of each actor that has started, by Ray's id of the actor."""
 
 
 def _note_process(actor: Any, answer: Callable[[], tuple[str, int]]) -> None:
@@ -124,10 +143,14 @@ def logs_folder() -> Path | None:
 def start_ray() -> None:
     """Start Ray on this machine if this process has none. Each call needs a `stop_ray`.
 
+    If `use_cluster` was given an address, this connects to the cluster there.
+
     Raises:
-        ValueError: there is no folder for Ray's sockets and logs.
+        ValueError: there is no folder for Ray's sockets and logs, or no cluster at the address.
     """
-    _protect_ray()
+    address = cluster_address()
+    if address is None:
+        _protect_ray()
     import ray
 
     global _logs, _users
@@ -136,12 +159,25 @@ def start_ray() -> None:
         # A program that started Ray itself also stops it: then nothing is counted.
         _users += _users > 0
         return
-    folder = ray_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray would keep a record of each call, and its memory would grow with each episode.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _signals_kept(), _in_own_session():
+    if address is None:
+        _start_here()
+    else:
+        with signals_kept():
+            connect(address)
+    _users = 1
+    _logs = _session_logs()
+
+
+def _start_here() -> None:
+    """Start Ray on this machine, for this process alone."""
+    import ray
+
+    folder = ray_folder()
+    with signals_kept(), in_own_session():
         ray.init(
             address="local",
             _temp_dir=str(folder),
@@ -152,8 +188,6 @@ def start_ray() -> None:
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-    _users = 1
-    _logs = _session_logs()
 
 
 def _protect_ray() -> None:
@@ -179,8 +213,11 @@ _MENDABLE = (ValueError, FloatingPointError)
 """Errors that a user can act on."""
 
 
-def get(references: Any) -> Any:
+def get(references: Any, *, seconds: float | None = None) -> Any:
     """Return the answers of calls, as `ray.get`.
+
+    Args:
+        seconds: the longest wait; None waits for ever.
 
     Raises:
         ValueError, FloatingPointError: a call or a constructor raised it; a user can act on these,
@@ -188,7 +225,7 @@ def get(references: Any) -> Any:
     """
     import ray
 
-    return _as_raised(lambda: ray.get(references))
+    return _as_raised(lambda: ray.get(references, timeout=seconds))
 
 
 def _as_raised(answer: Callable[[], Any]) -> Any:
@@ -237,6 +274,10 @@ def cancel(reference: Any) -> None:
     ray.cancel(reference)
 
 
+NODE_GONE = "its node of Ray's cluster is gone"
+"""What `death_of` says if a process died with its node."""
+
+
 def death_of(error: Exception) -> str | None:
     """Return why the process behind an answer died or is given up, in one line.
 
@@ -246,9 +287,14 @@ def death_of(error: Exception) -> str | None:
 
     if isinstance(error, NoAnswer):
         return str(error)
+    # What a call was to get from another process that died is the cause of an error of its own.
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, RayActorError) else error
     if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
         return None
     text = str(error)
+    if isinstance(error, NodeDiedError) or "its node has died" in text:
+        return NODE_GONE
     if "creation task" in text:
         return text.strip().rpartition("\n")[2]
     # Ray says it in the middle of many lines.
@@ -306,10 +352,10 @@ def end_processes(actors: Sequence[Any]) -> None:
 
     gone = ray_is_gone()
     for actor in actors:
-        machine, pid = _process_ids.pop(actor._actor_id, ("", 0))
+        node, pid = _process_ids.pop(actor._actor_id, ("", 0))
         if not gone:
             ray.kill(actor)
-        if machine == socket.gethostname():
+        if node == this_node():
             _kill(pid, only_if_stopped=not gone)
 
 
@@ -340,46 +386,6 @@ def stop_ray() -> None:
 
     global _users
     if _users == 1:
-        with _signals_kept():
+        with signals_kept():
             ray.shutdown()
     _users = max(_users - 1, 0)
-
-
-@contextmanager
-def _in_own_session() -> Iterator[None]:
-    """Let Ray's processes start in a session of their own.
-
-    A signal to the driver's process group, as of a terminal or of `timeout`, then ends the driver
-    alone. It needs the learner's process to save the last whole step.
-    """
-    from ray._private import services
-
-    start = services.ConsolePopen
-    services.ConsolePopen = partial(start, start_new_session=True)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = start
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Leave SIGTERM with the handler that it has.
-
-    Ray's start installs handlers, the last of which ends the process with SIGABRT. Its stop sets
-    the system's handler, which ends the process at once.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    # None is a handler of a C library, which Python cannot install again.
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        yield
-    except SystemExit:
-        # The program did not ask for it: one of Ray's handlers took the signal.
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)

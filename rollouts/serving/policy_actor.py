@@ -8,52 +8,38 @@ from pathlib import Path
 
 from rollouts.serving.messages import Address
 from rollouts.serving.served_policy import ServedPolicy
-from rollouts.serving.statistics import EngineStatistics
 from rollouts.settings import ServingSettings
 
 
 class PolicyActor(ServedPolicy):
-    """The served policy in its own process; `check_health` raises the error of a start."""
+    """The served policy in its own process; only `forget` and `shutdown` may precede `start`."""
 
-    def __init__(self, model_folder: Path, settings: ServingSettings, *, version: int) -> None:
-        """Start the engine (see `ServedPolicy`)."""
-        # Ray hands on the error of a call as it is, but of a constructor's only the text.
-        self._failed_start: Exception | None = None
-        try:
-            super().__init__(model_folder, settings, version=version)
-        except Exception as error:
-            self._failed_start = error
+    def __init__(self, settings: ServingSettings) -> None:
+        """Keep the settings: where the weights are is known once the process is on a node."""
+        self._settings = settings
+        self._runs = False
 
-    async def address(self) -> Address:
-        """Return where workers send requests, or raise the error that stopped the start."""
-        await self.check_health()
-        return await super().address()
+    async def start(
+        self, model_folder: str | Path, version: int, host: str = "127.0.0.1"
+    ) -> Address:
+        """Start the engine (see `ServedPolicy`); return where workers send requests.
 
-    async def check_health(self) -> None:
-        """Raise the error that stopped the start of the engine, or that killed it later."""
-        if self._failed_start is not None:
-            raise self._failed_start
-        await super().check_health()
+        Args:
+            host: the address of this machine at which workers reach it; by default, those on it.
 
-    async def until_dead(self) -> None:
-        """Raise the error of a failed start, or wait as `ServedPolicy.until_dead`."""
-        await self.check_health()
-        await super().until_dead()
-
-    async def steps(self) -> tuple[int, bool]:
-        """Return the heartbeat (see `ServedPolicy.steps`); an engine that never started is idle."""
-        return (0, False) if self._failed_start is not None else await super().steps()
-
-    async def statistics(self) -> EngineStatistics:
-        """Return the engine's totals (see `ServedPolicy.statistics`)."""
-        return EngineStatistics() if self._failed_start is not None else await super().statistics()
+        Raises:
+            ValueError: the model or the settings cannot be served; the message says why.
+        """
+        super().__init__(model_folder, self._settings, version=version, host=host)
+        self._runs = True
+        return await self.address()
 
     async def shutdown(self) -> None:
         """End the engine, if it has started."""
-        if self._failed_start is None:
+        if self._runs:
             await super().shutdown()
 
     async def forget(self, client: str) -> None:
         """Drop the requests of a client that is gone (see `ServedPolicy.forget`)."""
-        if self._failed_start is None:
+        if self._runs:
             await super().forget(client)

@@ -7,7 +7,6 @@ of the episode, and the command. The pool reads this to blame a hung or dead pro
 
 import mmap
 import os
-import socket
 import struct
 import time
 from dataclasses import dataclass
@@ -55,8 +54,8 @@ class CallPage:
     Writing takes under a microsecond, and the page outlives a writer that is killed.
     """
 
-    address: tuple[str, Path]
-    """The machine, and where its processes find the page, as long as its maker has it open."""
+    path: Path
+    """Where the processes of this machine find the page, as long as its maker has it open."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Map the page at `path`, or a new one."""
@@ -66,7 +65,7 @@ class CallPage:
             path = Path(f"/proc/{os.getpid()}/fd/{self._file}")
         else:
             self._file = os.open(path, os.O_RDWR)
-        self.address = socket.gethostname(), path
+        self.path = path
         self._page = mmap.mmap(self._file, _PAGE_BYTES)
 
     def close(self) -> None:

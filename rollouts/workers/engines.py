@@ -1,7 +1,8 @@
 """The serving engines: processes that are started, watched, and replaced when they die or hang.
 
 An episode's requests hold their whole prompt. So if an engine dies, nothing is lost but the
-completions that it was at: a new engine with the present weights gets the same requests again.
+completions that it was at. Another engine gets the same requests again, until the new one that
+replaces it serves the present weights.
 """
 
 import time
@@ -12,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
+from rollouts.processes.openmp import OPENMP
+from rollouts.processes.ray_cluster import WAIT_SECONDS, Places, address_of
 from rollouts.processes.ray_failures import ProcessesGone, cause_in_process
 from rollouts.processes.ray_processes import (
     death_of,
@@ -27,7 +29,9 @@ from rollouts.serving.policy_actor import PolicyActor
 from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.serving.statistics import EngineStatistics
 from rollouts.settings import ServingSettings
+from rollouts.workers.clients import EngineClients
 from rollouts.workers.events import Event
+from rollouts.workers.nodes import Nodes
 
 _SHUTDOWN_SECONDS = 10.0
 """The longest time that an engine gets to end by itself."""
@@ -41,12 +45,14 @@ class _Engine:
     """Its place among the engines."""
     actor: Any
     """Ray's actor."""
-    version: int
+    node: str | None = None
+    """The node that it runs on; None before it is there."""
+    version: int = -1
     """The version of the weights that it was last given."""
     address: Address | None = None
     """Where workers reach it; None before it has started."""
     began_at: float = field(default_factory=time.monotonic)
-    """When its process was started (monotonic)."""
+    """When its process was asked for, or is there (monotonic)."""
     ready: bool = False
     """Whether it can play."""
     gone: bool = False
@@ -73,11 +79,11 @@ class Engines:
 
     def __init__(
         self,
-        folder: Path,
+        nodes: Nodes,
         version: int,
         settings: ServingSettings,
         *,
-        gpus: float,
+        places: Places,
         post: Callable[[Event], None],
         on_ready: Callable[[], None],
         workers: Callable[[], Sequence[Any]],
@@ -85,23 +91,20 @@ class Engines:
         """Start the processes, without waiting for them.
 
         Args:
-            folder: holds the weights, as `version`.
-            gpus: the GPUs of each engine.
+            nodes: have the weights, as `version`.
+            places: the last ones are those of the engines.
             post: lets the pool's thread call a function.
             on_ready: is called whenever an engine can play.
             workers: returns the actors of the workers, in their order.
         """
-        self._settings, self._gpus, self._post = settings, gpus, post
-        self._on_ready, self._workers = on_ready, workers
-        self._folder, self._version = folder, version
+        self._settings, self._places, self._post = settings, places, post
+        self._on_ready, self._nodes, self._version = on_ready, nodes, version
         self._restarts = 0
         """Engines replaced since an episode ended."""
         self._started_once = False
         """Whether all have been ready. Before, a start that hangs ends the run: so would others."""
         self._done_before = EngineStatistics()
         """What the engines that were replaced had done when they were last asked."""
-        self._names: dict[int, str] = {}
-        """The name of each worker's clients."""
         self._episodes = [0] * settings.replicas
         """Episodes in flight by engine."""
         self._asleep = False
@@ -111,6 +114,7 @@ class Engines:
         if settings.tensor_parallel > 1:
             self._sockets = TemporaryDirectory(prefix="agent-rl-engines-")
         self._engines = [self._start(number) for number in range(settings.replicas)]
+        self._clients = EngineClients(self._engines, workers)
 
     @property
     def ready(self) -> bool:
@@ -122,10 +126,16 @@ class Engines:
         """The engines' actors."""
         return [engine.actor for engine in self._engines]
 
+    @property
+    def nodes(self) -> list[str | None]:
+        """Ray's ids of the nodes that they run on; None before an engine is there."""
+        return [engine.node for engine in self._engines]
+
     def close(self) -> None:
         """End all engines; the pool's thread has stopped."""
         # A killed engine leaves processes of its own behind, so it is asked to stop first.
-        wait([actor.shutdown.remote() for actor in self.actors], seconds=_SHUTDOWN_SECONDS)
+        there = [engine.actor for engine in self._engines if engine.node is not None]
+        wait([actor.shutdown.remote() for actor in there], seconds=_SHUTDOWN_SECONDS)
         end_processes(self.actors)
         for engine in self._engines:
             _delete(engine.memory)
@@ -134,13 +144,7 @@ class Engines:
 
     def clients(self, worker: int) -> list[RemotePolicy]:
         """Return a client of each engine for a worker whose process is new."""
-        old = self._names.get(worker)
-        # A new name, because a new process must not receive the answers of its predecessor.
-        name = self._names[worker] = uuid4().hex
-        for actor in self.actors:
-            if old is not None:
-                actor.forget.remote(old)
-        return [RemotePolicy(engine.address, name) for engine in self._engines]
+        return self._clients.make(worker)
 
     def least_busy(self) -> int:
         """Return the number of the engine with the fewest episodes."""
@@ -160,12 +164,12 @@ class Engines:
         if played:
             self._restarts = 0
 
-    def sync(self, folder: Path, version: int, done: Future[None]) -> None:
-        """Serve the weights in `folder` as `version`; answer `done` when all engines do.
+    def sync(self, version: int, done: Future[None]) -> None:
+        """Serve the present weights of the nodes, as `version`; answer `done` when all engines do.
 
         An engine that dies meanwhile, or is just starting, serves them from its start.
         """
-        self._folder, self._version, self._asleep = folder, version, False
+        self._version, self._asleep = version, False
         for engine in self._engines:
             if engine.gone:
                 self._engines[engine.number] = self._start(engine.number)
@@ -211,14 +215,18 @@ class Engines:
         """Ask the engines for their steps, and replace one that has made none for too long.
 
         Raises:
-            ProcessesGone: one does not start in time, or too many were replaced in a row.
+            ProcessesGone: one does not start in time, too many were replaced in a row, or no
+                engine is left and no node has room for one.
         """
+        self._require_room()
         limit = self._settings.step_timeout_seconds
         for engine in self._engines:
             if self._asleep or engine.gone:
                 engine.moved_at = time.monotonic()
             elif not engine.ready:
-                self._look_at_start(engine)
+                # One that waits for a place is another matter.
+                if engine.node is not None or not self._places.are_reserved:
+                    self._look_at_start(engine)
             elif time.monotonic() - engine.moved_at > limit:
                 reason = f"it made no step within {limit:g} s (serving.step_timeout_seconds)"
                 self._replace(engine, reason)
@@ -239,15 +247,30 @@ class Engines:
             )
         self._replace(engine, f"it {reason} (see serving.step_timeout_seconds)")
 
+    def _require_room(self) -> None:
+        now = time.monotonic()
+        overdue = [e.node is None and now - e.began_at > WAIT_SECONDS for e in self._engines]
+        # As long as there are others, they play.
+        too_few = all(overdue) or (any(overdue) and not self._started_once)
+        if too_few and self._places.are_reserved and not self._asleep:
+            raise ProcessesGone(
+                f"no node has had room for a serving engine for {WAIT_SECONDS:g} s: "
+                f"{self._places.missing()}"
+            )
+
     def _start(self, number: int) -> _Engine:
-        environment = {"OMP_NUM_THREADS": str(self._settings.threads)}
+        environment = {"OMP_NUM_THREADS": str(self._settings.threads), **OPENMP}
         if self._sockets is not None:
             environment["TMPDIR"] = self._sockets.name
-        # `until_dead` waits in the actor as long as it lives; other calls must not wait behind it.
-        new = process_of(PolicyActor, max_concurrency=64, gpus=self._gpus, environment=environment)
-        actor = new(self._folder, self._settings, version=self._version)
-        engine = _Engine(number=number, actor=actor, version=self._version)
-        self._then(actor.address.remote(), engine, self._born)
+        new = process_of(
+            PolicyActor,
+            # `until_dead` waits in the actor as long as it lives; others must not wait behind it.
+            max_concurrency=64,
+            environment=environment,
+            place=self._places.options(number - self._settings.replicas),
+        )
+        engine = _Engine(number=number, actor=new(self._settings))
+        self._then(engine.actor.process_id.remote(), engine, self._placed)
         return engine
 
     def _ask_ready(
@@ -269,12 +292,23 @@ class Engines:
 
     def _send_weights(self, engine: _Engine, then: AnswerHandler) -> None:
         engine.version = self._version
-        syncing = engine.actor.sync_weights.remote(str(self._folder), self._version)
-        self._then(syncing, engine, then)
+        assert engine.node is not None, "it is not there yet"
+        folder = self._nodes.weights(engine.node)
+        self._then(engine.actor.sync_weights.remote(folder, self._version), engine, then)
 
     def _then(self, reference: Any, engine: _Engine, do: AnswerHandler) -> None:
         """Call `do` in the pool's thread when an engine has answered."""
         when_answered(reference, lambda answer: self._post(partial(do, engine, answer)))
+
+    def _placed(self, engine: _Engine, answer: Answer) -> None:
+        """Let a new process load the weights, which its node has."""
+        if self._is_well(engine, answer):
+            engine.node, _ = answer()
+            engine.version, engine.began_at = self._version, time.monotonic()
+            self._nodes.settle(engine.actor, engine.node)
+            folder, host = self._nodes.weights(engine.node), address_of(engine.node)
+            starting = engine.actor.start.remote(folder, self._version, host)
+            self._then(starting, engine, self._born)
 
     def _born(self, engine: _Engine, answer: Answer) -> None:
         """Note where an engine is."""
@@ -294,14 +328,11 @@ class Engines:
         self._then(engine.actor.until_dead.remote(), engine, self._is_well)
         if self._sockets is not None:
             self._then(engine.actor.shared_memory.remote(), engine, self._note_memory)
-        # A worker that was connected earlier does not know where the engine is.
-        for worker, actor in enumerate(self._workers()):
-            if worker in self._names:
-                actor.move.remote(engine.number, engine.address, self._names[worker])
+        self._clients.begin(engine.number, engine, self._engines)
         self._on_ready()
 
     def _note_memory(self, engine: _Engine, answer: Answer) -> None:
-        if self._is_well(engine, answer):
+        if self._is_well(engine, answer) and self._nodes.is_here(engine.node):
             engine.memory = answer()
 
     def _answered(self, engine: _Engine, answer: Answer) -> None:
@@ -349,6 +380,10 @@ class Engines:
         engine.done, engine.ready, engine.gone = EngineStatistics(), False, True
         if not self._asleep:
             self._engines[engine.number] = self._start(engine.number)
+        # It takes a while, and on a cluster there may be no room. Meanwhile another one plays.
+        stand_in = next((other for other in self._engines if other.ready), None)
+        if stand_in is not None:
+            self._clients.leave(engine, stand_in)
 
 
 def _delete(files: Sequence[Path]) -> None:

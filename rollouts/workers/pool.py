@@ -16,6 +16,7 @@ from typing import Any
 from envs import Task
 from rollouts.players import PlayerName
 from rollouts.processes.gpus import engine_share, require_gpus
+from rollouts.processes.ray_cluster import Need, Places, reserve, this_node
 from rollouts.processes.ray_processes import check_ray, gpu_count, start_ray, stop_ray
 from rollouts.serving.model_config import model_context_length, require_servable
 from rollouts.serving.statistics import EngineStatistics
@@ -24,6 +25,7 @@ from rollouts.types import Trajectory, TrajectoryGroup
 from rollouts.workers.engines import Engines
 from rollouts.workers.events import EventThread
 from rollouts.workers.jobs import EpisodeJob, group_jobs, scripted_jobs
+from rollouts.workers.nodes import Nodes
 from rollouts.workers.stream import EpisodeStream, OnEpisode
 from rollouts.workers.usage import PlaceSeconds, Usage
 from rollouts.workers.worker import WorkerPlan
@@ -61,7 +63,6 @@ class PoolSettings:
             env_id=self.env_id,
             env_options=self.env_options,
             envs=self.workers.envs_per_worker,
-            model_folder=model_folder,
             prompt=self.prompt,
             episode=self.episode,
             context_length=context,
@@ -87,7 +88,7 @@ class RolloutPool:
         serve: bool = True,
         version: int = 0,
     ) -> None:
-        """Start Ray on this machine, the workers and the engines, all at the same time.
+        """Start Ray (see `start_ray`), the workers and the engines, all at the same time.
 
         Args:
             model_folder: holds the policy and its tokenizer. Without it nothing is served, and the
@@ -98,12 +99,12 @@ class RolloutPool:
         Raises:
             ValueError: the model folder, the context length, the tokenizer or the environment is
                 not usable; there are too few GPUs; the environment's constructor does not return,
-                or ends its process.
+                or ends its process; the cluster has no room.
         """
         folder = None if model_folder is None else Path(model_folder).absolute()
         plan = settings.worker_plan(folder)
         served = folder if serve else None
-        gpus = _start_ray(settings.serving, served)
+        self._places = _start_ray(settings, served)
         self._open = True
         self._numbers = itertools.count()
         self._started: Future[None] = Future()
@@ -115,16 +116,11 @@ class RolloutPool:
         """The workers that have been ready."""
         self._engines: Engines | None = None
         self._thread = EventThread(self._look, self._fail, seconds=_LOOK_SECONDS)
+        self._nodes = Nodes(folder, post=self._thread.post)
         # Nothing waits in these lines: the workers import and load while the engines start.
-        self._workers = WorkerProcesses(
-            plan,
-            settings.workers.count,
-            most_restarts=settings.workers.max_restarts,
-            post=self._thread.post,
-            on_ready=self._worker_ready,
-        )
+        self._workers = self._start_workers(plan, settings.workers)
         if served is not None:
-            self._start_engines(served, version, settings.serving, gpus)
+            self._start_engines(version, settings.serving)
         self._stream = EpisodeStream(
             self._workers,
             self._engines,
@@ -139,14 +135,23 @@ class RolloutPool:
             self.close()
             raise
 
-    def _start_engines(
-        self, folder: Path, version: int, settings: ServingSettings, gpus: float
-    ) -> None:
+    def _start_workers(self, plan: WorkerPlan, settings: WorkerSettings) -> WorkerProcesses:
+        return WorkerProcesses(
+            plan,
+            settings.count,
+            nodes=self._nodes,
+            most_restarts=settings.max_restarts,
+            places=self._places,
+            post=self._thread.post,
+            on_ready=self._worker_ready,
+        )
+
+    def _start_engines(self, version: int, settings: ServingSettings) -> None:
         self._engines = Engines(
-            folder,
+            self._nodes,
             version,
             settings,
-            gpus=gpus,
+            places=self._places,
             post=self._thread.post,
             on_ready=self._check_start,
             workers=lambda: self._workers.actors,
@@ -165,8 +170,14 @@ class RolloutPool:
         Episodes go on meanwhile.
         """
         assert self._engines is not None, "the pool was made without engines"
-        self._thread.post(partial(self._workers.use_folder, Path(folder)))
-        self._ask(partial(self._engines.sync, Path(folder), version))
+        self._thread.post(partial(self._nodes.use_folder, Path(folder)))
+        self._ask(partial(self._engines.sync, version))
+
+    @property
+    def engines_elsewhere(self) -> int:
+        """How many engines run on other nodes of a cluster."""
+        nodes = [] if self._engines is None else self._engines.nodes
+        return sum(node not in (None, this_node()) for node in nodes)
 
     def sleep(self) -> None:
         """Let the engines give their memory back until `sync_weights` (see `serving.sleep`).
@@ -268,6 +279,8 @@ class RolloutPool:
         if self._engines is not None:
             self._engines.close()
         self._workers.close()
+        self._nodes.close()
+        self._places.close()
         stop_ray()
 
     def _play(
@@ -317,6 +330,7 @@ class RolloutPool:
 
     def _look(self) -> None:
         check_ray()
+        self._nodes.look()
         self._workers.look()
         if self._engines is not None:
             self._engines.look()
@@ -330,25 +344,32 @@ class RolloutPool:
         self._stream.fail(error)
 
 
-def _start_ray(settings: ServingSettings, folder: Path | None) -> float:
-    """Start Ray; return the GPUs of each engine.
+def _start_ray(settings: PoolSettings, folder: Path | None) -> Places:
+    """Start Ray; return places for the workers, and after them for the engines.
 
     Args:
         folder: holds the model that the engines serve; None if there are no engines.
 
     Raises:
-        ValueError: engines cannot serve it here, as far as is known before they start.
+        ValueError: engines cannot serve it here, as far as is known before they start; or the
+            cluster has no room.
     """
+    workers, serving = settings.workers.count, settings.serving
     if folder is not None:
         import torch
 
-        require_servable(folder, settings, gpu=torch.cuda.is_available())
+        require_servable(folder, serving, gpu=torch.cuda.is_available())
     start_ray()
     try:
-        there = gpu_count()
+        needs, what = [Need()] * workers, f"workers.count: {workers}"
         if folder is not None:
-            require_gpus(settings, there)
+            there = gpu_count()
+            require_gpus(serving, there)
+            cores = serving.threads * serving.tensor_parallel
+            needs += [Need(cpus=cores, gpus=engine_share(serving, there))] * serving.replicas
+            what += f" and serving.replicas: {serving.replicas} (serving.tensor_parallel: "
+            what += f"{serving.tensor_parallel}, serving.threads: {serving.threads})"
+        return reserve(needs, what)
     except BaseException:
         stop_ray()
         raise
-    return engine_share(settings, there)

@@ -1,7 +1,6 @@
 """A worker: several environments in one process, whose episodes run concurrently."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,8 +40,6 @@ class WorkerPlan:
     """The keyword arguments of the environment, as in `env.options`."""
     envs: int = 1
     """Environments in the process, and so episodes at once."""
-    model_folder: Path | None
-    """Holds the tokenizer. None allows only players that need no model; their tokens are bytes."""
     prompt: PromptSettings
     """The format of the prompt."""
     episode: EpisodeSettings
@@ -70,32 +67,27 @@ class RolloutWorker:
     that one may still have the game loaded.
     """
 
-    def __init__(
-        self,
-        plan: WorkerPlan,
-        policies: Sequence[Policy] = (),
-        *,
-        calls: tuple[str, Path] | None = None,
-    ) -> None:
+    def __init__(self, plan: WorkerPlan, policies: Sequence[Policy] = ()) -> None:
         """Keep the plan; `start` loads what it names.
 
         Args:
             policies: an engine's or several engines'; they may come later, with `connect`.
-            calls: the address of the page that records the current environment call, for the pool
-                to read.
         """
         self._plan = plan
-        # On another machine of a cluster nobody could read it.
-        here = calls is not None and calls[0] == socket.gethostname()
-        self._calls = CallPage(calls[1]) if calls is not None and here else None
+        self._calls: CallPage | None = None
         self._policies = policies
         self._renderer: Renderer | None = None
         self._history: History = FULL
         self._slots = asyncio.Semaphore(plan.envs)
         self._free: list[_FreeEnv] = []
 
-    async def start(self) -> None:
+    async def start(self, model_folder: Path | None = None, calls: Path | None = None) -> None:
         """Load the tokenizer and the first environment. A second call does nothing.
+
+        Args:
+            model_folder: where this node has the tokenizer; None allows only players that need no
+                model, and their tokens are bytes.
+            calls: the file that records the current environment call, for the pool to read.
 
         Raises:
             ValueError: the tokenizer or the environment is not usable; the message says what to
@@ -103,11 +95,12 @@ class RolloutWorker:
         """
         if self._renderer is not None:
             return
-        if self._plan.model_folder is None:
+        self._calls = None if calls is None else CallPage(calls)
+        if model_folder is None:
             self._renderer = byte_renderer()
         else:
             self._history = make_history(self._plan.prompt)
-            self._renderer = load_renderer(self._plan.model_folder, self._plan.prompt)
+            self._renderer = load_renderer(model_folder, self._plan.prompt)
         # Made now, so that wrong options fail before any episode.
         try:
             env = self._make_env(_AT_START, expert=False)

@@ -2,18 +2,24 @@
 
 import math
 import os
-import sys
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from rollouts.processes.ray_processes import death_of, end_processes, process_of, when_answered
-from rollouts.workers.calls import Call, CallPage
+from rollouts.processes.ray_cluster import WAIT_SECONDS, Places
+from rollouts.processes.ray_processes import (
+    NODE_GONE,
+    death_of,
+    end_processes,
+    process_of,
+    when_answered,
+)
+from rollouts.workers.calls import Call
 from rollouts.workers.events import Event
+from rollouts.workers.nodes import Nodes
 from rollouts.workers.worker import RolloutWorker, WorkerPlan
 
 _LEAST_SILENCE_SECONDS = 20.0
@@ -33,6 +39,8 @@ class WorkerProcesses:
         count: int,
         *,
         most_restarts: int,
+        nodes: Nodes,
+        places: Places,
         post: Callable[[Event], None],
         on_ready: Callable[[int], None],
     ) -> None:
@@ -40,17 +48,20 @@ class WorkerProcesses:
 
         Args:
             most_restarts: `workers.max_restarts`.
+            nodes: have what the workers read and write.
+            places: the first ones are those of the workers.
             post: lets the pool's thread call a function.
             on_ready: is called with a worker's number when it can play, at first and again after
                 each replacement.
         """
-        self._plan, self._most_restarts = plan, most_restarts
-        self._post, self._on_ready = post, on_ready
+        self._plan, self._most_restarts, self._places = plan, most_restarts, places
+        self._nodes, self._post, self._on_ready = nodes, post, on_ready
         self._restarts = 0
         """Workers replaced since an episode ended."""
         self.connect: Connect = lambda worker, actor: None
         """Is called for a worker that has loaded what it needs."""
-        self._pages = [CallPage() for _ in range(count)]
+        self._placed_by: dict[int, float] = {}
+        """By when the workers that are not on a node yet have to be (monotonic)."""
         self._starting = set(range(count))
         """The workers whose processes cannot play yet."""
         self._began_at = [math.inf] * count
@@ -65,17 +76,10 @@ class WorkerProcesses:
         for worker in range(count):
             self._begin(worker)
 
-    def use_folder(self, folder: Path) -> None:
-        """Let later processes load the tokenizer from `folder`, as the old one may be gone."""
-        self._plan = replace(self._plan, model_folder=folder)
-
     def close(self) -> None:
         """End all processes."""
         end_processes(self.actors)
         self.actors = []
-        for page in self._pages:
-            page.close()
-        self._pages = []
 
     def episode_ended(self) -> None:
         """Note that the workers get on: the count of restarts in a row begins again."""
@@ -89,18 +93,28 @@ class WorkerProcesses:
 
         Raises:
             ValueError: at the first start, a worker or its environment's constructor takes too
-                long.
+                long; or no worker is left, and no node has room for one.
         """
+        overdue = [time.monotonic() > limit for limit in self._placed_by.values()]
+        # As long as there are others, they play.
+        if sum(overdue) == len(self.actors) or (any(overdue) and not self.started):
+            raise ValueError(
+                f"no node has had room for a worker for {WAIT_SECONDS:g} s: "
+                f"{self._places.missing()}"
+            )
         limit = self._plan.episode.env_timeout_seconds
-        for worker, (actor, page) in enumerate(zip(self.actors, self._pages, strict=True)):
-            call = page.read()
+        calls = self._nodes.calls()
+        for worker, actor in enumerate(self.actors):
+            call = calls.get(worker)
             if call is None and worker not in self._starting:
                 self._ask_for_life(worker, actor, limit)
                 continue
             # In a call it cannot answer. A start may take longer, as it imports libraries.
             self._heard_at[worker] = time.monotonic()
             if call is None:
-                self._look_at_start(worker)
+                # One that waits for a place is another matter.
+                if worker not in self._placed_by:
+                    self._look_at_start(worker)
                 continue
             if call.seconds <= limit:
                 continue
@@ -145,11 +159,7 @@ class WorkerProcesses:
         """End what is left of a dead worker; return the call that it died in, if any."""
         # It may live, if the answer alone was lost. Two writers must not share a page.
         end_processes([self.actors[worker]])
-        page = self._pages[worker]
-        call = page.read()
-        # The dead writer cannot end its call, and the new one would be blamed for it.
-        page.end()
-        return call
+        return self._nodes.take_call(worker)
 
     def replace(self, worker: int, cause: str) -> None:
         """Start a new process for a worker that died of `cause`.
@@ -169,15 +179,26 @@ class WorkerProcesses:
         self._begin(worker)
 
     def _begin(self, worker: int) -> None:
-        """Let a new process load what it needs."""
+        """Let a new process load what it needs, once it is on a node."""
         self._began_at[worker] = time.monotonic()
-        self._then(self.actors[worker].start.remote(), worker, self._loaded)
+        if self._places.are_reserved:
+            self._placed_by[worker] = time.monotonic() + WAIT_SECONDS
+        self._then(self.actors[worker].process_id.remote(), worker, self._placed)
 
     def _then(
         self, reference: Any, worker: int, do: Callable[[int, Callable[[], Any]], None]
     ) -> None:
         """Call `do` in the pool's thread when a worker has answered."""
         when_answered(reference, lambda answer: self._post(partial(do, worker, answer)))
+
+    def _placed(self, worker: int, answer: Callable[[], Any]) -> None:
+        if self._is_alive(worker, answer):
+            self._placed_by.pop(worker, None)
+            self._began_at[worker] = time.monotonic()
+            actor, (node, _) = self.actors[worker], answer()
+            self._nodes.settle(actor, node)
+            folder, page = self._nodes.description(node), self._nodes.page(worker, node)
+            self._then(actor.start.remote(folder, page), worker, self._loaded)
 
     def _loaded(self, worker: int, answer: Callable[[], Any]) -> None:
         if self._is_alive(worker, answer):
@@ -198,7 +219,8 @@ class WorkerProcesses:
         """Whether a starting worker has answered; one that died is replaced.
 
         Raises:
-            ValueError: what it is to load is not usable, or it is the first start and it died.
+            ValueError: what it is to load is not usable, or it died at the first start although
+                its node lives.
         """
         try:
             answer()
@@ -208,7 +230,7 @@ class WorkerProcesses:
             call = self.bury(worker)
             at = "at its start" if call is None else "in its constructor"
             cause = f"env.id {self._plan.env_id}: a worker process died {at}: {death}"
-            if not self.started:
+            if not self.started and death != NODE_GONE:
                 raise ValueError(cause) from error
             self.replace(worker, cause)
             return False
@@ -218,9 +240,25 @@ class WorkerProcesses:
         # More than its episodes, so that no other call waits behind them: `start`, `connect` or
         # `move`, and the question whether it lives.
         concurrency = self._plan.envs + 3
-        # Ray's processes do not inherit the driver's module path, on which a user's own
-        # environment is found.
-        path = os.pathsep.join([*filter(None, sys.path), os.getcwd()])
-        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        new = process_of(RolloutWorker, max_concurrency=concurrency, environment=environment)
-        return new(self._plan, calls=self._pages[worker].address)
+        # Of the variables of this process, those that an environment is known to read.
+        variables = named_variables([self._plan.env_options, "$AGENT_RL_CACHE"])
+        new = process_of(
+            RolloutWorker,
+            max_concurrency=concurrency,
+            environment={"OMP_NUM_THREADS": "1", **variables},
+            place=self._places.options(worker),
+        )
+        return new(self._plan)
+
+
+def named_variables(options: Any) -> dict[str, str]:
+    """The environment variables that an environment's options name, such as `$ALFWORLD_DATA`.
+
+    The environment reads them in the worker's process, which on a cluster does not inherit them.
+    """
+    if isinstance(options, dict):
+        options = list(options.values())
+    if isinstance(options, list | tuple):
+        return {name: v for option in options for name, v in named_variables(option).items()}
+    names = re.findall(r"\$\{?(\w+)", options) if isinstance(options, str) else ()
+    return {name: os.environ[name] for name in names if name in os.environ}

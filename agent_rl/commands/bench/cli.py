@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from agent_rl.commands.games.cli import Data, Split
+from agent_rl.commands.stages.cli import RayAddress
 from agent_rl.config import ConfigError, load_config
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed, memory and exactness.")
@@ -146,9 +147,13 @@ def sync_(
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="updates that are timed")] = 5,
+    ray_address: RayAddress = None,
     json: Json = None,
 ) -> None:
-    """Time an update of the served weights against a plain copy of the same bytes."""
+    """Time an update of the served weights against a plain copy of the same bytes.
+
+    On a cluster whose command's node has no free core, the engine is on another node.
+    """
     from agent_rl.commands.bench.sync import bench_sync
 
     bench_sync(model, repeats=repeats, json_file=json)

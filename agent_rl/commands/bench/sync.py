@@ -1,7 +1,8 @@
 """`agent-rl bench sync`: an update of the served weights, against a plain copy of the same bytes.
 
 An update has two parts: the learner writes the serving copy, and the engine loads it. The copy that
-it is compared with is made in the same folder, of the file that the update has written.
+it is compared with is made in the same folder, of the file that the update has written. On a Ray
+cluster the engine may be on another node; then loading includes the way there.
 """
 
 import shutil
@@ -29,6 +30,7 @@ from agent_rl.policy.from_scratch import init_model
 from agent_rl.policy.loading import load_policy
 from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.pool import open_pool
+from rollouts.workers.pool import RolloutPool
 
 _SMALL, _SMOLLM2 = "small, from scratch", "shape of SmolLM2-135M, random"
 _SMOLLM2_SIZES = ModelSettings(
@@ -82,7 +84,7 @@ class ModelSyncs:
     folder: str
     """Where the serving copy was."""
     node: str
-    """Where the engine was, as the learner sees it."""
+    """Where the engine was, as the learner sees it: `same` or `another`."""
     updates: list[SyncTime]
     """The updates that were timed."""
 
@@ -114,7 +116,8 @@ def bench_sync(model: str | None, *, repeats: int, json_file: Path | None) -> No
             with tempfile.TemporaryDirectory() as folder:
                 config = small_config(Path(folder), _WORLD)
                 policy, tokenizer = _policy(name, config, named=model is not None)
-                with _same_node(config, policy, tokenizer) as (copy, load):
+                with _served(config, policy, tokenizer) as (copy, pool):
+                    load = partial(_load, pool, copy, count(1))
                     updates = _updates(copy, load, repeats, partial(advance, name))
                     size = (copy.folder / WEIGHTS).stat().st_size
                     row = ModelSyncs(
@@ -122,7 +125,7 @@ def bench_sync(model: str | None, *, repeats: int, json_file: Path | None) -> No
                         parameters=sum(weight.numel() for weight in policy.parameters()),
                         gigabytes=size / 1e9,
                         folder=str(copy.folder.parent),
-                        node="same",
+                        node="another" if pool.engines_elsewhere else "same",
                         updates=updates,
                     )
             measured.append(row)
@@ -133,20 +136,20 @@ def bench_sync(model: str | None, *, repeats: int, json_file: Path | None) -> No
 
 
 @contextmanager
-def _same_node(
+def _served(
     config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[ServingCopy, Callable[[], None]]]:
-    """Yield a serving copy, and a function that lets an engine of this machine load it.
-
-    An engine on another node is another function of this kind, and another `ModelSyncs.node`.
-    """
+) -> Iterator[tuple[ServingCopy, RolloutPool]]:
+    """Yield a serving copy, and a pool whose engine serves it."""
     copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
         with open_pool(config, copy.folder, serve=True) as pool:
-            versions = count(1)
-            yield copy, lambda: pool.sync_weights(copy.folder, next(versions))
+            yield copy, pool
     finally:
         copy.close()
+
+
+def _load(pool: RolloutPool, copy: ServingCopy, versions: Iterator[int]) -> None:
+    pool.sync_weights(copy.folder, next(versions))
 
 
 def _updates(
@@ -193,6 +196,7 @@ def table(measured: Sequence[ModelSyncs]) -> Table:
     shown.add_row("parameters, M", *(f"{row.parameters / 1e6:.1f}" for row in measured))
     shown.add_row("served weights, GB", *(f"{row.gigabytes:.3f}" for row in measured))
     shown.add_row("served weights in", *(row.folder for row in measured))
+    shown.add_row("the engine's node", *(row.node for row in measured))
     titles = {
         "write": "write the copy",
         "reload": "load it into the engine",

@@ -13,6 +13,7 @@ from agent_rl.commands.stages.target import find_target
 from agent_rl.config import load_config
 from agent_rl.config.loading import TRUST_ENV
 from agent_rl.objective.presets import PRESETS
+from rollouts.processes.ray_cluster import use_cluster
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config, for example configs/demo.yaml")]
 Overrides = Annotated[
@@ -20,6 +21,16 @@ Overrides = Annotated[
 ]
 TrustEnv = Annotated[
     bool, typer.Option(TRUST_ENV, help="run the environment that a model's own config names")
+]
+
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS",
+        help="use the Ray cluster of this machine or at this address (docs/cluster.md); else Ray "
+        "starts for this command alone",
+        callback=use_cluster,
+    ),
 ]
 
 
@@ -31,7 +42,7 @@ def init(config: ConfigPath, overrides: Overrides = None) -> None:
     stage.init(checked)
 
 
-def sft(config: ConfigPath, overrides: Overrides = None) -> None:
+def sft(config: ConfigPath, overrides: Overrides = None, ray_address: RayAddress = None) -> None:
     """Warm-start a policy (SFT) on episodes of the environment's expert."""
     checked = load_config(config, overrides or ())
     from agent_rl.commands.stages import sft as stage
@@ -48,6 +59,7 @@ def train(
             "--resume", help="continue from the newest checkpoint; start if none is there"
         ),
     ] = False,
+    ray_address: RayAddress = None,
 ) -> None:
     checked = load_config(config, overrides or ())
     from agent_rl.commands.stages import train as stage
@@ -82,6 +94,7 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option(help="else evaluation.temperature")] = None,
     again: Annotated[bool, typer.Option("--again", help="play all games again")] = False,
     trust_env: TrustEnv = False,
+    ray_address: RayAddress = None,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
     markdown: Annotated[Path | None, typer.Option(help="write the tables to this file")] = None,
     latex: Annotated[
@@ -110,7 +123,7 @@ def evaluate(
     )
 
 
-def demo(config: ConfigPath, overrides: Overrides = None) -> None:
+def demo(config: ConfigPath, overrides: Overrides = None, ray_address: RayAddress = None) -> None:
     """Do everything at once: games, a small policy, warm start, training, an evaluation of each."""
     checked = load_config(config, overrides or ())
     from agent_rl.commands.stages.demo import run_demo

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent_rl.commands.stages.cli import RayAddress
+
 
 def sweep(
     config: Annotated[
@@ -19,6 +21,7 @@ def sweep(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="replaces sweep.seeds: 0,1,2")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only show the plan and progress")] = False,
+    ray_address: RayAddress = None,
 ) -> None:
     """Train variants with several seeds from one start; evaluate and compare them.
 

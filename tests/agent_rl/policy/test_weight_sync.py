@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from agent_rl.config import ConfigError
-from agent_rl.policy import serving_folder, weight_sync
+from agent_rl.policy import weight_sync
 from agent_rl.policy.from_scratch import train_tokenizer
 from agent_rl.policy.weight_sync import ServingCopy, save_for_serving, served_bytes
+from rollouts.processes import serving_folder
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,4 +1,4 @@
-"""The actor's part without an engine: a start that failed is told by every call that can tell."""
+"""The actor's part without an engine: a start that fails is told, and leaves nothing to end."""
 
 import asyncio
 from pathlib import Path
@@ -7,18 +7,15 @@ import pytest
 
 from rollouts import ServingSettings
 from rollouts.serving.policy_actor import PolicyActor
-from rollouts.serving.statistics import EngineStatistics
 
 
-def test_a_failed_start_is_told_by_those_who_wait_for_it(tmp_path: Path) -> None:
-    actor = PolicyActor(tmp_path, ServingSettings(), version=0)
+def test_a_failed_start_is_told_and_leaves_nothing_to_end(tmp_path: Path) -> None:
+    actor = PolicyActor(ServingSettings())
 
     async def scenario() -> None:
-        for call in (actor.address, actor.check_health, actor.until_dead):
-            with pytest.raises(ValueError, match=r"config\.json"):
-                await call()
-        assert await actor.steps() == (0, False)
-        assert await actor.statistics() == EngineStatistics()
+        await actor.forget("worker-1")
+        with pytest.raises(ValueError, match=r"config\.json"):
+            await actor.start(tmp_path, 0)
         await actor.forget("worker-1")
         await actor.shutdown()
 

@@ -40,8 +40,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = ServingSettings(
         kv_cache_gib=20 * BLOCK_BYTES / 2**30, dtype="float32", max_concurrent=16
     )
-    policy = PolicyActor(folders[0], settings, version=0)
-    asyncio.run(policy.check_health())
+    policy = PolicyActor(settings)
+    asyncio.run(policy.start(folders[0], 0))
     yield Served(policy, folders, [make_model(seed).float() for seed in range(2)])
     asyncio.run(policy.shutdown())
 

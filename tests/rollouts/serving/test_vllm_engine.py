@@ -37,9 +37,9 @@ def test_an_engine_that_does_not_start_says_why(tmp_path: Path) -> None:
     folder = save_policy(tmp_path / "model", 0)
 
     def refused(settings: ServingSettings) -> str:
-        actor = PolicyActor(folder, settings, version=0)
+        actor = PolicyActor(settings)
         with pytest.raises(ValueError, match=r"serving\.kv_cache_gib") as error:
-            asyncio.run(actor.check_health())
+            asyncio.run(actor.start(folder, 0))
         asyncio.run(actor.shutdown())
         return str(error.value)
 

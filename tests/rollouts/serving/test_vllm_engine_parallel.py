@@ -26,7 +26,8 @@ class Pair:
     one: Any
     two: Any
     folders: list[Path]
-    start: Callable[[Path, int], Any]
+    start: Callable[[Path, int], tuple[Any, Any]]
+    """Starts an engine of so many processes; returns its actor, and what waits for the start."""
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +37,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     start_ray()
     new = process_of(PolicyActor, max_concurrency=16, environment=environment)
 
-    def start(folder: Path, processes: int) -> Any:
+    def start(folder: Path, processes: int) -> tuple[Any, Any]:
         settings = ServingSettings(
             tensor_parallel=processes, kv_cache_gib=0.02, dtype="float32", max_concurrent=8
         )
-        return new(folder, settings, version=0)
+        actor = new(settings)
+        return actor, actor.start.remote(folder, 0)
 
-    one, two = start(folders[0], 1), start(folders[0], 2)
+    (one, first), (two, second) = start(folders[0], 1), start(folders[0], 2)
     try:
-        get([one.check_health.remote(), two.check_health.remote()])
+        get([first, second])
         yield Pair(one, two, folders, start)
     finally:
         end_processes([one, two])
@@ -101,9 +103,9 @@ def test_a_process_that_cannot_load_its_part_says_why(pair: Pair, tmp_path: Path
     folder = save_policy(tmp_path / "torn", 0)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    actor = pair.start(folder, 2)
+    actor, starting = pair.start(folder, 2)
     try:
         with pytest.raises(ValueError, match=r"engine \(vLLM\) cannot start: .*Safetensor.*raise"):
-            get(actor.check_health.remote())
+            get(starting)
     finally:
         end_processes([actor])

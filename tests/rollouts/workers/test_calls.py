@@ -25,7 +25,7 @@ def test_a_page_outlives_its_writer() -> None:
     page = CallPage()
     assert page.read() is None
     for command in ("open the door é", "x" * 5000):
-        writer = [sys.executable, "-c", DYING, str(page.address[1]), command]
+        writer = [sys.executable, "-c", DYING, str(page.path), command]
         subprocess.run(writer, check=True, cwd=ROOT)
         call = page.read()
         assert call is not None
@@ -38,7 +38,7 @@ def test_a_page_outlives_its_writer() -> None:
     assert str(page.read()) == "reset"
     page.end()
     assert page.read() is None
-    path = page.address[1]
+    path = page.path
     page.close()
     assert not path.exists(), "nothing is left"
 

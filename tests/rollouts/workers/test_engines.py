@@ -108,6 +108,9 @@ def test_an_engine_that_is_killed_costs_no_episode(pool: RolloutPool) -> None:
     victim = pid_of(pool, 0)
     groups, seconds = signalled(pool, victim, signal.SIGKILL)
     assert all(episode.trains for group in groups for episode in group.trajectories)
+    # The other engine has played on alone.
+    assert pool._engines is not None
+    assert not pool._engines.ready
     # The requests are sent again with their seeds.
     assert same_share(groups, unbroken) > 0.9
     assert pid_of(pool, 0) != victim

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 
 from rollouts import ServingSettings
+from rollouts.processes.ray_cluster import Need, Places
 from rollouts.processes.ray_processes import get, start_ray, stop_ray
+from rollouts.serving.messages import Address
 from rollouts.serving.statistics import EngineStatistics
 from rollouts.workers import engines as module
 from rollouts.workers.engines import Engines
 from rollouts.workers.events import EventThread
+from rollouts.workers.nodes import Nodes
 
 pytestmark = pytest.mark.process
 
@@ -28,11 +31,12 @@ pytestmark = pytest.mark.process
 class Sleepy:
     """A policy actor without an engine: it writes down what it is asked to do."""
 
-    def __init__(self, folder: Path, settings: ServingSettings, *, version: int) -> None:
-        self.done = [f"start {version}"]
+    def __init__(self, settings: ServingSettings) -> None:
+        self.done: list[str] = []
 
-    async def address(self) -> None:
-        """Nobody asks it for completions."""
+    async def start(self, folder: Path, version: int, host: str) -> Address:
+        self.done.append(f"start {version}")
+        return Address(f"tcp://{host}:1", b"")
 
     async def until_dead(self) -> None:
         import asyncio
@@ -84,11 +88,12 @@ def owner(tmp_path: Path, *, step_timeout_seconds: float = 100.0) -> Iterator[Ow
     errors: list[BaseException] = []
     start_ray()
     thread = EventThread(lambda: engines.look(), errors.append, seconds=0.1)
+    nodes = Nodes(tmp_path, post=thread.post)
     engines = Engines(
-        tmp_path,
+        nodes,
         7,
         ServingSettings(sleep=True, step_timeout_seconds=step_timeout_seconds),
-        gpus=0.0,
+        places=Places([Need()]),
         post=thread.post,
         on_ready=lambda: None,
         workers=list,
@@ -99,6 +104,7 @@ def owner(tmp_path: Path, *, step_timeout_seconds: float = 100.0) -> Iterator[Ow
     finally:
         thread.stop()
         engines.close()
+        nodes.close()
         stop_ray()
 
 
@@ -113,7 +119,7 @@ def test_new_weights_wake_an_engine_and_a_sleeping_one_does_not_hang(tmp_path: P
         owned.ask(owned.engines.sleep)
         # It makes no step, and has something to do.
         time.sleep(4.0)
-        owned.ask(partial(owned.engines.sync, tmp_path, 8))
+        owned.ask(partial(owned.engines.sync, 8))
         assert owned.until_ready() == ["start 7", "sleep", "sync 8"]
         assert owned.ask(owned.engines.add_up).requests == 1
         assert owned.errors == []
@@ -132,6 +138,6 @@ def test_an_engine_that_dies_asleep_starts_again_with_the_new_weights(tmp_path: 
         # The learner has the memory: nothing starts.
         time.sleep(1.0)
         assert not owned.engines.ready
-        owned.ask(partial(owned.engines.sync, tmp_path, 8))
+        owned.ask(partial(owned.engines.sync, 8))
         assert owned.until_ready() == ["start 8"]
         assert owned.errors == []

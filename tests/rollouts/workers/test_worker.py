@@ -20,14 +20,18 @@ TASKS = NumberEnv().tasks("train")
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> WorkerPlan:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("tokenizer")
     make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan() -> WorkerPlan:
     return WorkerPlan(
         env_id="tests.builders.number_env:NumberEnv",
         env_options={"expert": True},
         envs=2,
-        model_folder=folder,
         prompt=PromptSettings(),
         episode=EpisodeSettings(max_turns=5),
         context_length=512,
@@ -38,10 +42,10 @@ def expert_plays(worker: RolloutWorker, task: Task) -> Awaitable[Trajectory]:
     return worker.run_scripted(task, player="expert", noise=0.0, seed=0)
 
 
-def test_more_episodes_than_environments(plan: WorkerPlan) -> None:
+def test_more_episodes_than_environments(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan, [ScriptedPolicy(RENDERER, ["guess 5"] * 50)])
-        await worker.start()
+        await worker.start(folder)
         episodes = await asyncio.gather(
             *(worker.run(task, temperature=1.0, seed=None) for task in TASKS)
         )
@@ -52,20 +56,22 @@ def test_more_episodes_than_environments(plan: WorkerPlan) -> None:
     asyncio.run(play())
 
 
-def test_experts_need_no_policy(plan: WorkerPlan) -> None:
+def test_experts_need_no_policy(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
-        await worker.start()
+        await worker.start(folder)
         episodes = await asyncio.gather(*(expert_plays(worker, task) for task in TASKS))
         assert all(episode.success for episode in episodes)
 
     asyncio.run(play())
 
 
-def test_an_episode_gets_the_environment_that_played_its_task(plan: WorkerPlan) -> None:
+def test_an_episode_gets_the_environment_that_played_its_task(
+    plan: WorkerPlan, folder: Path
+) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
-        await worker.start()
+        await worker.start(folder)
         await asyncio.gather(*(expert_plays(worker, task) for task in TASKS[:2]))
         of_task = {free.last_task: free.env for free in worker._free}
         await expert_plays(worker, TASKS[1])
@@ -74,10 +80,10 @@ def test_an_episode_gets_the_environment_that_played_its_task(plan: WorkerPlan) 
     asyncio.run(play())
 
 
-def test_an_environment_is_free_again_after_an_error(plan: WorkerPlan) -> None:
+def test_an_environment_is_free_again_after_an_error(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
-        await worker.start()
+        await worker.start(folder)
         for _ in range(3):
             assert (
                 "cut in half" in (await expert_plays(worker, replace(TASKS[0], id="broken"))).error
@@ -89,7 +95,7 @@ def test_an_environment_is_free_again_after_an_error(plan: WorkerPlan) -> None:
 
 def test_without_a_model_both_players_play(plan: WorkerPlan) -> None:
     async def play() -> None:
-        worker = RolloutWorker(replace(plan, model_folder=None, context_length=None))
+        worker = RolloutWorker(replace(plan, context_length=None))
         await worker.start()
         episodes = [
             await worker.run_scripted(task, player="random", noise=0.0, seed=seed)
@@ -104,7 +110,7 @@ def test_without_a_model_both_players_play(plan: WorkerPlan) -> None:
     asyncio.run(play())
 
 
-def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan) -> None:
+def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan, folder: Path) -> None:
     page = CallPage()
     seen: list[Call | None] = []
 
@@ -119,9 +125,9 @@ def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan) -> None:
             return super().step(action)
 
     async def play() -> None:
-        worker = RolloutWorker(plan, [Peeking(RENDERER, ["guess 5"])], calls=page.address)
+        worker = RolloutWorker(plan, [Peeking(RENDERER, ["guess 5"])])
         worker._make_env = lambda number, *, expert: Noting()  # type: ignore[method-assign]
-        await worker.start()
+        await worker.start(folder, page.path)
         await worker.run(TASKS[5], temperature=1.0, seed=None, number=17)
 
     asyncio.run(play())
@@ -132,10 +138,10 @@ def test_a_worker_writes_down_which_call_it_is_in(plan: WorkerPlan) -> None:
     assert page.read() is None
 
 
-def test_an_unknown_option_is_named(plan: WorkerPlan) -> None:
+def test_an_unknown_option_is_named(plan: WorkerPlan, folder: Path) -> None:
     worker = RolloutWorker(replace(plan, env_options={"experts": True}))
     with pytest.raises(ValueError, match=r"'experts'.*'expert'"):
-        asyncio.run(worker.start())
+        asyncio.run(worker.start(folder))
 
 
 class Asking(NumberEnv):
@@ -161,26 +167,26 @@ class Unmade(NumberEnv):
         raise KeyError("goal")
 
 
-def test_an_environment_may_run_a_loop_in_each_call(plan: WorkerPlan) -> None:
+def test_an_environment_may_run_a_loop_in_each_call(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Asking"))
-        await worker.start()
+        await worker.start(folder)
         episodes = await asyncio.gather(*(expert_plays(worker, task) for task in TASKS))
         assert all(episode.success for episode in episodes)
 
     asyncio.run(play())
 
 
-def test_a_constructor_that_raises_is_named_at_the_start(plan: WorkerPlan) -> None:
+def test_a_constructor_that_raises_is_named_at_the_start(plan: WorkerPlan, folder: Path) -> None:
     worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Unmade"))
     with pytest.raises(ValueError, match=r"its constructor raised KeyError: 'goal'"):
-        asyncio.run(worker.start())
+        asyncio.run(worker.start(folder))
 
 
-def test_a_constructor_that_raises_later_costs_one_episode(plan: WorkerPlan) -> None:
+def test_a_constructor_that_raises_later_costs_one_episode(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
-        await worker.start()
+        await worker.start(folder)
         worker._plan = replace(plan, env_id=f"{__name__}:Unmade")
         episode = await expert_plays(worker, TASKS[0])
         assert episode.unplayable
@@ -191,7 +197,7 @@ def test_a_constructor_that_raises_later_costs_one_episode(plan: WorkerPlan) -> 
     asyncio.run(play())
 
 
-def test_the_page_tells_of_a_constructor(plan: WorkerPlan) -> None:
+def test_the_page_tells_of_a_constructor(plan: WorkerPlan, folder: Path) -> None:
     page = CallPage()
     seen: list[Call | None] = []
 
@@ -202,8 +208,8 @@ def test_the_page_tells_of_a_constructor(plan: WorkerPlan) -> None:
 
     globals()["Peeking"] = Peeking
     Peeking.__qualname__ = "Peeking"
-    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Peeking"), calls=page.address)
-    asyncio.run(worker.start())
+    worker = RolloutWorker(replace(plan, env_id=f"{__name__}:Peeking"))
+    asyncio.run(worker.start(folder, page.path))
     (call,) = seen
     assert call is not None
     assert (call.making, call.is_reset, call.command, call.episode) == (True, False, None, -1)

@@ -13,6 +13,7 @@ from rollouts import EpisodeSettings, StopReason, Trajectory, WorkerSettings
 from rollouts.processes.ray_processes import when_answered
 from rollouts.workers import stream
 from rollouts.workers.pool import PoolSettings, RolloutPool
+from rollouts.workers.worker_processes import named_variables
 from tests.builders.drills import record
 from tests.builders.number_env import NumberEnv
 
@@ -173,3 +174,11 @@ class Unmade(NumberEnv):
         if fault == "hang":
             time.sleep(100)
         os._exit(3)
+
+
+def test_the_variables_that_options_name_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAMES", "/games")
+    monkeypatch.setenv("WORLD", "3")
+    monkeypatch.delenv("MISSING", raising=False)
+    options = {"data": "${GAMES}/train", "more": [{"name": "$WORLD.z8"}, 5], "cost": "$5 $MISSING"}
+    assert named_variables(options) == {"GAMES": "/games", "WORLD": "3"}

@@ -69,11 +69,10 @@ def when_called(pool: RolloutPool, is_it: Callable[[Call], bool], number: int) -
 
     def watch() -> None:
         while not sent:
-            for pid, page in zip(pids, pool._workers._pages, strict=True):
-                call = page.read()
-                if call is not None and is_it(call):
+            for worker, call in pool._nodes.calls().items():
+                if is_it(call):
                     sent.append(time.monotonic())
-                    os.kill(pid, number)
+                    os.kill(pids[worker], number)
                     return
             time.sleep(0.01)
 

@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from agent_rl.config import ConfigError
-from agent_rl.files import locked
+from envs.files import hold_lock
 
 MEMORY = Path("/dev/shm")
 """The memory-backed file system of Linux; a sync through it costs no disk access."""
@@ -37,7 +36,7 @@ class ServingFolder:
         unnamed = Path(tempfile.mkdtemp(dir=parent, prefix=f".{_PREFIX}"))
         self.path = unnamed.with_name(unnamed.name.removeprefix("."))
         try:
-            self._lock.enter_context(locked(unnamed / _LOCK, f"{unnamed}: in use"))
+            self._lock.enter_context(hold_lock(unnamed / _LOCK, f"{unnamed}: in use"))
             unnamed.rename(self.path)
         except BaseException:
             self._lock.close()
@@ -58,7 +57,7 @@ def roomy_parent(weights_bytes: int) -> Path:
             beside the old ones.
 
     Raises:
-        ConfigError: neither has room.
+        ValueError: neither has room.
     """
     needed = 2 * weights_bytes + _SPARE_BYTES
     parents = _parents()
@@ -66,7 +65,7 @@ def roomy_parent(weights_bytes: int) -> Path:
     chosen = next((parent for parent in parents if free[parent] >= needed), None)
     if chosen is None:
         there = ", ".join(f"{parent} has {_size(left)}" for parent, left in free.items())
-        raise ConfigError(
+        raise ValueError(
             f"the served weights need {_size(needed)} free, as new ones are written beside the "
             f"old ones: {there}; free space there, or name a larger folder in TMPDIR"
         )
@@ -91,9 +90,9 @@ def remove_stale_folders() -> None:
                 continue
             if not (folder / _LOCK).is_file():
                 continue
-            with locked(folder / _LOCK, "in use"):
+            with hold_lock(folder / _LOCK, "in use"):
                 shutil.rmtree(folder)
-        except (ConfigError, OSError):
+        except (ValueError, OSError):
             # In use; or another start deletes it right now.
             continue
 

@@ -9,16 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent_rl.config import ConfigError
-from agent_rl.policy import serving_folder
-from agent_rl.policy.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
+from rollouts.processes import serving_folder
+from rollouts.processes.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
 from tests.builders.paths import ROOT
 
 MIB = 2**20
 HOLD = """
 import sys
 from pathlib import Path
-from agent_rl.policy.serving_folder import ServingFolder
+from rollouts.processes.serving_folder import ServingFolder
 folder = ServingFolder(Path(sys.argv[1]))
 print(folder.path, flush=True)
 sys.stdin.read()
@@ -103,7 +102,7 @@ def test_weights_need_twice_their_size(
         f"{memory} has 232 MiB free, and the served weights need 234 MiB, as new ones are written "
         f"beside the old ones: they go to {temporary}" in caplog.text
     )
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ValueError, match="TMPDIR") as error:
         roomy_parent(2500 * MIB)
     assert str(error.value) == (
         "the served weights need 4.9 GiB free, as new ones are written beside the old ones: "
