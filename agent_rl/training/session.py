@@ -23,13 +23,9 @@ from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
-<<<<<<< HEAD
+from rollouts.processes.serving_folder import ServingFolder
 from rollouts.renderer import ChatRenderer, make_renderer
 from rollouts.rendering.chat_template import use_template
-=======
-from rollouts.processes.serving_folder import ServingFolder
-from rollouts.renderer import make_renderer
->>>>>>> e533291 (Let workers and engines run on other nodes of a Ray cluster)
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_servable
 from rollouts.workers.pool import RolloutPool
