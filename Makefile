@@ -7,7 +7,8 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 .PHONY: demo test test-fast test-slow drills fuzz results-small check format docs clean
 
 DRILLS := $(wildcard tests/rollouts/workers/test_worker_processes*.py \
-	tests/rollouts/workers/test_engines*.py tests/agent_rl/learner/test_processes_killed.py \
+	tests/rollouts/workers/test_engines*.py tests/rollouts/workers/test_nodes.py \
+	tests/agent_rl/learner/test_processes_killed.py \
 	tests/agent_rl/commands/stages/test_train*.py)
 
 demo: .venv/.ready

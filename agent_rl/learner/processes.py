@@ -32,7 +32,14 @@ from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy, serving_weights
 from rollouts.processes.gpus import rank_share, require_gpus
 from rollouts.processes.openmp import OPENMP
-from rollouts.processes.ray_cluster import Need, Places, node_address, reserve, this_node
+from rollouts.processes.ray_cluster import (
+    WAIT_SECONDS,
+    Need,
+    Places,
+    node_address,
+    reserve,
+    this_node,
+)
 from rollouts.processes.ray_failures import NoAnswer
 from rollouts.processes.ray_processes import (
     calls_of_all,
@@ -172,7 +179,7 @@ class LearnerProcesses:
         try:
             end_processes(ranks)
         finally:
-            self._places.close()
+            self._places.hand_over()
             if self._is_open:
                 self._is_open = False
                 stop_ray()
@@ -219,11 +226,25 @@ class LearnerProcesses:
             )(rank, size=count, device=settings.device, serving=serving)
             for rank in range(count)
         ]
+        self._places.hand_over()
+        if self._places.may_wait:
+            self._await_places()
         if count > 1:
             # The answers of some are arguments of others: Ray waits for them, the driver need not.
             machines = [rank.machine.remote() for rank in self._ranks]
             address = self._ranks[0].listen.remote(*machines)
             self._starting = [rank.join.remote(address) for rank in self._ranks]
+
+    def _await_places(self) -> None:
+        """Wait until each process is on a node. Engines that start next could take its room."""
+        with console.status("starting the learner"):
+            try:
+                wait_for_all(calls_of_all(self._ranks, "process_id"), seconds=WAIT_SECONDS)
+            except NoAnswer as error:
+                raise ValueError(
+                    f"no node has had room for the learner for {WAIT_SECONDS:g} s: "
+                    f"{self._places.missing()}"
+                ) from error
 
 
 class LearnerRank:

@@ -53,6 +53,7 @@ def connect(address: str) -> None:
     import ray
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
     from ray._private.services import canonicalize_bootstrap_address
+    from ray.exceptions import AuthenticationError
 
     try:
         found = canonicalize_bootstrap_address(address)
@@ -65,7 +66,7 @@ def connect(address: str) -> None:
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         said = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"--ray-address {address}: {said}; start Ray on this machine (`ray start`, `ray up` or "
@@ -92,9 +93,12 @@ def lost_part(*, head: bool) -> str | None:
         return None
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
             connection.connect(global_worker.node.raylet_socket_name)
     except (ConnectionRefusedError, FileNotFoundError):
         return "Ray's own process of this node ended"
+    except OSError:
+        pass  # too many wait for it to accept them, so it lives
     if not head:
         return None
     if _answers(global_worker.gcs_client.address):
@@ -169,36 +173,44 @@ class Need:
 
 
 class Places:
-    """Places for processes, by number. On a cluster they are set aside until `close`.
+    """Places for processes, by number.
 
-    If a node is lost, Ray finds its places another node as soon as one has room.
+    On a cluster, a placement group has found room for all of them at once, and keeps it until
+    `hand_over`. Then the processes hold their places themselves, and one that replaces another
+    takes any node that has room.
+
+    The group does not stay, because of what Ray does if a node of it is lost: until there is room
+    again, the head tries to place the group anew without a pause, and before all other groups
+    (https://github.com/ray-project/ray/pull/65007). A process that waits for room costs nothing.
     """
 
     def __init__(self, needs: Sequence[Need], what: str = "", group: Any = None) -> None:
         """Keep the needs, their settings, and Ray's placement group with a bundle for each."""
         self._needs, self._what, self._group = needs, what, group
+        self._nodes: dict[int, str] = {}
+        """The nodes that the group has found for processes that were not started yet."""
+        self.may_wait = group is not None
+        """Whether a process may have to wait for a node with room, as on a cluster."""
+        if group is not None:
+            from ray.util import placement_group_table
 
-    @property
-    def are_reserved(self) -> bool:
-        """Whether they were set aside on a cluster, and may have to wait for a node."""
-        return self._group is not None
+            self._nodes |= placement_group_table(group)["bundles_to_node_id"]
 
     def options(self, number: int) -> dict[str, Any]:
-        """Return Ray's options for the process at a place; negative numbers count from the end."""
+        """Return Ray's options for the process at a place; negative numbers count from the end.
+
+        The first process of a place starts where the group has found room, all later ones anywhere.
+        """
         number = range(len(self._needs))[number]
         need = self._needs[number]
-        if self._group is None:
+        if not self.may_wait:
             # Ray on this machine has no CPUs, so it starts no idle workers in advance.
             return {"num_cpus": 0, "num_gpus": need.gpus}
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        return {
-            "num_cpus": need.cpus,
-            "num_gpus": need.gpus,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                placement_group=self._group, placement_group_bundle_index=number
-            ),
-        }
+        options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+        found = self._nodes.pop(number, None)
+        if need.here:
+            return options | _on_node(this_node(), soft=False)
+        return options if found is None else options | _on_node(found, soft=True)
 
     def missing(self) -> str:
         """Return what is asked for, what there is, and what is free."""
@@ -225,17 +237,12 @@ class Places:
             )
         return said
 
-    def close(self) -> None:
-        """Give the places back. Processes that are still there end."""
-        if self._group is None:
-            return
-        from ray.util import remove_placement_group
-
+    def hand_over(self) -> None:
+        """Give the group's room to the processes, which have been asked for. Or to nobody."""
         group, self._group = self._group, None
         # If Ray is gone, the places are too, and the call would wait.
-        if lost_part(head=True) is None:
-            with suppress(Exception):
-                remove_placement_group(group)
+        if group is not None and lost_part(head=True) is None:
+            _remove(group)
 
 
 def reserve(needs: Sequence[Need], what: str) -> Places:
@@ -258,32 +265,40 @@ def reserve(needs: Sequence[Need], what: str) -> Places:
         strategy="PACK",
         bundle_label_selector=[{"ray.io/node-id": here} if need.here else {} for need in needs],
     )
-    places = Places(needs, what, group)
     try:
-        if group.wait(min(_PATIENCE_SECONDS, WAIT_SECONDS)):
-            return places
-        logging.getLogger(__name__).warning(
-            "waiting up to %g s for room on Ray's cluster: %s", WAIT_SECONDS, places.missing()
-        )
-        if group.wait(max(WAIT_SECONDS - _PATIENCE_SECONDS, 0.0)):
-            return places
-        raise ValueError(
-            f"Ray's cluster had no room within {WAIT_SECONDS:g} s: {places.missing()}; lower "
-            "these settings, add nodes, or wait for other jobs"
-        )
+        if not group.wait(min(_PATIENCE_SECONDS, WAIT_SECONDS)):
+            missing = Places(needs, what).missing
+            logging.getLogger(__name__).warning(
+                "waiting up to %g s for room on Ray's cluster: %s", WAIT_SECONDS, missing()
+            )
+            if not group.wait(max(WAIT_SECONDS - _PATIENCE_SECONDS, 0.0)):
+                raise ValueError(
+                    f"Ray's cluster had no room within {WAIT_SECONDS:g} s: {missing()}; lower "
+                    "these settings, add nodes, or wait for other jobs"
+                )
+        return Places(needs, what, group)
     except BaseException:
-        places.close()
+        _remove(group)
         raise
+
+
+def _remove(group: Any) -> None:
+    from ray.util import remove_placement_group
+
+    with suppress(Exception):
+        remove_placement_group(group)
 
 
 def node_process(node: str) -> dict[str, Any]:
     """Return Ray's options for a small process on a node, beside all places."""
+    return {"num_cpus": 0, **_on_node(node, soft=False)}
+
+
+def _on_node(node: str, *, soft: bool) -> dict[str, Any]:
+    """Ray's options for a process on a node; `soft` if it may go elsewhere once that is lost."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return {
-        "num_cpus": 0,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
-    }
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=soft)}
 
 
 def _bundle(need: Need) -> dict[str, float]:

@@ -5,6 +5,7 @@ also stands for the pool there: the others end with it, and it ends if the pool 
 """
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -77,7 +78,10 @@ class Caretaker:
         with self._holding:
             if self._model is None:
                 remove_stale_folders()
-                self._model = ServingFolder(roomy_parent(weights_bytes))
+                try:
+                    self._model = ServingFolder(roomy_parent(weights_bytes))
+                except ValueError as error:
+                    raise ValueError(f"node {socket.gethostname()}: {error}") from error
                 for name, data in files.items():
                     (self._model.path / name).write_bytes(data)
             if weights is not None:

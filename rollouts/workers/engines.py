@@ -225,7 +225,7 @@ class Engines:
                 engine.moved_at = time.monotonic()
             elif not engine.ready:
                 # One that waits for a place is another matter.
-                if engine.node is not None or not self._places.are_reserved:
+                if engine.node is not None or not self._places.may_wait:
                     self._look_at_start(engine)
             elif time.monotonic() - engine.moved_at > limit:
                 reason = f"it made no step within {limit:g} s (serving.step_timeout_seconds)"
@@ -252,7 +252,7 @@ class Engines:
         overdue = [e.node is None and now - e.began_at > WAIT_SECONDS for e in self._engines]
         # As long as there are others, they play.
         too_few = all(overdue) or (any(overdue) and not self._started_once)
-        if too_few and self._places.are_reserved and not self._asleep:
+        if too_few and self._places.may_wait and not self._asleep:
             raise ProcessesGone(
                 f"no node has had room for a serving engine for {WAIT_SECONDS:g} s: "
                 f"{self._places.missing()}"

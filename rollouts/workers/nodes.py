@@ -7,7 +7,6 @@ small files by value, and the weights from Ray's object store, once for all engi
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,14 +42,19 @@ class _Other:
     """Ray's actor."""
     calls: dict[int, Call] = field(default_factory=dict)
     """The calls under way there when it last answered."""
-    heard_at: float = -math.inf
-    """When it last answered (monotonic)."""
+    heard_at: float = field(default_factory=time.monotonic)
+    """When it was started, or last answered (monotonic)."""
     asked: bool = False
     """Whether a question for them is under way."""
     folder: Any = None
     """Ray's reference to the folder there with the small files."""
     served: Any = None
     """Ray's reference to that folder with the present weights; None before they are sent."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the caretaker has answered lately."""
+        return time.monotonic() - self.heard_at < _FRESH_SECONDS
 
 
 class Nodes:
@@ -132,7 +136,7 @@ class Nodes:
         """
         found = self._own.calls()
         for other in self._others.values():
-            if time.monotonic() - other.heard_at < _FRESH_SECONDS:
+            if other.is_heard:
                 found |= other.calls
         return {worker: call for worker, call in found.items() if worker in self._node_of}
 
@@ -145,13 +149,17 @@ class Nodes:
         if other is None:
             return None
         other.calls.pop(worker, None)
-        # Its node may be gone with it.
-        with suppress(Exception):
+        # Its node may be gone with it, and with many workers. So one of them waits, and no more.
+        if not other.is_heard:
+            return None
+        try:
             call: Call | None = get(
                 other.caretaker.take_call.remote(worker), seconds=_ANSWER_SECONDS
             )
-            return call
-        return None
+        except Exception:
+            other.heard_at = -math.inf
+            return None
+        return call
 
     def look(self) -> None:
         """Ask the caretakers for the calls under way. This tells them that the pool lives, too."""

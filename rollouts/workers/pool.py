@@ -121,6 +121,7 @@ class RolloutPool:
         self._workers = self._start_workers(plan, settings.workers)
         if served is not None:
             self._start_engines(version, settings.serving)
+        self._places.hand_over()
         self._stream = EpisodeStream(
             self._workers,
             self._engines,
@@ -280,7 +281,6 @@ class RolloutPool:
             self._engines.close()
         self._workers.close()
         self._nodes.close()
-        self._places.close()
         stop_ray()
 
     def _play(

@@ -181,7 +181,7 @@ class WorkerProcesses:
     def _begin(self, worker: int) -> None:
         """Let a new process load what it needs, once it is on a node."""
         self._began_at[worker] = time.monotonic()
-        if self._places.are_reserved:
+        if self._places.may_wait:
             self._placed_by[worker] = time.monotonic() + WAIT_SECONDS
         self._then(self.actors[worker].process_id.remote(), worker, self._placed)
 

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.builders.paths import ROOT
 
@@ -44,10 +46,32 @@ class Node:
     process: "subprocess.Popen[str]"
     """Its first process."""
 
+    @property
+    def root(self) -> Path:
+        """Where this machine sees the files of a second node."""
+        return Path(f"/proc/{self._inner}/root")
+
+    def command(self, folder: Path, *command: str) -> list[str]:
+        """Return a command that runs another one on a second node, in a folder there."""
+        spaces = ["--mount", "--uts", "--pid", "--ipc"]
+        inside = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *command]
+        return ["nsenter", f"--target={self._inner}", *spaces, "--", *inside]
+
     def kill(self) -> None:
         """End all of its processes at once, as a power cut would."""
-        self.process.kill()
+        if self.process.poll() is not None:
+            return
+        own = psutil.Process(self.process.pid)
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
+
+    @property
+    def _inner(self) -> int:
+        """The first process in the name spaces of a second node."""
+        (inner,) = psutil.Process(self.process.pid).children()
+        return inner.pid
 
 
 def environment(token: str = "", **more: str) -> dict[str, str]:
@@ -89,9 +113,10 @@ def head(*, cpus: int, token: str = "", objects_bytes: int = _OBJECTS_BYTES) -> 
     try:
         yield Node(address=address, process=process)
     finally:
-        # The signal lets Ray end its other processes.
-        process.terminate()
-        process.wait(timeout=60)
+        if process.poll() is None:
+            # The signal lets Ray end its other processes.
+            process.terminate()
+            process.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from rollouts.processes.ray_cluster import Need, Places, use_cluster
-from tests.builders.ray_nodes import Node, environment, head
+from tests.builders.paths import ROOT
+from tests.builders.ray_nodes import Node, environment, head, second_node, unshare_is_missing
 
 TOKEN = "0123456789abcdef" * 4
 CONFIG = """
@@ -77,7 +78,8 @@ def test_the_address_of_rays_client_is_refused() -> None:
 def test_ray_of_this_machine_sets_no_cores_aside() -> None:
     places = Places([Need(), Need(gpus=0.5)])
     assert places.options(1) == {"num_cpus": 0, "num_gpus": 0.5}
-    places.close()
+    assert not places.may_wait
+    places.hand_over()
 
 
 @pytest.mark.process
@@ -135,4 +137,30 @@ def test_a_node_that_the_cluster_lost_is_seen_at_once() -> None:
         assert time.monotonic() - killed_at < 10
         # Ray itself would end the process without a word after 60 s.
         assert run.communicate(timeout=50)[0].endswith("ended\n")
+        assert run.returncode == 0
+
+
+@pytest.mark.process
+def test_a_head_that_is_lost_is_told_before_ray_ends_the_process() -> None:
+    if missing := unshare_is_missing():
+        pytest.skip(f"no second node here: {missing}")
+    with (
+        head(cpus=0, token=TOKEN) as first,
+        second_node(first.address, cpus=1, token=TOKEN) as second,
+    ):
+        run = subprocess.Popen(
+            second.command(ROOT, sys.executable, "-c", LOOK, first.address),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(TOKEN),
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline() == "well\n"
+        first.kill()
+        killed_at = time.monotonic()
+        said = "the head of Ray's cluster is gone, so no other process can go on\n"
+        assert said in iter(run.stdout.readline, "")
+        # It may start again within 30 s. Ray itself would end the process after 60 s.
+        assert 29 < time.monotonic() - killed_at < 50
+        assert run.communicate(timeout=30)[0].endswith("ended\n")
         assert run.returncode == 0
