@@ -145,7 +145,7 @@ def test_a_run_saves_its_last_step_when_the_head_is_lost() -> None:
         lost_at = time.monotonic()
         output, _ = run.communicate(timeout=60)
         seconds = time.monotonic() - lost_at
-        assert run.returncode == 1, output
+        assert run.returncode == 2, output
         assert "the head of Ray's cluster is gone, so no other process can go on" in output
         assert "Traceback" not in output
         steps = logged_steps(stage)
