@@ -97,6 +97,11 @@ class LearnerSettings(Settings):
     """Weights above this, or below its inverse, leave the token or episode out; 0 leaves none
     out."""
 
+    off_policy_mask: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    """Episodes (with `aggregation: turn`, turns) of a negative advantage are left out if their mean
+    log-ratio sampler/new is above this, in nats a token. Null leaves none out; TRL's docs suggest
+    0.5."""
+
     optimizer_steps: int = Field(default=4, ge=1)
     """Optimizer steps per rollout step, each with its share of the episodes. All after the first
     are off-policy, so more of them drift further."""

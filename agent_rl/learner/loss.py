@@ -5,6 +5,7 @@ pieces must add up to that of the whole step. So no piece divides by its own siz
 those of the step (`StepCounts`), and each token gets its final share of the loss (`shares`).
 """
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from agent_rl.objective.policy_loss import (
     AgentTokens,
     importance_weights,
     kl_k3,
+    off_policy_mask,
     policy_loss,
     shares,
 )
@@ -135,6 +137,7 @@ class LossRule:
         self.beta = settings.beta
         self.entropy_bonus = settings.entropy_bonus
         self._importance = settings.chosen_importance
+        self._off_policy_bound = settings.off_policy_mask or math.inf
         self._length = settings.normalisation_length or most_agent_tokens
 
     def at(self, done: float) -> "LossRule":
@@ -165,12 +168,14 @@ class LossRule:
             record for the metrics.
         """
         weights = importance_weights(self._importance, tokens.old, tokens.sampler, tokens.episode)
-        kept = weights.kept
-        # A token beyond `importance_mask` is left out before anything is computed from it: it is in
-        # no mean and in no count of its turn or episode. The divisors `counts` still include it, as
-        # they were known before the first pass.
         by_turn = self.objective.aggregation == "turn"
         unit = tokens.turn if by_turn else tokens.episode
+        # A token beyond a mask is left out before anything is computed from it: it is in no mean
+        # and in no count of its turn or episode. The divisors `counts` still include it, as they
+        # were known before the first pass.
+        kept = weights.kept & off_policy_mask(
+            self._off_policy_bound, tokens.new, tokens.sampler, tokens.advantage, unit
+        )
         share = torch.zeros_like(tokens.old)
         share[kept] = shares(
             self.objective.normalisation,

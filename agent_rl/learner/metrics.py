@@ -49,7 +49,7 @@ class TokenRecord:
     clipped_dual: Tensor
     """Whether the dual clip's bound removed the gradient."""
     left_out: Tensor
-    """Whether `importance_mask` took the token out of the loss."""
+    """Whether `importance_mask` or `off_policy_mask` took the token out of the loss."""
     turns: Tensor
     """The number of turns of the token's episode."""
     capped: Tensor
@@ -90,7 +90,8 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
         mismatch_abs_mean, mismatch_abs_max           |learner's old - sampler's| log-prob, nats
         mismatch_kl                                   k3 estimate of KL(sampler || learner), nats
         mismatch_share                                tokens beyond `MISMATCH_BOUND`
-        left_out_share                                tokens that `importance_mask` took out
+        left_out_share                                tokens that a mask took out of the loss
+        effective_share                               (sum of ratios)^2 / (n sum of ratios^2)
         turns_<from>_<to>/...                         the clip fractions and log_ratio_rms of
                                                       episodes with that many turns
         staleness_mean, staleness_max                 versions that the sampler's weights were older
@@ -131,7 +132,7 @@ def _staleness_metrics(every: TokenRecord | None) -> Metrics:
         log_ratio_rms                                 the spread of log(new policy / old policy)
         clip_fraction_low, clip_fraction_high         tokens whose gradient the clip removed
         capped_share                                  tokens whose weight `importance_cap` cut
-        left_out_share                                tokens that `importance_mask` took out
+        left_out_share                                tokens that a mask took out of the loss
 
     If no token is stale there is nothing to tell apart, and none of these keys.
     """
@@ -170,6 +171,13 @@ def _rms(values: Tensor) -> float:
     return math.sqrt(_mean(values.double().square()))
 
 
+def _effective_share(log_ratio: Tensor) -> float:
+    """Return the share of as many tokens of equal ratios that would have the same variance."""
+    x = log_ratio.double()
+    log_share = 2 * x.logsumexp(0) - (2 * x).logsumexp(0) - math.log(x.numel())
+    return float(log_share.exp())
+
+
 def _token_metrics(record: TokenRecord | None) -> Metrics:
     """Return the metrics of a record's tokens; without any token all are 0."""
     is_empty = record is None or not record.log_ratio.numel()
@@ -186,6 +194,7 @@ def _token_metrics(record: TokenRecord | None) -> Metrics:
     metrics = {
         "ratio_mean": _mean(ratio),
         **quantiles,
+        "effective_share": _effective_share(record.log_ratio),
         "log_ratio_rms": _rms(record.log_ratio),
         "log_ratio_abs_max": float(record.log_ratio.abs().max()),
         # k3 of (policy, reference) sees the difference only. The tokens were drawn from the old

@@ -134,8 +134,8 @@ class Update:
         mine = {"loss": torch.tensor(loss, dtype=torch.float64), "learned": torch.tensor(learned)}
         of_ranks = self._ranks.gather(mine)
         if not any(bool(of_rank["learned"]) for of_rank in of_ranks):
-            # `importance_mask` left everything out, in all ranks. A step with a gradient of 0 would
-            # still move the weights, by momentum and weight decay.
+            # The masks left everything out, in all ranks. A step with a gradient of 0 would still
+            # move the weights, by momentum and weight decay.
             optimizer.skip()
             return None
         whole = sum(float(of_rank["loss"]) for of_rank in of_ranks)

@@ -230,6 +230,27 @@ def importance_weights(
     )
 
 
+def off_policy_mask(
+    bound: float, logp_new_N: Tensor, logp_sampler_N: Tensor, advantage_N: Tensor, unit_N: Tensor
+) -> Tensor:
+    """Return whether each token stays in the loss, bool, [N]: DeepSeek-V3.2 (arXiv 2512.02556).
+
+    A token is left out if its advantage is below 0, and the policy in training has already moved
+    away from its unit: if the unit's mean of log(sampler / new) is above the bound. A failure that
+    the policy would hardly produce any more has little to teach, and a loud gradient.
+
+    Args:
+        bound: in nats per token, above 0.
+        logp_new_N: log-probs under the policy in training.
+        logp_sampler_N: log-probs under the weights that sampled each token.
+        advantage_N: of the token's turn or episode.
+        unit_N: the number of the token's turn or episode, from 0; whole units.
+    """
+    # Comparisons with NaN are False, so NaN is kept, as in `importance_weights`.
+    distance_N = _unit_mean((logp_sampler_N - logp_new_N).detach(), unit_N)
+    return ~((advantage_N < 0) & (distance_N > bound))
+
+
 def kl_k3(logp_N: Tensor, logp_reference_N: Tensor) -> Tensor:
     """Return an estimate of each token's KL(policy || reference), [N].
 

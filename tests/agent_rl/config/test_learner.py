@@ -57,6 +57,7 @@ def learner(**values: Any) -> LearnerSettings:
             "remove it, or set clip",
         ),
         ({"objective": "grpo", "clip_c": 1.0}, "clip_c", "greater than 1"),
+        ({"off_policy_mask": 0.0}, "off_policy_mask", "greater than 0"),
         ({"power": math.inf}, "power", "finite number"),
         ({"power_end": math.nan}, "power_end", "finite number"),
         (

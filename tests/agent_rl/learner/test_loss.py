@@ -137,6 +137,36 @@ def test_a_left_out_token_is_neither_in_the_mean_nor_in_its_count() -> None:
     assert got.grad[3].item() == pytest.approx(math.exp(0.2) / 2)
 
 
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        # log(sampler / new) is -0.3, 0.1, 1.0 and 0.6: means of -0.1 and 0.8. Only the second
+        # episode has a negative advantage.
+        ({"off_policy_mask": 0.7}, [False, False, True, True]),
+        ({"off_policy_mask": 0.9}, [False, False, False, False]),
+        ({}, [False, False, False, False]),
+        # Its two tokens are two turns.
+        ({"off_policy_mask": 0.7, "aggregation": "turn"}, [False, False, True, False]),
+    ],
+)
+@pytest.mark.parametrize("objective", ["gmpo", "grpo", "cispo"])
+def test_a_failure_that_became_unlikely_is_left_out(
+    objective: str, values: dict[str, Any], left_out: list[bool]
+) -> None:
+    if objective == "cispo" and "aggregation" in values:
+        return  # its weight is a token's
+    tokens = replace(TOKENS, new=TOKENS.sampler - tensor([-0.3, 0.1, 1.0, 0.6]))
+    tokens = replace(tokens, old=tokens.new, turn=torch.tensor([0, 0, 1, 2]))
+    counts = replace(COUNTS, turns=3)
+    whole = policy(rule(objective=objective, importance="none"), tokens, counts)
+    got = policy(rule(objective=objective, importance="none", **values), tokens, counts)
+    assert got.record.left_out.tolist() == left_out
+    assert [bool(value) for value in got.grad == 0.0] == left_out
+    assert [bool(value) for value in got.share == 0.0] == left_out
+    if "aggregation" not in values:
+        assert got.grad[:2].tolist() == whole.grad[:2].tolist(), "the divisors stay"
+
+
 def test_clips_are_recorded_at_their_tokens_if_others_are_left_out() -> None:
     # The third token is left out; the first is clipped above, the last below.
     tokens = replace(TOKENS, new=tensor([0.0, -1.0, 0.0, -2.0]))
@@ -270,6 +300,7 @@ PARTS = [
         {"objective": "rloo", "importance": "sequence"},
         {"importance": "geometric"},
         {"importance_mask": 1.3},
+        {"aggregation": "turn", "off_policy_mask": 0.1},
         {"beta": 0.1, "entropy_bonus": 0.1},
     ],
 )

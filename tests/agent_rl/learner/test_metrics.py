@@ -33,6 +33,7 @@ def test_ratios_by_hand() -> None:
     assert got["ratio_mean"] == pytest.approx((2 + 1 + 0.5 + 4) / 4)
     assert got["log_ratio_rms"] == pytest.approx(math.log(2.0) * math.sqrt((1 + 0 + 1 + 4) / 4))
     assert got["log_ratio_abs_max"] == pytest.approx(math.log(4.0))
+    assert got["effective_share"] == pytest.approx(7.5**2 / (4 * (4 + 1 + 0.25 + 16)))
     # k3 of KL(old || new) is r - log r - 1 with r = new / old; the logarithms add up to 2 log 2.
     assert got["kl_old"] == pytest.approx((7.5 - 2 * math.log(2.0)) / 4 - 1)
 
@@ -45,6 +46,7 @@ def test_quantiles_by_hand() -> None:
         [1.01, 1.5, 1.99]
     )
     one = update_metrics([], [record([0.0])])
+    assert one["effective_share"] == 1.0
     assert [one["ratio_p01"], one["ratio_p50"], one["ratio_p99"]] == [1.0, 1.0, 1.0]
 
 

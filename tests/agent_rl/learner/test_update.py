@@ -36,6 +36,7 @@ SPLITS = [
     {"objective": "gmpo", "aggregation": "turn", "power": 2.0},
     {"objective": "dapo"},
     {"objective": "dapo", "clip_c": 1.5},
+    {"objective": "gmpo", "off_policy_mask": 0.5},
     {"objective": "dr_grpo"},
     {"objective": "cispo"},
     {"objective": "rloo"},

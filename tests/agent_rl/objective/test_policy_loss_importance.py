@@ -10,6 +10,7 @@ from torch import Tensor
 from agent_rl.objective.policy_loss import (
     importance_weights,
     kl_k3,
+    off_policy_mask,
 )
 from agent_rl.objective.presets import (
     Importance,
@@ -108,3 +109,14 @@ def test_k3_keeps_its_digits_if_the_policies_are_close(difference: float) -> Non
     # Close to 0 it is half the square, and single precision must not make it 0 or negative.
     got = kl_k3(torch.tensor([0.0]), torch.tensor([difference])).item()
     assert got == pytest.approx(difference**2 / 2, rel=0.02)
+
+
+def test_the_off_policy_mask_by_hand() -> None:
+    # Means of log(sampler / new): 0.5, 0.5, and 0.4. NaN is kept: it must stop the run.
+    sampler = tensor([-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, math.nan])
+    new = sampler - tensor([0.9, 0.1, 0.9, 0.1, 0.9, -0.1, 0.0])
+    advantage = tensor([-1.0, -1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    unit = torch.tensor([0, 0, 1, 1, 2, 2, 3])
+    kept = off_policy_mask(0.45, new, sampler, advantage, unit)
+    assert kept.tolist() == [False, False, True, True, True, True, True]
+    assert off_policy_mask(math.inf, new, sampler, advantage, unit).all()
