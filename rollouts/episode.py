@@ -265,7 +265,7 @@ class _PolicyEpisode:
         if request is None:
             return
         observation = f"{self.record.observation}\n\n{request.text}"
-        prompt = self.conversation.appended(observation, None)
+        prompt = self.conversation.prompt(observation, None)
         completion = await self._sample(prompt, request.max_tokens)
         summary = ParsedAction(text=self.renderer.parse(completion).text, command=None)
         self.conversation.add(observation, completion, summary, is_summary=True)
@@ -276,6 +276,7 @@ class _PolicyEpisode:
             action=summary,
             admissible=True,
             reward=0.0,
+            new_prompt=prompt.is_new,
         )
         self.record.turns.append(turn)
 

@@ -59,7 +59,7 @@ class PromptSettings(Settings):
     last turns. `observations`: all observations and no action. `summary`: the first observation,
     the policy's own summary, and the turns since. `module:function`: as `window`, with the text
     that the function returns for the turns left out. All but `full` write new prompts, which the
-    prefix cache and the learner cannot share (docs/rollouts.md)."""
+    prefix cache and the learner cannot share (docs/prompts.md)."""
     window: int = Field(default=2, ge=0)
     """Turns that `history: window` or `module:function` shows in full, and after which `summary`
     asks for one."""

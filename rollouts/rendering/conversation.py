@@ -44,14 +44,10 @@ class Conversation:
             return Prompt(token_ids=self._renderer.first(observation, admissible))
         before, self._shown = self._shown, self._history.excerpt(self._past)
         if self._renderer.appends and self._shown.goes_on(before):
-            return self.appended(observation, admissible)
+            ended = self._past[-1].completion.finish_reason
+            return Prompt(token_ids=self._renderer.following(observation, admissible, ended))
         ids = self._renderer.whole(self._shown, observation, admissible)
         return Prompt(token_ids=ids, is_new=True)
-
-    def appended(self, observation: str, admissible: Sequence[str] | None) -> Prompt:
-        """Return what continues the last prompt and its completion, whatever the history is."""
-        ended = self._past[-1].completion.finish_reason
-        return Prompt(token_ids=self._renderer.following(observation, admissible, ended))
 
     def add(
         self,
