@@ -7,6 +7,7 @@ import typer
 
 from agent_rl.commands.bench.cli import bench
 from agent_rl.commands.compare.cli import compare
+from agent_rl.commands.convert.cli import convert
 from agent_rl.commands.envs.cli import envs
 from agent_rl.commands.export.cli import export
 from agent_rl.commands.games.cli import games
@@ -25,6 +26,7 @@ for command in (init, sft, train, evaluate, demo, compare, sweep, export, play, 
 app.add_typer(games, name="games")
 app.add_typer(bench, name="bench")
 app.add_typer(envs, name="envs")
+app.add_typer(convert, name="convert")
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ def command(words: list[str]) -> Any:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_exist(page: Path) -> None:
     for line in re.findall(r"^agent-rl +([a-z][^#\n]*)", code_of(page), re.MULTILINE):
-        names = [word for word in line.split()[:2] if re.fullmatch(r"[a-z]+", word)]
+        names = [word for word in line.split()[:2] if re.fullmatch(r"[a-z][a-z-]*", word)]
         options = {name for parameter in command(names).params for name in parameter.opts}
         for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", line):
             assert option in options, f"{page.name}: agent-rl {line}"
