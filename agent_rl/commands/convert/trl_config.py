@@ -313,8 +313,14 @@ def _take_objective(theirs: Mapping[str, Any], trainer: Trainer, result: Convers
     elif "use_bias_correction_kl" in theirs:
         result.idle.append("use_bias_correction_kl: off, or without beta")
     return known | set(
-        "loss_type importance_sampling_level delta entropy_coef off_policy_mask_threshold "
-        "use_bias_correction_kl".split()
+        [
+            "loss_type",
+            "importance_sampling_level",
+            "delta",
+            "entropy_coef",
+            "off_policy_mask_threshold",
+            "use_bias_correction_kl",
+        ]
     )
 
 
