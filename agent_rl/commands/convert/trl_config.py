@@ -228,8 +228,15 @@ def _take_optimizer(theirs: Mapping[str, Any], result: Conversion) -> set[str]:
     bf16 = theirs.get("bf16")
     dtype = "bfloat16" if bf16 or (bf16 is None and not theirs.get("fp16")) else "float32"
     result.take("bf16", "learner.dtype", dtype)
-    keys = "adam_beta1 adam_beta2 lr_scheduler_type warmup_steps max_grad_norm optim bf16"
-    return set(keys.split())
+    return {
+        "adam_beta1",
+        "adam_beta2",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "max_grad_norm",
+        "optim",
+        "bf16",
+    }
 
 
 def _take_sizes(theirs: Mapping[str, Any], processes: int, result: Conversion) -> set[str]:
@@ -312,16 +319,14 @@ def _take_objective(theirs: Mapping[str, Any], trainer: Trainer, result: Convers
         result.lost.append("use_bias_correction_kl: true (TRL's default); ours weighs no KL term")
     elif "use_bias_correction_kl" in theirs:
         result.idle.append("use_bias_correction_kl: off, or without beta")
-    return known | set(
-        [
-            "loss_type",
-            "importance_sampling_level",
-            "delta",
-            "entropy_coef",
-            "off_policy_mask_threshold",
-            "use_bias_correction_kl",
-        ]
-    )
+    return known | {
+        "loss_type",
+        "importance_sampling_level",
+        "delta",
+        "entropy_coef",
+        "off_policy_mask_threshold",
+        "use_bias_correction_kl",
+    }
 
 
 def _take_loss(theirs: Mapping[str, Any], result: Conversion) -> None:
@@ -384,5 +389,5 @@ def _say_untranslated(key: str, value: Any, known: set[str], result: Conversion)
 
 
 def _number(value: Any) -> Any:
-    """YAML reads 1e-6 as text; TRL's own parser reads a number."""
+    """Return the number that YAML reads as text, such as 1e-6; other values as they are."""
     return float(value) if isinstance(value, str) and _FLOAT.fullmatch(value) else value
