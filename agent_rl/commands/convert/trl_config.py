@@ -148,6 +148,8 @@ def convert(path: Path, trainer: Trainer, *, processes: int = 1) -> Conversion:
     for key in given:
         if key not in known:
             _say_untranslated(key, given[key], known, result)
+    said = set(re.findall(r"\w+", "\n".join([*result.taken, *result.lost, *result.idle])))
+    result.idle += [f"{k}: {given[k]} has no effect beside the others" for k in set(given) - said]
     try:
         Config.model_validate(result.values)
     except ValidationError as error:

@@ -154,7 +154,7 @@ def test_what_cannot_be_said_is_named(tmp_path: Path) -> None:
 
 
 def test_each_key_of_the_file_is_in_the_account(tmp_path: Path) -> None:
-    theirs = {
+    theirs: dict[str, Any] = {
         "output_dir": "out",
         "learning_rate": 2e-6,
         "num_train_epochs": 2,
@@ -167,7 +167,8 @@ def test_each_key_of_the_file_is_in_the_account(tmp_path: Path) -> None:
         "entropy_coef": 0.01,
         "no_such_key": 1,
     }
-    for trainer in ("gmpo", "grpo"):
+    trainers: tuple[Trainer, ...] = ("gmpo", "grpo")
+    for trainer in trainers:
         said = account(converted(tmp_path, trainer=trainer, **theirs), trainer=trainer)
         for key in theirs:
             assert key in said, f"{trainer}: {key}"
