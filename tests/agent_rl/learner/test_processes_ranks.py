@@ -144,7 +144,12 @@ def test_ranks_that_compute_in_bfloat16_learn_as_autocast_does(
 
 
 @pytest.mark.parametrize(
-    "values", [{"objective": "gmpo"}, {"objective": "dapo", "entropy_bonus": 0.01}], ids=str
+    "values",
+    [
+        {"objective": "gmpo", "power": 1.0, "power_end": -1.0, "off_policy_mask": 0.5},
+        {"objective": "dapo", "clip_c": 2.0, "entropy_bonus": 0.01},
+    ],
+    ids=str,
 )
 def test_micro_batches_and_ranks_do_not_change_the_result(
     values: dict[str, Any], two: LearnerProcesses, tmp_path: Path
