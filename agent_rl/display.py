@@ -156,13 +156,15 @@ def kept_lines() -> Iterator[list[str]]:
     """
     lines: list[str] = []
     warnings = _Kept(logging.WARNING)
-    logger = logging.getLogger("agent_rl")
-    logger.addHandler(warnings)
+    loggers = [logging.getLogger(name) for name in ("agent_rl", "rollouts", "envs")]
+    for logger in loggers:
+        logger.addHandler(warnings)
     try:
         with console.capture() as said:
             yield lines
     finally:
-        logger.removeHandler(warnings)
+        for logger in loggers:
+            logger.removeHandler(warnings)
     lines += [*said.get().splitlines(), *warnings.lines]
 
 

@@ -34,7 +34,8 @@ def test_kept_lines_are_not_shown_and_have_the_warnings_too(
         say("a [line] " + "w" * 200)
         logging.getLogger("agent_rl.somewhere").warning("%s is full", "/x")
         logging.getLogger("agent_rl.somewhere").info("details")
-    assert lines == ["a [line] " + "w" * 200, "/x is full"]
+        logging.getLogger("rollouts.somewhere").warning("no room in %s", "/y")
+    assert lines == ["a [line] " + "w" * 200, "/x is full", "no room in /y"]
     say("shown")
     assert capsys.readouterr().out == "shown\n"
 

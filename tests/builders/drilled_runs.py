@@ -280,10 +280,13 @@ def seen_by(within: Sequence[str], path: Path) -> Path:
 
 
 def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Fill a file system until only `leave` bytes are free; returns the file, to be deleted."""
+    """Fill a file system until only `leave` bytes are free; returns the file, to be deleted.
+
+    A second call fills what has become free.
+    """
     path = folder / "filler"
     block = bytes(4096)
-    with path.open("wb", buffering=0) as file, suppress(OSError):
+    with path.open("ab", buffering=0) as file, suppress(OSError):
         while shutil.disk_usage(folder).free > leave:
             file.write(block)
     return path

@@ -2,7 +2,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +18,7 @@ from rollouts import (
 )
 from rollouts.episode import run_episode
 from rollouts.renderer import make_renderer
-from rollouts.rendering.histories import Exchange, make_history
-from tests.builders.models import CHATML, make_tokenizer
+from tests.builders.models import make_tokenizer
 from tests.builders.number_env import NumberEnv
 from tests.builders.scripted import ScriptedPolicy
 
@@ -85,98 +83,6 @@ def test_the_policy_sees_exactly_what_is_trained_on() -> None:
         assert episode.token_ids[:end] == prompt + turn.completion.token_ids
     assert len(set(policy.seeds)) == 3
     assert None not in policy.seeds
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        {"history": "window", "window": 1},
-        {"history": "observations"},
-        {"history": "summary", "window": 2},
-        {"history": f"{__name__}:counted", "window": 0},
-        {"format": "chat", "history": "window", "window": 0, "show_admissible_commands": True},
-    ],
-)
-def test_each_part_is_exactly_what_the_policy_saw(prompt: dict[str, Any]) -> None:
-    settings = PromptSettings.model_validate(prompt)
-    chat = settings.format == "chat"
-    renderer = make_renderer(make_tokenizer(chat_template=CHATML if chat else None), settings)
-    # With summaries, the third and the sixth text are not sent to the environment.
-    said = ["think", "guess 5", "think", "think", "guess 6", "think", "guess 7"]
-    policy = ScriptedPolicy(renderer, list(said))
-    coroutine = run_episode(
-        NumberEnv(),
-        TASK,
-        policy,
-        renderer,
-        SETTINGS.model_copy(update={"max_turns": 9}),
-        context_length=1024,
-        temperature=1.0,
-        seed=11,
-        history=make_history(settings),
-    )
-    episode = asyncio.run(coroutine)
-    assert episode.success
-    seen = []
-    for part in episode.parts:
-        ids: tuple[int, ...] = ()
-        for turn in part.turns:
-            ids += turn.prompt_token_ids
-            seen.append(ids)
-            ids += turn.completion.token_ids
-        assert part.token_ids == ids
-    assert seen == policy.prompts
-    assert len(episode.parts) > 1
-    assert len(set(policy.seeds)) == len(policy.prompts)
-
-
-def counted(turns: Sequence[Exchange]) -> str:
-    return f"Turns so far: {len(turns)}."
-
-
-def test_the_policys_summary_is_a_turn_that_the_environment_does_not_see() -> None:
-    settings = PromptSettings(history="summary", window=1, summary_request="Sum up.")
-    policy = ScriptedPolicy(RENDERER, ["guess 5", "it is above 5", "guess 7"])
-    coroutine = run_episode(
-        NumberEnv(),
-        TASK,
-        policy,
-        RENDERER,
-        SETTINGS,
-        context_length=512,
-        temperature=1.0,
-        history=make_history(settings),
-    )
-    episode = asyncio.run(coroutine)
-    assert [turn.reward for turn in episode.turns] == [0.0, 0.0, 10.0]
-    assert [turn.new_prompt for turn in episode.turns] == [False, False, True]
-    assert episode.invalid_actions == 0
-    assert [TOKENIZER.decode(ids) for ids in policy.prompts] == [
-        "<s>Guess my number.\n> ",
-        "<s>Guess my number.\n> guess 5</s>\nHigher.\n\nSum up.\n> ",
-        "<s>Guess my number.\n\nit is above 5\n\nHigher.\n> ",
-    ]
-
-
-def failing(turns: Sequence[Exchange]) -> str:
-    raise KeyError("desk")
-
-
-def test_code_of_a_history_that_fails_ends_the_episode() -> None:
-    settings = PromptSettings(history=f"{__name__}:failing", window=0)
-    coroutine = run_episode(
-        NumberEnv(),
-        TASK,
-        ScriptedPolicy(RENDERER, ["think"]),
-        RENDERER,
-        SETTINGS,
-        context_length=512,
-        temperature=1.0,
-        history=make_history(settings),
-    )
-    episode = asyncio.run(coroutine)
-    assert (episode.stop_reason, len(episode.turns)) == (StopReason.ENV_ERROR, 1)
-    assert episode.error == f"prompt.history {__name__}:failing raised KeyError: 'desk'"
 
 
 def test_unparsable_and_inadmissible_actions_cost_and_are_answered() -> None:

@@ -258,7 +258,8 @@ def stop_the_learner(drill: Drill) -> None:
     drill.wait_for(
         lambda: drill.output.count(REPLACED) > news, "the news", LIMIT_SECONDS + STOP_SECONDS
     )
-    assert time.monotonic() - at >= LIMIT_SECONDS
+    # The call that hangs began before the signal, by at most an update of this small model.
+    assert time.monotonic() - at >= LIMIT_SECONDS - 5
     assert "the learner did not answer within 60 s (learner.timeout_seconds)" in drill.output
     drill.one(LEARNER, but=[learner.pid])
     assert not learner.is_running(), "the process that hangs is still there"
