@@ -39,11 +39,13 @@ def test_full_file_systems(tmp_path: Path) -> None:
         drill.wait_for_steps(1)
 
         at = time.monotonic()
+
         # Again and again: if it is filled while two versions are there, the next one finds room.
-        drill.wait_for(
-            lambda: fill(memory) and "/dev/shm is full: the served weights go to" in drill.output,
-            "the news",
-        )
+        def is_full_and_told() -> bool:
+            fill(memory)
+            return "/dev/shm is full: the served weights go to" in drill.output
+
+        drill.wait_for(is_full_and_told, "the news")
         drill.wait_for_steps(drill.steps[-1] + 2)
         record(
             fault="/dev/shm is full",
