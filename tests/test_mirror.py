@@ -21,6 +21,7 @@ TESTED_ELSEWHERE = {
     "rollouts/processes/openmp.py": "a constant",
     "rollouts/processes/ray_processes.py": "workers/test_pool.py and learner/test_processes.py",
     "rollouts/processes/ray_signals.py": "agent_rl/training/test_stopping.py",
+    "rollouts/serving/vllm_worker.py": "agent_rl/training/test_parity.py",
 }
 """Modules without a test file of their name. The `cli.py` of a command is tested by its work."""
 

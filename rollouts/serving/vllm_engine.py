@@ -21,6 +21,7 @@ from rollouts.serving.model_config import (
     model_context_length,
     require_servable,
 )
+from rollouts.serving.vllm_worker import WORKER
 from rollouts.settings import ServingSettings
 from rollouts.types import Completion, FinishReason
 
@@ -151,6 +152,8 @@ class VllmEngine:
         if self._asleep:
             self._engine.wake_up(["weights"])
         # In each of the engine's processes, which take their parts of the same files.
+        if on_cpu():
+            self._engine.collective_rpc("forget_expert_kernels")
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if self._asleep:
             self._engine.wake_up(["kv_cache"])
@@ -329,6 +332,7 @@ def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
             "block_size": CPU_BLOCK_TOKENS,
             "enforce_eager": True,
+            "worker_extension_cls": WORKER,
             # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU
             # Generator does not use offset"), so prompts are never cut.
             "enable_chunked_prefill": False,
