@@ -24,7 +24,7 @@ class LoraSettings(Settings):
 
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers with an adapter: last parts of names, as in `[q_proj, v_proj]`, or `all-linear`, which
-    is every linear layer of the decoder."""
+    is every linear layer of the decoder. Experts and their router are none."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -40,7 +40,8 @@ class LoraSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The policy's model: loaded from `path`, or made from scratch in the Llama architecture.
+    """The policy's model: loaded from `path`, or made from scratch in the Llama architecture, with
+    `experts` in that of Mixtral.
 
     The defaults suit a small model on CPU. Attention takes a third to a half of its time there, and
     few heads of 64 cost less than many of 32.
@@ -81,7 +82,14 @@ class ModelSettings(Settings):
     """Attention heads for keys and values; must divide `heads`."""
 
     intermediate_size: int = Field(default=384, ge=8)
-    """Width within each layer's feed-forward network."""
+    """Width within each layer's feed-forward network; with `experts`, within each of them."""
+
+    experts: int = Field(default=0, ge=0)
+    """Feed-forward networks of each layer, from which a router chooses for each token (a mixture of
+    experts, as in Mixtral); 0 is one network without a router."""
+
+    experts_per_token: int = Field(default=2, ge=1)
+    """Experts that a token goes through: at least 2, as the router learns from their weights."""
 
     context_length: int = Field(default=1024, ge=16)
     """Positions, in tokens: the longest episode that the model can read."""
@@ -114,5 +122,32 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}: choose a "
                 "divisor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_can_be_chosen(self) -> Self:
+        chosen = self.experts_per_token
+        if self.experts == 0:
+            if chosen != type(self).model_fields["experts_per_token"].default:
+                raise ValueError(
+                    f"experts_per_token {chosen} chooses from experts, and experts is 0; set "
+                    "experts, or remove experts_per_token"
+                )
+            return self
+        if self.experts == 1:
+            raise ValueError(
+                "experts 1 leaves no choice to the router; set at least 2, or 0 for one network "
+                "without a router"
+            )
+        if chosen > self.experts:
+            raise ValueError(
+                f"experts_per_token {chosen} is more than experts {self.experts}: choose at most "
+                "as many"
+            )
+        if chosen == 1:
+            raise ValueError(
+                "experts_per_token 1 gives the only expert the weight 1, whatever the router says, "
+                "so the router would never learn; set at least 2"
             )
         return self

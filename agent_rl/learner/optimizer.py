@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.muon import FastMuon
 from agent_rl.learner.ranks import Ranks
+from agent_rl.policy.experts import is_stack
 from agent_rl.policy.loading import decoder_and_head
 
 FULL_RATE = "full_rate"
@@ -129,7 +130,7 @@ class MuonAndAdamW(Optimizer):
 
         Args:
             others: AdamW's.
-            matrices: Muon's, each of two dimensions and whole in this process.
+            matrices: Muon's, or stacks of them, each whole in this process.
             settings: rates and weight decay.
         """
         assert settings.muon_learning_rate is not None
@@ -158,8 +159,9 @@ def make_optimizer(
     Each parameter group has its learning rate at `FULL_RATE`, too.
 
     Args:
-        model: Muon trains the matrices of its decoder's layers. Embeddings and the head are
-            AdamW's, as their rows are separate tokens.
+        model: Muon trains the matrices of its decoder's layers, each expert's by itself.
+            Embeddings, the head and routers are AdamW's, as their rows are separate tokens or
+            experts.
         parameters: all to be trained.
         settings: rates, betas and weight decay.
     """
@@ -173,12 +175,13 @@ def make_optimizer(
         )
     else:
         decoder, _ = decoder_and_head(model)
-        linear = {
+        matrices = {
             id(module.weight) for module in decoder.modules() if isinstance(module, nn.Linear)
         }
+        matrices |= {id(weight) for weight in decoder.parameters() if is_stack(weight)}
         optimizer = MuonAndAdamW(
-            [p for p in parameters if id(p) not in linear],
-            [p for p in parameters if id(p) in linear],
+            [p for p in parameters if id(p) not in matrices],
+            [p for p in parameters if id(p) in matrices],
             settings,
         )
     for group in optimizer.param_groups:

@@ -18,6 +18,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agent_rl.learner.attention import use_packed_attention
 from agent_rl.learner.batch import Batch
+from agent_rl.learner.experts import use_experts_by_rows
+from agent_rl.policy.experts import active_matrix_weights
 from agent_rl.policy.loading import decoder_and_head
 
 
@@ -69,6 +71,7 @@ class Scorer(nn.Module):
         assert temperature > 0.0, temperature
         super().__init__()
         use_packed_attention(model)
+        use_experts_by_rows(model)
         # eval(): with dropout, old and new log-probs would be those of different policies.
         model.eval()  # type: ignore[no-untyped-call]
         self.model = model
@@ -123,10 +126,12 @@ class Scorer(nn.Module):
         )
 
     def matrix_weights(self) -> tuple[int, int]:
-        """Return the numbers of weights in the decoder's linear layers and in the head."""
+        """Return the numbers of weights that a token meets in the decoder and in the head.
+
+        They are those of matrices. Of experts only the chosen ones count.
+        """
         decoder, head = decoder_and_head(self.model)
-        linear = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
-        return sum(module.weight.numel() for module in linear), head.weight.numel()
+        return active_matrix_weights(self.model, decoder), head.weight.numel()
 
     def _head(
         self, head: nn.Linear, hidden_CH: Tensor, targets_C: Tensor, entropy_gradient: bool

@@ -1,12 +1,15 @@
 """Makes a small policy from scratch: a tokenizer of the environment's texts, random weights."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -73,18 +76,16 @@ def train_tokenizer(
     )
 
 
-def init_model(
-    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
-) -> LlamaForCausalLM:
-    """Return a Llama-architecture model in float32 with random weights.
+def llama_config(settings: ModelSettings, vocabulary: int, **ids: Any) -> LlamaConfig:
+    """Return the config of a model from scratch without experts.
 
     Args:
         settings: the sizes.
-        tokenizer: gives the vocabulary, which may be smaller than `settings.vocab_size`.
-        seed: decides the weights.
+        vocabulary: the number of tokens, which may be smaller than `settings.vocab_size`.
+        ids: those of the special tokens, such as `eos_token_id`.
     """
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return LlamaConfig(
+        vocab_size=vocabulary,
         hidden_size=settings.hidden_size,
         intermediate_size=settings.intermediate_size,
         num_hidden_layers=settings.layers,
@@ -92,6 +93,23 @@ def init_model(
         num_key_value_heads=settings.kv_heads,
         max_position_embeddings=settings.context_length,
         tie_word_embeddings=settings.tied,
+        **ids,
+    )
+
+
+def init_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> LlamaForCausalLM | MixtralForCausalLM:
+    """Return a model in float32 with random weights: a Llama, or a Mixtral if there are experts.
+
+    Args:
+        settings: the sizes.
+        tokenizer: gives the vocabulary, which may be smaller than `settings.vocab_size`.
+        seed: decides the weights.
+    """
+    config = config_from_scratch(
+        settings,
+        len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -99,4 +117,39 @@ def init_model(
     # Modules draw their weights from torch's global generator: seed it for them, then restore it.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if isinstance(config, MixtralConfig):
+            return MixtralForCausalLM(config)  # type: ignore[no-untyped-call]
         return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+
+
+def config_from_scratch(
+    settings: ModelSettings, vocabulary: int, **ids: Any
+) -> LlamaConfig | MixtralConfig:
+    """Return the config of a model from scratch, with its experts if it has any.
+
+    A Mixtral is a Llama whose feed-forward networks are experts; nothing else differs here.
+
+    Args:
+        settings: the sizes.
+        vocabulary: as in `llama_config`.
+        ids: as in `llama_config`.
+    """
+    llama = llama_config(settings, vocabulary, **ids)
+    if not settings.experts:
+        return llama
+    return MixtralConfig(
+        vocab_size=vocabulary,
+        hidden_size=llama.hidden_size,
+        intermediate_size=llama.intermediate_size,
+        num_hidden_layers=llama.num_hidden_layers,
+        num_attention_heads=llama.num_attention_heads,
+        num_key_value_heads=settings.kv_heads,
+        max_position_embeddings=llama.max_position_embeddings,
+        tie_word_embeddings=llama.tie_word_embeddings,
+        num_local_experts=settings.experts,
+        num_experts_per_tok=settings.experts_per_token,
+        # Mixtral's own defaults differ from Llama's.
+        rms_norm_eps=llama.rms_norm_eps,
+        rope_parameters=llama.rope_parameters,
+        **ids,
+    )

@@ -65,7 +65,11 @@ def with_lora(
     Raises:
         ValueError: `target_modules` names no layer, or one that cannot have an adapter.
     """
-    targets = settings.target_modules
+    targets, layers = settings.target_modules, _linear_layers(model)
+    if targets == "all-linear" and any(weight.dim() == 3 for weight in model.parameters()):
+        # peft would count experts among the linear layers, and they have no adapters here.
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        targets = tuple(name for name in layers if getattr(model, name, None) is not head)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
@@ -78,15 +82,18 @@ def with_lora(
     with torch.random.fork_rng(), warnings.catch_warnings(), as_if_read(model):
         torch.manual_seed(seed)
         # peft warns about an adapter on tied embeddings; such an adapter is refused below.
+        # It warns of experts that it adapts, too; so is such an adapter.
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ValueError(
                 f"model.lora.target_modules: {_listed(targets)}: no adapter can be put there "
-                f"({error}); the model's linear layers are {_listed(_linear_layers(model))}"
+                f"({error}); the model's linear layers are {_listed(layers)}"
             ) from error
     _refuse_embeddings(model, targets)
+    _refuse_experts(adapted, targets, layers)
     path = Path(source).expanduser()
     base = str(path.resolve()) if path.exists() else source
     adapted.peft_config[_NAME].base_model_name_or_path = base
@@ -258,6 +265,16 @@ def _refuse_embeddings(model: PreTrainedModel, targets: Any) -> None:
                 "can be one tensor with the other end of the model; name layers of the decoder, or "
                 "use all-linear"
             )
+
+
+def _refuse_experts(adapted: Any, targets: Any, layers: list[str]) -> None:
+    """Raise if an adapter is on experts or a router: peft knows their names in files, too."""
+    if getattr(adapted.peft_config[_NAME], "target_parameters", None):
+        raise ValueError(
+            f"model.lora.target_modules: {_listed(targets)} adapts experts or their router, which "
+            f"is not possible here; name layers of {_listed(layers)}, use all-linear, or train "
+            "all weights without model.lora"
+        )
 
 
 def _adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:

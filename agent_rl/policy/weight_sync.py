@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from agent_rl.config import ConfigError
 from agent_rl.files import is_disk_full, whole_file
+from agent_rl.policy.experts import in_files
 from agent_rl.policy.folder import CONFIG, WEIGHTS
 from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.lora import merged_weights, without_wrapper
@@ -180,7 +181,7 @@ def serving_weights(model: PreTrainedModel, dtype: str) -> dict[str, Tensor]:
         dtype: the name of a torch dtype, such as `bfloat16`.
 
     Returns:
-        Tensors on CPU in the first process, and none in the others.
+        Tensors on CPU in the first process, and none in the others. Experts are taken apart.
     """
     torch_dtype: torch.dtype = getattr(torch, dtype)
     weights = whole_weights(merged_weights(model), torch_dtype)
@@ -189,7 +190,7 @@ def serving_weights(model: PreTrainedModel, dtype: str) -> dict[str, Tensor]:
     head = whole(decoder_and_head(model)[1].weight.detach())
     if is_first():
         weights[HEAD] = head.to("cpu", torch_dtype).clone()
-    return weights
+    return in_files(model, weights)
 
 
 def _write(model: PreTrainedModel, folder: Path, dtype: str, weights: dict[str, Tensor]) -> None:

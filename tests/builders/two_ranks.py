@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from agent_rl.learner.experts import use_experts_by_rows
 from agent_rl.learner.sharding import ShardedRanks, join, listen
 from agent_rl.policy.whole import whole_weights
 from tests.builders.paths import ROOT
@@ -59,21 +60,29 @@ class Trainee:
         tied: bool = False,
         seed: int = 0,
         layers: int = 2,
+        experts: int = 0,
         dtype: torch.dtype = torch.float64,
     ) -> None:
         torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=25,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=64,
-            tie_word_embeddings=tied,
-            initializer_range=0.5,
-        )
-        self.model: LlamaForCausalLM = LlamaForCausalLM(config).to(dtype).eval()  # type: ignore[no-untyped-call, arg-type]
+        sizes: dict[str, Any] = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "intermediate_size": 25,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 64,
+            "tie_word_embeddings": tied,
+            "initializer_range": 0.5,
+        }
+        model: Any
+        if experts:
+            config = MixtralConfig(**sizes, num_local_experts=experts)
+            model = MixtralForCausalLM(config)  # type: ignore[no-untyped-call]
+            use_experts_by_rows(model)
+        else:
+            model = LlamaForCausalLM(LlamaConfig(**sizes))  # type: ignore[no-untyped-call]
+        self.model: LlamaForCausalLM = model.to(dtype).eval()
         self.ranks = ranks
         self.scorer = Scorer(self.model) if ranks is None else ranks.shard(Scorer(self.model))
         self.parameters = list(self.scorer.parameters())

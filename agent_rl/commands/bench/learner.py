@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -30,6 +29,7 @@ from agent_rl.files import write_json
 from agent_rl.learner.prefix_tree import PrefixTree
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.throughput import peak_flops, peak_memory_bytes
+from agent_rl.policy.experts import active_matrix_weights
 from agent_rl.policy.loading import decoder_and_head, load_policy
 from agent_rl.tasks import pick_evenly
 from envs import make_env
@@ -203,8 +203,7 @@ def _operations(model: PreTrainedModel, tokens: int, agents: int) -> float:
     agent's tokens only.
     """
     decoder, head = decoder_and_head(model)
-    layers = [module for module in decoder.modules() if isinstance(module, nn.Linear)]
-    weights = sum(layer.weight.numel() for layer in layers)
+    weights = active_matrix_weights(model, decoder)
     return 6.0 * (weights * tokens + head.weight.numel() * agents)
 
 

@@ -21,6 +21,7 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import interval, percent, visible
 from agent_rl.evaluation.report import EvaluationReport, read_report, read_stage_reports
 from agent_rl.evaluation.tables import ALL, markdown_table
+from agent_rl.policy.experts import active_parameters, has_experts
 from agent_rl.runs.layout import RunLayout
 from rollouts import PromptSettings
 from rollouts.renderer import first_messages, first_text
@@ -56,6 +57,8 @@ _SIZES = {
     "attention heads": "num_attention_heads",
     "key and value heads": "num_key_value_heads",
     "intermediate size": "intermediate_size",
+    "experts of a layer": "num_experts",
+    "experts of a token": "num_experts_per_tok",
     "context, tokens": "max_position_embeddings",
 }
 """The sizes that are shown, with their keys in a Hugging Face config."""
@@ -135,6 +138,8 @@ def _sizes(model: PreTrainedModel, dtype: str) -> list[tuple[str, Any]]:
         ("parameters", f"{parameters:,}"),
         ("dtype", dtype),
     ]
+    if has_experts(model):
+        rows.insert(2, ("active for a token", f"{active_parameters(model):,}"))
     for name, key in _SIZES.items():
         value = getattr(config, key, None)
         if value is not None:

@@ -7,6 +7,7 @@ from agent_rl.commands.stages.start import locked_run
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import say
 from agent_rl.files import whole_folder
+from agent_rl.policy.experts import model_size
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.saving import save_policy
 from agent_rl.runs.layout import RunLayout
@@ -34,6 +35,5 @@ def init_in(config: Config, folder: Path) -> Path:
     model = init_model(config.model, tokenizer, seed=config.seed)
     with whole_folder(folder) as unfinished:
         save_policy(model, tokenizer, unfinished)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    say(f"policy: {parameters / 1e6:.2f}M parameters, {len(tokenizer)} tokens, in {folder}")
+    say(f"policy: {model_size(model)}, {len(tokenizer)} tokens, in {folder}")
     return folder

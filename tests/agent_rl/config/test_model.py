@@ -14,6 +14,29 @@ def test_heads_must_divide(heads: int, kv_heads: int) -> None:
         ModelSettings(hidden_size=128, heads=heads, kv_heads=kv_heads)
 
 
+@pytest.mark.parametrize(
+    ("experts", "chosen", "message"),
+    [
+        (0, 3, "experts_per_token 3 chooses from experts, and experts is 0"),
+        (1, 2, "experts 1 leaves no choice to the router; set at least 2"),
+        (3, 4, "experts_per_token 4 is more than experts 3"),
+        (4, 1, "experts_per_token 1 gives the only expert the weight 1"),
+    ],
+)
+def test_experts_that_cannot_be_chosen(experts: int, chosen: int, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelSettings(experts=experts, experts_per_token=chosen)
+
+
+def test_a_config_may_have_experts(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"run_folder: {tmp_path}\n")
+    assert load_config(path).model.experts == 0
+    assert load_config(path, ["model.experts=2"]).model.experts_per_token == 2
+    with pytest.raises(ConfigError, match=r"experts 1 leaves no choice to the router"):
+        load_config(path, ["model.experts=1"])
+
+
 @pytest.mark.parametrize("targets", ["q_proj", [], [""], 3, [1]])
 def test_target_modules_are_names_or_all(targets: Any) -> None:
     with pytest.raises(ValidationError, match=r"write all-linear, or a list of layers' names"):

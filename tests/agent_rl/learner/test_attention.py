@@ -55,7 +55,8 @@ def llama(kv_heads: int = 2) -> LlamaForCausalLM:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(10.0)
-    return with_exact_norms(model)
+    exact: LlamaForCausalLM = with_exact_norms(model)
+    return exact
 
 
 def mistral(sliding_window: int) -> MistralForCausalLM:

@@ -78,6 +78,30 @@ def test_an_update_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(inner, torch.diag(inner.diagonal()), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_each_matrix_of_a_stack_moves_by_itself(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "chosen_dtype", lambda *_, **__: kind)
+    torch.manual_seed(2)
+    start, gradients = torch.randn(3, 8, 24), [torch.randn(3, 8, 24) for _ in range(2)]
+    # An expert that no token came to: it only decays.
+    for gradient in gradients:
+        gradient[1] = 0.0
+    stack, plain = nn.Parameter(start.clone()), nn.Parameter(torch.randn(4, 4))
+    alone = [nn.Parameter(matrix.clone()) for matrix in start]
+    optimizers = [
+        FastMuon(weights, lr=0.1, weight_decay=0.1) for weights in ([plain, stack], alone)
+    ]
+    for gradient in gradients:
+        stack.grad = gradient.clone()
+        for matrix, own in zip(alone, gradient, strict=True):
+            matrix.grad = own.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(stack, torch.stack([matrix.detach() for matrix in alone]))
+    torch.testing.assert_close(stack[1], start[1] * 0.99**2)
+    assert float((stack[0] - start[0]).detach().abs().mean()) > 0.02
+
+
 def test_a_weight_without_gradient_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "chosen_dtype", lambda *_, **__: "float32")
     weight = nn.Parameter(torch.ones(2, 2))

@@ -19,6 +19,7 @@ from tests.builders.tiny_learner import (
     MakeSamples,
     gradient_of_one_step,
     learner_of,
+    make_tiny_experts,
     weights_of,
 )
 
@@ -44,6 +45,30 @@ def test_muon_has_the_layers_matrices_and_adamw_the_rest(tiny_model: MakeModel) 
     of_muon = {names[id(weight)] for weight in muon["params"]}
     assert of_muon == {name for name in names.values() if ".layers." in name and "norm" not in name}
     assert {names[id(weight)] for weight in adamw["params"]} == set(names.values()) - of_muon
+
+
+def test_muon_has_the_experts_and_adamw_their_routers() -> None:
+    model = make_tiny_experts()
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    adamw, muon = make_optimizer(model, list(model.parameters()), settings()).param_groups
+    layers = {names[id(weight)].partition(".layers.1.")[2] for weight in muon["params"]}
+    attention = {f"self_attn.{letter}_proj.weight" for letter in "qkvo"}
+    experts = {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"}
+    assert layers - {""} == attention | experts
+    assert "model.layers.1.mlp.gate.weight" in {names[id(weight)] for weight in adamw["params"]}
+
+
+def test_experts_resume_from_a_saved_folder(tmp_path: Path, random_samples: MakeSamples) -> None:
+    learners = [
+        Learner(make_tiny_experts(), settings(), LearnerContext(total_steps=10)) for _ in range(2)
+    ]
+    first, second = learners
+    first.supervised_step(random_samples(3))
+    first.save(tmp_path / "state")
+    second.load(tmp_path / "state")
+    for learner in learners:
+        learner.supervised_step(random_samples(3, 1))
+    assert torch.equal(weights_of(first.model), weights_of(second.model))
 
 
 def test_a_first_step_moves_every_direction_of_a_matrix_alike(

@@ -40,6 +40,25 @@ def test_gradients_and_their_norm_are_those_of_one_process(
         assert_same(of_rank[2], clipped)
 
 
+def gradients_and_weights_of_experts(ranks: ShardedRanks | None) -> tuple[Named, Named]:
+    # Three experts for two ranks: one of them has two, and the other has one.
+    trainee = Trainee(ranks, experts=3)
+    trainee.backward(micro_batches_of(3))
+    return trainee.gradients(), trainee.weights()
+
+
+def test_experts_are_shared_out_among_the_ranks(on_both: OnBoth) -> None:
+    gradients, weights = gradients_and_weights_of_experts(None)
+    assert gradients["model.model.layers.0.mlp.experts.down_proj"].shape == (3, 16, 25)
+    (first, gathered_weights), (second, none) = on_both(gradients_and_weights_of_experts)
+    assert_same(gathered_weights, weights)
+    assert none == {}
+    for of_rank in (first, second):
+        for name, gradient in of_rank.items():
+            # The router's softmax is in float32, whatever the model's dtype is.
+            torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-5)
+
+
 def gradients_in_float32(ranks: ShardedRanks | None) -> Named:
     trainee = Trainee(ranks, dtype=torch.float32)
     trainee.backward(micro_batches_of(4))

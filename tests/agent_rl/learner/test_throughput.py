@@ -8,6 +8,7 @@ from agent_rl.learner.throughput import Throughput, Work
 from tests.builders.tiny_learner import (
     MakeModel,
     learner_of,
+    make_tiny_experts,
 )
 
 
@@ -66,3 +67,12 @@ def test_work_is_counted_by_hand(tiny_model: MakeModel) -> None:
     assert metrics["tokens"] == 20.0
     assert metrics["shared_prefixes"] == pytest.approx(6 / 16)
     assert metrics["tokens_per_second"] == pytest.approx(20.0 / metrics["seconds"])
+
+
+def test_of_experts_only_the_chosen_ones_are_work() -> None:
+    learner = learner_of(make_tiny_experts(experts=5, chosen=2))
+    throughput = Throughput(learner._scorer, learner.device, "float32")
+    throughput.count(learner._passes.batch(pair(9)), passes=1)
+    # As above, with a router of 5 x 16, and two experts in place of the MLP.
+    decoder = 2 * (2 * 16 * 16 + 2 * 8 * 16 + 5 * 16 + 2 * 3 * 16 * 24)
+    assert throughput.work.operations == 2.0 * (5 * decoder + 4 * 16 * 32)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -51,3 +53,47 @@ def test_the_seed_decides_the_weights_and_touches_no_other_draw() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_experts_that_are_all_alike_are_a_dense_network() -> None:
+    tokenizer = train_tokenizer(TEXTS, 300)
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "layers": 2,
+        "heads": 1,
+        "kv_heads": 1,
+        "intermediate_size": 8,
+    }
+    dense: Any = init_model(ModelSettings(**sizes), tokenizer)
+    mixture: Any = init_model(ModelSettings(**sizes, experts=3), tokenizer)
+    weights = dense.state_dict()
+    with torch.no_grad():
+        for name, weight in mixture.named_parameters():
+            if name in weights:
+                weight.copy_(weights[name])
+        for layer, of_dense in zip(mixture.model.layers, dense.model.layers, strict=True):
+            mlp = of_dense.mlp
+            # The same for each: the second dimension is of all experts.
+            layer.mlp.experts.gate_up_proj.copy_(
+                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+            )
+            layer.mlp.experts.down_proj.copy_(mlp.down_proj.weight)
+    # Only the routers are left, and the weights that they give a token's experts add up to 1.
+    ids = torch.arange(40)[None]
+    expected = dense(input_ids=ids).logits
+    assert expected.std() > 0.05
+    torch.testing.assert_close(mixture(input_ids=ids).logits, expected)
+
+
+def test_the_seed_decides_the_weights_of_experts() -> None:
+    tokenizer = train_tokenizer(TEXTS, 300)
+    sizes = ModelSettings(
+        hidden_size=32, layers=1, heads=1, kv_heads=1, intermediate_size=8, experts=2
+    )
+    first, again, other = (
+        init_model(sizes, tokenizer, seed=seed).state_dict()["model.layers.0.mlp.experts.down_proj"]
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert 0.01 < float(first.std()) < 0.03

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, MixtralForCausalLM, PreTrainedModel
 
 from agent_rl.config.model import LoraSettings, ModelSettings
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
@@ -15,6 +15,7 @@ from agent_rl.policy.loading import decoder_and_head, load_policy, load_to_train
 from agent_rl.policy.lora import adapter_off, has_adapter, merged_weights, with_lora
 from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import save_for_serving
+from tests.builders.tiny_learner import make_tiny_experts
 
 SETTINGS = LoraSettings(rank=2, alpha=6)
 TOKENIZER = train_tokenizer(["You see a drawer 1."], 300)
@@ -22,7 +23,7 @@ IDS = torch.tensor([[5, 3, 8, 270, 30, 2]])
 MakeModel = Callable[..., LlamaForCausalLM]
 
 
-def new_base(seed: int = 0) -> LlamaForCausalLM:
+def new_base(seed: int = 0) -> PreTrainedModel:
     sizes = ModelSettings(
         hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=48, context_length=64
     )
@@ -272,3 +273,42 @@ def test_other_settings_or_another_base_cannot_be_resumed(
 def test_layers_that_take_no_adapter(targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         with_lora(new_base(), LoraSettings(target_modules=targets), source="base")
+
+
+def test_beside_experts_an_adapter_is_on_the_attention(tmp_path: Path) -> None:
+    plain: Any = make_tiny_experts(dtype=torch.float32)
+    model = with_lora(plain, SETTINGS, source="tiny")
+    trained = {
+        name.partition(".layers.")[2].split(".")[2]
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    assert trained == {f"{letter}_proj" for letter in "qkvo"}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.05)
+    save_for_serving(model, tmp_path, "float32")
+    served = MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    ids = IDS % 32
+    torch.testing.assert_close(
+        served(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        # The names that experts have in files; peft looks for the stacks then.
+        (
+            ("w1", "w3", "w2"),
+            r"w1, w2, w3 adapts experts or .*layers of k_proj, lm_head, o_proj, q_proj, v_proj",
+        ),
+        (("q_proj", "w2"), r"q_proj, w2 adapts experts"),
+        (("gate",), r"gate adapts experts or their router"),
+        (("gate_up_proj",), r"gate_up_proj: no adapter can be put there"),
+    ],
+)
+def test_experts_and_their_router_take_no_adapter(targets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_lora(make_tiny_experts(), LoraSettings(target_modules=targets), source="tiny")

@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, MixtralForCausalLM
 
 from agent_rl.config import ConfigError
 from agent_rl.policy import weight_sync
 from agent_rl.policy.from_scratch import train_tokenizer
 from agent_rl.policy.weight_sync import ServingCopy, save_for_serving, served_bytes
 from rollouts.processes import serving_folder
+from tests.builders.tiny_learner import make_tiny_experts
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -32,6 +33,20 @@ def test_the_serving_copy_has_its_own_head(
     assert set(weights) == set(tiny_model(tied=False).state_dict())
     assert torch.equal(weights["lm_head.weight"], model.lm_head.weight.bfloat16())
     assert torch.equal(weights["lm_head.weight"], weights["model.embed_tokens.weight"]) is tied
+
+
+def test_experts_are_served_by_the_names_of_files(tmp_path: Path) -> None:
+    model: Any = make_tiny_experts(dtype=torch.float32, tie_word_embeddings=True)
+    save_for_serving(model, tmp_path, "float32")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["MixtralForCausalLM"]
+    weights = load_file(tmp_path / "model.safetensors")
+    # vLLM knows no others, and would serve without those that it does not know.
+    assert "model.layers.1.block_sparse_moe.experts.2.w2.weight" in weights
+    assert not [name for name in weights if ".mlp." in name]
+    served = MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(served.state_dict()[name], weight), name
 
 
 def test_a_later_copy_replaces_the_weights_only(

@@ -1,8 +1,9 @@
-"""Sampler against learner on the way that training takes, for the source that has the trap: tied
-embeddings.
+"""Sampler against learner on the way that training takes, for the sources that have a trap: tied
+embeddings, and experts, which the engine packs for its kernel.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from agent_rl.config import Config
+from agent_rl.config.model import ModelSettings
 from agent_rl.learner.learner import Learner, LearnerContext
 from agent_rl.learner.samples import samples_from_group
+from agent_rl.policy.from_scratch import init_model
 from agent_rl.policy.loading import load_policy
+from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy
 from agent_rl.training.session import Session
 from rollouts import TrajectoryGroup
@@ -45,17 +49,38 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(source: Path) -> Iterator[tuple[Session, Any]]:
-    """A session, and the model whose weights it serves."""
+def experts(tmp_path: Path) -> Path:
+    """A policy with experts from scratch. Their width is no multiple of 32, as the kernel wants."""
+    sizes = ModelSettings(
+        hidden_size=64,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        intermediate_size=80,
+        experts=4,
+        experts_per_token=2,
+        context_length=512,
+    )
+    tokenizer = make_tokenizer()
+    model = init_model(sizes, tokenizer)
+    # Far from uniform outputs, and routers that are sure of their choice.
+    move_every_weight(model, 0.1)
+    save_policy(model, tokenizer, tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def session_of(source: Path, dtype: str) -> Iterator[tuple[Session, Any]]:
+    """Yield a session, and the model whose weights it serves."""
     config = Config.model_validate(
         {
             "run_folder": str(source / "run"),
             "env": {"id": "tests.builders.number_env:NumberEnv"},
             "episode": {"max_turns": 4, "max_action_tokens": 8},
             "workers": {"count": 1, "envs_per_worker": 8},
-            "serving": {"kv_cache_gib": 0.25, "max_concurrent": 16, "dtype": "bfloat16"},
+            "serving": {"kv_cache_gib": 0.25, "max_concurrent": 16, "dtype": dtype},
             "learner": {
-                "dtype": "bfloat16",
+                "dtype": dtype,
                 "optimizer_steps": 2,
                 "learning_rate": 1e-4,
                 "threads": 1,
@@ -63,11 +88,17 @@ def served(source: Path) -> Iterator[tuple[Session, Any]]:
         }
     )
     model, tokenizer = load_policy(str(source))
-    copy = ServingCopy(model, tokenizer, "bfloat16")
+    copy = ServingCopy(model, tokenizer, dtype)
     with Session(config, source, train=True) as session:
         session.serve(copy)
         yield session, model
     copy.close()
+
+
+@pytest.fixture
+def served(source: Path) -> Iterator[tuple[Session, Any]]:
+    with session_of(source, "bfloat16") as session_and_model:
+        yield session_and_model
 
 
 def play(session: Session) -> list[TrajectoryGroup]:
@@ -89,12 +120,12 @@ def mean_difference(learner: Learner, groups: list[TrajectoryGroup]) -> float:
     return float((learner.logprobs(samples) - sampler).abs().mean())
 
 
-def move_every_weight(model: torch.nn.Module) -> None:
-    """By noise as large as the initial weights are."""
+def move_every_weight(model: torch.nn.Module, scale: float = 0.02) -> None:
+    """By noise, which is as large as the initial weights are."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
 def test_sampler_and_learner_agree_after_an_update_of_every_weight(
@@ -137,3 +168,33 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(
     assert mean_difference(learner, groups) > 0.15
     model.load_state_dict({**before, "lm_head.weight": before["model.embed_tokens.weight"]})
     assert mean_difference(learner, groups) > 0.15
+
+
+def test_with_experts_they_agree_after_each_of_two_updates(experts: Path) -> None:
+    with session_of(experts, "float32") as (session, model):
+        learner = Learner(model, session.config.learner, LearnerContext(total_steps=2))
+        groups = play(session)
+        assert mean_difference(learner, groups) < 1e-5
+        samples = [sample for group in groups for sample in samples_from_group(group)]
+        metrics = learner.update(
+            [
+                replace(sample, advantages=((-1.0) ** i,) * sample.turns)
+                for i, sample in enumerate(samples)
+            ]
+        )
+        assert metrics["mismatch_abs_mean"] < 1e-5
+        # The second one shows whether the engine is as it was before the first.
+        for version in (1, 2):
+            before = {
+                name: parameter.detach().clone() for name, parameter in model.named_parameters()
+            }
+            move_every_weight(model, 0.05)
+            session.sync()
+            groups = play(session)
+            turns = [turn for g in groups for t in g.trajectories for turn in t.turns]
+            assert {turn.completion.policy_version for turn in turns} == {version}
+            assert mean_difference(learner, groups) < 1e-5
+        # What this test would see if the engine kept the old experts only.
+        stacks = {name: weight for name, weight in before.items() if ".experts." in name}
+        model.load_state_dict({**model.state_dict(), **stacks})
+        assert mean_difference(learner, groups) > 0.01
