@@ -7,6 +7,7 @@ sent: they could rewrite what is on the screen, or make the terminal do somethin
 to that, so print with them, or print `visible(text)`.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -230,9 +231,14 @@ class StepRows:
 def show_episode(trajectory: Trajectory, title: str) -> None:
     """Print an episode turn by turn: observation, command, reward."""
     console.rule(escape(title), align="left")
-    for number, turn in enumerate(trajectory.turns, start=1):
+    numbers = itertools.count(1)
+    for turn in trajectory.turns:
+        # A thought is shown with its action, and a summary is no numbered turn.
+        if turn.kind == "thought":
+            continue
         show_observation(turn.observation)
         command = turn.action.command if turn.action.command is not None else turn.action.text
+        number = next(numbers) if turn.kind == "action" else ""
         console.print(f"{number:>3} > {escape(command)}", style="bold", end="")
         show_outcome(turn.reward, admissible=turn.admissible)
     show_observation(trajectory.final_observation)
@@ -263,7 +269,7 @@ def show_commands(commands: Sequence[str]) -> None:
 
 def show_ending(trajectory: Trajectory) -> None:
     """Print how an episode ended, and its error if it has one."""
-    reason, turns = trajectory.stop_reason.value, len(trajectory.turns)
+    reason, turns = trajectory.stop_reason.value, len(trajectory.actions)
     say(f"  = {reason}, {turns} turns, return {trajectory.episode_return:+.2f}")
     if trajectory.error:
         say(f"    {trajectory.error}")

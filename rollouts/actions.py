@@ -16,17 +16,27 @@ def action_text(command: str, *, think: bool = False) -> str:
     return f"<action>{command}</action>" if think else command
 
 
-def parse_action(text: str, *, think: bool = False) -> ParsedAction:
+def parse_action(
+    text: str, *, think: bool = False, whole: bool = True, ignore_rest: bool = False
+) -> ParsedAction:
     """Read the text of one action.
 
     Without `think`, the text must be one line that is not blank. That line, stripped, is the
     command. With `think`, the text must be an optional `<think>...</think>` and then one
     `<action>...</action>` around such a line, with only white space around them. Any other text
     has no command.
+
+    Args:
+        whole: whether the policy itself ended the text. An action that was cut off is not guessed.
+        ignore_rest: whether any text may follow the action: the first line that is not blank, or
+            the first `</action>`. Then an action has its end before a cut.
     """
+    if not whole and not ignore_rest:
+        return ParsedAction(text=text, command=None)
     if not think:
-        return ParsedAction(text=text, command=_single_line(text))
-    match = _TAGGED.fullmatch(text)
+        command = _first_line(text, whole=whole) if ignore_rest else _single_line(text)
+        return ParsedAction(text=text, command=command)
+    match = _TAGGED.match(text) if ignore_rest else _TAGGED.fullmatch(text)
     if match is None:
         return ParsedAction(text=text, command=None)
     # The pattern also matches "<action>look</action><action>help</action>", with the inner tags as
@@ -35,6 +45,14 @@ def parse_action(text: str, *, think: bool = False) -> ParsedAction:
     if any(tag in parts for tag in TAGS):
         return ParsedAction(text=text, command=None)
     return ParsedAction(text=text, command=_single_line(match["command"]))
+
+
+def _first_line(text: str, *, whole: bool) -> str | None:
+    lines = text.lstrip().splitlines(keepends=True)
+    # "take book 1" may be the beginning of "take book 12".
+    if not lines or (not whole and lines[0].splitlines() == lines[:1]):
+        return None
+    return lines[0].strip()
 
 
 def _single_line(text: str) -> str | None:

@@ -5,22 +5,25 @@ never rendered again:
 
     prompt = first(observation)                   the policy samples a completion after it
     prompt = prompt + completion + following(...) and the next one after that, until an ending
+
+A thought that takes more than `episode.max_thought_tokens` is cut off, and its end is written for
+the policy. Thought and action are then two turns, of which the environment sees the second.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from envs import Task, TextEnv, reset_fault, step_fault
 from rollouts.processes.loops import no_loop
 from rollouts.renderer import Renderer
 from rollouts.rendering.conversation import Conversation, Prompt
 from rollouts.rendering.histories import Full, History, HistoryFailed
-from rollouts.seeds import derive_seed
+from rollouts.serving.sampling import Sampler, most_answer_tokens
 from rollouts.settings import EpisodeSettings
-from rollouts.types import Completion, ParsedAction, StopReason, Trajectory, Turn
+from rollouts.types import Completion, ParsedAction, Policy, StopReason, Trajectory, Turn
 
 EnvFailure = (Exception, SystemExit)
 """The errors of an environment; the PDDL translator of text worlds raises `SystemExit`."""
@@ -28,25 +31,6 @@ FULL = Full()
 """The history that forgets nothing."""
 _LONGEST_WAIT = 1e9
 """In seconds; an event loop's clock takes no infinity."""
-
-
-class Policy(Protocol):
-    """Samples an action for a prompt."""
-
-    async def complete(
-        self,
-        token_ids: Sequence[int],
-        *,
-        max_tokens: int,
-        temperature: float,
-        stop_token_ids: Sequence[int],
-        seed: int | None,
-    ) -> Completion:
-        """Sample up to `max_tokens` ids after `token_ids`, up to and with the first stop id.
-
-        At `temperature` 0 the policy is greedy. The log-probs are those of the distribution that
-        was sampled from.
-        """
 
 
 class EpisodeOver(Exception):
@@ -201,21 +185,26 @@ async def run_episode(
     an event loop of its own.
 
     Args:
-        context_length: in tokens; it must hold the prompt and a full-length action.
+        context_length: in tokens; it must hold the prompt and a full-length answer.
         temperature: the sampling temperature; 0 is greedy.
-        seed: every turn is sampled with a seed derived from it; None draws at random.
+        seed: every request has a seed derived from it; None draws at random.
         history: chooses what each prompt shows of the turns before.
     """
     record = Recorder(env, task, settings.timeout_seconds)
     playing = _PolicyEpisode(
         record=record,
         conversation=Conversation(renderer, history),
-        policy=policy,
+        sampler=Sampler(
+            policy=policy,
+            renderer=renderer,
+            settings=settings,
+            temperature=temperature,
+            seed=seed,
+            ask=record.ask,
+        ),
         renderer=renderer,
         settings=settings,
         context_length=context_length,
-        temperature=temperature,
-        seed=seed,
     )
     try:
         record.reset()
@@ -231,18 +220,19 @@ async def run_episode(
 
 @dataclass(kw_only=True)
 class _PolicyEpisode:
-    """An episode of the policy under way; the fields are the arguments of `run_episode`."""
+    """An episode of the policy under way; the other fields are arguments of `run_episode`."""
 
     record: Recorder
     conversation: Conversation
-    policy: Policy
+    sampler: Sampler
     renderer: Renderer
     settings: EpisodeSettings
     context_length: int
-    temperature: float
-    seed: int | None
-    ids: list[int] = field(default_factory=list)
-    """The last prompt and its completion."""
+
+    @property
+    def most(self) -> int:
+        """The most tokens of an answer."""
+        return most_answer_tokens(self.settings, self.renderer)
 
     async def act(self) -> None:
         """Play a turn. Raises `EpisodeOver` if the episode ends with it, or before."""
@@ -251,10 +241,14 @@ class _PolicyEpisode:
             prompt = self.conversation.prompt(observation, self.record.admissible)
         except HistoryFailed as error:
             raise EpisodeOver(StopReason.ENV_ERROR, str(error)) from error
-        completion = await self._sample(prompt, self.settings.max_action_tokens)
-        action = self.renderer.parse(completion)
-        self.conversation.add(observation, completion, action)
-        act(self.record, prompt, completion, action, self.settings)
+        self._require_room(prompt, self.most)
+        answer = await self.sampler.answer(prompt)
+        if answer.thought is not None:
+            self._add_unseen("thought", observation, prompt, answer.thought)
+            prompt = Prompt(token_ids=answer.thought_end_ids)
+        action = self.renderer.parse(answer.action, before=answer.ids_before_action)
+        self.conversation.add(observation, answer.action, action)
+        act(self.record, prompt, answer.action, action, self.settings)
 
     async def sum_up(self) -> None:
         """Let the policy sum up what it has seen, if it is time for that.
@@ -266,44 +260,46 @@ class _PolicyEpisode:
             return
         observation = f"{self.record.observation}\n\n{request.text}"
         prompt = self.conversation.prompt(observation, None)
-        completion = await self._sample(prompt, request.max_tokens)
-        summary = ParsedAction(text=self.renderer.parse(completion).text, command=None)
+        self._require_room(prompt, request.max_tokens)
+        completion = await self.sampler.sample(prompt, request.max_tokens)
+        summary = self._add_unseen("summary", observation, prompt, completion)
         self.conversation.add(observation, completion, summary, is_summary=True)
+
+    def _add_unseen(
+        self,
+        kind: Literal["thought", "summary"],
+        observation: str,
+        prompt: Prompt,
+        completion: Completion,
+    ) -> ParsedAction:
+        """Record a turn that the environment does not see; return what was said."""
+        said = ParsedAction(text=self.renderer.parse(completion).text, command=None)
         turn = Turn(
             observation=observation,
             prompt_token_ids=prompt.token_ids,
             completion=completion,
-            action=summary,
+            action=said,
             admissible=True,
             reward=0.0,
             new_prompt=prompt.is_new,
+            kind=kind,
         )
         self.record.turns.append(turn)
+        return said
 
-    async def _sample(self, prompt: Prompt, max_tokens: int) -> Completion:
-        """Let the policy answer a prompt, if its context has room for a full-length answer.
+    def _require_room(self, prompt: Prompt, most: int) -> None:
+        """End the episode if its context has no room for a prompt and an answer of `most` tokens.
 
         Otherwise the end of the context would cut actions, and the policy would be trained on a
         limit that it cannot see.
         """
-        if prompt.is_new:
-            self.ids = []
-        self.ids += prompt.token_ids
-        turns = len(self.record.turns)
-        if not turns:
-            check_first_prompt(self.record.task, len(self.ids), self.settings, self.context_length)
-        if len(self.ids) + max_tokens > self.context_length:
+        length = self.sampler.length(prompt)
+        if not self.record.turns:
+            check_first_prompt(
+                self.record.task, length, self.settings, self.context_length, self.most
+            )
+        if length + most > self.context_length:
             raise EpisodeOver(StopReason.CONTEXT_FULL)
-        request = self.policy.complete(
-            tuple(self.ids),
-            max_tokens=max_tokens,
-            temperature=self.temperature,
-            stop_token_ids=self.renderer.end_token_ids,
-            seed=None if self.seed is None else derive_seed(self.seed, turns),
-        )
-        completion = await self.record.ask(request)
-        self.ids += completion.token_ids
-        return completion
 
 
 def act(
@@ -350,17 +346,19 @@ def is_admissible(action: ParsedAction, admissible: Sequence[str] | None) -> boo
 
 
 def check_first_prompt(
-    task: Task, length: int, settings: EpisodeSettings, context_length: int
+    task: Task, length: int, settings: EpisodeSettings, context_length: int, most: int
 ) -> None:
-    """Check that a first prompt of `length` tokens leaves room for an action.
+    """Check that a first prompt of `length` tokens leaves room for an answer of `most` tokens.
 
     Raises:
         EpisodeOver: it does not; the message lists the settings to change.
     """
-    if length + settings.max_action_tokens > context_length:
+    if length + most > context_length:
+        limit = settings.max_thought_tokens
+        thought = f", a thought up to {limit} (episode.max_thought_tokens)" if limit else ""
         raise EpisodeOver(
             StopReason.CONTEXT_FULL,
-            f"task {task.id!r}: the first prompt has {length} tokens and an action up to "
+            f"task {task.id!r}: the first prompt has {length} tokens{thought} and an action up to "
             f"{settings.max_action_tokens} (episode.max_action_tokens), but the context holds "
             f"{context_length}; raise serving.context_length or take a model with a longer "
             "context, shorten prompt.system, or set prompt.show_admissible_commands: false",

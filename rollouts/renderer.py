@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rollouts.actions import TAGS, action_text, parse_action
+from rollouts.actions import TAGS, action_text
+from rollouts.rendering.answers import AnswerReader
 from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
 from rollouts.rendering.control_tokens import PromptEncoder
 from rollouts.rendering.end_tokens import end_ids_of_folder
@@ -39,6 +40,12 @@ class Renderer(Protocol):
     """The ids that end an action; `action_ids` writes the first of them."""
     appends: bool
     """Whether `following` may be used; else each prompt has to be written as a whole."""
+    answers: AnswerReader
+    """Reads what the policy wrote."""
+    stop: tuple[str, ...]
+    """The texts that end an action, besides the end tokens (`prompt.stop`)."""
+    thought_end_ids: tuple[int, ...]
+    """The ids that end a thought for the policy (`prompt.thought_end`)."""
 
     def first(self, observation: str, admissible: Sequence[str] | None) -> tuple[int, ...]:
         """Return the ids of the first prompt."""
@@ -59,8 +66,8 @@ class Renderer(Protocol):
         Lists of commands of the past are left out.
         """
 
-    def parse(self, completion: Completion) -> ParsedAction:
-        """Read a completion; one that was cut at its token limit has no command."""
+    def parse(self, completion: Completion, before: Sequence[int] = ()) -> ParsedAction:
+        """Read a completion, with ids of the same answer before it (see `AnswerReader`)."""
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         """Return the ids of an action that means `command`, with its end token."""
@@ -178,21 +185,12 @@ class _TokenizerRenderer:
 
     def __init__(self, tokenizer: Any, settings: PromptSettings, encoder: PromptEncoder) -> None:
         self._tokenizer, self._settings, self._encoder = tokenizer, settings, encoder
+        self.answers = AnswerReader(tokenizer, settings, self._opened)
+        self.stop = settings.stop
+        self.thought_end_ids = encoder.encode(settings.thought_end)
 
-    def parse(self, completion: Completion) -> ParsedAction:
-        stopped = completion.finish_reason is FinishReason.STOP
-        ids = completion.token_ids[:-1] if stopped else completion.token_ids
-        # Special tokens stay in the text, so that a command with one inside is no valid command.
-        # The clean-up would rewrite spaces, but a command must match the game's to the letter.
-        text = self._tokenizer.decode(
-            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        if not stopped:
-            # "take book 1" may be the beginning of "take book 12": a cut action is not guessed.
-            return ParsedAction(text=text, command=None)
-        # The prompt may have begun a thought, of which this is the rest.
-        action = parse_action(self._opened + text, think=self._settings.think)
-        return ParsedAction(text=text, command=action.command)
+    def parse(self, completion: Completion, before: Sequence[int] = ()) -> ParsedAction:
+        return self.answers.parse(completion, before)
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         # Without quotes, an expert's command could end the action and begin a message.

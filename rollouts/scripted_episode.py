@@ -11,6 +11,7 @@ from rollouts.players import Player
 from rollouts.renderer import Renderer, transcript
 from rollouts.rendering.conversation import Conversation, Prompt
 from rollouts.rendering.histories import History, HistoryFailed
+from rollouts.serving.sampling import most_answer_tokens
 from rollouts.settings import EpisodeSettings
 from rollouts.types import Completion, FinishReason, ParsedAction, StopReason, Trajectory
 
@@ -101,6 +102,7 @@ class _ScriptedEpisode:
         self._record, self._renderer, self._settings = record, renderer, settings
         self._conversation = conversation
         self._context_length = context_length
+        self._most = most_answer_tokens(settings, renderer)
         self._prompt = Prompt(token_ids=())
         """What the player's next action answers: observations, mistakes, or all that is shown."""
         self._length = 0
@@ -126,7 +128,7 @@ class _ScriptedEpisode:
         self._observe()
         if self._context_length is not None:
             check_first_prompt(
-                self._record.task, self._length, self._settings, self._context_length
+                self._record.task, self._length, self._settings, self._context_length, self._most
             )
 
     def act(self, command: str) -> None:
@@ -176,8 +178,8 @@ class _ScriptedEpisode:
                 f"task {self._record.task.id!r}: the action {command!r} takes {len(ids)} tokens "
                 f"with its end token, but episode.max_action_tokens is {limit}; raise it"
             )
-        # The limit of the policy's episodes: a full-length action must fit, however short this is.
-        if self._length + limit > self._context_length:
+        # The limit of the policy's episodes: a full-length answer must fit, however short this is.
+        if self._length + self._most > self._context_length:
             raise EpisodeOver(StopReason.CONTEXT_FULL)
         return ids
 

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from rollouts.actions import TAGS
+
 _STARTS, _LEAST_START_SECONDS = 10.0, 300.0
 """The limit of a start, in times of a call's and at least: libraries and weights are loaded."""
 
@@ -45,6 +47,17 @@ class PromptSettings(Settings):
     think: bool = False
     """Whether an action may begin with `<think>...</think>` and must be in `<action>...</action>`
     (`chat` only)."""
+    thought_end: str = "\n</think>\n\n"
+    """What ends a thought for the policy after `episode.max_thought_tokens`. It is not trained. It
+    may go on with `<action>`."""
+    text_after_action: Literal["refuse", "ignore"] = "refuse"
+    """What an answer with more text after its action is worth. `refuse`: it is no valid action.
+    `ignore`: the action is the first line, or with `think` the first `<action>...</action>`. Then
+    it is also valid if the token limit cuts off what follows it."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an action, besides the model's end tokens: `["\\n"]`, or with `think`
+    `["</action>"]`. The tokens up to the one that completes a text are kept and trained. The
+    command lacks the text and what follows it; `</action>` stays."""
     examples: tuple[Example, ...] = ()
     """Exchanges shown before the episode (`chat` only); they teach a small pretrained model the
     form of an answer."""
@@ -83,6 +96,36 @@ class PromptSettings(Settings):
             )
         return value
 
+    @field_validator("thought_end")
+    @classmethod
+    def _ends_a_thought(cls, value: str) -> str:
+        begin, end, action, _ = TAGS
+        before, _, after = value.partition(end)
+        if value.count(end) != 1 or begin in before or after.strip() not in ("", action):
+            raise ValueError(
+                f"{value!r} does not end a thought and let an action follow; write {end} once, "
+                f"after it only white space or {action}"
+            )
+        return value
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_are_texts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("an empty text ends every action before it begins; remove it")
+        return value
+
+    @model_validator(mode="after")
+    def _stops_after_an_action_began(self) -> Self:
+        begun = f"{TAGS[0]}{TAGS[1]}{TAGS[2]}"
+        for text in self.stop:
+            if self.think and text in begun:
+                raise ValueError(
+                    f"stop: {text!r} ends each answer before its command, as an answer begins "
+                    f"{begun} with think: true; use another text, such as {TAGS[3]}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _summaries_after_turns(self) -> Self:
         if self.history == "summary" and not self.window:
@@ -98,7 +141,11 @@ class EpisodeSettings(Settings):
     is 50."""
     max_action_tokens: int = Field(default=16, ge=1)
     """Tokens that one action may take, its end token included. The default fits a short command;
-    raise it for `prompt.think`."""
+    raise it for `prompt.think`. With `max_thought_tokens` a thought is not among them."""
+    max_thought_tokens: int = Field(default=0, ge=0)
+    """Tokens that the thought before an action may take (`prompt.think`). One that is longer is cut
+    off, and `prompt.thought_end` is written for the policy, which then acts. 0 sets no limit of its
+    own: thought and action together have `max_action_tokens`."""
     reward_scale: float = 1.0
     """Factor for every reward of the environment; 1 keeps them as they are."""
     invalid_action_penalty: float = Field(default=0.0, ge=0.0)
@@ -114,6 +161,11 @@ class EpisodeSettings(Settings):
     episode of its worker process, so the pool then replaces that process. So it does with a process
     that answers nothing for as long, and for 20 s at least. A longer constructor or `tasks()` ends
     the run. The start of a worker process may take ten times as long, and 300 s at least."""
+
+    @property
+    def max_sampled_tokens(self) -> int:
+        """Tokens that the policy may sample in a turn."""
+        return self.max_thought_tokens + self.max_action_tokens
 
     @property
     def start_timeout_seconds(self) -> float:

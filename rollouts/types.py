@@ -11,11 +11,16 @@ the learner trains on the very ids that the policy sampled.
 
 With a history that forgets (`prompt.history`), a turn may have a whole new prompt. There the
 episode is cut into parts, and each is a sequence of its own.
+
+Not every turn is an action. One whose thought was cut off (`episode.max_thought_tokens`) is two
+turns: the thought, and the action, whose prompt delta is the end that was written for the policy.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
+from typing import Literal, Protocol
 
 from envs import Task
 
@@ -59,6 +64,8 @@ class FinishReason(Enum):
 
     STOP = "stop"
     """The policy sampled an end token, which is the last of the completion's ids."""
+    STOP_TEXT = "stop_text"
+    """The policy wrote one of `prompt.stop`; the last id completed it, and no end token follows."""
     LENGTH = "length"
     """The completion reached its token limit; its last id is an ordinary token."""
 
@@ -93,13 +100,60 @@ class Completion:
         """The oldest version that sampled an id of it."""
         return min(version for version, _ in self.versions)
 
+    def cut(self, length: int, reason: FinishReason) -> "Completion":
+        """Return the first `length` ids, as a completion that ended there for `reason`."""
+        return replace(
+            self,
+            token_ids=self.token_ids[:length],
+            logprobs=self.logprobs[:length],
+            versions=tuple(run for run in self.versions if run[1] < length),
+            finish_reason=reason,
+        )
+
+    def with_rest(self, rest: "Completion") -> "Completion":
+        """Return it and what was sampled right after it, as one completion."""
+        length, versions = len(self.token_ids), self.versions
+        for version, start in rest.versions:
+            if version != versions[-1][0]:
+                versions += ((version, length + start),)
+        return Completion(
+            token_ids=self.token_ids + rest.token_ids,
+            logprobs=self.logprobs + rest.logprobs,
+            finish_reason=rest.finish_reason,
+            versions=versions,
+            seconds=self.seconds + rest.seconds,
+        )
+
+
+class Policy(Protocol):
+    """Samples an action for a prompt."""
+
+    async def complete(
+        self,
+        token_ids: Sequence[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        stop_token_ids: Sequence[int],
+        seed: int | None,
+        stop: Sequence[str] = (),
+    ) -> Completion:
+        """Sample up to `max_tokens` ids after `token_ids`, up to and with the first stop id.
+
+        At `temperature` 0 the policy is greedy. The log-probs are those of the distribution that
+        was sampled from.
+
+        Args:
+            stop: texts after which nothing more is of use. A policy may sample on.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedAction:
     """The text of an action, read as a command."""
 
     text: str
-    """The decoded completion without its end token."""
+    """The decoded answer without its end token: with a thought that was cut off, and its end."""
     command: str | None
     """The command to execute; None if the text does not have the action format."""
 
@@ -124,6 +178,9 @@ class Turn:
     new_prompt: bool = False
     """Whether the policy saw a whole new prompt, and nothing of the ids before. The first turn
     needs no such mark."""
+    kind: Literal["action", "thought", "summary"] = "action"
+    """What the policy wrote. The environment sees actions only. A thought is a turn of its own if
+    it was cut off, and the next turn is its action. A summary is one of `prompt.history`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +270,11 @@ class Trajectory:
         )
 
     @property
+    def actions(self) -> tuple[Turn, ...]:
+        """The turns that the environment saw."""
+        return tuple(turn for turn in self.turns if turn.kind == "action")
+
+    @property
     def token_ids(self) -> tuple[int, ...]:
         """All ids that the policy read or wrote; those of each part anew."""
         return Part(turns=self.turns).token_ids
@@ -248,6 +310,17 @@ class Trajectory:
     def invalid_actions(self) -> int:
         """The number of turns whose action could not be parsed or was not admissible."""
         return sum(not turn.admissible for turn in self.turns)
+
+    @property
+    def truncated_actions(self) -> int:
+        """The number of actions that their token limit cut off."""
+        cut = FinishReason.LENGTH
+        return sum(turn.completion.finish_reason is cut for turn in self.actions)
+
+    @property
+    def cut_thoughts(self) -> int:
+        """The number of thoughts that were cut off, and whose end was written for the policy."""
+        return sum(turn.kind == "thought" for turn in self.turns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,16 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _only_thoughts_have_a_budget(self) -> Self:
+        if self.episode.max_thought_tokens and not self.prompt.think:
+            raise ValueError(
+                f"episode.max_thought_tokens: {self.episode.max_thought_tokens} limits thoughts, "
+                "but with prompt.think: false an answer has none; set prompt.think: true, or "
+                "episode.max_thought_tokens: 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _older_weights_are_corrected(self) -> Self:
         # With `old_logprobs: sampler` the ratio itself is against the weights that sampled.
         corrected = self.learner.importance != "none" or self.learner.old_logprobs == "sampler"

@@ -126,6 +126,7 @@ def setting_of(
         "env_options": config.env.options,
         "max_turns": config.episode.max_turns,
         "max_action_tokens": config.episode.max_action_tokens,
+        "max_thought_tokens": config.episode.max_thought_tokens,
         **more,
     }
 

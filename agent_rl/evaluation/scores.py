@@ -70,11 +70,13 @@ class Score:
     turns_to_success: float | None
     """Turns per won episode; None if none was won."""
     invalid_action_rate: float
-    """Share of turns whose action could not be parsed or was not admissible."""
+    """Share of actions that could not be parsed or were not admissible."""
     tokens_per_episode: float | None
     """Tokens of a whole episode, prompts included; None for a player without a model."""
     agent_tokens_per_episode: float | None
     """Tokens that the policy sampled in an episode; None for a player without a model."""
+    truncated_action_rate: float | None = None
+    """Share of actions that their token limit cut off; None in reports of earlier versions."""
 
     @classmethod
     def of(cls, repeats: Repeats) -> "Score":
@@ -87,8 +89,8 @@ class Score:
         outcomes = []
         for of_game in _by_game(repeats).values():
             outcomes.append([episode.success for episode in of_game])
-        turns = sum(len(episode.turns) for episode in episodes)
-        winning_turns = [len(episode.turns) for episode in episodes if episode.success]
+        turns = sum(len(episode.actions) for episode in episodes)
+        winning_turns = [len(episode.actions) for episode in episodes if episode.success]
         tokens = agent_tokens = None
         if _sampled(episodes):
             total = sum(len(episode.token_ids) for episode in episodes)
@@ -106,6 +108,7 @@ class Score:
             invalid_action_rate=_ratio(sum(e.invalid_actions for e in episodes), turns),
             tokens_per_episode=tokens,
             agent_tokens_per_episode=agent_tokens,
+            truncated_action_rate=_ratio(sum(e.truncated_actions for e in episodes), turns),
         )
 
 
@@ -160,7 +163,7 @@ class SplitReport:
                     id=game,
                     family=of_game[0].task.family,
                     success=tuple(episode.success for episode in of_game),
-                    turns=tuple(len(episode.turns) for episode in of_game),
+                    turns=tuple(len(episode.actions) for episode in of_game),
                 )
             )
         return cls(

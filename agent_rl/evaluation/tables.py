@@ -37,9 +37,8 @@ def show(report: EvaluationReport, title: str) -> None:
     """
     for split, part in report.splits.items():
         console.print(split_table(part, f"{title} on {split}{_temperature(report)}"))
-        for line in (repeats_line(part), failures_line(part)):
-            if line:
-                say(line)
+        for line in _lines(part):
+            say(line)
     if report.gap:
         console.print(_gap_table(report.gap))
 
@@ -64,15 +63,26 @@ def failures_line(report: SplitReport) -> str:
     return f"not scored, as they say nothing about the policy: {failed}" if failed else ""
 
 
+def truncated_line(report: SplitReport) -> str:
+    """The share of actions that were cut off, in percent; empty if none was, or it is unknown."""
+    share = report.overall.truncated_action_rate
+    return f"actions cut off by their token limit: {percent(share)} %" if share else ""
+
+
+def _lines(report: SplitReport) -> list[str]:
+    """What is said below a table."""
+    lines = (repeats_line(report), truncated_line(report), failures_line(report))
+    return [line for line in lines if line]
+
+
 def markdown(report: EvaluationReport, title: str) -> str:
     """The tables of `show` as a Markdown document."""
     parts = [f"# {title}", _about(report)]
     for split, part in report.splits.items():
         rows = [(_bold_if_all(name), *cells(score)) for name, score in _rows(part)]
         parts += [f"## {split}", markdown_table(("family", *HEADS), rows)]
-        for line in (repeats_line(part), failures_line(part)):
-            if line:
-                parts.append(f"{line[0].upper()}{line[1:]}.")
+        for line in _lines(part):
+            parts.append(f"{line[0].upper()}{line[1:]}.")
     if report.gap:
         rows = [(_bold_if_all(name), *_gap_cells(gap)) for name, gap in _gap_rows(report.gap)]
         table = markdown_table(("family", "points", "95 % interval"), rows)

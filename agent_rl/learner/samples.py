@@ -27,7 +27,8 @@ class TrainingSample:
     token_ids: tuple[int, ...]
     """All tokens, at least two; the first one is never the agent's."""
     action_mask: tuple[bool, ...]
-    """True at the agent's tokens. A turn is an unbroken run of True."""
+    """True at the agent's tokens. A turn is an unbroken run of True: a thought that was cut off and
+    the action after it are two."""
     behavior_logprobs: tuple[float, ...]
     """The sampler's log-probs, in nats; 0 where the mask is False, and in supervised samples."""
     advantages: tuple[float, ...]
@@ -117,11 +118,14 @@ def samples_from_group(
             several parts gets the place of its first part as its number.
     """
     trajectories = group.trajectories
-    turns = [len(trajectory.turns) for trajectory in trajectories]
+    actions = [len(trajectory.actions) for trajectory in trajectories]
     trains = [trajectory.trains for trajectory in trajectories]
     returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
-    of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), turns)
-    per_turn = [[a] * count for a, count in zip(of_episodes.tolist(), turns, strict=True)]
+    of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), actions)
+    per_turn = [
+        [a] * len(episode.turns)
+        for a, episode in zip(of_episodes.tolist(), trajectories, strict=True)
+    ]
     if advantage == "turn_groups":
         added = _of_turn_groups(group, trains, turn_discount)
         for episode, own in zip(per_turn, added, strict=True):
@@ -196,9 +200,22 @@ def _staleness(turns: Sequence[Turn], version: int | None) -> Runs:
 def _of_turn_groups(
     group: TrajectoryGroup, trains: Sequence[bool], discount: float
 ) -> list[list[float]]:
-    """Return for each episode and turn the advantage within the turn's own group."""
+    """Return for each episode and turn the advantage within the turn's own group.
+
+    A turn that the environment does not see has that of the action that it leads to.
+    """
     states, rewards = [], []
     for trajectory in group.trajectories:
-        states.append([turn.observation for turn in trajectory.turns])
-        rewards.append([turn.reward for turn in trajectory.turns])
-    return turn_group_advantages(states, rewards, trains, discount=discount)
+        states.append([turn.observation for turn in trajectory.actions])
+        rewards.append([turn.reward for turn in trajectory.actions])
+    of_actions = turn_group_advantages(states, rewards, trains, discount=discount)
+    advantages: list[list[float]] = []
+    for trajectory, own in zip(group.trajectories, of_actions, strict=True):
+        # A summary may be the last turn, if the context is full after it.
+        left = [*own, 0.0]
+        advantages.append([])
+        for turn in trajectory.turns:
+            advantages[-1].append(left[0])
+            if turn.kind == "action":
+                left.pop(0)
+    return advantages

@@ -109,9 +109,12 @@ def trajectory_record(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:
-    # Most episodes have one prompt that grows, so the mark is written where it says something.
-    mark = {"new_prompt": True} if turn.new_prompt else {}
-    return mark | {
+    # Most episodes have one prompt that grows and actions only, so marks are written where they say
+    # something.
+    marks: dict[str, Any] = {"new_prompt": True} if turn.new_prompt else {}
+    if turn.kind != "action":
+        marks["kind"] = turn.kind
+    return marks | {
         "observation": turn.observation,
         "action": turn.action.text,
         "command": turn.action.command,
@@ -148,6 +151,7 @@ def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
         },
         "action": {"text": turn["action"], "command": turn["command"]},
         "new_prompt": turn.get("new_prompt", False),
+        "kind": turn.get("kind", "action"),
     }
 
 

@@ -57,7 +57,7 @@ def learner_context(config: Config, folder: Path) -> LearnerContext:
         total_steps=config.train.rollout_steps * config.learner.optimizer_steps,
         temperature=config.train.temperature,
         seed=config.seed,
-        most_agent_tokens=config.episode.max_turns * config.episode.max_action_tokens,
+        most_agent_tokens=config.episode.max_turns * config.episode.max_sampled_tokens,
         failure_folder=StageLayout(folder).not_finite,
     )
 

@@ -88,7 +88,7 @@ def step_metrics(
     played = groups.played
     every_episode = [episode for group in played for episode in group.trajectories]
     episodes = [episode for episode in every_episode if episode.trains]
-    turns = sum(len(episode.turns) for episode in episodes)
+    turns = sum(len(episode.actions) for episode in episodes)
     constant = sum(
         all_equal([t.episode_return for t in group.trajectories if t.trains]) for group in played
     )
@@ -97,6 +97,8 @@ def step_metrics(
         "rollout/return": fmean(episode.episode_return for episode in episodes),
         "rollout/turns": turns / len(episodes),
         "rollout/invalid_actions": sum(e.invalid_actions for e in episodes) / max(turns, 1),
+        "rollout/truncated_actions": sum(e.truncated_actions for e in episodes) / max(turns, 1),
+        "rollout/cut_thoughts": sum(e.cut_thoughts for e in episodes) / max(turns, 1),
         "rollout/episodes": len(episodes),
         "rollout/failed_episodes": len(every_episode) - len(episodes),
     }

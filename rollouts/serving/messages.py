@@ -34,6 +34,8 @@ class CompletionRequest:
     """The ids that end the completion."""
     seed: int | None
     """The seed of the sampling; None draws one."""
+    stop: Sequence[str] = ()
+    """The texts that end the completion, besides."""
 
 
 @dataclass(frozen=True, kw_only=True)

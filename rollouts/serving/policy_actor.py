@@ -14,9 +14,13 @@ from rollouts.settings import ServingSettings
 class PolicyActor(ServedPolicy):
     """The served policy in its own process; only `forget` and `shutdown` may precede `start`."""
 
-    def __init__(self, settings: ServingSettings) -> None:
-        """Keep the settings: where the weights are is known once the process is on a node."""
-        self._settings = settings
+    def __init__(self, settings: ServingSettings, *, stops: bool = False) -> None:
+        """Keep the settings: where the weights are is known once the process is on a node.
+
+        Args:
+            stops: see `ServedPolicy`.
+        """
+        self._settings, self._stops = settings, stops
         self._runs = False
 
     async def start(
@@ -30,7 +34,9 @@ class PolicyActor(ServedPolicy):
         Raises:
             ValueError: the model or the settings cannot be served; the message says why.
         """
-        super().__init__(model_folder, self._settings, version=version, host=host)
+        super().__init__(
+            model_folder, self._settings, version=version, host=host, stops=self._stops
+        )
         self._runs = True
         return await self.address()
 

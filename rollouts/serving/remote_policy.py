@@ -71,6 +71,7 @@ class RemotePolicy:
         temperature: float,
         stop_token_ids: Sequence[int],
         seed: int | None,
+        stop: Sequence[str] = (),
     ) -> Completion:
         """Sample a completion, as `Policy.complete`.
 
@@ -85,6 +86,7 @@ class RemotePolicy:
             temperature=temperature,
             stop_token_ids=stop_token_ids,
             seed=seed,
+            stop=stop,
         )
         answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[request.number] = _Waiting(request=request, answer=answer)

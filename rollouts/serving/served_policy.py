@@ -26,6 +26,7 @@ class ServedPolicy:
         *,
         version: int = 0,
         host: str = "127.0.0.1",
+        stops: bool = False,
     ) -> None:
         """Start the engine, which takes 10 to 20 s on a small machine.
 
@@ -34,6 +35,8 @@ class ServedPolicy:
             settings: see `docs/configuration.md`.
             version: the version of these weights.
             host: the address of this machine at which workers reach it; by default, those on it.
+            stops: whether requests have stop strings, for which the engine needs the tokenizer.
+                Without it they end later.
 
         Raises:
             ValueError: the model or the settings cannot be served; the message says why.
@@ -42,7 +45,9 @@ class ServedPolicy:
         self.context_length = model_context_length(model_folder, settings)
         self._tied = read_config(model_folder).get("tie_word_embeddings", False)
         self._engine = EngineThread(
-            lambda: VllmEngine(model_folder, settings, version=version, on_death=self._end),
+            lambda: VllmEngine(
+                model_folder, settings, version=version, on_death=self._end, stops=stops
+            ),
             places=settings.max_concurrent,
             host=host,
         )
@@ -55,6 +60,7 @@ class ServedPolicy:
         temperature: float,
         stop_token_ids: Sequence[int],
         seed: int | None,
+        stop: Sequence[str] = (),
     ) -> Completion:
         request = CompletionRequest(
             number=0,
@@ -63,6 +69,7 @@ class ServedPolicy:
             temperature=temperature,
             stop_token_ids=stop_token_ids,
             seed=seed,
+            stop=stop,
         )
         completion: Completion
         completion, seconds = await self._engine.generate(request)

@@ -63,6 +63,7 @@ class VllmEngine:
         *,
         version: int,
         on_death: Callable[[str], None],
+        stops: bool = False,
     ) -> None:
         """Start it, which takes 10 to 20 s on a small machine.
 
@@ -70,12 +71,13 @@ class VllmEngine:
             version: the version of the weights in `model_folder`.
             on_death: is called with what happened if one of the engine's own processes ends. The
                 call comes from another thread.
+            stops: whether to end completions at stop strings.
 
         Raises:
             ValueError: the model or the settings cannot be served; the message says why.
         """
-        self._engine = start_engine(model_folder, settings)
-        self._keep_cache = settings.keep_cache
+        self._engine = start_engine(model_folder, settings, stops=stops)
+        self._stops, self._keep_cache = stops, settings.keep_cache
         self._core = self._engine.engine_core.engine_core
         self._vocabulary = self._engine.model_config.get_vocab_size()
         self._requests: dict[str, Any] = {}
@@ -112,6 +114,7 @@ class VllmEngine:
             temperature=request.temperature,
             stop_token_ids=request.stop_token_ids,
             seed=request.seed,
+            stop=request.stop if self._stops else (),
         )
         internal = self._engine.add_request(request_id, inputs, params)
         self._requests[request_id] = self._core.scheduler.requests[internal]
@@ -232,11 +235,13 @@ def sampling_params(
     stop_token_ids: Sequence[int],
     seed: int | None,
     ignore_eos: bool = False,
+    stop: Sequence[str] = (),
 ) -> Any:
     """Return vLLM's `SamplingParams` as every request has them: log-probs, ids and no text.
 
     Args:
         ignore_eos: whether to pass over the end token that the model's own settings name.
+        stop: texts that end the completion; the engine must have a tokenizer.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -248,7 +253,9 @@ def sampling_params(
         seed=seed,
         ignore_eos=ignore_eos,
         logprobs=0,
-        detokenize=False,
+        stop=list(stop),
+        detokenize=bool(stop),
+        skip_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         # It belongs to one request. A deep copy takes a third of the time to add that one.
         skip_clone=True,
@@ -259,7 +266,7 @@ def completion_of(answer: Any) -> Completion | RuntimeError:
     """Return vLLM's final output of a request as a completion, or the error that it is instead."""
     output = answer.outputs[0]
     try:
-        reason = finish_reason(output.finish_reason)
+        reason = finish_reason(output.finish_reason, output.stop_reason)
     except RuntimeError as error:
         return error
     # At each position vLLM returns log-probs by id; only the sampled id's is of use.
@@ -272,17 +279,19 @@ def completion_of(answer: Any) -> Completion | RuntimeError:
     )
 
 
-def finish_reason(of_vllm: str | None) -> FinishReason:
+def finish_reason(of_vllm: str | None, stopped_by: int | str | None = None) -> FinishReason:
     """Return why a completion ended; raise `RuntimeError` if vLLM gave it up."""
     if of_vllm == "stop":
-        return FinishReason.STOP
+        return FinishReason.STOP_TEXT if isinstance(stopped_by, str) else FinishReason.STOP
     if of_vllm in ("length", "repetition"):
         return FinishReason.LENGTH
     raise RuntimeError(f"vLLM ended the completion with {of_vllm!r} before it was whole")
 
 
-def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
-    """Start vLLM's engine (an `LLMEngine`) in this process.
+def start_engine(
+    model_folder: str | Path, settings: ServingSettings, *, stops: bool = False
+) -> Any:
+    """Start vLLM's engine (an `LLMEngine`) in this process; with a tokenizer if it `stops` at text.
 
     Raises:
         ValueError: the model or the settings cannot be served; the message says why.
@@ -305,6 +314,7 @@ def start_engine(model_folder: str | Path, settings: ServingSettings) -> Any:
     if settings.deterministic:
         _be_deterministic()
     arguments = _arguments(model_folder, settings, gpu=gpu)
+    arguments["skip_tokenizer_init"] = not stops
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except Exception as error:
@@ -345,7 +355,6 @@ def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool
         }
     return {
         "model": str(model_folder),
-        "skip_tokenizer_init": True,
         "dtype": chosen_dtype(settings.dtype, gpu=gpu),
         "max_model_len": context_length,
         "max_num_seqs": settings.max_concurrent,

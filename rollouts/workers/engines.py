@@ -87,6 +87,7 @@ class Engines:
         post: Callable[[Event], None],
         on_ready: Callable[[], None],
         workers: Callable[[], Sequence[Any]],
+        stops: bool = False,
     ) -> None:
         """Start the processes, without waiting for them.
 
@@ -96,10 +97,11 @@ class Engines:
             post: lets the pool's thread call a function.
             on_ready: is called whenever an engine can play.
             workers: returns the actors of the workers, in their order.
+            stops: see `ServedPolicy`.
         """
         self._settings, self._places, self._post = settings, places, post
         self._on_ready, self._nodes, self._version = on_ready, nodes, version
-        self._restarts = 0
+        self._stops, self._restarts = stops, 0
         """Engines replaced since an episode ended."""
         self._started_once = False
         """Whether all have been ready. Before, a start that hangs ends the run: so would others."""
@@ -269,7 +271,7 @@ class Engines:
             environment=environment,
             place=self._places.options(number - self._settings.replicas),
         )
-        engine = _Engine(number=number, actor=new(self._settings))
+        engine = _Engine(number=number, actor=new(self._settings, stops=self._stops))
         self._then(engine.actor.process_id.remote(), engine, self._placed)
         return engine
 

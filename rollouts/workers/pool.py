@@ -120,7 +120,7 @@ class RolloutPool:
         # Nothing waits in these lines: the workers import and load while the engines start.
         self._workers = self._start_workers(plan, settings.workers)
         if served is not None:
-            self._start_engines(version, settings.serving)
+            self._start_engines(version, settings)
         self._places.hand_over()
         self._stream = EpisodeStream(
             self._workers,
@@ -147,15 +147,16 @@ class RolloutPool:
             on_ready=self._worker_ready,
         )
 
-    def _start_engines(self, version: int, settings: ServingSettings) -> None:
+    def _start_engines(self, version: int, settings: PoolSettings) -> None:
         self._engines = Engines(
             self._nodes,
             version,
-            settings,
+            settings.serving,
             places=self._places,
             post=self._thread.post,
             on_ready=self._check_start,
             workers=lambda: self._workers.actors,
+            stops=bool(settings.prompt.stop),
         )
         self._workers.connect = self._connect
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envs import Task, TextEnv, make_env
-from rollouts.episode import FULL, EnvFailure, Policy, describe, run_episode
+from rollouts.episode import FULL, EnvFailure, describe, run_episode
 from rollouts.mistakes import Mistakes
 from rollouts.players import PlayerName, make_player
 from rollouts.processes.loops import no_loop
@@ -18,7 +18,7 @@ from rollouts.scripted_episode import run_scripted_episode
 from rollouts.serving.messages import Address
 from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.settings import EpisodeSettings, PromptSettings
-from rollouts.types import Trajectory
+from rollouts.types import Policy, Trajectory
 from rollouts.workers.calls import CallPage, WatchedEnv
 from rollouts.workers.jobs import failed_episode
 

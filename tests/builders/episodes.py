@@ -1,6 +1,6 @@
 """Turns, episodes and groups with defaults, for tests that do not play them."""
 
-from typing import Any
+from typing import Any, Literal
 
 from envs import Task
 from rollouts.types import (
@@ -31,6 +31,7 @@ def turn(
     admissible: bool = True,
     reward: float = 0.0,
     new_prompt: bool = False,
+    kind: Literal["action", "thought", "summary"] = "action",
 ) -> Turn:
     """Return a turn; by default one prompt token and the action `look` in two tokens.
 
@@ -53,6 +54,7 @@ def turn(
         admissible=admissible,
         reward=reward,
         new_prompt=new_prompt,
+        kind=kind,
     )
 
 

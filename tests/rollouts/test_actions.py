@@ -47,6 +47,36 @@ def test_tagged(text: str, command: str | None) -> None:
     assert parse_action(text, think=True).command == command
 
 
+@pytest.mark.parametrize(
+    ("text", "think", "whole", "command"),
+    [
+        ("\nlook\nI look around.", False, True, "look"),
+        ("look", False, True, "look"),
+        (" \n ", False, True, None),
+        # It may be the beginning of "take book 12".
+        ("take book 1", False, False, None),
+        ("take book 1\nI t", False, False, "take book 1"),
+        ("<action>look</action> and <action>go</action>", True, True, "look"),
+        ("<think>hm</think><action>look</action>, as I sa", True, False, "look"),
+        ("<think>hm</think><action>look</acti", True, False, None),
+        ("so: <action>look</action>", True, True, None),
+        ("<think>a</think><think>b</think><action>look</action>", True, True, None),
+        ("<think><action>go</action></think><action>look</action>", True, True, None),
+        ("<action>look\ngo</action>.", True, True, None),
+    ],
+)
+def test_text_after_the_action_may_be_ignored(
+    text: str, think: bool, whole: bool, command: str | None
+) -> None:
+    parsed = parse_action(text, think=think, whole=whole, ignore_rest=True)
+    assert (parsed.text, parsed.command) == (text, command)
+
+
+@pytest.mark.parametrize("text", ["look", "<action>look</action>"])
+def test_an_action_that_was_cut_off_is_not_guessed(text: str) -> None:
+    assert parse_action(text, think="<" in text, whole=False).command is None
+
+
 @pytest.mark.parametrize("think", [False, True])
 def test_an_action_that_is_written_is_read_back(think: bool) -> None:
     assert parse_action(action_text("look", think=think), think=think).command == "look"

@@ -34,6 +34,15 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
         ),
         (PromptSettings, {"history": "summary", "window": 0}, "window: 0 turns before each"),
         (PromptSettings, {"window": -1}, "greater than or equal to 0"),
+        (PromptSettings, {"stop": ["\n", ""]}, "an empty text ends every action"),
+        (PromptSettings, {"think": True, "stop": ["</think>"]}, "another text, such as </action>"),
+        (PromptSettings, {"think": True, "stop": [">"]}, "stop: '>' ends each answer before its"),
+        (PromptSettings, {"thought_end": "Now act."}, "write </think> once"),
+        (PromptSettings, {"thought_end": "</think></think>"}, "does not end a thought"),
+        (PromptSettings, {"thought_end": "<think></think>"}, "does not end a thought"),
+        (PromptSettings, {"thought_end": "</think> So:"}, "only white space or <action>"),
+        (PromptSettings, {"text_after_action": "keep"}, "'refuse' or 'ignore'"),
+        (EpisodeSettings, {"max_thought_tokens": -1}, "greater than or equal to 0"),
         (EpisodeSettings, {"max_turns": 0}, "greater than or equal to 1"),
         (EpisodeSettings, {"env_timeout_seconds": 0.0}, "greater than 0"),
         (EpisodeSettings, {"invalid_action_penalty": -0.1}, "greater than or equal to 0"),
@@ -57,6 +66,11 @@ def test_dates_in_template_options_are_texts() -> None:
     given = {"date_string": date(2024, 7, 26), "tools": None}
     settings = PromptSettings.model_validate({"template_options": given})
     assert settings.template_options == {"date_string": "2024-07-26", "tools": None}
+
+
+def test_a_thought_may_end_with_the_beginning_of_an_action() -> None:
+    end = "\nI have to act now.\n</think>\n\n<action>"
+    assert PromptSettings(thought_end=end).thought_end == end
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from rollouts import StopReason, TrajectoryGroup
+from rollouts import FinishReason, StopReason, TrajectoryGroup
 from tests.builders.episodes import TASK, group, trajectory, turn
 
 EPISODE = trajectory(
@@ -71,6 +71,34 @@ def test_the_runs_of_versions_cover_a_completion() -> None:
     for wrong in ((), ((4, 1),), ((4, 0), (6, 0)), ((4, 0), (6, 3))):
         with pytest.raises(AssertionError):
             replace(completion, versions=wrong)
+
+
+def test_a_completion_is_cut_with_its_versions() -> None:
+    whole = replace(EPISODE.turns[1].completion, versions=((4, 0), (6, 2)), seconds=0.5)
+    cut = whole.cut(2, FinishReason.STOP_TEXT)
+    assert (cut.token_ids, cut.logprobs, cut.versions) == ((22, 23), (-0.5, -0.5), ((4, 0),))
+    assert (cut.finish_reason, cut.seconds) == (FinishReason.STOP_TEXT, 0.5)
+    assert whole.cut(3, whole.finish_reason) == whole
+
+
+def test_what_was_sampled_in_two_requests_is_one_completion() -> None:
+    first = turn(ids=(5, 6), finish_reason=FinishReason.LENGTH, policy_version=3).completion
+    rest = turn(ids=(7, 8, 2), versions=((3, 0), (4, 1))).completion
+    whole = first.with_rest(replace(rest, seconds=0.25))
+    assert (whole.token_ids, len(whole.logprobs)) == ((5, 6, 7, 8, 2), 5)
+    # Version 3 sampled three ids, and version 4 the last two.
+    assert whole.versions == ((3, 0), (4, 3))
+    assert (whole.finish_reason, whole.seconds) == (FinishReason.STOP, 0.25)
+
+
+def test_the_environment_sees_actions_only() -> None:
+    cut = turn(ids=(5, 6), finish_reason=FinishReason.LENGTH, kind="thought")
+    long = turn(ids=(5, 6), finish_reason=FinishReason.LENGTH, admissible=False)
+    summary = turn(kind="summary")
+    episode = trajectory(cut, turn(), summary, long, turn())
+    assert episode.actions == (episode.turns[1], long, episode.turns[4])
+    counted = (episode.truncated_actions, episode.cut_thoughts, episode.invalid_actions)
+    assert counted == (1, 1, 1)
 
 
 def test_a_group_is_of_one_task() -> None:

@@ -278,8 +278,10 @@ def _reset(env: TextEnv, episode: Trajectory, renderer: Renderer) -> None:
 
 def _step(env: TextEnv, episode: Trajectory, turn: int, renderer: Renderer) -> None:
     """Do what the policy did in a turn, with the work that a worker has with it."""
-    completion = episode.turns[turn].completion
-    action = renderer.parse(completion)
+    completion, action = episode.turns[turn].completion, episode.turns[turn].action
+    renderer.parse(completion)
+    if episode.turns[turn].kind != "action":
+        return
     command = action.text if action.command is None else action.command
     observation, _, _, _, info = env.step(command)
     renderer.following(observation, info.get("admissible_commands"), completion.finish_reason)

@@ -181,6 +181,7 @@ def _differences(evaluation: Evaluation, config: Config) -> str:
         "temperature": config.evaluation.temperature,
         "max_turns": config.episode.max_turns,
         "max_action_tokens": config.episode.max_action_tokens,
+        "max_thought_tokens": config.episode.max_thought_tokens,
     }
     differences = []
     for key, value in expected.items():

@@ -202,6 +202,11 @@ def _translate(
     if length is not None:
         note = "of one action; in TRL of all actions of an episode"
         result.take("max_completion_length", "episode.max_action_tokens", length, note)
+    kwargs = theirs.get("generation_kwargs")
+    if isinstance(kwargs, dict) and list(kwargs) == ["stop"]:
+        stop = kwargs["stop"]
+        result.take("generation_kwargs", "prompt.stop", [stop] if isinstance(stop, str) else stop)
+        known.add("generation_kwargs")
     return known | {"max_completion_length"}
 
 

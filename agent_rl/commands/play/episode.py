@@ -177,7 +177,8 @@ def _serve(config: Config, source: str) -> tuple[ServedPolicy, Renderer]:
     renderer = make_renderer(tokenizer, config.prompt, ends=ends)
     serving_copy = ServingCopy(model, tokenizer, config.serving.dtype)
     try:
-        return ServedPolicy(serving_copy.folder, config.serving), renderer
+        stops = bool(config.prompt.stop)
+        return ServedPolicy(serving_copy.folder, config.serving, stops=stops), renderer
     finally:
         # The engine has the weights in memory now.
         serving_copy.close()

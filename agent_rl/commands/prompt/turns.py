@@ -95,7 +95,7 @@ def show_prompts(config: Config, source: str) -> None:
     """
     description, tokenizer = load_description(source, revision=config.model.revision_of(source))
     turns = two_turns(tokenizer, config.prompt, end_ids(description.eos_token_id, source))
-    for line in _about(turns):
+    for line in (*_about(turns), *_about_answers(config)):
         console.print(line, markup=False)
     _show("the first prompt", turns.first)
     _show("an answer", turns.answer)
@@ -108,6 +108,16 @@ def show_prompts(config: Config, source: str) -> None:
 def _show(title: str, part: str) -> None:
     console.print(Text(f"--- {title}:", style="bold"))
     console.print(part, markup=False)
+
+
+def _about_answers(config: Config) -> Iterator[str]:
+    prompt, limit = config.prompt, config.episode.max_thought_tokens
+    if prompt.stop:
+        yield f"an answer also ends after: {', '.join(map(repr, prompt.stop))}"
+    if prompt.text_after_action == "ignore":
+        yield "text after the action is ignored"
+    if limit:
+        yield f"a thought of {limit} tokens is cut off, and goes on with {prompt.thought_end!r}"
 
 
 def _about(turns: TwoTurns) -> Iterator[str]:

@@ -56,3 +56,13 @@ def test_an_engine_sleeps_only_if_it_shares_a_gpu_with_a_learner_it_waits_for() 
     ):
         with pytest.raises(ValidationError, match=message):
             config(serving={"sleep": True}, **other)
+
+
+def test_a_budget_of_thought_needs_thoughts() -> None:
+    budget = {"max_thought_tokens": 256}
+    with pytest.raises(
+        ValidationError, match=r"256 limits thoughts, .* set prompt\.think: true, o"
+    ):
+        config(episode=budget)
+    chosen = config(episode=budget, prompt={"format": "chat", "think": True})
+    assert chosen.episode.max_sampled_tokens == 256 + 16

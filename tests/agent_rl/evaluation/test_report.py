@@ -51,6 +51,7 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
         "invalid_action_rate",
         "tokens_per_episode",
         "agent_tokens_per_episode",
+        "truncated_action_rate",
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from agent_rl.evaluation.report import EvaluationReport, summarize
 from agent_rl.evaluation.statistics import bootstrap_by_game, bootstrap_gap, wilson_interval
 from envs import Task
-from rollouts import StopReason, Trajectory
+from rollouts import FinishReason, StopReason, Trajectory
 from tests.builders.episodes import trajectory, turn
 
 WON, LOST, BROKEN = StopReason.SUCCESS, StopReason.MAX_TURNS, StopReason.ENV_ERROR
@@ -162,3 +162,14 @@ def test_the_gap_is_seen_minus_unseen_in_any_order() -> None:
     gap = two_splits("train", "valid_seen").gap
     assert gap is not None
     assert gap.splits == ("train", "valid_seen")
+
+
+def test_turns_are_those_that_the_environment_saw() -> None:
+    cut = FinishReason.LENGTH
+    turns = (turn(finish_reason=cut, kind="thought"), turn(finish_reason=cut), turn(), turn())
+    part = summarize({"s": [[trajectory(*turns)]]}, {}).splits["s"]
+    assert (part.overall.mean_turns, part.overall.turns_to_success) == (3.0, 3.0)
+    assert part.games[0].turns == (3,)
+    assert part.overall.truncated_action_rate == 1 / 3
+    # All ids count, also those of the thought.
+    assert part.overall.agent_tokens_per_episode == 8.0

@@ -21,6 +21,7 @@ from agent_rl.evaluation.tables import (
     repeats_line,
     show,
     split_table,
+    truncated_line,
 )
 
 CLEAN, HEAT = "pick_clean_then_place_in_recep", "pick_heat_then_place_in_recep"
@@ -181,3 +182,15 @@ def test_latex_of_other_worlds_names_its_columns() -> None:
 def test_a_markdown_cell_stays_on_its_line() -> None:
     table = markdown_table(("a", "b"), [("x | y", "1\n2"), (True, [1, "z"])])
     assert table == '| a | b |\n| --- | --- |\n| x \\| y | 1<br>2 |\n| true | [1, "z"] |'
+
+
+def test_actions_that_were_cut_off_stand_below(capsys: pytest.CaptureFixture[str]) -> None:
+    overall = replace(score(140, 117), truncated_action_rate=0.125)
+    cut = replace(report(gap=False), splits={"s": replace(part(), overall=overall)})
+    show(cut, "mine")
+    assert "\nactions cut off by their token limit: 12.5 %\n" in capsys.readouterr().out
+    assert "\n\nActions cut off by their token limit: 12.5 %.\n" in markdown(cut, "Mine")
+    # Unknown in reports of earlier versions.
+    assert truncated_line(part()) == ""
+    whole = replace(part(), overall=replace(overall, truncated_action_rate=0.0))
+    assert truncated_line(whole) == ""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agent_rl.learner.samples import TrainingSample, episodes_of, groups_of, samples_from_group
+from agent_rl.objective.presets import AdvantageName
 from rollouts.types import StopReason, Trajectory
 from tests.builders.episodes import group, trajectory, turn
 from tests.builders.samples import BRIEF, OTHER, TWO_TURNS, sample, silent
@@ -160,6 +161,29 @@ def test_turn_groups_add_the_turns_advantages_to_the_episodes() -> None:
     steps = [-3 / 16 / std, 1 / 16 / std, 9 / 16 / std, -7 / 16 / std]
     expected = [2**-0.5 + 2 * step for step in steps[:3]] + [-(2**-0.5) + 2 * steps[3]]
     assert [a for s in samples for a in s.advantages] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_turn_that_the_environment_does_not_see_has_its_action_s_advantage() -> None:
+    """The same groups with a thought that was cut off, and with a summary at the end."""
+    won, lost = (
+        episode([0.0, 0.0, 1.0], StopReason.SUCCESS),
+        episode([0.0], StopReason.CONTEXT_FULL),
+    )
+    thought = replace(won.turns[0], kind="thought")
+    thinking = replace(won, turns=(won.turns[0], thought, *won.turns[1:]))
+    summed_up = replace(lost, turns=(*lost.turns, replace(lost.turns[0], kind="summary")))
+
+    def advantages(*played: Trajectory, name: AdvantageName) -> list[tuple[float, ...]]:
+        samples = samples_from_group(group(*played), name, turn_discount=0.5)
+        return [sample.advantages for sample in samples]
+
+    for name in ("group_std", "turn_weighted", "turn_groups"):
+        (a, b, c), (d,) = advantages(won, lost, name=name)
+        first, second = advantages(thinking, summed_up, name=name)
+        assert first == (a, b, b, c)
+        assert second[0] == d
+    # The episode's own: what comes after the summary is unknown.
+    assert second[1] == pytest.approx(-(2**-0.5), abs=1e-5)
 
 
 def test_episodes_that_begin_with_the_same_prompt_are_a_group() -> None:

@@ -49,6 +49,15 @@ def test_a_new_prompt_is_marked_and_no_other(tmp_path: Path) -> None:
     assert "new_prompt" not in (tmp_path / "t.jsonl").read_text()
 
 
+def test_what_is_no_action_is_marked_and_nothing_else(tmp_path: Path) -> None:
+    thought = replace(WON.turns[0], kind="thought", new_prompt=True)
+    stopped = replace(WON.turns[1].completion, finish_reason=FinishReason.STOP_TEXT)
+    cut = replace(WON, turns=(thought, replace(WON.turns[1], completion=stopped)))
+    write_trajectories(tmp_path / "t.jsonl", [cut])
+    assert load_trajectories(tmp_path / "t.jsonl") == [cut]
+    assert (tmp_path / "t.jsonl").read_text().count('"kind"') == 1
+
+
 @pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
 def test_episodes_are_read_back_to_the_last_digit(tmp_path: Path, name: str) -> None:
     path = tmp_path / "deep" / name

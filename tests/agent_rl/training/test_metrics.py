@@ -6,7 +6,7 @@ import pytest
 
 from agent_rl.training.groups import PlayedGroups
 from agent_rl.training.metrics import StepClock, StepSeconds, step_metrics
-from rollouts import StopReason
+from rollouts import FinishReason, StopReason
 from rollouts.serving.statistics import EngineStatistics
 from rollouts.workers.usage import PlaceSeconds, Usage
 from tests.builders.episodes import group, trajectory, turn
@@ -42,6 +42,8 @@ def test_metrics_by_hand() -> None:
         "rollout/return": pytest.approx(1 / 3),
         "rollout/turns": 2.0,
         "rollout/invalid_actions": pytest.approx(1 / 6),
+        "rollout/truncated_actions": 0.0,
+        "rollout/cut_thoughts": 0.0,
         "rollout/episodes": 3,
         "rollout/failed_episodes": 1,
         "rollout/groups": 2,
@@ -93,3 +95,19 @@ def test_the_parts_of_a_lap_are_all_of_its_time() -> None:
     assert seconds.other >= 0.02
     assert seconds.total == pytest.approx(passed, abs=0.01)
     assert clock.lap().total < seconds.total, "the next lap begins anew"
+
+
+def test_only_actions_are_turns() -> None:
+    """An episode of two actions, of which one was cut off, a thought that was, and a summary."""
+    cut = FinishReason.LENGTH
+    episode = trajectory(
+        turn(finish_reason=cut, kind="thought"),
+        turn(finish_reason=cut, admissible=False),
+        turn(kind="summary"),
+        turn(),
+    )
+    groups = PlayedGroups(played=[group(episode)], kept=[group(episode)])
+    usage = Usage(engines=EngineStatistics(), places=PlaceSeconds())
+    metrics = step_metrics(groups, {}, StepSeconds(other=1.0), usage)
+    shares = ("turns", "invalid_actions", "truncated_actions", "cut_thoughts")
+    assert [metrics[f"rollout/{name}"] for name in shares] == [2.0, 0.5, 0.5, 0.5]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.process
 class Sleepy:
     """A policy actor without an engine: it writes down what it is asked to do."""
 
-    def __init__(self, settings: ServingSettings) -> None:
+    def __init__(self, settings: ServingSettings, *, stops: bool) -> None:
         self.done: list[str] = []
 
     async def start(self, folder: Path, version: int, host: str) -> Address:

@@ -206,3 +206,12 @@ def test_the_command_writes_yaml_and_accounts_on_standard_error(
     assert load_config(new).learner.beta == 0.02
     again = command_line("convert", "trl-config", str(file), "--to", str(new))
     assert (again.status, "exists; name a new file" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("stop", ["</action>", ["</action>"]])
+def test_stop_strings(tmp_path: Path, stop: str | list[str]) -> None:
+    result = converted(tmp_path, generation_kwargs={"stop": stop})
+    assert ours(result).prompt.stop == ("</action>",)
+    assert not any("generation_kwargs" in line for line in result.lost)
+    others = converted(tmp_path, generation_kwargs={"stop": stop, "bad_words": ["no"]})
+    assert any("generation_kwargs" in line for line in others.lost)

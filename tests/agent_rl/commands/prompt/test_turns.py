@@ -102,3 +102,21 @@ def test_the_command_refuses_an_option_that_is_none(
         "error: prompt.template_options.enable_thinkin: the tokenizer's chat template never reads "
         "it; did you mean 'enable_thinking'? Or remove it"
     )
+
+
+def test_the_command_shows_what_ends_answers_and_thoughts(
+    model: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    options = ("prompt.stop=[</action>]", "prompt.text_after_action=ignore", "prompt.think=true")
+    budget = "episode.max_thought_tokens=256"
+    shown = command_line("prompt", tmp_path / "c.yaml", f"model.path={model}", *options, budget)
+    assert (shown.status, shown.err) == (0, "")
+    for line in (
+        "an answer also ends after: '</action>'",
+        "text after the action is ignored",
+        r"a thought of 256 tokens is cut off, and goes on with '\n</think>\n\n'",
+    ):
+        assert f"\n{line}\n" in shown.out
+    refused = command_line("prompt", tmp_path / "c.yaml", f"model.path={model}", budget)
+    assert (refused.status, refused.out) == (2, "")
+    assert "episode.max_thought_tokens: 256 limits thoughts" in refused.err

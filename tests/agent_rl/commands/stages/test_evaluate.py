@@ -64,6 +64,7 @@ def test_the_expert_is_evaluated_without_a_model(tmp_path: Path) -> None:
         "env_options": {"advice": {"3": "hang"}},
         "max_turns": 6,
         "max_action_tokens": 1,
+        "max_thought_tokens": 0,
     }
     part = report["splits"]["train"]
     assert (part["overall"]["n"], part["overall"]["successes"]) == (9, 9)
