@@ -21,7 +21,7 @@ _BEGIN, _END, _, _CLOSE = TAGS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundText:
     """A text within another one."""
 
     text: str
@@ -35,9 +35,9 @@ class Found:
         return self.begin + len(self.text)
 
 
-def first_of(texts: Sequence[str], within: str) -> Found | None:
+def first_of(texts: Sequence[str], within: str) -> FoundText | None:
     """Return the text that is whole first; None if `within` has none of them."""
-    found = [Found(text=text, begin=within.find(text)) for text in texts if text in within]
+    found = [FoundText(text=text, begin=within.find(text)) for text in texts if text in within]
     return min(found, key=lambda one: one.end, default=None)
 
 

@@ -34,8 +34,8 @@ class CompletionRequest:
     """The ids that end the completion."""
     seed: int | None
     """The seed of the sampling; None draws one."""
-    stop: Sequence[str] = ()
-    """The texts that end the completion, besides."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the completion, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class RemotePolicy:
             temperature=temperature,
             stop_token_ids=stop_token_ids,
             seed=seed,
-            stop=stop,
+            stop=tuple(stop),
         )
         answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting[request.number] = _Waiting(request=request, answer=answer)

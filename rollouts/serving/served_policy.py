@@ -69,7 +69,7 @@ class ServedPolicy:
             temperature=temperature,
             stop_token_ids=stop_token_ids,
             seed=seed,
-            stop=stop,
+            stop=tuple(stop),
         )
         completion: Completion
         completion, seconds = await self._engine.generate(request)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rollouts import Completion, FinishReason, PromptSettings
-from rollouts.rendering.answers import AnswerReader, Found, first_of, ids_until
+from rollouts.rendering.answers import AnswerReader, FoundText, first_of, ids_until
 from tests.builders.episodes import turn
 from tests.builders.models import make_tokenizer
 
@@ -26,8 +26,8 @@ def reader(opened: str = "", **settings: Any) -> AnswerReader:
 
 
 def test_the_first_text_is_the_one_that_is_whole_first() -> None:
-    assert first_of(["look", "loo", "at"], "I look at it") == Found(text="loo", begin=2)
-    assert first_of(["a", "I"], "I look at it") == Found(text="I", begin=0)
+    assert first_of(["look", "loo", "at"], "I look at it") == FoundText(text="loo", begin=2)
+    assert first_of(["a", "I"], "I look at it") == FoundText(text="I", begin=0)
     assert first_of(["see"], "I look at it") is None
     assert first_of([], "I look at it") is None
 

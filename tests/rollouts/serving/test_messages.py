@@ -24,6 +24,7 @@ def test_requests_are_read_as_they_were_written() -> None:
         temperature=0.4,
         stop_token_ids=[2],
         seed=2**64 - 1,
+        stop=("\n", "</action>"),
     )
     message = ClientMessage(requests=[request], cancelled=[1, 2], away=0.25)
     assert decode_message(encode(message)) == message

@@ -60,5 +60,6 @@ def test_a_completion_that_the_engine_gave_up_is_an_error(ending: str | None) ->
 
 
 def test_a_completion_that_was_cut_is_not_a_whole_one() -> None:
-    assert finish_reason("stop") is FinishReason.STOP
+    assert finish_reason("stop") is finish_reason("stop", 7) is FinishReason.STOP
+    assert finish_reason("stop", "</action>") is FinishReason.STOP_TEXT
     assert {finish_reason(cut) for cut in ("length", "repetition")} == {FinishReason.LENGTH}
