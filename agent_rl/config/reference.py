@@ -111,8 +111,10 @@ def _default_text(field: FieldInfo) -> str:
         default = list(default)
     if default == "":
         return "empty"
+    # In quotes, a text of several lines is written on one.
+    style = '"' if isinstance(default, str) and "\n" in default else None
     # A document of one plain value ends with a line "...".
-    text = yaml.safe_dump(default, default_flow_style=True, width=float("inf"))
+    text = yaml.safe_dump(default, default_flow_style=True, default_style=style, width=float("inf"))
     return f"`{text.strip().removesuffix('...').strip()}`"
 
 

@@ -87,7 +87,7 @@ class Engines:
         post: Callable[[Event], None],
         on_ready: Callable[[], None],
         workers: Callable[[], Sequence[Any]],
-        stops: bool = False,
+        stops: bool,
     ) -> None:
         """Start the processes, without waiting for them.
 

@@ -29,6 +29,7 @@ def test_every_key_has_a_row() -> None:
         "each task. |",
         "| `sft.noise` | number | `0.1` | at least 0, below 1 | Share of turns",
         "| `learner.schedule` | `constant`, `linear`, `cosine` | `constant` |  | Learning rate",
+        '| `prompt.thought_end` | text | `"\\n</think>\\n\\n"` |  | What ends a thought',
         "| `learner.betas` | [number, number] | `[0.9, 0.95]` |  | AdamW",
         "| `train.only.families` | list of texts | `[]` |  | Families of tasks; empty takes all. |",
         "| `model.lora.target_modules` | `all-linear` or list of texts | `all-linear` |  | Layers",

@@ -32,6 +32,7 @@ class Sleepy:
     """A policy actor without an engine: it writes down what it is asked to do."""
 
     def __init__(self, settings: ServingSettings, *, stops: bool) -> None:
+        assert stops
         self.done: list[str] = []
 
     async def start(self, folder: Path, version: int, host: str) -> Address:
@@ -97,6 +98,7 @@ def owner(tmp_path: Path, *, step_timeout_seconds: float = 100.0) -> Iterator[Ow
         post=thread.post,
         on_ready=lambda: None,
         workers=list,
+        stops=True,
     )
     thread.start()
     try:
