@@ -313,8 +313,7 @@ def start_engine(
     require_servable(model_folder, settings, gpu=gpu)
     if settings.deterministic:
         _be_deterministic()
-    arguments = _arguments(model_folder, settings, gpu=gpu)
-    arguments["skip_tokenizer_init"] = not stops
+    arguments = _arguments(model_folder, settings, gpu=gpu) | {"skip_tokenizer_init": not stops}
     try:
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except Exception as error:
