@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from rollouts import FinishReason, ServingSettings
+from rollouts import ServingSettings
 from rollouts.serving.policy_actor import PolicyActor
-from rollouts.serving.vllm_engine import finish_reason, root_cause
+from rollouts.serving.vllm_engine import root_cause
 from tests.builders.models import save_policy
 
 
@@ -51,15 +51,3 @@ def test_an_engine_that_does_not_start_says_why(tmp_path: Path) -> None:
     message = refused(ServingSettings())
     assert "the serving engine (vLLM) cannot start: Model architectures ['StrangeFor" in message
     assert len(message) < 600
-
-
-@pytest.mark.parametrize("ending", ["abort", "error", None])
-def test_a_completion_that_the_engine_gave_up_is_an_error(ending: str | None) -> None:
-    with pytest.raises(RuntimeError, match=f"{ending!r} before it was whole"):
-        finish_reason(ending)
-
-
-def test_a_completion_that_was_cut_is_not_a_whole_one() -> None:
-    assert finish_reason("stop") is finish_reason("stop", 7) is FinishReason.STOP
-    assert finish_reason("stop", "</action>") is FinishReason.STOP_TEXT
-    assert {finish_reason(cut) for cut in ("length", "repetition")} == {FinishReason.LENGTH}
