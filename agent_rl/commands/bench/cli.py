@@ -38,6 +38,55 @@ def games_(data: Data = "generated", split: Split = "train", json: Json = None) 
     bench_games(data, split=split, json_file=json)
 
 
+@bench.command("gpu")
+def gpu_(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key.path=value for the config of --estimate"),
+    ] = None,
+    shape: Annotated[
+        Literal["qwen2.5-1.5b", "tiny"], typer.Option(help="of the model; tiny also runs on a CPU")
+    ] = "qwen2.5-1.5b",
+    estimate: Annotated[
+        str | None, typer.Option(help="YAML config: estimate memory and seconds, run nothing")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="the GPU of --estimate, such as a100")] = "h100",
+    turns: Annotated[
+        int | None, typer.Option(min=1, help="of an episode; default: episode.max_turns")
+    ] = None,
+    observation_tokens: Annotated[
+        int | None, typer.Option(min=1, help="that a turn adds to the prompt; default: 100")
+    ] = None,
+    action_tokens: Annotated[
+        int | None, typer.Option(min=1, help="of an action; default: episode.max_action_tokens")
+    ] = None,
+    of_peak: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="share of the GPU's peak that is reached")
+    ] = 0.4,
+    json: Json = None,
+) -> None:
+    """Check a GPU in its first minutes; or estimate memory and seconds of a config on one."""
+    load = {
+        "turns": turns,
+        "observation_tokens": observation_tokens,
+        "action_tokens": action_tokens,
+    }
+    if estimate is not None:
+        from agent_rl.commands.bench.gpu.gpus import gpu_named
+
+        chosen, checked = gpu_named(gpu), load_config(estimate, overrides or ())
+        from agent_rl.commands.bench.gpu.estimate import bench_estimate
+
+        bench_estimate(checked, chosen, of_peak=of_peak, json_file=json, **load)
+        return
+    if overrides or any(load.values()):
+        raise ConfigError("settings, --turns and numbers of tokens go with --estimate CONFIG")
+    from agent_rl.commands.bench.gpu.run import bench_gpu
+
+    if not bench_gpu(shape, json):
+        raise typer.Exit(1)
+
+
 @bench.command("learner")
 def learner_(
     data: Data = "generated",

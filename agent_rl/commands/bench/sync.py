@@ -20,9 +20,9 @@ from typing import Any
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from agent_rl.commands.bench.gpu.shapes import SMOLLM2
 from agent_rl.commands.bench.small_policy import make_small_policy, small_config
 from agent_rl.config import Config
-from agent_rl.config.model import ModelSettings
 from agent_rl.display import console, progress, say
 from agent_rl.files import write_json
 from agent_rl.policy.folder import WEIGHTS
@@ -33,15 +33,6 @@ from agent_rl.training.pool import open_pool
 from rollouts.workers.pool import RolloutPool
 
 _SMALL, _SMOLLM2 = "small, from scratch", "shape of SmolLM2-135M, random"
-_SMOLLM2_SIZES = ModelSettings(
-    hidden_size=576,
-    layers=30,
-    heads=9,
-    kv_heads=3,
-    intermediate_size=1536,
-    context_length=8192,
-    tied=True,
-)
 _SMOLLM2_VOCABULARY = 49152
 _WORLD = (
     # The lightest world: a pool has one, and no episode is played here.
@@ -181,7 +172,7 @@ def _policy(
     small, tokenizer = load_policy(make_small_policy(config))
     if name == _SMALL:
         return small, tokenizer
-    model = init_model(_SMOLLM2_SIZES, tokenizer)
+    model = init_model(SMOLLM2, tokenizer)
     # More rows than the tokenizer has tokens: only the size matters here.
     model.resize_token_embeddings(_SMOLLM2_VOCABULARY, mean_resizing=False)
     return model, tokenizer
