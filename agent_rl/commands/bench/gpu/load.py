@@ -70,7 +70,7 @@ class StepLoad:
 
     @property
     def samples(self) -> int:
-        """Samples of the learner: one for each episode, or for each turn with a prompt of its own."""
+        """Samples of the learner: one for each episode, or for each turn if prompts are new."""
         return self.episodes * (1 if self.shown_turns is None else self.turns)
 
     @property

@@ -136,7 +136,7 @@ def micro_batch_tokens(config: Config, load: StepLoad) -> int:
 
 
 def chunk_rows(config: Config, load: StepLoad) -> tuple[int, bool]:
-    """Return the most rows whose logits exist at one time, and whether a pass has several chunks."""
+    """Return the most rows with logits at one time, and whether a pass has several chunks."""
     share = load.agent_tokens / load.tokens
     rows = round(micro_batch_tokens(config, load) * share)
     return min(rows, config.learner.logit_chunk), rows > config.learner.logit_chunk
