@@ -16,6 +16,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from agent_rl.commands.bench.gpu.checks import gradients_of as gradients
+from agent_rl.commands.bench.gpu.checks import packed_states as packed
+from agent_rl.commands.bench.gpu.checks import states_alone as alone
 from agent_rl.config.model import ModelSettings
 from agent_rl.learner.attention import packed_attention, use_packed_attention
 from agent_rl.learner.prefix_tree import Branch, PrefixTree
@@ -75,49 +78,6 @@ def mistral(sliding_window: int) -> MistralForCausalLM:
     return MistralForCausalLM(config).double().eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
-def packed(
-    model: Any,
-    samples: list[list[int]],
-    *,
-    share: bool = True,
-    branches: tuple[Branch, ...] | None = None,
-) -> Tensor:
-    """The decoder's last hidden states of a pack, [T, H]: those of each sample, one sample after
-    the other.
-    """
-    tree = PrefixTree.of([tuple(sample) for sample in samples], share=share)
-    input_ids, position_ids = torch.zeros(2, 1, tree.size, dtype=torch.long)
-    for i, sample in enumerate(samples):
-        input_ids[0, tree.positions(i)] = torch.tensor(sample)
-        position_ids[0, tree.positions(i)] = torch.arange(len(sample))
-    states: Tensor = model.model(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        use_cache=False,
-        branches=tree.branches if branches is None else branches,
-    ).last_hidden_state[0]
-    return torch.cat([states[tree.positions(i)] for i in range(len(samples))])
-
-
-def alone(model: Any, samples: list[list[int]]) -> Tensor:
-    """The same, each sample through transformers' own attention."""
-    return torch.cat(
-        [model.model(input_ids=torch.tensor([sample])).last_hidden_state[0] for sample in samples]
-    )
-
-
-def gradients(model: torch.nn.Module, states: Tensor) -> list[Tensor]:
-    """Of a loss that no two positions and features have the same part in."""
-    loss = (
-        states * torch.arange(states.numel(), dtype=states.dtype).reshape(states.shape).sin()
-    ).sum()
-    return list(
-        torch.autograd.grad(
-            loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True
-        )
-    )
-
-
 def test_the_forked_samples_share_their_beginning() -> None:
     """What the tests below rest on."""
     tree = PrefixTree.of([tuple(sample) for sample in FORKED])
@@ -137,8 +97,9 @@ def test_a_pack_is_its_samples_one_by_one(
     expected, got = alone(model, samples), packed(packing, samples, share=share)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     pairs = list(zip(gradients(packing, got), gradients(model, expected), strict=True))
-    for ours, theirs in [pair for pair in pairs if pair[1] is not None]:
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+    for ours, theirs in pairs:
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
     assert sum(theirs is None for _, theirs in pairs) == 1, "the head alone has no part in it"
 
 

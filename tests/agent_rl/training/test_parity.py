@@ -12,11 +12,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from agent_rl.commands.bench.gpu.checks import mean_difference, move_every_weight
 from agent_rl.config import Config
 from agent_rl.config.model import ModelSettings
 from agent_rl.learner.learner import Learner, LearnerContext
+<<<<<<< HEAD
 from agent_rl.learner.samples import samples_from_group
 from agent_rl.policy.from_scratch import init_model
+=======
+from agent_rl.learner.samples import TrainingSample, samples_from_group
+>>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)
 from agent_rl.policy.loading import load_policy
 from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy
@@ -105,9 +110,9 @@ def play(session: Session) -> list[TrajectoryGroup]:
     return session.play(session.tasks("train"), "play", group_size=3, temperature=1.0, seed=0)
 
 
-def mean_difference(learner: Learner, groups: list[TrajectoryGroup]) -> float:
-    """Mean |learner's - sampler's| log-prob over the agent's tokens, in nats."""
+def samples_of(groups: list[TrajectoryGroup]) -> list[TrainingSample]:
     samples = [sample for group in groups for sample in samples_from_group(group)]
+<<<<<<< HEAD
     sampler = torch.tensor(
         [
             x
@@ -126,6 +131,10 @@ def move_every_weight(model: torch.nn.Module, scale: float = 0.02) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+=======
+    assert sum(sample.agent_tokens for sample in samples) > 500
+    return samples
+>>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)
 
 
 def test_sampler_and_learner_agree_after_an_update_of_every_weight(
@@ -137,10 +146,10 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(
     )
     learner = Learner(model, session.config.learner, LearnerContext(total_steps=2))
     groups = play(session)
-    assert mean_difference(learner, groups) < 0.05
+    assert mean_difference(learner, samples_of(groups)) < 0.05
 
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    samples = [sample for group in groups for sample in samples_from_group(group)]
+    samples = samples_of(groups)
     metrics = learner.update(
         [
             replace(sample, advantages=((-1.0) ** i,) * sample.turns)
@@ -161,12 +170,13 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(
         for turn in t.turns
     }
     assert versions == {1}
-    assert mean_difference(learner, groups) < 0.05
+    assert mean_difference(learner, samples_of(groups)) < 0.05
 
     # What this test would see if the engine kept the old head, or all of the old weights.
     model.lm_head.weight = torch.nn.Parameter(before["model.embed_tokens.weight"])
-    assert mean_difference(learner, groups) > 0.15
+    assert mean_difference(learner, samples_of(groups)) > 0.15
     model.load_state_dict({**before, "lm_head.weight": before["model.embed_tokens.weight"]})
+<<<<<<< HEAD
     assert mean_difference(learner, groups) > 0.15
 
 
@@ -198,3 +208,6 @@ def test_with_experts_they_agree_after_each_of_two_updates(experts: Path) -> Non
         stacks = {name: weight for name, weight in before.items() if ".experts." in name}
         model.load_state_dict({**model.state_dict(), **stacks})
         assert mean_difference(learner, groups) > 0.01
+=======
+    assert mean_difference(learner, samples_of(groups)) > 0.15
+>>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)

@@ -61,7 +61,8 @@ def attention_checks(
     small.layer_types = None
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model: Any = AutoModelForCausalLM.from_config(small).to(device).eval()
+        model: Any = AutoModelForCausalLM.from_config(small)  # type: ignore[no-untyped-call]
+    model = model.to(device).eval()
 
     def run(*, pack: bool, bfloat16: bool) -> tuple[Tensor, list[Tensor]]:
         if pack:
@@ -81,7 +82,7 @@ def attention_checks(
         error = relative_error(single[i], exact[i])
         checks.append(Check(name=f"attention, float32, {way}", value=error, limit=_EXACT))
         error, usual = relative_error(half[i], exact[i]), relative_error(alone[i], exact[i])
-        name = f"attention, bfloat16, {way}, over the error of samples alone"
+        name = f"attention, bfloat16, {way}, to alone"
         checks.append(Check(name=name, value=error / usual, limit=_AS_ALONE))
     return checks
 
@@ -160,8 +161,9 @@ def mean_difference(learner: Learner, samples: Sequence[TrainingSample]) -> floa
 
 @torch.no_grad()
 def move_every_weight(model: nn.Module) -> None:
-    """Add noise to all weights, as large as initial weights are."""
-    for parameter in model.parameters():
-        generator = torch.Generator(parameter.device).manual_seed(1)
-        noise = torch.randn(parameter.shape, generator=generator, device=parameter.device)
+    """Add noise to all weights of a device, as large as initial weights are."""
+    parameters = list(model.parameters())
+    generator = torch.Generator(parameters[0].device).manual_seed(1)
+    for parameter in parameters:
+        noise = torch.randn(parameter.shape, generator=generator, device=generator.device)
         parameter.add_(0.02 * noise)

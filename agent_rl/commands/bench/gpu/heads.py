@@ -50,7 +50,7 @@ def bfloat16(hidden: Tensor, weight: Tensor) -> Tensor:
 HEADS: dict[str, Product] = {
     "float32 (the learner's)": functional.linear,
     "TF32": tf32,
-    "bfloat16, sums in float32": bfloat16,
+    "bfloat16, float32 sums": bfloat16,
 }
 """The formats by name; the first is exact."""
 
@@ -100,7 +100,7 @@ def head_errors(learner: Learner, samples: Sequence[TrainingSample]) -> list[Hea
 def head_by(head: nn.Linear, product: Product) -> Iterator[None]:
     """Let a head multiply by `product` within this context."""
     assert head.bias is None, "the heads of the shapes have no bias"
-    head.forward = lambda hidden: product(hidden, head.weight)  # type: ignore[method-assign]
+    head.forward = lambda hidden: product(hidden, head.weight)
     try:
         yield
     finally:

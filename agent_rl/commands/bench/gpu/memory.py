@@ -131,8 +131,10 @@ class EngineMemory:
 
 
 def micro_batch_tokens(config: Config, load: StepLoad) -> int:
-    """Return the most tokens of a pass of the learner."""
-    return min(max(config.learner.micro_batch_tokens, load.sample_tokens), load.tokens)
+    """Return the most tokens of a pass with a gradient, which is a part of an optimizer step."""
+    learner = config.learner
+    of_step = -(-load.tokens // learner.optimizer_steps)
+    return max(min(learner.micro_batch_tokens, of_step), load.sample_tokens)
 
 
 def chunk_rows(config: Config, load: StepLoad) -> tuple[int, bool]:

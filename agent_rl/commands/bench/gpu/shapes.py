@@ -72,7 +72,7 @@ class ModelShape:
 def shape_of(config: PreTrainedConfig) -> ModelShape:
     """Return the shape of a model with this config."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     decoder, head = decoder_and_head(model)
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

@@ -58,11 +58,11 @@ class _Cuda:
         torch.cuda.reset_peak_memory_stats(self._device)
 
 
-class _Counted(TorchDispatchMode):
+class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storage of each tensor that an operation returns, until it is freed."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen: set[int] = set()
         for tensor in tensors:

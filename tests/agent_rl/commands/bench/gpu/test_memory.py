@@ -96,13 +96,23 @@ def test_requests_at_once() -> None:
     assert requests(100, max_concurrent=500, replicas=3) == 34
 
 
-def test_a_pass_has_whole_episodes_and_never_more_than_there_are() -> None:
-    few = StepLoad(episodes=2, turns=10, observation_tokens=60, action_tokens=40)
-    for tokens, expected in ((500, 1000), (1500, 1500), (9000, 2000)):
-        config = config_of(learner={"micro_batch_tokens": tokens, "logit_chunk": 500})
-        assert micro_batch_tokens(config, few) == expected
-        rows = 4 * expected // 10
-        assert chunk_rows(config, few) == (min(rows, 500), rows > 500)
+@pytest.mark.parametrize(
+    ("steps", "most", "expected"),
+    [
+        (1, 500, 1000),  # a longer episode has a pass of its own
+        (1, 1500, 1500),
+        (1, 9000, 4000),  # all there is
+        (2, 9000, 2000),  # an optimizer step has half of it
+        (4, 9000, 1000),
+    ],
+)
+def test_the_tokens_of_a_pass(steps: int, most: int, expected: int) -> None:
+    few = StepLoad(episodes=4, turns=10, observation_tokens=60, action_tokens=40)
+    learner = {"micro_batch_tokens": most, "optimizer_steps": steps, "logit_chunk": 500}
+    config = config_of(learner=learner)
+    assert micro_batch_tokens(config, few) == expected
+    rows = 4 * expected // 10
+    assert chunk_rows(config, few) == (min(rows, 500), rows > 500)
 
 
 def samples_of(load: StepLoad) -> list[TrainingSample]:

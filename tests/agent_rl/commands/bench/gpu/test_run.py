@@ -8,6 +8,7 @@ import torch
 
 from agent_rl.commands.bench.gpu.load import StepLoad
 from agent_rl.commands.bench.gpu.run import load_of
+from rollouts.types import StopReason
 from tests.builders.command_line import CommandLine
 from tests.builders.episodes import group, trajectory, turn
 
@@ -15,8 +16,9 @@ from tests.builders.episodes import group, trajectory, turn
 def test_the_load_of_episodes_by_hand() -> None:
     long = trajectory(*(turn(prompt=(1,) * 5, ids=(3, 4, 2)) for _ in range(3)))
     short = trajectory(turn(prompt=(1,) * 9, ids=(3,) * 7))
+    failed = trajectory(stop_reason=StopReason.ENV_ERROR, error="e")
     # Four turns of 24 and 16 tokens; an episode without a turn does not count.
-    assert load_of([group(long, short, trajectory())]) == StepLoad(
+    assert load_of([group(long, short, failed)]) == StepLoad(
         episodes=2, turns=2, observation_tokens=6, action_tokens=4
     )
 

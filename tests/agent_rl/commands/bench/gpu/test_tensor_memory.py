@@ -25,7 +25,7 @@ def test_the_backward_pass_is_counted() -> None:
     x = torch.zeros(1000, requires_grad=True)
     with memory_meter(torch.device("cpu"), [x]) as meter:
         loss = (x * x).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         del loss
         assert x.grad is not None
         # The numbers and their gradient.
