@@ -1,7 +1,7 @@
 """An estimate of time: the work of a rollout step, and the seconds that a GPU's peak allows.
 
 Light to import. Only arithmetic and memory traffic count. Environments, Ray, the way of the weights
-and files come on top; docs/performance.md says what measures them.
+and files come on top; docs/performance.md has what measures them.
 """
 
 from dataclasses import dataclass

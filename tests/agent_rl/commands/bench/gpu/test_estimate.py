@@ -71,7 +71,7 @@ def test_a_window_is_described() -> None:
     assert "(1,920 samples, a prompt for each turn)" in described(config, QWEN, found)
 
 
-@pytest.mark.parametrize("name", ["demo", "alfworld", "smollm2", "qwen2.5-1.5b"])
+@pytest.mark.parametrize("name", ["demo", "alfworld", "smollm2", "verl-agent-alfworld"])
 def test_the_command_on_each_kind_of_config(
     name: str, tmp_path: Path, command_line: CommandLine
 ) -> None:
