@@ -28,7 +28,7 @@ _SCORED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class DeviceCheck:
     """A number that must not be above a limit."""
 
     name: str
@@ -46,7 +46,7 @@ class Check:
 
 def attention_checks(
     config: PreTrainedConfig, samples: Sequence[Sequence[int]], device: torch.device
-) -> list[Check]:
+) -> list[DeviceCheck]:
     """Compare a pack with each sample alone, forwards and backwards, in two layers of a model.
 
     The reference is transformers' own attention in float32. In bfloat16 a pack may be as far from
@@ -80,10 +80,10 @@ def attention_checks(
     checks = []
     for i, way in enumerate(("forwards", "backwards")):
         error = relative_error(single[i], exact[i])
-        checks.append(Check(name=f"attention, float32, {way}", value=error, limit=_EXACT))
+        checks.append(DeviceCheck(name=f"attention, float32, {way}", value=error, limit=_EXACT))
         error, usual = relative_error(half[i], exact[i]), relative_error(alone[i], exact[i])
         name = f"attention, bfloat16, {way}, to alone"
-        checks.append(Check(name=name, value=error / usual, limit=_AS_ALONE))
+        checks.append(DeviceCheck(name=name, value=error / usual, limit=_AS_ALONE))
     return checks
 
 

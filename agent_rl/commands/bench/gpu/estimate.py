@@ -18,7 +18,7 @@ from agent_rl.commands.bench.gpu.memory import (
     EngineMemory,
     LearnerMemory,
 )
-from agent_rl.commands.bench.gpu.seconds import Part, parts_of
+from agent_rl.commands.bench.gpu.seconds import StepPart, parts_of
 from agent_rl.commands.bench.gpu.shapes import ModelShape, model_config_of, shape_of
 from agent_rl.config import Config
 from agent_rl.display import console, say
@@ -50,7 +50,7 @@ class Estimate:
     """The memory of one of the learner's processes."""
     engine: EngineMemory
     """The memory of one of an engine's processes."""
-    parts: list[Part]
+    parts: list[StepPart]
     """Where the time goes."""
     shared: bool
     """Whether learner and engine share one GPU."""

@@ -18,7 +18,7 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from agent_rl.commands.bench.gpu.checks import (
-    Check,
+    DeviceCheck,
     attention_checks,
     logprobs_of,
     mean_difference,
@@ -131,7 +131,7 @@ SHAPES = {
 class Measured:
     """The measurements of two rollout steps."""
 
-    checks: list[Check]
+    checks: list[DeviceCheck]
     """Parity and memory."""
     heads: list[HeadErrors]
     """The formats of the head."""
@@ -259,14 +259,14 @@ def _second_step(
         "peak of an update": (float(peak), estimate.peak),
     }
     checks = [
-        Check(name="engine to learner, nats, before", value=before, limit=_NEAR),
-        Check(name="engine to learner, nats, all weights moved", value=after, limit=_NEAR),
+        DeviceCheck(name="engine to learner, nats, before", value=before, limit=_NEAR),
+        DeviceCheck(name="engine to learner, nats, all weights moved", value=after, limit=_NEAR),
         # Else an engine with the old weights would pass as well.
-        Check(name="the same, to the move", value=after / moved, limit=1.0 / _MOVED),
+        DeviceCheck(name="the same, to the move", value=after / moved, limit=1.0 / _MOVED),
     ]
     for phase, (found, expected) in memory.items():
         off = abs(found / expected - 1.0)
-        checks.append(Check(name=f"memory, {phase}, off by", value=off, limit=_MEMORY_OFF))
+        checks.append(DeviceCheck(name=f"memory, {phase}, off by", value=off, limit=_MEMORY_OFF))
     seconds = {
         "rollout": played - begin,
         "learner": learned - learning,
@@ -335,7 +335,7 @@ def _estimated_seconds(
     return {"rollout": sum(part.seconds for part in parts) - learner, "learner": learner}
 
 
-def check_table(checks: Sequence[Check]) -> Table:
+def check_table(checks: Sequence[DeviceCheck]) -> Table:
     """The checks, with what is wrong."""
     table = _table("Checks", "value", "at most", "")
     for check in checks:

@@ -21,7 +21,7 @@ _OPTIMIZER_BYTES = 28
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class StepPart:
     """A part of a rollout step, over all GPUs that share it."""
 
     name: str
@@ -34,7 +34,7 @@ class Part:
     """The time at the peak of the GPUs' arithmetic or bandwidth, whichever is longer."""
 
 
-def parts_of(config: Config, shape: "ModelShape", load: StepLoad, gpu: Gpu) -> list[Part]:
+def parts_of(config: Config, shape: "ModelShape", load: StepLoad, gpu: Gpu) -> list[StepPart]:
     """Return the parts of a rollout step.
 
     Every engine and every rank of the learner has a GPU, or they take turns on one.
@@ -64,13 +64,13 @@ class _Speed:
     count: int
     bfloat16: bool
 
-    def part(self, name: str, operations: float, traffic: float = 0.0) -> Part:
+    def part(self, name: str, operations: float, traffic: float = 0.0) -> StepPart:
         peak = self.gpu.bfloat16 if self.bfloat16 else self.gpu.float32
         seconds = max(operations / peak, traffic / self.gpu.bandwidth) / self.count
-        return Part(name=name, operations=operations, traffic=traffic, seconds=seconds)
+        return StepPart(name=name, operations=operations, traffic=traffic, seconds=seconds)
 
 
-def _decoding(config: Config, shape: "ModelShape", load: StepLoad, engine: _Speed) -> Part:
+def _decoding(config: Config, shape: "ModelShape", load: StepLoad, engine: _Speed) -> StepPart:
     """Return the sampling: each step reads all weights, and the keys and values of its requests."""
     memory = EngineMemory.of(config, shape, load)
     batch = requests_at_once(config, load)

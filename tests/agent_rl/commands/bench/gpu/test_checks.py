@@ -7,7 +7,7 @@ import torch
 
 from agent_rl.commands.bench.gpu import checks, run
 from agent_rl.commands.bench.gpu.checks import (
-    Check,
+    DeviceCheck,
     attention_checks,
     move_every_weight,
     relative_error,
@@ -20,7 +20,7 @@ SHAPE = run.SHAPES[run.TINY]
 
 def test_a_check_is_wrong_above_its_limit_and_if_it_is_no_number() -> None:
     values = (0.5, 1.0, 1.1, float("nan"))
-    ok = [Check(name="c", value=value, limit=1.0).ok for value in values]
+    ok = [DeviceCheck(name="c", value=value, limit=1.0).ok for value in values]
     assert ok == [True, True, False, False]
 
 

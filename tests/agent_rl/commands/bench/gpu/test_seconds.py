@@ -5,7 +5,7 @@ import pytest
 from agent_rl.commands.bench.gpu.gpus import Gpu
 from agent_rl.commands.bench.gpu.load import StepLoad
 from agent_rl.commands.bench.gpu.memory import EngineMemory
-from agent_rl.commands.bench.gpu.seconds import Part, parts_of
+from agent_rl.commands.bench.gpu.seconds import StepPart, parts_of
 from agent_rl.commands.bench.gpu.shapes import PUBLISHED, shape_of
 from agent_rl.config import Config
 
@@ -27,7 +27,7 @@ def config_of(**sections: Any) -> Config:
     return Config.model_validate({"run_folder": "r", **values})
 
 
-def parts(**sections: Any) -> dict[str, Part]:
+def parts(**sections: Any) -> dict[str, StepPart]:
     return {part.name: part for part in parts_of(config_of(**sections), QWEN, LOAD, GPU)}
 
 
