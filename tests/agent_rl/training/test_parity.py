@@ -16,12 +16,8 @@ from agent_rl.commands.bench.gpu.checks import mean_difference, move_every_weigh
 from agent_rl.config import Config
 from agent_rl.config.model import ModelSettings
 from agent_rl.learner.learner import Learner, LearnerContext
-<<<<<<< HEAD
-from agent_rl.learner.samples import samples_from_group
-from agent_rl.policy.from_scratch import init_model
-=======
 from agent_rl.learner.samples import TrainingSample, samples_from_group
->>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)
+from agent_rl.policy.from_scratch import init_model
 from agent_rl.policy.loading import load_policy
 from agent_rl.policy.saving import save_policy
 from agent_rl.policy.weight_sync import ServingCopy
@@ -112,29 +108,8 @@ def play(session: Session) -> list[TrajectoryGroup]:
 
 def samples_of(groups: list[TrajectoryGroup]) -> list[TrainingSample]:
     samples = [sample for group in groups for sample in samples_from_group(group)]
-<<<<<<< HEAD
-    sampler = torch.tensor(
-        [
-            x
-            for s in samples
-            for x, bit in zip(s.behavior_logprobs, s.action_mask, strict=True)
-            if bit
-        ]
-    )
-    assert len(sampler) > 500
-    return float((learner.logprobs(samples) - sampler).abs().mean())
-
-
-def move_every_weight(model: torch.nn.Module, scale: float = 0.02) -> None:
-    """By noise, which is as large as the initial weights are."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-=======
     assert sum(sample.agent_tokens for sample in samples) > 500
     return samples
->>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)
 
 
 def test_sampler_and_learner_agree_after_an_update_of_every_weight(
@@ -176,16 +151,15 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(
     model.lm_head.weight = torch.nn.Parameter(before["model.embed_tokens.weight"])
     assert mean_difference(learner, samples_of(groups)) > 0.15
     model.load_state_dict({**before, "lm_head.weight": before["model.embed_tokens.weight"]})
-<<<<<<< HEAD
-    assert mean_difference(learner, groups) > 0.15
+    assert mean_difference(learner, samples_of(groups)) > 0.15
 
 
 def test_with_experts_they_agree_after_each_of_two_updates(experts: Path) -> None:
     with session_of(experts, "float32") as (session, model):
         learner = Learner(model, session.config.learner, LearnerContext(total_steps=2))
         groups = play(session)
-        assert mean_difference(learner, groups) < 1e-5
-        samples = [sample for group in groups for sample in samples_from_group(group)]
+        assert mean_difference(learner, samples_of(groups)) < 1e-5
+        samples = samples_of(groups)
         metrics = learner.update(
             [
                 replace(sample, advantages=((-1.0) ** i,) * sample.turns)
@@ -203,11 +177,8 @@ def test_with_experts_they_agree_after_each_of_two_updates(experts: Path) -> Non
             groups = play(session)
             turns = [turn for g in groups for t in g.trajectories for turn in t.turns]
             assert {turn.completion.policy_version for turn in turns} == {version}
-            assert mean_difference(learner, groups) < 1e-5
+            assert mean_difference(learner, samples_of(groups)) < 1e-5
         # What this test would see if the engine kept the old experts only.
         stacks = {name: weight for name, weight in before.items() if ".experts." in name}
         model.load_state_dict({**model.state_dict(), **stacks})
-        assert mean_difference(learner, groups) > 0.01
-=======
-    assert mean_difference(learner, samples_of(groups)) > 0.15
->>>>>>> ba245c8 (Let tests of attention and parity share the checks of a GPU)
+        assert mean_difference(learner, samples_of(groups)) > 0.01

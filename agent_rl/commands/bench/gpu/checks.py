@@ -160,10 +160,10 @@ def mean_difference(learner: Learner, samples: Sequence[TrainingSample]) -> floa
 
 
 @torch.no_grad()
-def move_every_weight(model: nn.Module) -> None:
-    """Add noise to all weights of a device, as large as initial weights are."""
+def move_every_weight(model: nn.Module, scale: float = 0.02) -> None:
+    """Add noise to all weights of a device; by default it is as large as initial weights are."""
     parameters = list(model.parameters())
     generator = torch.Generator(parameters[0].device).manual_seed(1)
     for parameter in parameters:
         noise = torch.randn(parameter.shape, generator=generator, device=generator.device)
-        parameter.add_(0.02 * noise)
+        parameter.add_(scale * noise)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qw
 
 from agent_rl.config import Config
 from agent_rl.config.model import LoraSettings, ModelSettings
-from agent_rl.policy.from_scratch import llama_config
+from agent_rl.policy.from_scratch import config_from_scratch, llama_config
 from agent_rl.policy.loading import decoder_and_head, load_description
 
 
@@ -70,7 +70,17 @@ class ModelShape:
 
 
 def shape_of(config: PreTrainedConfig) -> ModelShape:
-    """Return the shape of a model with this config."""
+    """Return the shape of a model with this config.
+
+    Raises:
+        ValueError: its layers are mixtures of experts, whose work depends on the tokens.
+    """
+    for name in ("num_local_experts", "num_experts"):
+        if experts := getattr(config.get_text_config(), name, None):
+            raise ValueError(
+                f"model: {config.model_type} has {experts} experts ({name}), and only dense models "
+                "can be estimated; run it for a step instead"
+            )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     decoder, head = decoder_and_head(model)
@@ -105,7 +115,7 @@ def model_config_of(config: Config) -> PreTrainedConfig:
     """
     model = config.model
     if not model.path:
-        return llama_config(model, model.vocab_size)
+        return config_from_scratch(model, model.vocab_size)
     if model.path in PUBLISHED:
         return PUBLISHED[model.path]
     description, _ = load_description(model.path, revision=model.revision)

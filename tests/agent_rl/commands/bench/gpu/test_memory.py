@@ -133,6 +133,7 @@ def samples_of(load: StepLoad) -> list[TrainingSample]:
     return samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -61,3 +61,9 @@ def test_a_model_from_scratch_has_the_sizes_of_its_config() -> None:
 def test_a_folder_is_described_by_its_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such file or folder"):
         model_config_of(config_of(path=str(tmp_path / "none")))
+
+
+def test_a_mixture_of_experts_is_refused() -> None:
+    config = config_of(experts=4, experts_per_token=2)
+    with pytest.raises(ValueError, match=r"mixtral has 4 experts \(num_local_experts\)"):
+        shape_of(model_config_of(config))
