@@ -79,7 +79,13 @@ def session_of(source: Path, dtype: str) -> Iterator[tuple[Session, Any]]:
             "env": {"id": "tests.builders.number_env:NumberEnv"},
             "episode": {"max_turns": 4, "max_action_tokens": 8},
             "workers": {"count": 1, "envs_per_worker": 8},
-            "serving": {"kv_cache_gib": 0.25, "max_concurrent": 16, "dtype": dtype},
+            "serving": {
+                "kv_cache_gib": 0.25,
+                "max_concurrent": 16,
+                "dtype": dtype,
+                # A new engine would have the new weights, however the old one loads them.
+                "max_restarts": 0,
+            },
             "learner": {
                 "dtype": dtype,
                 "optimizer_steps": 2,
