@@ -202,6 +202,10 @@ class ServingSettings(Settings):
     does. That saves the prefill of each, but their next ids are then sampled from a mix of old and
     new weights, so their log-probs are no model's own. Off, everything is computed anew, which is
     exact. New requests never read keys and values of older weights."""
+    lora: Literal["merged", "adapter"] = "merged"
+    """How the engine gets a policy that is trained with `model.lora`. `merged`: whole weights, with
+    the adapter merged in. `adapter`: the base's weights once, and then the adapter alone
+    (docs/adapters.md compares them)."""
     threads: int = Field(default=1, ge=1)
     """OpenMP threads of each process of the engine on CPU; 1 leaves the other cores to environments
     and learner."""
@@ -275,6 +279,13 @@ class ServingSettings(Settings):
             raise ValueError(
                 "sleep: true needs a GPU, and deterministic: true a CPU; use one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_where_it_is_known(self) -> Self:
+        for key in ("deterministic", "sleep"):
+            if self.lora == "adapter" and getattr(self, key):
+                raise ValueError(f"lora: adapter is not tested with {key}: true; use lora: merged")
         return self
 
     @property

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.files",
         "rollouts.processes.serving_folder",
         "rollouts.serving.dtypes",
+        "rollouts.serving.served_adapter",
     ),
     "agent_rl.learner": (
         "agent_rl.config",

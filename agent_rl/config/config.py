@@ -132,6 +132,15 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _served_adapter_is_trained(self) -> Self:
+        if self.serving.lora == "adapter" and self.model.lora is None:
+            raise ValueError(
+                "serving.lora: adapter needs an adapter that is trained; set model.lora, or leave "
+                "serving.lora out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _optimizer_steps_have_samples(self) -> Self:
         episodes = self.train.tasks_per_step * self.train.num_generations
         if self.learner.optimizer_steps > episodes:

@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from agent_rl.config.config import Config
-from agent_rl.config.keys import RENAMED_KEYS, RENAMED_VALUES
+from agent_rl.config.keys import ABSENT_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from envs.nearest import hint, nearest
 from rollouts.settings import Settings
 
@@ -55,10 +55,12 @@ def settings_in(annotation: Any) -> type[Settings] | None:
 
 
 def _right_key(location: list[str]) -> str:
-    """The end of the message for an unknown key: its new name, or the nearest known one."""
+    """The end of the message for an unknown key: its new name, or what to use instead."""
     key = ".".join(location)
     if key in RENAMED_KEYS:
         return f"; it is now {RENAMED_KEYS[key]!r}"
+    if key in ABSENT_KEYS:
+        return f"; {ABSENT_KEYS[key]}"
     return hint(location[-1], _known_keys(location[:-1]), label="known keys here")
 
 

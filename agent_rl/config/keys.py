@@ -38,6 +38,18 @@ RENAMED_KEYS = {
 }
 """Old keys and their present names, both dotted."""
 
+_QUANTISED = (
+    "the weights that an adapter leaves frozen are kept whole: quantised ones need a GPU and a "
+    "library (bitsandbytes, torchao) that was never run here; remove it, and share the model out "
+    "with learner.ranks if it is too large"
+)
+ABSENT_KEYS = {
+    f"{section}.{key}": _QUANTISED
+    for section in ("model", "model.lora", "learner", "serving")
+    for key in ("load_in_8bit", "load_in_4bit", "quantization", "quantization_config")
+}
+"""Keys that other programs have and this one lacks, both dotted, and what to do instead."""
+
 RENAMED_VALUES: dict[str, dict[str, str]] = {
     "learner.advantage": {"step_groups": "turn_groups", "step_weighted": "turn_weighted"},
 }

@@ -17,7 +17,8 @@ from rollouts.settings import HISTORIES
 
 def came_with_model(path: Path) -> bool:
     """Whether a config is that of an export, or lies in a model's folder."""
-    return path.name == EXPORTED_CONFIG or (path.parent / "config.json").is_file()
+    beside = (path.parent / name for name in ("config.json", "adapter_config.json"))
+    return path.name == EXPORTED_CONFIG or any(file.is_file() for file in beside)
 
 
 def refuse_foreign_code(

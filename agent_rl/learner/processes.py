@@ -29,7 +29,7 @@ from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.sharding import LOOPBACK, join, listen
 from agent_rl.policy.saving import save_policy
-from agent_rl.policy.weight_sync import ServingCopy, serving_weights
+from agent_rl.policy.weight_sync import ServingCopy, served_files
 from rollouts.processes.gpus import rank_share, require_gpus
 from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_cluster import (
@@ -258,6 +258,8 @@ class LearnerRank:
         self._learner: Learner | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._copy: ServingCopy | None = None
+        self._has_written = False
+        """Whether rank 0 has written this policy before."""
 
     def machine(self) -> str:
         """Return Ray's id of the node that the process runs on."""
@@ -300,6 +302,7 @@ class LearnerRank:
         if self._copy is not None:
             self._copy.close()
         self._copy = self._learner = None
+        self._has_written = False
         with kept_lines() as lines:
             model, self._tokenizer = load()
             if load_reference is not None:
@@ -337,12 +340,15 @@ class LearnerRank:
         model = self._opened.model
         if self._rank > 0:
             # It takes part in gathering each weight. What becomes of it is up to rank 0.
-            serving_weights(model, "float32")
+            served_files(model, "float32", self._serving.lora, again=self._has_written)
+            self._has_written = True
             return None
         with kept_lines() as lines:
             if self._copy is None:
                 assert self._tokenizer is not None
-                self._copy = ServingCopy(model, self._tokenizer, self._serving.dtype)
+                self._copy = ServingCopy(
+                    model, self._tokenizer, self._serving.dtype, lora=self._serving.lora
+                )
             else:
                 self._copy.write()
         if self._serving.sleep:

@@ -1,6 +1,7 @@
 """Identifies a policy by the content of its files, so a moved policy is still the same one."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,16 @@ from pathlib import Path
 from transformers.utils.hub import resolve_revision
 
 from agent_rl.config import ConfigError
+from agent_rl.files import read_json_object
+from agent_rl.policy.folder import ADAPTER_CONFIG, base_of, is_adapter
 from agent_rl.policy.loading import load_policy, refuse_bad_source
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TEXT = ("*.json", "*.jinja", "*.txt", "*.model")
 _UNUSED = "generation_config.json"
 """Settings of transformers' own sampler, which nothing here uses."""
+_PASSING = ("base_model_name_or_path", "revision", "peft_version", "auto_mapping")
+"""Keys of an adapter's config that its numbers do not depend on."""
 _LETTERS = 12
 
 
@@ -40,6 +45,8 @@ def fingerprint(source: str, *, revision: str = "") -> Fingerprint:
     if path.is_file() and path.suffix == ".gguf":
         weights = _sha256([path])
         return Fingerprint(weights=weights, policy=weights)
+    if is_adapter(path):
+        return _of_adapter(path)
     if path.is_dir():
         files = _in_folder(path, _WEIGHTS)
         weights = _sha256(files)
@@ -51,6 +58,22 @@ def fingerprint(source: str, *, revision: str = "") -> Fingerprint:
             f"model {source}: loads, but its commit on the hub is not known; give it as a folder"
         )
     return Fingerprint(weights=f"commit {commit[:_LETTERS]}", policy=f"{source} at {commit}")
+
+
+def _of_adapter(folder: Path) -> Fingerprint:
+    """That of an adapter, which names where its base is now, on that of its base."""
+    source, revision = base_of(folder)
+    base = fingerprint(source, revision=revision)
+    config = read_json_object(folder / ADAPTER_CONFIG)
+    # The scale is as much a part of the weights as their numbers are.
+    lasting = {key: value for key, value in config.items() if key not in _PASSING}
+    weights = f"{_sha256(_in_folder(folder, _WEIGHTS))} {json.dumps(lasting, sort_keys=True)}"
+    text = [file for file in _in_folder(folder, _TEXT) if file.name != ADAPTER_CONFIG]
+    policy = f"{weights} {_sha256(text)}"
+    return Fingerprint(
+        weights=f"{_sha256_of(weights)} on {base.weights}",
+        policy=f"{_sha256_of(policy)} on {base.policy}",
+    )
 
 
 def _in_folder(folder: Path, patterns: Iterable[str]) -> list[Path]:
@@ -67,5 +90,8 @@ def _sha256(files: Iterable[Path]) -> str:
     for path in files:
         with path.open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
-    whole = lines[0] if len(lines) == 1 else hashlib.sha256("".join(lines).encode()).hexdigest()
-    return whole[:_LETTERS]
+    return lines[0][:_LETTERS] if len(lines) == 1 else _sha256_of("".join(lines))
+
+
+def _sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]

@@ -18,7 +18,9 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 """The file with all weights, if they are in one."""
 
-_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file that makes a folder that of an adapter (PEFT)."""
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = (WEIGHTS, "pytorch_model.bin")
 """The names of weights in one file, in the order in which transformers looks for them."""
 _INDEX = ".index.json"
@@ -38,6 +40,10 @@ _POINTER = b"version https://git-lfs"
 """How the text begins that Git stores in place of a large file."""
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, as an integer of 8 bytes."""
+_METADATA = "__metadata__"
+"""The key of a safetensors header that is no tensor."""
+BASE_RELATIVE = "base_relative"
+"""A key of an adapter's metadata: the path of its base from the adapter's folder."""
 _LISTED = 3
 """The most names in a message."""
 
@@ -45,9 +51,11 @@ _LISTED = 3
 def check_folder(path: Path) -> None:
     """Raise if the files at a path cannot be a policy: a causal language model and its tokenizer.
 
+    A folder with an adapter (PEFT) is a policy too, with its base.
+
     Raises:
         ConfigError: there is no folder, or a file is missing, cut off, damaged or only a pointer.
-            Or the folder holds an adapter, or quantised weights.
+            Or the weights are quantised.
     """
     if not path.exists():
         raise ConfigError(
@@ -57,7 +65,9 @@ def check_folder(path: Path) -> None:
         raise ConfigError(
             f"model {path}: is a file; give the folder that holds it, or the path of a .gguf file"
         )
-    refuse_adapter(path)
+    if is_adapter(path):
+        _check_whole_adapter(path)
+        return
     if not (path / CONFIG).is_file():
         raise ConfigError(
             f"model {path}: has no {CONFIG}, so it is no Hugging Face folder; give the folder that "
@@ -88,10 +98,10 @@ def check_gguf(path: Path) -> None:
 
 def check_adapter(path: Path) -> None:
     """Raise ConfigError if a file of a saved adapter (`save_adapter`) is missing or damaged."""
-    for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS):
+    for name in (ADAPTER_CONFIG, _ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             raise ConfigError(f"{path / name}: missing; put the adapter's folder back, whole")
-    _json_object(path / _ADAPTER_CONFIG)
+    _json_object(path / ADAPTER_CONFIG)
     _check_weights(path / _ADAPTER_WEIGHTS)
 
 
@@ -112,23 +122,67 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def refuse_adapter(path: Path) -> None:
-    """Raise ConfigError if a folder holds an adapter (PEFT) in place of a whole model."""
-    if not (path / _ADAPTER_CONFIG).is_file():
-        return
-    # The layout of a checkpoint trained with `model.lora`.
-    merged = path.absolute().parent
-    if (merged / CONFIG).is_file():
+def is_adapter(path: Path) -> bool:
+    """Return whether a folder holds an adapter (PEFT) in place of a whole model."""
+    return (path / ADAPTER_CONFIG).is_file()
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Return whether a folder has a tokenizer's files, as some have that hold an adapter."""
+    return any((path / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json"))
+
+
+def base_of(adapter: Path) -> tuple[str, str]:
+    """Return where the base of an adapter is, and its revision (see `load_policy`).
+
+    A path may be recorded twice: as it was, and relative to the adapter. The second one is right if
+    the run folder was moved and the base with it. Other programs record one path, which may be
+    relative, too.
+
+    Raises:
+        ConfigError: the adapter names no base.
+    """
+    config = _json_object(adapter / ADAPTER_CONFIG)
+    source, revision = config.get("base_model_name_or_path"), config.get("revision") or ""
+    if not isinstance(source, str) or not source:
         raise ConfigError(
-            f"model {path}: holds an adapter, which is merged into the model above it; give "
-            f"{path.parent}"
+            f"{adapter / ADAPTER_CONFIG}: names no base model (base_model_name_or_path); write "
+            "the folder or the hub name of the model that the adapter was trained on there"
         )
-    base = _json_object(path / _ADAPTER_CONFIG).get("base_model_name_or_path") or "its base"
-    raise ConfigError(
-        f"model {path}: holds an adapter ({_ADAPTER_CONFIG}, PEFT), not a whole model; merge it "
-        f"into {base} with `AutoPeftModelForCausalLM.from_pretrained({str(path)!r})"
-        ".merge_and_unload()`, save that with its tokenizer, and give the new folder"
-    )
+    if Path(source).expanduser().exists():
+        return source, revision
+    moved = _safetensors_header(adapter / _ADAPTER_WEIGHTS).get(_METADATA, {}).get(BASE_RELATIVE)
+    for relative in (moved, source):
+        if relative and (adapter / relative).exists():
+            return str((adapter / relative).resolve()), revision
+    return source, revision
+
+
+def _check_whole_adapter(path: Path) -> None:
+    """Raise ConfigError if an adapter cannot be a policy with its base."""
+    if (path / CONFIG).is_file():
+        # Some programs would load the base from elsewhere, not the weights that lie here.
+        raise ConfigError(
+            f"model {path}: holds a model ({CONFIG}) and an adapter ({ADAPTER_CONFIG}, PEFT); put "
+            "each into a folder of its own, and give the one that you mean"
+        )
+    check_adapter(path)
+    kind = _json_object(path / ADAPTER_CONFIG).get("peft_type")
+    if kind != "LORA":
+        raise ConfigError(
+            f"model {path}: its adapter is of the kind {kind}, and only LORA is loaded; merge it "
+            "into its base with peft, save that with its tokenizer, and give the new folder"
+        )
+    source, _ = base_of(path)
+    base = Path(source).expanduser()
+    if not base.exists():
+        return  # a hub name, or else the load says what is missing
+    if is_adapter(base):
+        raise ConfigError(
+            f"model {path}: its base {source} is an adapter, too; merge that one into its own base "
+            "with peft, and name the result in base_model_name_or_path"
+        )
+    check_folder(base)
 
 
 def refuse_quantised(config: Mapping[str, Any], source: str) -> None:
@@ -166,24 +220,41 @@ def _check_weights(path: Path) -> None:
 
 
 def _check_safetensors(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
-            raise _cut_off(path, f"its {size:,} bytes do not hold its header")
-        header = file.read(length)
+    size, header = path.stat().st_size, _safetensors_header(path)
     try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        whole = _LENGTH_BYTES + length + int(end)
+        tensors = [value for key, value in header.items() if key != _METADATA]
+        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        whole = _header_bytes(path) + int(end)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ConfigError(f"{path}: damaged, its header cannot be read; copy it again") from error
+        raise _bad_header(path) from error
     if size < whole:
         raise _cut_off(path, f"it has {size:,} of {whole:,} bytes")
     if size > whole:
         raise ConfigError(
             f"{path}: damaged, it has {size:,} bytes and its header says {whole:,}; copy it again"
         )
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """What a file says of its tensors, and its metadata."""
+    size = path.stat().st_size
+    if size < _LENGTH_BYTES or _header_bytes(path) > size:
+        raise _cut_off(path, f"its {size:,} bytes do not hold its header")
+    try:
+        header = json.loads(_beginning(path, _header_bytes(path))[_LENGTH_BYTES:])
+    except ValueError as error:
+        raise _bad_header(path) from error
+    if not isinstance(header, dict):
+        raise _bad_header(path)
+    return header
+
+
+def _header_bytes(path: Path) -> int:
+    return _LENGTH_BYTES + int.from_bytes(_beginning(path, _LENGTH_BYTES), "little")
+
+
+def _bad_header(path: Path) -> ConfigError:
+    return ConfigError(f"{path}: damaged, its header cannot be read; copy it again")
 
 
 def _cut_off(path: Path, how: str) -> ConfigError:

@@ -1,7 +1,6 @@
 """Loads a policy: a causal language model and its tokenizer."""
 
 import os
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -25,9 +23,18 @@ from transformers.utils import logging as transformers_logging
 
 from agent_rl.config import ConfigError
 from agent_rl.config.model import LoraSettings
+from agent_rl.policy.adapters import continue_lora, merge_adapter
 from agent_rl.policy.checks import check_loaded, name_all_ends, refuse_large_tokenizer
-from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
-from agent_rl.policy.lora import ADAPTER, base_of, resume_lora, with_lora, without_wrapper
+from agent_rl.policy.folder import (
+    base_of,
+    check_adapter,
+    check_folder,
+    check_gguf,
+    has_tokenizer,
+    is_adapter,
+)
+from agent_rl.policy.lora import ADAPTER, resume_lora, with_lora, without_wrapper
+from agent_rl.policy.refusals import TokenizerError, explained, reason
 from agent_rl.policy.unread import unread_model
 
 # The command line shows its own progress; transformers' bars would tear it.
@@ -48,7 +55,7 @@ def load_policy(
 
     Args:
         source: a Hugging Face folder, a hub name, or a `.gguf` file (it becomes dense, and needs
-            the `gguf` extra).
+            the `gguf` extra). Or a folder with an adapter (PEFT), which is merged into its base.
         dtype: of the weights in memory. Train in float32: bfloat16 weights lose small updates.
         revision: the commit, branch or tag of a hub model; empty is its newest.
         shared: whether several processes will share the model. Its weights then stay in their
@@ -59,8 +66,12 @@ def load_policy(
             cannot be trained (see `agent_rl.policy.checks`).
     """
     refuse_bad_source(source, revision)
+    if (adapter := _adapter_at(source)) is not None:
+        # In float32, in which the sum of both is rounded once.
+        model, tokenizer = _load_base(adapter)
+        return _in_dtype(merge_adapter(model, adapter), dtype), tokenizer
     where, options = _where(source, revision)
-    with _explained(source, revision), _quiet():
+    with explained(source, revision), _quiet():
         model, report = _load_model(where, dtype, options, shared=shared)
         tokenizer = _load_tokenizer(where, options)
     check_loaded(model, tokenizer, report, source)
@@ -84,8 +95,14 @@ def load_description(
             loading the weights.
     """
     refuse_bad_source(source, revision)
+    if (adapter := _adapter_at(source)) is not None:
+        base, base_revision = base_of(adapter)
+        with _base_of(adapter):
+            config, tokenizer = load_description(base, revision=base_revision)
+        rows = config.get_text_config().vocab_size
+        return config, _tokenizer_beside(adapter, tokenizer, rows)
     where, options = _where(source, revision)
-    with _explained(source, revision), _quiet():
+    with explained(source, revision), _quiet():
         config = AutoConfig.from_pretrained(where, **options)
         tokenizer = _load_tokenizer(where, options)
         generation = _load_generation_config(where, options)
@@ -127,7 +144,8 @@ def load_to_train(
     Args:
         source: as in `load_policy`; to resume, the `model/` of a checkpoint.
         lora: the adapter's settings; None trains all weights. A new run gets a new adapter, and
-            its base is the policy at `source` with whatever adapter was merged into it.
+            its base is the policy at `source` with whatever adapter was merged into it. If `source`
+            is itself an adapter, that one is trained on.
         revision: of a hub model, as in `load_policy`. An adapter records that of its base.
         resume: continue with the adapter and the base of the checkpoint.
         seed: decides the weights of a new adapter.
@@ -137,6 +155,11 @@ def load_to_train(
         ValueError: there is no model at `source`, or the checkpoint to resume was trained with
             another `lora`.
     """
+    started_from = None if resume or lora is None else _adapter_at(source)
+    if started_from is not None and lora is not None:
+        refuse_bad_source(source, revision)
+        model, tokenizer = _load_base(started_from, shared=shared)
+        return continue_lora(model, lora, started_from), tokenizer
     if not resume:
         model, tokenizer = load_policy(source, revision=revision, shared=shared)
         if lora is not None:
@@ -197,8 +220,57 @@ def decoder_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
     return inner.base_model, head
 
 
-_REASON = 240
-"""The most letters of a library's message within ours."""
+def _adapter_at(source: str) -> Path | None:
+    """The folder at `source` if it holds an adapter."""
+    path = Path(source).expanduser()
+    return path if is_adapter(path) else None
+
+
+def _load_base(
+    adapter: Path, *, shared: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that an adapter belongs to, and the tokenizer in its folder or else the model's."""
+    base, revision = base_of(adapter)
+    with _base_of(adapter):
+        model, tokenizer = load_policy(base, revision=revision, shared=shared)
+    embedding: Any = model.get_input_embeddings()
+    return model, _tokenizer_beside(adapter, tokenizer, embedding.weight.shape[0])
+
+
+@contextmanager
+def _base_of(adapter: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(
+            f"model {adapter}: the base of this adapter cannot be loaded: {error}; its "
+            "adapter_config.json names it (base_model_name_or_path)"
+        ) from error
+
+
+def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights in a dtype, and its buffers as they are."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    model.config.dtype = dtype
+    return model
+
+
+def _tokenizer_beside(
+    adapter: Path, of_base: PreTrainedTokenizerBase, rows: int
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of an adapter's folder; some have none, and use that of the base.
+
+    Args:
+        rows: of the base's embedding.
+    """
+    if not has_tokenizer(adapter):
+        return of_base
+    with explained(str(adapter), ""), _quiet():
+        tokenizer = _load_tokenizer(str(adapter), {"trust_remote_code": False})
+    refuse_large_tokenizer(rows, tokenizer, str(adapter))
+    return tokenizer
+
 
 _Loaded = tuple[PreTrainedModel, dict[str, Any]]
 """The model, and transformers' report on the load."""
@@ -259,7 +331,7 @@ def _load_tokenizer(where: str, options: dict[str, Any]) -> PreTrainedTokenizerB
     except OSError:
         raise
     except Exception as error:
-        raise _TokenizerError(_reason(error)) from error
+        raise TokenizerError(reason(error)) from error
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
@@ -273,75 +345,6 @@ def _load_generation_config(where: str, options: dict[str, Any]) -> GenerationCo
     except OSError:
         return None
     return loaded
-
-
-class _TokenizerError(Exception):
-    """The tokenizer's files cannot be read; the message is the library's."""
-
-
-@contextmanager
-def _explained(source: str, revision: str) -> Iterator[None]:
-    """Turn any error of a load into a ValueError that names the source and the way out.
-
-    Libraries raise errors of many types here: whatever it is, the cause is what lies at `source`.
-    """
-    try:
-        yield
-    except Exception as error:
-        raise _refusal(source, revision, error) from error
-
-
-def _refusal(source: str, revision: str, error: Exception) -> ValueError:
-    text = _reason(error)
-    causes = _causes(error)
-    where = f"model {source}"
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated" in str(error).lower():
-        return ConfigError(
-            f"{where}: is gated on the hub; accept its terms at https://huggingface.co/{source}, "
-            "then log in with `hf auth login`"
-        )
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
-        return ConfigError(
-            f"model.revision: {revision!r}: {source} has no such commit, branch or tag on the hub"
-        )
-    if "trust_remote_code" in str(error):
-        return ConfigError(
-            f"{where}: needs Python code of its own (trust_remote_code), which is never run here; "
-            "use a model whose architecture transformers has, such as Llama, Qwen2.5 or SmolLM2"
-        )
-    if isinstance(error, _TokenizerError):
-        return ConfigError(
-            f"{where}: its tokenizer cannot be loaded ({error}); copy tokenizer.json and "
-            "tokenizer_config.json again from the model that it was trained from"
-        )
-    if Path(source).expanduser().exists():
-        return ConfigError(
-            f"{where}: cannot be loaded ({text}); it has to be a whole causal language model with "
-            "its tokenizer, as transformers' `save_pretrained` writes it"
-        )
-    if isinstance(error, OSError):
-        return ConfigError(
-            f"model {source!r} is no folder here and could not be fetched as a hub name: give the "
-            "path of a Hugging Face folder or of a .gguf file, or check the name and the network; "
-            "a private model needs `hf auth login`"
-        )
-    return ConfigError(f"{where}: the hub's model cannot be loaded ({text}); use another model")
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """An error, and those that it was raised from."""
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return causes
-
-
-def _reason(error: Exception) -> str:
-    """The beginning of an error's text, on one line; its type too if it is no plain refusal."""
-    text = textwrap.shorten(str(error), _REASON, placeholder=" ...")
-    return text if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agent_rl.config.model import LoraSettings
+from agent_rl.policy.folder import BASE_RELATIVE, base_of
 from agent_rl.policy.unread import as_if_read, unread_weights
 from agent_rl.policy.weight_file import Form
 from agent_rl.policy.whole import is_first, whole, whole_weights
@@ -36,9 +37,10 @@ ADAPTER = "adapter"
 
 _NAME = "default"
 """The name that peft gives an adapter."""
-_WEIGHTS = "adapter_model.safetensors"
-_FINGERPRINT, _RELATIVE = "base_sha256", "base_relative"
-"""Keys of the weights' metadata: the base's fingerprint, and its path from the adapter's folder."""
+WEIGHTS = "adapter_model.safetensors"
+"""The file of its weights."""
+_FINGERPRINT = "base_sha256"
+"""The key of the weights' metadata for the base's fingerprint."""
 
 
 def with_lora(
@@ -89,8 +91,8 @@ def with_lora(
             adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ValueError(
-                f"model.lora.target_modules: {_listed(targets)}: no adapter can be put there "
-                f"({error}); the model's linear layers are {_listed(layers)}"
+                f"model.lora.target_modules: {layer_names(targets)}: no adapter can be put there "
+                f"({error}); the model's linear layers are {layer_names(layers)}"
             ) from error
     _refuse_embeddings(model, targets)
     _refuse_experts(adapted, targets, layers)
@@ -101,7 +103,7 @@ def with_lora(
 
 
 def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) -> PreTrainedModel:
-    """Put a saved adapter back on its base, bit for bit.
+    """Put the adapter of a checkpoint back on its base, bit for bit.
 
     Args:
         model: the model at `base_of(folder)`, in its dtype at the save; is changed in place.
@@ -111,47 +113,74 @@ def resume_lora(model: PreTrainedModel, settings: LoraSettings, folder: Path) ->
     Raises:
         ValueError: the settings or the base are not those that the adapter was trained with.
     """
-    config = LoraConfig.from_pretrained(str(folder))
-    for key, saved in (("rank", config.r), ("alpha", config.lora_alpha)):
+    again = "set it back, or start a new run without --resume"
+    for key, saved in sizes_in(LoraConfig.from_pretrained(str(folder))).items():
         if getattr(settings, key) != saved:
             raise ValueError(
                 f"model.lora.{key}: {getattr(settings, key)} differs from the {saved} of the "
-                f"adapter in {folder}; set it back, or start a new run without --resume"
+                f"adapter in {folder}; {again}"
             )
-    with safe_open(folder / _WEIGHTS, "pt") as file:
-        recorded = file.metadata()
-    source = str(config.base_model_name_or_path)
-    if _fingerprint(model) != recorded[_FINGERPRINT]:
+    require_same_base(
+        model, folder, f"start a new run from the merged weights, model.path={folder.parent}"
+    )
+    return with_saved(model, settings, folder, again)
+
+
+def with_saved(
+    model: PreTrainedModel, settings: LoraSettings, folder: Path, way_out: str
+) -> PreTrainedModel:
+    """Put a saved adapter with these settings on its base; see `with_lora`.
+
+    Args:
+        way_out: ends the message if the settings name other layers.
+
+    Raises:
+        ValueError: they do.
+    """
+    config = LoraConfig.from_pretrained(str(folder))
+    source, revision = base_of(folder)
+    adapted = with_lora(model, settings, source=source, revision=revision)
+    weights = load_file(folder / WEIGHTS)
+    if shapes_of(weights) != shapes_of(adapter_weights(adapted)):
         raise ValueError(
-            f"{folder}: the model in {source} is not the one that this adapter was trained on, its "
-            "weights have changed; put the old one back, or start a new run from the merged "
-            f"weights, model.path={folder.parent}"
-        )
-    adapted = with_lora(model, settings, source=source, revision=config.revision or "")
-    weights = load_file(folder / _WEIGHTS)
-    if _shapes(weights) != _shapes(_adapter_weights(adapted)):
-        raise ValueError(
-            f"model.lora.target_modules: {_listed(settings.target_modules)} are not the layers of "
-            f"the adapter in {folder} ({_listed(config.target_modules or ())}); set them back, or "
-            "start a new run without --resume"
+            f"model.lora.target_modules: {layer_names(settings.target_modules)} are not the layers "
+            f"of the adapter in {folder} ({layer_names(config.target_modules or ())}); {way_out}"
         )
     set_peft_model_state_dict(adapted, weights)
     return adapted
 
 
-def base_of(folder: Path) -> tuple[str, str]:
-    """Return where the base of a saved adapter is, and its revision (see `load_policy`).
+def require_same_base(model: PreTrainedModel, folder: Path, way_out: str) -> None:
+    """Raise ValueError if a model is not the one that a saved adapter was trained on.
 
-    The path is recorded twice: as it was, and relative to the adapter. The second one is right if
-    the run folder was moved and the base with it.
+    Adapters of other programs do not record it. Then nothing is known, and nothing refused.
+
+    Args:
+        way_out: ends the message.
     """
-    config = LoraConfig.from_pretrained(str(folder))
-    source, revision = str(config.base_model_name_or_path), config.revision or ""
-    with safe_open(folder / _WEIGHTS, "pt") as file:
-        moved = file.metadata().get(_RELATIVE)
-    if moved and not Path(source).exists() and (folder / moved).exists():
-        return str((folder / moved).resolve()), revision
-    return source, revision
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        recorded = (file.metadata() or {}).get(_FINGERPRINT)
+    if recorded not in (None, _fingerprint(model)):
+        source, _ = base_of(folder)
+        raise ValueError(
+            f"{folder}: the model in {source} is not the one that this adapter was trained on, its "
+            f"weights have changed; put the old one back, or {way_out}"
+        )
+
+
+def sizes_in(config: LoraConfig) -> dict[str, int]:
+    """Return the rank and the scale of an adapter, by their keys in `LoraSettings`."""
+    return {"rank": config.r, "alpha": config.lora_alpha}
+
+
+def shapes_of(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shape of each weight, by name."""
+    return {name: tensor.shape for name, tensor in weights.items()}
+
+
+def layer_names(names: Any) -> str:
+    """Write the names of layers, or what stands for them."""
+    return names if isinstance(names, str) else ", ".join(sorted(names))
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
@@ -159,19 +188,16 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 
     All processes that share the model call this.
     """
-    adapted = _peft(model)
     metadata = {"format": "pt", _FINGERPRINT: _fingerprint(model)}
-    weights = whole_weights(_adapter_weights(model).items())
+    weights = whole_weights(adapter_weights(model).items())
     if not is_first():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    config = copy.copy(adapted.peft_config[_NAME])
-    config.inference_mode = True
-    config.save_pretrained(str(folder))
-    source = str(config.base_model_name_or_path)
+    save_adapter_config(model, folder)
+    source = str(_peft(model).peft_config[_NAME].base_model_name_or_path)
     if Path(source).exists():
-        metadata[_RELATIVE] = os.path.relpath(source, folder.resolve())
-    save_file(weights, folder / _WEIGHTS, metadata=metadata)
+        metadata[BASE_RELATIVE] = os.path.relpath(source, folder.resolve())
+    save_file(weights, folder / WEIGHTS, metadata=metadata)
 
 
 def has_adapter(model: PreTrainedModel) -> bool:
@@ -200,6 +226,29 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
         )
     with model.disable_adapter():
         yield
+
+
+def base_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of the model without its adapter, under the base's names."""
+    for name, tensor, _ in _named_weights(model):
+        yield name, tensor
+
+
+def adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the weights of the model's adapter under peft's names.
+
+    If processes share the model, each returns its slices.
+    """
+    # With the default, peft asks the hub for the base's vocabulary.
+    weights: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return weights
+
+
+def save_adapter_config(model: PreTrainedModel, folder: Path) -> None:
+    """Write the adapter's config in peft's format."""
+    config = copy.copy(_peft(model).peft_config[_NAME])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
 
 
 @torch.no_grad()
@@ -261,9 +310,9 @@ def _refuse_embeddings(model: PreTrainedModel, targets: Any) -> None:
     for end, module in ends.items():
         if isinstance(module, BaseTunerLayer):
             raise ValueError(
-                f"model.lora.target_modules: {_listed(targets)} adapts the model's {end}, which "
-                "can be one tensor with the other end of the model; name layers of the decoder, or "
-                "use all-linear"
+                f"model.lora.target_modules: {layer_names(targets)} adapts the model's {end}, "
+                "which can be one tensor with the other end of the model; name layers of the "
+                "decoder, or use all-linear"
             )
 
 
@@ -271,20 +320,10 @@ def _refuse_experts(adapted: Any, targets: Any, layers: list[str]) -> None:
     """Raise if an adapter is on experts or a router: peft knows their names in files, too."""
     if getattr(adapted.peft_config[_NAME], "target_parameters", None):
         raise ValueError(
-            f"model.lora.target_modules: {_listed(targets)} adapts experts or their router, which "
-            f"is not possible here; name layers of {_listed(layers)}, use all-linear, or train "
-            "all weights without model.lora"
+            f"model.lora.target_modules: {layer_names(targets)} adapts experts or their router, "
+            f"which is not possible here; name layers of {layer_names(layers)}, use all-linear, "
+            "or train all weights without model.lora"
         )
-
-
-def _adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    # With the default, peft asks the hub for the base's vocabulary.
-    weights: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return weights
-
-
-def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _fingerprint(model: PreTrainedModel) -> str:
@@ -316,7 +355,3 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
         if isinstance(module, torch.nn.Linear):
             names.add(name.rpartition(".")[2])
     return sorted(names)
-
-
-def _listed(names: Any) -> str:
-    return names if isinstance(names, str) else ", ".join(sorted(names))

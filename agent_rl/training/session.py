@@ -28,6 +28,7 @@ from rollouts.renderer import ChatRenderer, make_renderer
 from rollouts.rendering.chat_template import use_template
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_servable
+from rollouts.serving.served_adapter import room_for
 from rollouts.workers.pool import RolloutPool
 from rollouts.workers.stream import OnEpisode
 from rollouts.workers.usage import Usage
@@ -85,6 +86,8 @@ class Session:
         with self._described() as folder:
             serving, gpu = self.config.serving, torch.cuda.is_available()
             require_servable(folder, serving, gpu=gpu)
+            if serving.lora == "adapter" and self.config.model.lora is not None:
+                room_for(self.config.model.lora.rank)
             context_length = model_context_length(folder, serving)
         refuse_untrainable(self._model_config, self.source, context_length)
 

@@ -49,17 +49,18 @@ class ServingFolder:
         self._lock.close()
 
 
-def roomy_parent(weights_bytes: int) -> Path:
+def roomy_parent(weights_bytes: int, kept_bytes: int = 0) -> Path:
     """Return where to make a `ServingFolder`: in memory, or else the temporary folder.
 
     Args:
         weights_bytes: size of the weights. Twice as much is needed, because new weights are written
             beside the old ones.
+        kept_bytes: size of what is written once, such as the base of an adapter.
 
     Raises:
         ValueError: neither has room.
     """
-    needed = 2 * weights_bytes + _SPARE_BYTES
+    needed = 2 * weights_bytes + kept_bytes + _SPARE_BYTES
     parents = _parents()
     free = {parent: shutil.disk_usage(parent).free for parent in parents}
     chosen = next((parent for parent in parents if free[parent] >= needed), None)

@@ -3,25 +3,19 @@
 import math
 import os
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from rollouts.episode import describe
 from rollouts.processes.gloo import listen_on_loopback
 from rollouts.processes.lifeline import OWNER
 from rollouts.serving.completions import completion_of
 from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.engine_errors import start_failure
 from rollouts.serving.engine_thread import Finished
 from rollouts.serving.messages import CompletionRequest
-from rollouts.serving.model_config import (
-    CPU_BLOCK_TOKENS,
-    model_context_length,
-    require_servable,
-)
+from rollouts.serving.model_config import CPU_BLOCK_TOKENS, model_context_length, require_servable
+from rollouts.serving.served_adapter import adapter_in, engine_arguments
 from rollouts.serving.vllm_worker import WORKER
 from rollouts.settings import ServingSettings
 
@@ -40,17 +34,9 @@ _ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 
-_IN_ANOTHER_PROCESS = "in a background process"
-"""In vLLM's message that one of its processes failed, which does not say why."""
-_LOGGED = re.compile(r"\] ((?:\w+\.)*\w+(?:Error|Exception): .+)")
-"""The last line of a traceback in vLLM's log, after the place in brackets."""
-
 _SHARED = re.compile(r"/dev/shm/psm_\w+")
 """A file of Python's `SharedMemory`, in the list of what a process has mapped."""
 _PROCESS_ENDED = "one of its processes ended (serving.tensor_parallel)"
-
-_CAUSE = 300
-"""The most letters of vLLM's own message within ours; it may list all models that it knows."""
 
 
 class VllmEngine:
@@ -77,6 +63,9 @@ class VllmEngine:
             ValueError: the model or the settings cannot be served; the message says why.
         """
         self._engine = start_engine(model_folder, settings, stops=stops)
+        adapter = adapter_in(model_folder)
+        self._lora = None if adapter is None else _lora_request(adapter)
+        """Names the adapter, if one is served; its content is that of the last `reload`."""
         self._stops, self._keep_cache = stops, settings.keep_cache
         self._core = self._engine.engine_core.engine_core
         self._vocabulary = self._engine.model_config.get_vocab_size()
@@ -116,7 +105,7 @@ class VllmEngine:
             seed=request.seed,
             stop=request.stop if self._stops else (),
         )
-        internal = self._engine.add_request(request_id, inputs, params)
+        internal = self._engine.add_request(request_id, inputs, params, lora_request=self._lora)
         self._requests[request_id] = self._core.scheduler.requests[internal]
 
     def abort_request(self, request_id: str) -> None:
@@ -154,10 +143,7 @@ class VllmEngine:
         # One after the other: while weights are loaded, the cache's memory is still free.
         if self._asleep:
             self._engine.wake_up(["weights"])
-        # In each of the engine's processes, which take their parts of the same files.
-        if on_cpu():
-            self._engine.collective_rpc("forget_expert_kernels")
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        self._load(Path(folder))
         if self._asleep:
             self._engine.wake_up(["kv_cache"])
             self._asleep = False
@@ -168,6 +154,21 @@ class VllmEngine:
             if not self._engine.reset_prefix_cache(reset_running_requests=True):
                 raise RuntimeError("vLLM kept its prefix cache, which belongs to the old weights")
         return finished
+
+    def _load(self, folder: Path) -> None:
+        """Load the weights, or the adapter alone, in each of the engine's processes."""
+        adapter = adapter_in(folder)
+        if (adapter is None) != (self._lora is None):
+            raise RuntimeError(
+                f"{folder}: holds {'whole weights' if adapter is None else 'an adapter'}, and the "
+                "engine has started with the other"
+            )
+        if adapter is not None:
+            _load_adapter(self._engine, adapter)
+            return
+        if on_cpu():
+            self._engine.collective_rpc("forget_expert_kernels")
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
 
     def shared_memory(self) -> tuple[Path, ...]:
         """Return the files of shared memory between this process and the engine's own ones.
@@ -288,18 +289,35 @@ def start_engine(
     if settings.deterministic:
         _be_deterministic()
     arguments = _arguments(model_folder, settings, gpu=gpu) | {"skip_tokenizer_init": not stops}
+    adapter = adapter_in(model_folder)
     try:
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        if adapter is not None:
+            _load_adapter(engine, adapter)
+        return engine
     except Exception as error:
         memory = "gpu_memory_utilization" if gpu else "kv_cache_gib"
-        cause = root_cause(error)
-        if _IN_ANOTHER_PROCESS in cause:
-            cause = _logged_error() or cause
+        merged = "" if adapter is None else "; if it refuses the adapter, set serving.lora: merged"
         raise ValueError(
-            f"the serving engine (vLLM) cannot start: {cause}. If it lacks memory, "
+            f"the serving engine (vLLM) cannot start: {start_failure(error)}. If it lacks memory, "
             f"raise serving.{memory} or set a shorter serving.context_length; if it does not know "
-            "the model, use one that vLLM serves"
+            f"the model, use one that vLLM serves{merged}"
         ) from error
+
+
+def _load_adapter(engine: Any, adapter: Path) -> None:
+    """Put an adapter into the engine, in place of the one before."""
+    engine.add_lora(_lora_request(adapter, load_inplace=True))
+    left_out, *_ = engine.collective_rpc("left_out_of_adapter")
+    if left_out:
+        raise ValueError(f"it leaves out the adapter's part for {left_out[0]}")
+
+
+def _lora_request(adapter: Path, **options: Any) -> Any:
+    """Name the adapter for vLLM, alike in all versions: so requests in flight go on with it."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name="policy", lora_int_id=1, lora_path=str(adapter), **options)
 
 
 def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool) -> dict[str, Any]:
@@ -315,7 +333,6 @@ def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
             "block_size": CPU_BLOCK_TOKENS,
             "enforce_eager": True,
-            "worker_extension_cls": WORKER,
             # A seeded request whose prompt is prefilled in parts kills vLLM's CPU engine ("CPU
             # Generator does not use offset"), so prompts are never cut.
             "enable_chunked_prefill": False,
@@ -328,12 +345,14 @@ def _arguments(model_folder: str | Path, settings: ServingSettings, *, gpu: bool
         }
     return {
         "model": str(model_folder),
+        "worker_extension_cls": WORKER,
         "dtype": chosen_dtype(settings.dtype, gpu=gpu),
         "max_model_len": context_length,
         "max_num_seqs": settings.max_concurrent,
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": not settings.deterministic,
         "disable_log_stats": True,
+        **engine_arguments(adapter_in(model_folder)),
         **device,
     }
 
@@ -349,26 +368,3 @@ def _be_deterministic() -> None:
 
     # OMP_NUM_THREADS comes too late for a process that has loaded torch before.
     torch.set_num_threads(1)
-
-
-def _logged_error() -> str | None:
-    """The first error in the log of this process, where vLLM's other processes write theirs."""
-    log = Path(os.path.realpath("/proc/self/fd/1"))
-    found = _LOGGED.search(log.read_text(errors="replace")) if log.is_file() else None
-    return None if found is None else _in_short(found[1])
-
-
-def root_cause(error: BaseException) -> str:
-    """Return the text of the error that others were raised from, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = describe(error)
-    if isinstance(error, ValidationError):
-        # Its own text repeats the whole input of each wrong value.
-        text = "; ".join(item["msg"] for item in error.errors(include_input=False))
-    return _in_short(text)
-
-
-def _in_short(text: str) -> str:
-    text = text.removeprefix("Value error, ")
-    return textwrap.shorten(text, _CAUSE, placeholder=" ...").removesuffix(".")

@@ -1,19 +1,25 @@
-"""What vLLM's worker on CPU does besides its own, in each of an engine's processes.
+"""What vLLM's worker does besides its own, in each of an engine's processes.
 
 vLLM mixes the class into its worker, which it is given by name. So nothing here imports vLLM.
 """
 
 from typing import Any
 
-WORKER = f"{__name__}.CpuWorker"
+WORKER = f"{__name__}.EngineWorker"
 """The name for vLLM (`worker_extension_cls`)."""
 
 
-class CpuWorker:
+class EngineWorker:
     """Methods that `collective_rpc` can call."""
 
     model_runner: Any
     """The worker's own."""
+
+    def left_out_of_adapter(self) -> list[str]:
+        """Return the layers of the adapter that vLLM leaves out, which it does without a word."""
+        manager = self.model_runner.lora_manager._adapter_manager
+        (loaded,) = manager.list_adapters().values()
+        return sorted(loaded.loras.keys() - manager.modules.keys())
 
     def forget_expert_kernels(self) -> None:
         """Let the next `reload_weights` prepare the weights of experts as the first load did.

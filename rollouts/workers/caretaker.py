@@ -14,6 +14,8 @@ from typing import Any
 
 from envs.files import whole_file
 from rollouts.processes.serving_folder import ServingFolder, remove_stale_folders, roomy_parent
+from rollouts.serving.served_adapter import FOLDER
+from rollouts.serving.served_adapter import WEIGHTS as ADAPTER
 from rollouts.workers.calls import Call, CallPage
 
 WEIGHTS = "model.safetensors"
@@ -64,13 +66,20 @@ class Caretaker:
             page.close()
             return call
 
-    def hold(self, files: Mapping[str, bytes], weights_bytes: int, weights: Any = None) -> Path:
+    def hold(
+        self,
+        files: Mapping[str, bytes],
+        weights_bytes: int,
+        weights: Any = None,
+        adapter: Any = None,
+    ) -> Path:
         """Write a model's files to a private folder, in memory if there is room; return the folder.
 
         Args:
-            files: all but the weights, by name. They do not change.
+            files: all but the weights, by their names in the folder. They do not change.
             weights_bytes: the size of the weights, now or later.
             weights: the bytes of the file with the weights, as an array; None leaves it as it is.
+            adapter: likewise of the adapter, if one is served.
 
         Raises:
             ValueError: there is no room.
@@ -83,10 +92,13 @@ class Caretaker:
                 except ValueError as error:
                     raise ValueError(f"node {socket.gethostname()}: {error}") from error
                 for name, data in files.items():
-                    (self._model.path / name).write_bytes(data)
-            if weights is not None:
-                with whole_file(self._model.path / WEIGHTS) as unfinished:
-                    unfinished.write_bytes(memoryview(weights))
+                    path = self._model.path / name
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(data)
+            for name, data in ((WEIGHTS, weights), (f"{FOLDER}/{ADAPTER}", adapter)):
+                if data is not None:
+                    with whole_file(self._model.path / name) as unfinished:
+                        unfinished.write_bytes(memoryview(data))
             return self._model.path
 
     def close(self) -> None:

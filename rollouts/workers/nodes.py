@@ -23,6 +23,8 @@ from rollouts.processes.ray_processes import (
     wait,
     when_answered,
 )
+from rollouts.serving.served_adapter import FOLDER, adapter_in
+from rollouts.serving.served_adapter import WEIGHTS as ADAPTER
 from rollouts.workers.calls import Call
 from rollouts.workers.caretaker import SILENT_SECONDS, WEIGHTS, Caretaker
 from rollouts.workers.events import Event
@@ -50,6 +52,8 @@ class _Other:
     """Ray's reference to the folder there with the small files."""
     served: Any = None
     """Ray's reference to that folder with the present weights; None before they are sent."""
+    has_base: bool = False
+    """Whether the weights of an adapter's base were sent."""
 
     @property
     def is_heard(self) -> bool:
@@ -123,10 +127,15 @@ class Nodes:
             return self._folder
         other = self._other(node)
         if other.served is None:
-            if self._weights is None:
-                file = np.memmap(self._weights_file, dtype=np.uint8, mode="r")
-                self._weights = put(file.view(np.ndarray))
-            other.served = other.caretaker.hold.remote(*self._model(), self._weights)
+            adapter = adapter_in(self._folder)
+            if adapter is None:
+                new = self._put_present(self._weights_file), None
+            else:
+                # The base goes there once.
+                base = None if other.has_base else _put_file(self._weights_file)
+                new = base, self._put_present(adapter / ADAPTER)
+            other.served = other.caretaker.hold.remote(*self._model(), *new)
+            other.has_base = adapter is not None
         return other.served
 
     def calls(self) -> dict[int, Call]:
@@ -205,8 +214,12 @@ class Nodes:
         """
         assert self._folder is not None
         if self._small is None:
-            small = [p for p in self._folder.iterdir() if p.is_file() and p.suffix not in _WEIGHTS]
-            self._small = put({path.name: path.read_bytes() for path in small})
+            files = {path.name: path for path in self._folder.iterdir()}
+            adapter = adapter_in(self._folder)
+            if adapter is not None:
+                files |= {f"{FOLDER}/{path.name}": path for path in adapter.iterdir()}
+            small = {n: p for n, p in files.items() if p.is_file() and p.suffix not in _WEIGHTS}
+            self._small = put({name: path.read_bytes() for name, path in small.items()})
         if not self._weights_file.is_file():
             raise ValueError(
                 f"model {self._folder}: holds no {WEIGHTS}, which goes to engines on other nodes; "
@@ -214,7 +227,17 @@ class Nodes:
             )
         return self._small, self._weights_file.stat().st_size
 
+    def _put_present(self, file: Path) -> Any:
+        """Return Ray's reference to the file that changes with each version, for all nodes."""
+        if self._weights is None:
+            self._weights = _put_file(file)
+        return self._weights
+
     @property
     def _weights_file(self) -> Path:
         assert self._folder is not None
         return self._folder / WEIGHTS
+
+
+def _put_file(file: Path) -> Any:
+    return put(np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray))

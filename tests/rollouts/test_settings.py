@@ -51,6 +51,8 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
         (ServingSettings, {"sleep": True, "replicas": 2}, "replicas: 2 takes several GPUs"),
         (ServingSettings, {"sleep": True, "tensor_parallel": 2}, "use tensor_parallel: 1, or"),
         (ServingSettings, {"sleep": True, "deterministic": True}, "use one of them"),
+        (ServingSettings, {"sleep": True, "lora": "adapter"}, "sleep: true; use lora: merged"),
+        (ServingSettings, {"deterministic": True, "lora": "adapter"}, "use lora: merged"),
         (WorkerSettings, {"count": 0}, "greater than or equal to 1"),
     ],
 )

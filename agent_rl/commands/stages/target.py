@@ -20,7 +20,7 @@ from agent_rl.config import (
 from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.config.loading import TRUST_ENV
 from agent_rl.config.trust import came_with_model, refuse_foreign_code
-from agent_rl.policy.folder import refuse_adapter
+from agent_rl.policy.folder import is_adapter
 from agent_rl.runs.layout import (
     CHECKPOINT_MODEL,
     CONFIG_FILE,
@@ -144,9 +144,8 @@ def _policy_at(path: Path) -> str | None:
             raise ConfigError(f"{path}: is no config (.yaml) and no model (.gguf, or a folder)")
         return str(path)
     for folder in (path, path / CHECKPOINT_MODEL):
-        if (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() or is_adapter(folder):
             return str(folder)
-    refuse_adapter(path)
     # A checkpoint that lost its model does not stand for the run's newest policy.
     if run_around(path) and checkpoint_step_in(str(path.absolute())) is None:
         return None

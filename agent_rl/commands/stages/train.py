@@ -13,6 +13,7 @@ from agent_rl.config import Config
 from agent_rl.display import say
 from agent_rl.evaluation.playing import set_aside_after
 from agent_rl.learner.processes import LearnerProcesses
+from agent_rl.policy.folder import is_adapter
 from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.training.loop import TrainingLoop, learner_context
@@ -138,16 +139,16 @@ def open_to_train(
 ) -> None:
     """Let the learner load the policy at `source`, and the one that `learner.beta` compares with.
 
-    There is no such reference if `learner.beta` is 0. Nor for LoRA: it is then the trained model
-    with its adapter switched off.
+    There is no such reference if `learner.beta` is 0. Nor for a new adapter: it is then the trained
+    model with its adapter switched off.
 
     Args:
         resume: whether to load the adapter at `source` instead of a new one.
     """
     revision, lora = config.model.revision_of(source), config.model.lora
     shared, reference = config.learner.ranks > 1, None
-    if config.learner.beta and lora is None:
-        first = starting_policy(config, trained=False)
+    first = starting_policy(config, trained=False) if config.learner.beta else ""
+    if first and (lora is None or is_adapter(Path(first).expanduser())):
         of_first = config.model.revision_of(first)
         reference = policy_loader(first, None, revision=of_first, shared=shared)
     load = policy_loader(

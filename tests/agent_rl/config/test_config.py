@@ -66,3 +66,10 @@ def test_a_budget_of_thought_needs_thoughts() -> None:
         config(episode=budget)
     chosen = config(episode=budget, prompt={"format": "chat", "think": True})
     assert chosen.episode.max_sampled_tokens == 256 + 16
+
+
+def test_only_an_adapter_that_is_trained_is_served_as_one() -> None:
+    served = {"lora": "adapter"}
+    assert config(serving=served, model={"lora": {}}).serving.lora == "adapter"
+    with pytest.raises(ValidationError, match=r"needs an adapter that is trained; set model\.lora"):
+        config(serving=served)

@@ -42,6 +42,11 @@ def write(folder: Path, text: str) -> Path:
             "prompt.examples.0.action: missing; every prompt.examples.0 needs it",
         ),
         (
+            "run_folder: r\nmodel: {load_in_8bit: true}",
+            "model.load_in_8bit: unknown key; the weights that an adapter leaves frozen are kept "
+            "whole",
+        ),
+        (
             "run_folder: r\nsweep: {seed: [1]}",
             "sweep.seed: unknown key; did you mean 'seeds'?",
         ),

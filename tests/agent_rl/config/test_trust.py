@@ -14,10 +14,11 @@ def config(**env: object) -> Config:
     return Config.model_validate({"run_folder": "run", "env": env})
 
 
-def test_a_config_comes_with_a_model_by_its_name_or_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", ["config.json", "adapter_config.json"])
+def test_a_config_comes_with_a_model_by_its_name_or_its_place(beside: str, tmp_path: Path) -> None:
     assert came_with_model(tmp_path / "agent_rl.yaml")
     assert not came_with_model(tmp_path / "config.yaml")
-    (tmp_path / "config.json").touch()
+    (tmp_path / beside).touch()
     assert came_with_model(tmp_path / "config.yaml")
 
 

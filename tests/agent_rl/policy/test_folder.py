@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_rl.policy.folder import check_adapter, check_folder, check_gguf
+from agent_rl.policy.folder import base_of, check_adapter, check_folder, check_gguf
 from tests.builders.models import save_policy
 
 POINTER = (
@@ -101,22 +101,46 @@ def test_a_folder_without_a_tokenizer(model: Path) -> None:
     assert "has no tokenizer (tokenizer.json, tokenizer_config.json)" in refused(model)
 
 
-def test_an_adapter_is_no_model(model: Path, tmp_path: Path) -> None:
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base"}')
-    message = refused(adapter)
-    assert "holds an adapter (adapter_config.json, PEFT), not a whole model" in message
-    assert "merge it into me/base" in message
-    # transformers would load a base from elsewhere, not the weights that lie here.
+def adapter_of(folder: Path, base: object, **config: object) -> Path:
+    """An adapter without weights."""
+    folder.mkdir()
+    known = {"peft_type": "LORA", "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(known | config))
+    header = b"{}      "
+    (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def test_an_adapter_is_a_policy_with_its_base(model: Path, tmp_path: Path) -> None:
+    adapter = adapter_of(tmp_path / "adapter", str(model))
+    check_folder(adapter)
+    check_folder(adapter_of(tmp_path / "of-the-hub", "me/base"))
+    (adapter / "adapter_model.safetensors").unlink()
+    assert "adapter_model.safetensors: missing" in refused(adapter)
+    # Some programs would load a base from elsewhere, not the weights that lie here.
     (model / "adapter_config.json").write_text("{}")
-    assert "holds an adapter" in refused(model)
+    assert "holds a model (config.json) and an adapter (adapter_config.json, PEFT)" in refused(
+        model
+    )
 
 
-def test_the_adapter_of_a_checkpoint_names_the_model_above_it(model: Path) -> None:
-    (model / "adapter").mkdir()
-    (model / "adapter" / "adapter_config.json").write_text("{}")
-    assert refused(model / "adapter").endswith(f"the model above it; give {model}")
+def test_adapters_that_are_no_policy(model: Path, tmp_path: Path) -> None:
+    nameless = adapter_of(tmp_path / "nameless", None)
+    assert "names no base model (base_model_name_or_path)" in refused(nameless)
+    other = adapter_of(tmp_path / "other", str(model), peft_type="VERA")
+    assert "its adapter is of the kind VERA, and only LORA is loaded" in refused(other)
+    second = adapter_of(tmp_path / "second", str(other))
+    assert f"its base {other} is an adapter, too" in refused(second)
+    damaged = adapter_of(tmp_path / "damaged", str(model))
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"model {model}: holds no weights"):
+        check_folder(damaged)
+
+
+def test_a_base_may_be_named_from_the_adapters_folder(model: Path, tmp_path: Path) -> None:
+    adapter = adapter_of(tmp_path / "adapter", "../model", revision="main")
+    assert base_of(adapter) == (str(model), "main")
+    assert base_of(adapter_of(tmp_path / "of-the-hub", "me/base")) == ("me/base", "")
 
 
 def test_a_saved_adapter_is_whole(tmp_path: Path) -> None:

@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, MixtralForCausalLM
 
 from agent_rl.config import ConfigError
+from agent_rl.config.model import LoraSettings
 from agent_rl.policy import weight_sync
 from agent_rl.policy.from_scratch import train_tokenizer
-from agent_rl.policy.weight_sync import ServingCopy, save_for_serving, served_bytes
+from agent_rl.policy.lora import with_lora
+from agent_rl.policy.weight_sync import (
+    ServingCopy,
+    save_for_serving,
+    served_bytes,
+    served_files,
+)
 from rollouts.processes import serving_folder
 from tests.builders.tiny_learner import make_tiny_experts
 
@@ -110,6 +118,63 @@ def test_the_size_counts_the_head_that_is_untied(
         assert served_bytes(model, "bfloat16") == sum(tensor.nbytes for tensor in written)
 
 
+def adapted(model: LlamaForCausalLM) -> Any:
+    """The model with an adapter that changes it, as after some training."""
+    changed = with_lora(model, LoraSettings(rank=2, alpha=6), source="tiny")
+    change(changed)
+    return changed
+
+
+def change(model: Any) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.05)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_of_a_served_adapter_the_base_is_written_once(
+    tied: bool, tiny_model: Callable[..., LlamaForCausalLM]
+) -> None:
+    model = adapted(tiny_model(tied=tied, dtype=torch.float32))
+    copy = ServingCopy(model, train_tokenizer(["a room"], 260), "float32", lora="adapter")
+    base = (copy.folder / "model.safetensors").stat()
+    ids = torch.tensor([[1, 2, 3]])
+    for _ in range(2):
+        plain = LlamaForCausalLM.from_pretrained(copy.folder, dtype=torch.float32)
+        served = PeftModel.from_pretrained(plain, copy.folder / "served_adapter")
+        with torch.no_grad():
+            assert torch.equal(served(input_ids=ids).logits, model(input_ids=ids).logits)
+            with model.disable_adapter(), served.disable_adapter():
+                assert torch.equal(served(input_ids=ids).logits, model(input_ids=ids).logits)
+        change(model)
+        copy.write()
+    after = (copy.folder / "model.safetensors").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (base.st_ino, base.st_mtime_ns)
+    assert {path.name for path in (copy.folder / "served_adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    copy.close()
+
+
+def test_a_served_adapter_has_the_dtype_of_the_base(
+    tiny_model: Callable[..., LlamaForCausalLM],
+) -> None:
+    model = adapted(tiny_model(dtype=torch.float32))
+    first = served_files(model, "bfloat16", "adapter")
+    adapter = first["served_adapter/adapter_model.safetensors"]
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.bfloat16}
+    assert set(served_files(model, "bfloat16", "adapter", again=True)) == {
+        "served_adapter/adapter_model.safetensors"
+    }
+    assert set(served_files(model, "bfloat16", again=True)) == {"model.safetensors"}
+    # Without an adapter there is nothing to serve apart, as in the warm start.
+    assert set(served_files(tiny_model(), "bfloat16", "adapter", again=True)) == {
+        "model.safetensors"
+    }
+
+
 def fill_disk(monkeypatch: pytest.MonkeyPatch, full: Callable[[Path], bool]) -> None:
     """Let `save_file` fail in some folders as it does on a full disk."""
 
@@ -148,6 +213,29 @@ def test_a_place_that_becomes_full_is_left_for_the_temporary_folder(
     fill_disk(monkeypatch, lambda path: True)
     with pytest.raises(ConfigError, match=rf"{temporary}: full, .* a larger folder in TMPDIR"):
         copy.write()
+    copy.close()
+    assert [*memory.iterdir(), *temporary.iterdir()] == []
+
+
+def test_the_base_of_an_adapter_moves_with_it(
+    tmp_path: Path, tiny_model: Callable[..., LlamaForCausalLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, temporary = tmp_path / "memory", tmp_path / "temporary"
+    memory.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(serving_folder, "MEMORY", memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    model = adapted(tiny_model(dtype=torch.float32))
+    copy = ServingCopy(model, train_tokenizer(["a room"], 260), "float32", lora="adapter")
+    base = (copy.folder / "model.safetensors").read_bytes()
+    fill_disk(monkeypatch, lambda path: path.is_relative_to(memory))
+    change(model)
+    copy.write()
+    assert copy.folder.parent == temporary
+    assert (copy.folder / "model.safetensors").read_bytes() == base
+    served = load_file(copy.folder / "served_adapter" / "adapter_model.safetensors")
+    expected = served_files(model, "float32", "adapter", again=True).popitem()[1]
+    assert all(torch.equal(tensor, served[name]) for name, tensor in expected.items())
     copy.close()
     assert [*memory.iterdir(), *temporary.iterdir()] == []
 

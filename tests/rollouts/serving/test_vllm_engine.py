@@ -5,31 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from rollouts import ServingSettings
 from rollouts.serving.policy_actor import PolicyActor
-from rollouts.serving.vllm_engine import root_cause
 from tests.builders.models import save_policy
-
-
-def chained() -> None:
-    try:
-        raise MemoryError("no room for\n  64 blocks.")
-    except MemoryError as error:
-        raise RuntimeError("see the root cause above") from error
-
-
-def test_the_cause_is_the_first_error_of_a_chain() -> None:
-    with pytest.raises(RuntimeError) as error:
-        chained()
-    assert root_cause(error.value) == "MemoryError: no room for 64 blocks"
-
-
-def test_the_cause_leaves_out_the_input_of_settings() -> None:
-    with pytest.raises(ValidationError) as error:
-        ServingSettings(threads=0)
-    assert root_cause(error.value) == "Input should be greater than or equal to 1"
 
 
 @pytest.mark.engine

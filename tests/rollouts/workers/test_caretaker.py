@@ -55,6 +55,20 @@ def test_a_model_is_kept_in_a_private_folder_until_the_end() -> None:
     assert not folder.exists()
 
 
+def test_of_an_adapter_the_base_is_kept_and_the_adapter_replaced() -> None:
+    caretaker = Caretaker()
+    files = {"config.json": b"{}", "served_adapter/adapter_config.json": b'{"r": 8}'}
+    base, *adapters = (np.frombuffer(text, dtype=np.uint8) for text in (b"base", b"ab", b"cd"))
+    folder = caretaker.hold(files, 4, base, adapters[0])
+    assert caretaker.hold(files, 4, None, adapters[1]) == folder
+    assert (folder / "model.safetensors").read_bytes() == b"base"
+    assert {path.name: path.read_bytes() for path in (folder / "served_adapter").iterdir()} == {
+        "adapter_config.json": b'{"r": 8}',
+        "adapter_model.safetensors": b"cd",
+    }
+    caretaker.close()
+
+
 @pytest.mark.process
 def test_a_caretaker_that_is_asked_nothing_ends() -> None:
     ended = subprocess.run(
