@@ -81,22 +81,19 @@ def ours(settings: Sequence[str], steps: int, run: Path) -> Side:
     """Take steps with `agent-rl train`; the first one warms up, and does not count."""
     own = [*settings, f"run_folder={run}", f"train.rollout_steps={steps}"]
     command = [sys.executable, "-m", "agent_rl.cli", "train", str(CONFIG), *own]
-    metrics = RunLayout(run).stage("train").metrics_file
+    metrics = RunLayout(run).train.metrics_file
     memory = watched(command, run, metrics)
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     rows = rows[1:] or rows
 
-    def median(*names: str) -> float:
-        return statistics.median(sum(row[name] for name in names) for row in rows)
-
     def seconds(share: str) -> float:
-        return statistics.median(row["time/seconds"] * row[share] for row in rows)
+        return statistics.median([float(row["time/seconds"] * row[share]) for row in rows])
 
     return Side(
-        step=median("time/seconds"),
+        step=statistics.median([row["time/seconds"] for row in rows]),
         rollouts=seconds("time/rollout_share"),
         learner=seconds("time/learner_share"),
-        sampled=median("learner/trained_tokens"),
+        sampled=statistics.median([row["learner/trained_tokens"] for row in rows]),
         memory_gib=sum(memory.values()),
         memory_of=memory,
     )

@@ -22,6 +22,9 @@ DEFAULT_IMPORTANCE_CAP = 2.0
 _BOUNDS_OF: dict[str, ObjectiveName] = {"log": "gmpo", "ratio": "grpo", "weight": "cispo"}
 """The preset whose bounds a clip gets if the objective's own clip is of another kind."""
 
+_LOGIT_BYTES = 256 * 2**20
+"""The size of a chunk's logits in float32, by default; a gradient needs some five times as much."""
+
 
 class LearnerSettings(Settings):
     """How finished episodes become updates of the policy.
@@ -113,8 +116,9 @@ class LearnerSettings(Settings):
     share_prefixes: bool = True
     """Whether a beginning that episodes of a pass have in common is computed once."""
 
-    logit_chunk: int = Field(default=4096, ge=1)
-    """Agent tokens whose logits exist at one time, at most. Bounds memory, not results."""
+    logit_chunk: int | None = Field(default=None, ge=1)
+    """Agent tokens whose logits exist at one time, at most; null is as many as have 256 MiB of them
+    (1,365 of SmolLM2's). Bounds memory, not results."""
 
     learning_rate: float = Field(default=1e-6, gt=0.0)
     """AdamW's learning rate. The default suits a pretrained model; one from scratch needs about
@@ -263,6 +267,10 @@ class LearnerSettings(Settings):
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas: {list(self.betas)} must lie in [0, 1)")
         return self
+
+    def most_logit_rows(self, vocabulary: int) -> int:
+        """Return the most agent tokens of a model with this vocabulary that have logits at once."""
+        return self.logit_chunk or max(_LOGIT_BYTES // (4 * vocabulary), 1)
 
     @property
     def chosen_objective(self) -> Objective:

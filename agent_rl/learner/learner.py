@@ -25,6 +25,7 @@ from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
 from agent_rl.learner.sharding import load_sharded, save_sharded
 from agent_rl.learner.update import Update
+from agent_rl.policy.loading import decoder_and_head
 from agent_rl.policy.unread import read_weights, to_device
 from agent_rl.runs.layout import LEARNER_STATE
 from rollouts.serving.dtypes import chosen_dtype
@@ -239,11 +240,12 @@ class Learner:
     def _new_scorer(self, model: PreTrainedModel, temperature: float) -> Scorer:
         """Return the scorer of a model, with its weights divided among the ranks."""
         in_bfloat16 = self.dtype == "bfloat16"
+        _, head = decoder_and_head(model)
         scorer = Scorer(
             model,
             temperature=temperature,
             autocast=in_bfloat16,
-            logit_chunk=self.settings.logit_chunk,
+            logit_chunk=self.settings.most_logit_rows(head.out_features),
             activation_checkpointing=self.settings.activation_checkpointing,
         )
         scorer = self._ranks.shard(scorer, bfloat16=in_bfloat16)

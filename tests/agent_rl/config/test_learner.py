@@ -319,3 +319,9 @@ def test_a_number_out_of_range_is_an_error_at_its_key(key: str, value: float) ->
 def test_an_unknown_key_is_an_error(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         learner(**{key: 1})
+
+
+def test_logits_of_a_chunk_take_a_quarter_of_a_gibibyte() -> None:
+    assert learner().most_logit_rows(65536) == 1024
+    assert learner().most_logit_rows(2**40) == 1
+    assert learner(logit_chunk=7).most_logit_rows(65536) == 7

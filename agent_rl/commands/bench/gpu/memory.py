@@ -137,11 +137,12 @@ def micro_batch_tokens(config: Config, load: StepLoad) -> int:
     return max(min(learner.micro_batch_tokens, of_step), load.sample_tokens)
 
 
-def chunk_rows(config: Config, load: StepLoad) -> tuple[int, bool]:
+def chunk_rows(config: Config, load: StepLoad, vocabulary: int) -> tuple[int, bool]:
     """Return the most rows with logits at one time, and whether a pass has several chunks."""
     share = load.agent_tokens / load.tokens
     rows = round(micro_batch_tokens(config, load) * share)
-    return min(rows, config.learner.logit_chunk), rows > config.learner.logit_chunk
+    most = config.learner.most_logit_rows(vocabulary)
+    return min(rows, most), rows > most
 
 
 def requests_at_once(config: Config, load: StepLoad) -> int:
@@ -176,6 +177,6 @@ def _copies(config: Config, shape: "ModelShape", *, bfloat16: bool) -> float:
 
 def _logits(config: Config, shape: "ModelShape", load: StepLoad) -> float:
     """Return the bytes of logits, their copies, and the gradient of the head for one more chunk."""
-    rows, several = chunk_rows(config, load)
+    rows, several = chunk_rows(config, load, shape.vocabulary)
     logits = _LOGIT_COPIES * _SINGLE * rows * shape.vocabulary
     return logits + (_SINGLE * shape.head_weights if several else 0)

@@ -113,7 +113,7 @@ def _training_passes(config: Config) -> int:
 
 
 def _head_operations(config: Config, shape: "ModelShape", load: StepLoad) -> float:
-    _, several = chunk_rows(config, load)
+    _, several = chunk_rows(config, load, shape.vocabulary)
     backward = 2 if config.model.lora is None else 1
     # Chunks are computed again for the backward pass.
     passes = _forward_passes(config) + 1 + int(several) + backward

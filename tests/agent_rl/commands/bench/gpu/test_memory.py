@@ -112,7 +112,7 @@ def test_the_tokens_of_a_pass(steps: int, most: int, expected: int) -> None:
     config = config_of(learner=learner)
     assert micro_batch_tokens(config, few) == expected
     rows = 4 * expected // 10
-    assert chunk_rows(config, few) == (min(rows, 500), rows > 500)
+    assert chunk_rows(config, few, 1000) == (min(rows, 500), rows > 500)
 
 
 def samples_of(load: StepLoad) -> list[TrainingSample]:

@@ -21,7 +21,7 @@ def config_of(**sections: Any) -> Config:
     values = {
         "serving": {"dtype": "bfloat16", "max_concurrent": 128},
         "workers": {"count": 16, "envs_per_worker": 8},
-        "learner": {"dtype": "bfloat16", "optimizer_steps": 8},
+        "learner": {"dtype": "bfloat16", "optimizer_steps": 8, "logit_chunk": 4096},
         **sections,
     }
     return Config.model_validate({"run_folder": "r", **values})
@@ -85,7 +85,10 @@ def test_the_learner_by_hand() -> None:
     ids=str,
 )
 def test_passes(settings: dict[str, Any], forward_only: int, training: int, head: int) -> None:
-    found, whole = parts(learner={"dtype": "bfloat16", **settings}), FORWARD * 128 * 5550
+    found, whole = (
+        parts(learner={"dtype": "bfloat16", "logit_chunk": 4096, **settings}),
+        FORWARD * 128 * 5550,
+    )
     assert found["learner, forward only"].operations == pytest.approx(forward_only * whole)
     assert found["learner, training"].operations == pytest.approx(training * whole)
     rows = 2.0 * QWEN.head_weights * 128 * 1500
