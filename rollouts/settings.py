@@ -103,16 +103,21 @@ class PromptSettings(Settings):
         before, _, after = value.partition(end)
         if value.count(end) != 1 or begin in before or after.strip() not in ("", action):
             raise ValueError(
-                f"{value!r} does not end a thought and let an action follow; write {end} once, "
-                f"after it only white space or {action}"
+                f"it does not end a thought and let an action follow; write {end} once, and after "
+                f"it only white space or {action}"
             )
         return value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("stop")
     @classmethod
     def _stops_are_texts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(value):
-            raise ValueError("an empty text ends every action before it begins; remove it")
+            raise ValueError("an empty text would end every action before it begins; remove it")
         return value
 
     @model_validator(mode="after")

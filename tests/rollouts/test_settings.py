@@ -34,7 +34,7 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
         ),
         (PromptSettings, {"history": "summary", "window": 0}, "window: 0 turns before each"),
         (PromptSettings, {"window": -1}, "greater than or equal to 0"),
-        (PromptSettings, {"stop": ["\n", ""]}, "an empty text ends every action"),
+        (PromptSettings, {"stop": ["\n", ""]}, "an empty text would end every action"),
         (PromptSettings, {"think": True, "stop": ["</think>"]}, "another text, such as </action>"),
         (PromptSettings, {"think": True, "stop": [">"]}, "stop: '>' ends each answer before its"),
         (PromptSettings, {"thought_end": "Now act."}, "write </think> once"),
@@ -68,6 +68,10 @@ def test_dates_in_template_options_are_texts() -> None:
     given = {"date_string": date(2024, 7, 26), "tools": None}
     settings = PromptSettings.model_validate({"template_options": given})
     assert settings.template_options == {"date_string": "2024-07-26", "tools": None}
+
+
+def test_one_stop_string_needs_no_list() -> None:
+    assert PromptSettings.model_validate({"stop": "\n"}).stop == ("\n",)
 
 
 def test_a_thought_may_end_with_the_beginning_of_an_action() -> None:

@@ -184,6 +184,6 @@ def show_before_and_after(
     """
     pairs = list(zip(before, after, strict=True))
     gained = [(a, b) for a, b in pairs if b.success and not a.success]
-    first, second = min(gained or pairs, key=lambda pair: len(pair[0].turns) + len(pair[1].turns))
+    first, second = min(gained or pairs, key=lambda pair: sum(len(e.actions) for e in pair))
     show_episode(first, f"{first.task.id}: {titles['sft']}")
     show_episode(second, f"{second.task.id}: {titles['train']}")
