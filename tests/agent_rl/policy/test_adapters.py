@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
+from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 
 from agent_rl.config import ConfigError
@@ -17,6 +17,7 @@ from agent_rl.policy.from_scratch import init_model, train_tokenizer
 from agent_rl.policy.loading import load_description, load_policy, load_to_train
 from agent_rl.policy.lora import adapter_off, has_adapter
 from agent_rl.policy.saving import save_policy
+from tests.builders.adapters import by_peft
 
 TOKENIZER = train_tokenizer(["You see a drawer 1."], 300)
 IDS = torch.tensor([[5, 3, 8, 270, 30, 2]])
@@ -30,21 +31,6 @@ def base(tmp_path: Path) -> Path:
     )
     save_policy(init_model(sizes, TOKENIZER, seed=0), TOKENIZER, tmp_path / "base")
     return tmp_path / "base"
-
-
-def by_peft(base: Path, folder: Path, **options: Any) -> Path:
-    """An adapter as another program leaves it: peft's two files, with numbers."""
-    model, _ = load_policy(str(base))
-    known: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "v_proj"]}
-    config = LoraConfig(task_type="CAUSAL_LM", **(known | options))
-    torch.manual_seed(1)
-    adapted = get_peft_model(model, config)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    adapted.save_pretrained(str(folder))
-    return folder
 
 
 @torch.no_grad()
