@@ -9,6 +9,7 @@ from typing import Any
 
 from envs.files import read_json_object
 from rollouts.serving.dtypes import chosen_dtype
+from rollouts.serving.served_adapter import adapter_in
 from rollouts.settings import ServingSettings
 
 CPU_BLOCK_TOKENS = 32
@@ -29,6 +30,8 @@ _POSITIONS = (
 """The names that architectures give the number of positions; vLLM looks for nearly the same."""
 _DECODERS = ("text_config", "llm_config", "language_config")
 """The names of a decoder's own config within that of a larger model."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""The names of the number of experts in a layer."""
 _PLAIN_ATTENTION = (
     "gpt2",
     "granite",
@@ -98,7 +101,19 @@ def require_servable(model_folder: str | Path, settings: ServingSettings, *, gpu
             "serving.sleep: true needs a GPU, whose memory it gives back; vLLM cannot do so on a "
             "CPU: set it to false"
         )
+    _require_plain_adapter(model_folder)
     require_kv_cache(model_folder, settings, chosen_dtype(settings.dtype, gpu=False))
+
+
+def _require_plain_adapter(model_folder: str | Path) -> None:
+    """Raise if a folder has an adapter on a model with experts, as vLLM on CPU dies of it."""
+    config = _decoder(read_config(model_folder))
+    experts = _count(config, *_EXPERTS)
+    if experts and adapter_in(model_folder) is not None:
+        raise ValueError(
+            f"serving.lora: adapter: the model has {experts} experts in a layer, and with an "
+            "adapter vLLM computes experts by kernels that need a GPU; set serving.lora: merged"
+        )
 
 
 def _require_even_shares(model_folder: str | Path, processes: int) -> None:

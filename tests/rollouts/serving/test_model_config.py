@@ -11,6 +11,7 @@ from rollouts.serving.model_config import (
     require_kv_cache,
     require_servable,
 )
+from rollouts.serving.served_adapter import CONFIG, FOLDER
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,20 @@ def test_each_process_keeps_its_own_heads_keys_only(tmp_path: Path) -> None:
             else:
                 with pytest.raises(ValueError, match="kv_cache_gib"):
                     require_kv_cache(tmp_path, settings, "float32")
+
+
+def test_an_adapter_beside_experts_needs_a_gpu(tmp_path: Path) -> None:
+    settings = ServingSettings(lora="adapter")
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "num_local_experts": 8}))
+    require_servable(tmp_path, settings, gpu=False)
+    adapter = tmp_path / FOLDER
+    adapter.mkdir()
+    (adapter / CONFIG).write_text("{}")
+    require_servable(tmp_path, settings, gpu=True)
+    with pytest.raises(ValueError, match=r"serving\.lora: adapter: .* 8 experts .*lora: merged"):
+        require_servable(tmp_path, settings, gpu=False)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    require_servable(tmp_path, settings, gpu=False)
 
 
 def test_what_a_device_cannot_do_is_refused(tmp_path: Path) -> None:
