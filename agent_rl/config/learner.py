@@ -1,5 +1,6 @@
 """The settings of the learner: the objective, the corrections, the optimizer, the hardware."""
 
+import math
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -108,6 +109,10 @@ class LearnerSettings(Settings):
     optimizer_steps: int = Field(default=4, ge=1)
     """Optimizer steps per rollout step, each with its share of the episodes. All after the first
     are off-policy, so more of them drift further."""
+
+    turns_per_step: int | None = Field(default=None, ge=1)
+    """About how many turns an optimizer step has. A rollout step of short episodes then has fewer
+    optimizer steps than `optimizer_steps`, which is the most. Null: always as many."""
 
     micro_batch_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass, at most; a longer episode gets a pass to itself. Bounds memory,
@@ -264,9 +269,29 @@ class LearnerSettings(Settings):
                 f"muon_learning_rate: {self.muon_learning_rate} needs whole matrices, which ranks: "
                 f"{self.ranks} share out; use ranks: 1, or leave it out"
             )
+        if self.turns_per_step is not None and self.schedule != "constant":
+            raise ValueError(
+                f"turns_per_step: {self.turns_per_step} leaves the number of optimizer steps open, "
+                f"so schedule: {self.schedule} would not know the end; use schedule: constant"
+            )
+        if self.turns_per_step is not None and self.power_end is not None:
+            raise ValueError(
+                f"turns_per_step: {self.turns_per_step} leaves the number of optimizer steps open, "
+                "so the power would not reach power_end; leave one of them out"
+            )
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas: {list(self.betas)} must lie in [0, 1)")
         return self
+
+    def steps_of_update(self, turns: int) -> int:
+        """Return the number of optimizer steps for a rollout step of so many turns.
+
+        >>> LearnerSettings(optimizer_steps=25, turns_per_step=256).steps_of_update(1000)
+        4
+        """
+        if self.turns_per_step is None:
+            return self.optimizer_steps
+        return min(max(math.ceil(turns / self.turns_per_step), 1), self.optimizer_steps)
 
     def most_logit_rows(self, vocabulary: int) -> int:
         """Return the most agent tokens of a model with this vocabulary that have logits at once."""

@@ -77,7 +77,7 @@ class Update:
         self._learning_rate = passes.optimizer.learning_rate
         self._steps = plan_update(
             samples,
-            optimizer_steps=self._settings.optimizer_steps,
+            optimizer_steps=self._settings.steps_of_update(sum(s.turns for s in samples)),
             max_tokens=self._settings.micro_batch_tokens,
             ranks=self._ranks.size,
             share_prefixes=self._settings.share_prefixes,

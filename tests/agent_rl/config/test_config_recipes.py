@@ -30,5 +30,6 @@ def test_verl_agent_s_objective() -> None:
     assert (learner.learning_rate, learner.schedule, learner.warmup_steps) == (1e-6, "constant", 0)
     assert (learner.weight_decay, learner.betas) == (0.01, (0.9, 0.999))
     assert learner.max_grad_norm == 1.0
-    # 256 turns a step: 128 episodes of 32 turns make 16 steps.
-    assert learner.optimizer_steps == 128 * 32 // 256
+    # 256 turns a step: 128 episodes of 50 turns make 25 steps, and those of 16 turns make 8.
+    assert learner.steps_of_update(128 * 50) == 25
+    assert learner.steps_of_update(128 * 16) == 8

@@ -153,6 +153,16 @@ def learner(**values: Any) -> LearnerSettings:
             "importance_mask: 1.0 would leave everything out",
             "use 0 .* or more than 1",
         ),
+        (
+            {"turns_per_step": 256, "schedule": "linear"},
+            "schedule: linear would not know the end",
+            "use schedule: constant",
+        ),
+        (
+            {"turns_per_step": 256, "power": 1.0, "power_end": -1.0},
+            "power would not reach power_end",
+            "leave one of them out",
+        ),
         ({"betas": (0.9, 1.0)}, r"betas: \[0.9, 1.0\]", r"must lie in \[0, 1\)"),
     ],
 )
@@ -325,3 +335,10 @@ def test_logits_of_a_chunk_take_a_quarter_of_a_gibibyte() -> None:
     assert learner().most_logit_rows(65536) == 1024
     assert learner().most_logit_rows(2**40) == 1
     assert learner(logit_chunk=7).most_logit_rows(65536) == 7
+
+
+def test_turns_decide_the_number_of_optimizer_steps_up_to_the_most() -> None:
+    settings = learner(optimizer_steps=25, turns_per_step=256)
+    found = [settings.steps_of_update(turns) for turns in (1, 256, 257, 6400, 7000)]
+    assert found == [1, 1, 2, 25, 25]
+    assert learner(optimizer_steps=3).steps_of_update(7000) == 3

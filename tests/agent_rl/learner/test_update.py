@@ -147,6 +147,14 @@ def test_shared_prefixes_change_nothing_but_the_work(
     assert (got["shared_prefixes"] > 0.1) is (values["micro_batch_tokens"] > 1)
 
 
+def test_a_step_has_about_so_many_turns(tiny_model: MakeModel) -> None:
+    samples = grouped_samples()
+    turns = sum(sample.turns for sample in samples)
+    settings = LearnerSettings(optimizer_steps=9, turns_per_step=-(-turns // 3))
+    learner = Learner(tiny_model(), settings, LearnerContext(total_steps=100))
+    assert learner.update(samples)["optimizer_steps"] == 3.0
+
+
 @pytest.mark.parametrize(("share_prefixes", "passes"), [(True, 3), (False, 9)])
 def test_no_pass_takes_more_than_the_budget(
     share_prefixes: bool, passes: int, tiny_model: MakeModel
