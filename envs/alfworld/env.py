@@ -1,19 +1,25 @@
 """ALFWorld as a text environment, stepped by one of two engines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium
 
-from envs.alfworld.data import family_of, game_path, index_games, resolve_data_folder
+from envs.alfworld.data import (
+    IndexedGame,
+    family_of,
+    game_path,
+    index_games,
+    resolve_data_folder,
+)
 from envs.alfworld.engines.engine import Engine, Frame
 from envs.alfworld.engines.native import NativeEngine
 from envs.alfworld.engines.stock import TextworldEngine
 from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, cached_games
-from envs.alfworld.names import SPLITS, TRAIN
+from envs.alfworld.names import SPLITS, TRAIN, TRAIN_UNSEEN_ROOMS
 from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import PermutedNames, permuted_names
 from envs.options import checked_int
@@ -43,7 +49,7 @@ class AlfworldEnv(TextEnv):
     native one is thousands of times faster, and refuses a game if it has no rule for a part of it.
     """
 
-    splits = SPLITS
+    splits: tuple[str, ...] = SPLITS
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class AlfworldEnv(TextEnv):
         engine: str = "native",
         expert_type: str = HANDCODED,
         entity_permutations: int = 0,
+        held_out_scenes: Sequence[int] = (),
     ) -> None:
         """Choose the games; nothing heavy is loaded before the first `reset`.
 
@@ -68,6 +75,9 @@ class AlfworldEnv(TextEnv):
             entity_permutations: data augmentation. Each game of `train` appears this many more
                 times, with the names of its things permuted (`PermutedNames`). The handcoded expert
                 cannot play such games, since it knows the game's own names.
+            held_out_scenes: numbers of floor plans. Their games are not in `train`, but a split of
+                their own, `train_unseen_rooms`: does a policy carry over to rooms that it has never
+                seen?
 
         Raises:
             ValueError: there is no such folder, engine or expert; a field of `games` is unknown or
@@ -85,6 +95,12 @@ class AlfworldEnv(TextEnv):
         _check_permutations(entity_permutations, handcoded=expert and expert_type == HANDCODED)
         self._permutations = entity_permutations
         self._names: PermutedNames | None = None
+        self._held_out = {
+            str(checked_int("env.options: held_out_scenes", number, 1))
+            for number in held_out_scenes
+        }
+        if self._held_out:
+            self.splits = (*SPLITS, TRAIN_UNSEEN_ROOMS)
         self._settings = GeneratorSettings.from_mapping(games or {})
         self._folder = None if data == GENERATED else resolve_data_folder(data)
         self._with_expert = expert
@@ -101,12 +117,13 @@ class AlfworldEnv(TextEnv):
         return self._folder
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of `train`, `valid_seen` or `valid_unseen`, by id, each with its permutations.
+        """The games of a split, by id; those of `train` each with its permutations.
 
         The difficulty is the length of the walkthrough.
 
         Raises:
-            ValueError: the split is not known or holds no game, or a game file cannot be read.
+            ValueError: the split is not known or holds no game, a game file cannot be read, or no
+                game of `train` is in a scene that is held out.
         """
         endings = [""]
         if split == TRAIN:
@@ -120,9 +137,26 @@ class AlfworldEnv(TextEnv):
                 scene=game.scene,
                 difficulty=game.commands,
             )
-            for game in index_games(self.folder, split)
+            for game in self._games(split)
             for ending in endings
         ]
+
+    def _games(self, split: str) -> list[IndexedGame]:
+        if not self._held_out or split not in (TRAIN, TRAIN_UNSEEN_ROOMS):
+            return index_games(self.folder, split)
+        games = index_games(self.folder, TRAIN)
+        if missing := self._held_out - {game.scene for game in games}:
+            raise ValueError(
+                f"held_out_scenes: no game of {TRAIN} is in scene {', '.join(sorted(missing))}; "
+                "leave it out"
+            )
+        wanted = split == TRAIN_UNSEEN_ROOMS
+        chosen = [game for game in games if (game.scene in self._held_out) is wanted]
+        if not chosen:
+            raise ValueError(
+                f"held_out_scenes: no game of {TRAIN} is left; hold out fewer of its scenes"
+            )
+        return chosen
 
     def words(self) -> list[str]:
         """The names of all objects and receptacles of its games, as the texts spell them."""
@@ -148,7 +182,8 @@ class AlfworldEnv(TextEnv):
                 f"task: {task.id!r}: {number!r} is not the number of a permutation; "
                 "use one of tasks(split)"
             )
-        path = game_path(self.folder, task.split, game_id)
+        split = TRAIN if task.split == TRAIN_UNSEEN_ROOMS else task.split
+        path = game_path(self.folder, split, game_id)
         family_of(game_id)  # raises if the folder's name is no game's
         self._over = True
         self._names = permuted_names(task.id, int(number)) if number else None

@@ -18,6 +18,8 @@ FAMILIES = (PLACE, LOOK, CLEAN, HEAT, COOL, TWO)
 
 SPLITS = TRAIN, VALID_SEEN, VALID_UNSEEN = ("train", "valid_seen", "valid_unseen")
 """`valid_seen` has the rooms of `train`; `valid_unseen` has rooms that nothing trains on."""
+TRAIN_UNSEEN_ROOMS = "train_unseen_rooms"
+"""The games of `train` in scenes that were held out from it (`held_out_scenes`)."""
 
 AGENT = "agent1"
 """The player's name in every game file."""

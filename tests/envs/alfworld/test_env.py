@@ -219,3 +219,33 @@ def test_its_words_are_those_of_its_games() -> None:
         "receptacle_types": ["Desk", "Shelf"],
     }
     assert AlfworldEnv(games=games).words() == ["book", "desk", "mug", "shelf"]
+
+
+def test_scenes_can_be_held_out_from_training(data: str) -> None:
+    everything = AlfworldEnv(data=data).tasks("train")
+    scene = everything[0].scene
+    inside = [task.id for task in everything if task.scene == scene]
+    env = AlfworldEnv(data=data, held_out_scenes=[int(scene)], entity_permutations=1)
+    assert env.splits[-1] == "train_unseen_rooms"
+
+    held_out = env.tasks("train_unseen_rooms")
+    assert [task.id for task in held_out] == inside
+    trained = {task.id.partition("~")[0] for task in env.tasks("train")}
+    assert trained == {task.id for task in everything} - set(inside)
+    assert len(env.tasks("train")) == 2 * len(trained)
+    assert len(env.tasks("valid_seen")) == 6
+
+    text, _ = env.reset(options={"task": held_out[0]})
+    assert text == AlfworldEnv(data=data).reset(options={"task": everything[0]})[0]
+
+
+def test_scenes_that_cannot_be_held_out(data: str) -> None:
+    scenes = sorted({int(task.scene) for task in AlfworldEnv(data=data).tasks("train")})
+    with pytest.raises(ValueError, match=r"no game of train is in scene 999; leave it out"):
+        AlfworldEnv(data=data, held_out_scenes=[scenes[0], 999]).tasks("train")
+    with pytest.raises(ValueError, match="no game of train is left; hold out fewer"):
+        AlfworldEnv(data=data, held_out_scenes=scenes).tasks("train")
+    with pytest.raises(ValueError, match="held_out_scenes: 'x' is not a whole number"):
+        AlfworldEnv(data=data, held_out_scenes=["x"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="split: 'train_unseen_rooms' is none of"):
+        AlfworldEnv(data=data).tasks("train_unseen_rooms")
