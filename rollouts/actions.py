@@ -16,6 +16,22 @@ def action_text(command: str, *, think: bool = False) -> str:
     return f"<action>{command}</action>" if think else command
 
 
+def without_thought(text: str, command: str | None) -> str:
+    """Return an answer with `think` as a later prompt shows it if thoughts are left out.
+
+    It is the command in its tags. An answer without a command is what follows its thought: nothing,
+    if the thought did not end.
+
+    Args:
+        text: the answer, with what the prompt has begun of its thought.
+        command: the command in it.
+    """
+    if command is not None:
+        return action_text(command, think=True)
+    begin, end, _, _ = TAGS
+    return text.rpartition(end)[2].partition(begin)[0].strip()
+
+
 def parse_action(
     text: str, *, think: bool = False, whole: bool = True, ignore_rest: bool = False
 ) -> ParsedAction:

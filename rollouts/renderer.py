@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rollouts.actions import TAGS, action_text
+from rollouts.actions import TAGS, action_text, without_thought
 from rollouts.rendering.answers import AnswerReader
 from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
 from rollouts.rendering.control_tokens import PromptEncoder
@@ -301,14 +301,17 @@ class ChatRenderer(_TokenizerRenderer):
         before = excerpt.opening
         for exchange in excerpt.exchanges:
             messages.append({"role": "user", "content": before + exchange.observation})
-            messages.append({"role": "assistant", "content": self._said(exchange.action.text)})
+            messages.append({"role": "assistant", "content": self._said(exchange.action)})
             before = ""
         messages.append(_user_message(self._settings, before + observation, admissible))
         return self._encoder.encode(self._template.render(self._quoted(messages)))
 
-    def _said(self, text: str) -> str:
+    def _said(self, action: ParsedAction) -> str:
         """An answer of the policy as the template takes it."""
+        text = action.text
         said = self._opened + text if self._opened else text.removeprefix(self._lead)
+        if not self._settings.history_thoughts:
+            return without_thought(said, action.command)
         # A template drops a thought by its end, which one that was cut off lacks.
         cut = self._settings.think and TAGS[0] in said and TAGS[1] not in said
         return f"{said}\n{TAGS[1]}\n\n" if cut else said
@@ -332,7 +335,12 @@ def _accepted(tokenizer: Any, settings: PromptSettings) -> tuple[ChatTemplate, J
 
     def tried(with_settings: PromptSettings) -> Judgement:
         opening = _opening_messages(with_settings)
-        return judge(template, opening, think=with_settings.think)
+        return judge(
+            template,
+            opening,
+            think=with_settings.think,
+            history_thoughts=with_settings.history_thoughts,
+        )
 
     template = ChatTemplate(tokenizer, settings)
     try:

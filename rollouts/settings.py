@@ -73,6 +73,10 @@ class PromptSettings(Settings):
     the policy's own summary, and the turns since. `module:function`: as `window`, with the text
     that the function returns for the turns left out. All but `full` write new prompts, which the
     prefix cache and the learner cannot share (docs/prompts.md)."""
+    history_thoughts: bool = True
+    """Whether the actions of earlier turns are shown with their thoughts (`think` only). `false`
+    shows the command in its tags; an answer without a command is shown from the end of its thought
+    on. Each turn then has a new prompt (docs/prompts.md)."""
     window: int = Field(default=2, ge=0)
     """Turns that `history: window` or `module:function` shows in full, and after which `summary`
     asks for one."""
@@ -135,6 +139,27 @@ class PromptSettings(Settings):
     def _summaries_after_turns(self) -> Self:
         if self.history == "summary" and not self.window:
             raise ValueError("window: 0 turns before each summary; history: summary needs 1")
+        return self
+
+    @model_validator(mode="after")
+    def _thoughts_to_leave_out(self) -> Self:
+        if self.history_thoughts:
+            return self
+        if not self.think:
+            raise ValueError(
+                "history_thoughts: false leaves thoughts out, but with think: false an answer has "
+                "none; remove it, or set think: true"
+            )
+        if self.history == "observations":
+            raise ValueError(
+                "history_thoughts: false has no effect with history: observations, which shows no "
+                "action; remove it"
+            )
+        if self.history != "full" and not self.window:
+            raise ValueError(
+                "history_thoughts: false has no effect with window: 0, which shows no action; "
+                "remove it, or use window: 1 or more"
+            )
         return self
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Protocol
 
+from rollouts.actions import without_thought
 from rollouts.settings import PromptSettings
 from rollouts.types import Completion, ParsedAction
 
@@ -144,9 +145,13 @@ class Summarised(Window):
 class OwnSummary(Full):
     """The policy sums up the past itself, again and again; its summaries are trained, too."""
 
-    def __init__(self, turns: int, request: SummaryRequest) -> None:
-        """Ask with `request` after so many turns, and again after as many more."""
-        self._turns, self._request = turns, request
+    def __init__(self, turns: int, request: SummaryRequest, *, thoughts: bool = True) -> None:
+        """Ask with `request` after so many turns, and again after as many more.
+
+        Args:
+            thoughts: whether a summary is shown with the thought before it.
+        """
+        self._turns, self._request, self._thoughts = turns, request, thoughts
 
     def excerpt(self, past: Sequence[Exchange]) -> Excerpt:
         since = _since_summary(past)
@@ -154,6 +159,8 @@ class OwnSummary(Full):
             return Excerpt(exchanges=tuple(past))
         shown = tuple(past[len(past) - since :])
         summary = past[len(past) - since - 1].action.text
+        if not self._thoughts:
+            summary = without_thought(summary, None)
         return Excerpt(opening=f"{past[0].observation}\n\n{summary}\n\n", exchanges=shown)
 
     def request(self, past: Sequence[Exchange]) -> SummaryRequest | None:
@@ -185,7 +192,7 @@ def make_history(settings: PromptSettings) -> History:
             request = SummaryRequest(
                 text=settings.summary_request, max_tokens=settings.summary_tokens
             )
-            return OwnSummary(settings.window, request)
+            return OwnSummary(settings.window, request, thoughts=settings.history_thoughts)
         case name:
             return Summarised(settings.window, name, _function(name))
 

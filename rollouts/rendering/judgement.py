@@ -12,7 +12,7 @@ import ctypes
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from threading import Thread
 from typing import Literal
@@ -71,18 +71,46 @@ class Judgement:
         return tail.removeprefix(self.end)
 
 
-def judge(template: ChatTemplate, opening: Sequence[Message], *, think: bool) -> Judgement:
+def judge(
+    template: ChatTemplate,
+    opening: Sequence[Message],
+    *,
+    think: bool,
+    history_thoughts: bool = True,
+) -> Judgement:
     """Try a template with short conversations of the run's kind.
 
     Args:
         opening: the run's messages before the first observation.
         think: whether the policy's answers have thoughts.
+        history_thoughts: whether they are sent to the template with them.
 
     Raises:
         TemplateRefused: the template fails, leaves a message out, has no end token, writes today's
             date, begins thoughts that `think` excludes, or does not come to an end.
     """
-    return _in_time(template.name, lambda: _judged(template, opening, think=think))
+
+    def judged() -> Judgement:
+        judgement = _judged(template, opening, think=think)
+        return judgement if history_thoughts else _forgetting(template, opening, judgement)
+
+    return _in_time(template.name, judged)
+
+
+def _forgetting(
+    template: ChatTemplate, opening: Sequence[Message], judgement: Judgement
+) -> Judgement:
+    """The judgement of a run that leaves earlier thoughts out; raises `TemplateRefused`."""
+    said = {**judgement.answer, "content": judgement.command_text}
+    first = [*opening, PROBE]
+    before, after = template.render(first), template.render([*first, said, PROBE])
+    _Past.of(before, after, judgement.command_text, template)
+    return replace(
+        judgement,
+        how="whole",
+        why_not_append="prompt.history_thoughts: false leaves out the thoughts of earlier turns",
+        kept="",
+    )
 
 
 def _judged(template: ChatTemplate, opening: Sequence[Message], *, think: bool) -> Judgement:

@@ -1,6 +1,6 @@
 import pytest
 
-from rollouts.actions import action_text, parse_action
+from rollouts.actions import action_text, parse_action, without_thought
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,27 @@ def test_an_action_that_was_cut_off_is_not_guessed(text: str) -> None:
 @pytest.mark.parametrize("think", [False, True])
 def test_an_action_that_is_written_is_read_back(think: bool) -> None:
     assert parse_action(action_text("look", think=think), think=think).command == "look"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<think>where?\nhm</think>\n<action> look </action>", "<action>look</action>"),
+        ("<action>look</action>", "<action>look</action>"),
+        # None of these has a command.
+        ("<think>hm</think>\n I look around. ", "I look around."),
+        ("<think>hm</think><action>look", "<action>look"),
+        ("I look around.", "I look around."),
+        ("<think>where is", ""),
+        ("<think>hm</think>look<think>or", "look"),
+        ("", ""),
+    ],
+)
+def test_an_answer_without_its_thought(text: str, shown: str) -> None:
+    assert without_thought(text, parse_action(text, think=True).command) == shown
+
+
+def test_what_an_action_ignores_is_left_out_with_the_thought() -> None:
+    said = "<think>hm</think><action>look</action> and then go"
+    command = parse_action(said, think=True, ignore_rest=True).command
+    assert without_thought(said, command) == "<action>look</action>"

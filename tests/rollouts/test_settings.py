@@ -34,6 +34,17 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
         ),
         (PromptSettings, {"history": "summary", "window": 0}, "window: 0 turns before each"),
         (PromptSettings, {"window": -1}, "greater than or equal to 0"),
+        (PromptSettings, {"history_thoughts": False}, "with think: false an answer has none"),
+        (
+            PromptSettings,
+            {"think": True, "history_thoughts": False, "history": "observations"},
+            "no effect with history: observations, which shows no action; remove it",
+        ),
+        (
+            PromptSettings,
+            {"think": True, "history_thoughts": False, "history": "window", "window": 0},
+            "history_thoughts: false has no effect with window: 0, .* use window: 1 or more",
+        ),
         (PromptSettings, {"stop": ["\n", ""]}, "an empty text would end every action"),
         (PromptSettings, {"think": True, "stop": ["</think>"]}, "another text, such as </action>"),
         (PromptSettings, {"think": True, "stop": [">"]}, "stop: '>' ends each answer before its"),

@@ -110,3 +110,11 @@ def test_an_excerpt_goes_on_if_it_shows_the_same_and_one_more() -> None:
     assert not Excerpt(exchanges=PAST[:4]).goes_on(two)
     assert not Excerpt(exchanges=PAST[1:4]).goes_on(two)
     assert not Excerpt(opening="o", exchanges=PAST[:3]).goes_on(two)
+
+
+def test_a_summary_is_shown_without_its_thought_if_thoughts_are_left_out() -> None:
+    said = ParsedAction(text="<think>hm</think>\nall is well", command=None)
+    past = [*PAST[:2], replace(SUMMARY, action=said)]
+    assert shown(past, history="summary") == (f"o0\n\n{said.text}\n\n", "")
+    without = shown(past, history="summary", think=True, history_thoughts=False)
+    assert without == ("o0\n\nall is well\n\n", "")

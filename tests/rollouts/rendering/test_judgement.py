@@ -137,3 +137,21 @@ def test_a_template_that_leaves_out_a_message_is_refused() -> None:
     deaf = "{% set messages = messages | selectattr('role', 'ne', 'assistant') | list %}" + CHATML
     with pytest.raises(TemplateRefused, match="leaves out the assistant message"):
         judged(deaf)
+
+
+@pytest.mark.parametrize("text", [CHATML, HYBRID, PRESERVING])
+def test_a_run_that_leaves_thoughts_out_has_new_prompts_with_any_template(text: str) -> None:
+    template = ChatTemplate(make_tokenizer(chat_template=text), PromptSettings(format="chat"))
+    kept, found = (judge(template, [], think=True, history_thoughts=t) for t in (True, False))
+    assert (found.how, found.kept) == ("whole", "")
+    assert found.why_not_append.startswith("prompt.history_thoughts: false leaves out")
+    assert (found.end, found.opened, found.lead) == (kept.end, kept.opened, kept.lead)
+
+
+def test_a_template_that_needs_thoughts_is_refused_if_they_are_left_out() -> None:
+    needs = "{% if m.role == 'user' or '</think>' in m.content %}"
+    text = CHATML.replace("{{ m['content'] }}", f"{needs}{{{{ m['content'] }}}}{{% endif %}}")
+    template = ChatTemplate(make_tokenizer(chat_template=text), PromptSettings(format="chat"))
+    assert judge(template, [], think=True).how == "append"
+    with pytest.raises(TemplateRefused, match="leaves out the assistant message"):
+        judge(template, [], think=True, history_thoughts=False)

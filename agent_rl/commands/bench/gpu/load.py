@@ -44,9 +44,11 @@ class StepLoad:
         """
         most = config.episode.max_turns
         action = action_tokens or config.episode.max_action_tokens
-        shown = None if config.prompt.history == "full" else config.prompt.window
-        if config.prompt.history == "observations":
-            shown = most
+        prompt = config.prompt
+        shown: int | None = prompt.window
+        if prompt.history in ("full", "observations"):
+            grows = prompt.history == "full" and prompt.history_thoughts
+            shown = None if grows else most
         load = cls(
             episodes=config.train.tasks_per_step * config.train.num_generations,
             turns=turns or most,
@@ -60,7 +62,7 @@ class StepLoad:
                 f"a turn of {observation_tokens} + {action} tokens does not fit into the context "
                 f"of {context}: lower --observation-tokens or --action-tokens"
             )
-        fits = load.turns if shown is not None else context // load.turn_tokens
+        fits = load.turns if load.sample_tokens <= context else context // load.turn_tokens
         return cls(**{**vars(load), "turns": min(load.turns, fits)})
 
     @property

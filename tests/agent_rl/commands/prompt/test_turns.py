@@ -120,3 +120,16 @@ def test_the_command_shows_what_ends_answers_and_thoughts(
     refused = command_line("prompt", tmp_path / "c.yaml", f"model.path={model}", budget)
     assert (refused.status, refused.out) == (2, "")
     assert "episode.max_thought_tokens: 256 limits thoughts" in refused.err
+
+
+def test_the_command_says_that_earlier_thoughts_are_left_out(
+    model: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    options = ("prompt.think=true", "prompt.history_thoughts=false")
+    shown = command_line("prompt", tmp_path / "c.yaml", *options, "--model", model)
+    assert (shown.status, shown.err) == (0, "")
+    assert (
+        "format: chat, whole\nwhy not append: prompt.history_thoughts: false leaves out the "
+        "thoughts of earlier turns\n"
+    ) in shown.out
+    assert f"<|im_start|>assistant\n<action>{COMMAND}</action><|im_end|>" in shown.out

@@ -12,6 +12,7 @@ def config_of(**sections: Any) -> Config:
 
 
 EPISODE = {"max_turns": 10, "max_action_tokens": 20}
+THOUGHTLESS = {"format": "chat", "think": True, "history_thoughts": False}
 
 
 def test_a_load_by_hand() -> None:
@@ -40,3 +41,12 @@ def test_each_turn_of_a_window_is_a_sample_with_a_prompt_of_its_own() -> None:
     assert load.prefilled_tokens == 60 * 130
     # The context holds a window, and not the episode.
     assert StepLoad.of(config, 200, observation_tokens=30).turns == 10
+
+
+@pytest.mark.parametrize("prompt", [{"history": "observations"}, THOUGHTLESS])
+def test_prompts_that_are_new_and_grow_end_where_the_context_does(prompt: dict[str, Any]) -> None:
+    config = config_of(episode=EPISODE, prompt=prompt)
+    load = StepLoad.of(config, 4096, observation_tokens=30)
+    assert (load.turns, load.samples, load.sample_tokens) == (10, 60, 500)
+    load = StepLoad.of(config, 200, observation_tokens=30)
+    assert (load.turns, load.samples, load.sample_tokens) == (4, 24, 200)
