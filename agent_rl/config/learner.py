@@ -60,6 +60,11 @@ class LearnerSettings(Settings):
     """Weight of a turn's advantage beside its episode's, with `advantage: turn_groups`; null is
     1."""
 
+    invalid_turn_penalty: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    """Subtracted from the score of a turn whose action is invalid, and from no other turn's, with
+    `advantage: turn_weighted`. Returns stay as they are: `episode.invalid_action_penalty` lowers
+    those. Null is none; verl-agent's recipes have 0.1."""
+
     epsilon: float | None = Field(default=None, gt=0.0)
     """Lower bound of the clip; null is the preset's."""
 
@@ -229,6 +234,17 @@ class LearnerSettings(Settings):
             raise ValueError(
                 "advantage: turn_groups gives each turn an advantage, but aggregation: "
                 f"{chosen.aggregation} needs one for an episode; use aggregation: turn or token"
+            )
+        if chosen.advantage != "turn_weighted":
+            self._refuse(
+                ("invalid_turn_penalty",),
+                f"advantage: {chosen.advantage}; remove it, or use turn_weighted",
+            )
+        elif self.invalid_turn_penalty and chosen.aggregation in ("episode", "sequence"):
+            raise ValueError(
+                f"invalid_turn_penalty: {self.invalid_turn_penalty} gives each turn an advantage, "
+                f"but aggregation: {chosen.aggregation} needs one for an episode; use aggregation: "
+                "turn or token"
             )
         return self
 

@@ -6,9 +6,13 @@ from functools import cached_property
 
 import torch
 
-from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
+from agent_rl.objective.advantages import (
+    episode_advantages,
+    turn_group_advantages,
+    turn_score_advantages,
+)
 from agent_rl.objective.presets import AdvantageName
-from rollouts.types import Part, TrajectoryGroup, Turn
+from rollouts.types import Part, Trajectory, TrajectoryGroup, Turn
 
 ALONE = -1
 """`TrainingSample.episode` of a sample that is a whole episode."""
@@ -98,6 +102,7 @@ def samples_from_group(
     *,
     turn_discount: float = 0.95,
     turn_advantage_weight: float = 1.0,
+    invalid_turn_penalty: float = 0.0,
     version: int | None = None,
     first_sample: int = 0,
 ) -> list[TrainingSample]:
@@ -112,20 +117,24 @@ def samples_from_group(
         turn_discount: the discount per turn, for `turn_groups` only. The default is the paper's.
         turn_advantage_weight: the weight of a turn's own advantage, which `turn_groups` adds to the
             episode's: GiGPO (arXiv 2505.10978, equation 8). The default is the paper's.
+        invalid_turn_penalty: what an invalid action takes from the score of its own turn, for
+            `turn_weighted` only. The return stays as it is.
         version: of the learner's weights, at least that of any token; None says that they sampled
             all tokens.
         first_sample: the place of the first one among all samples of the step. An episode of
             several parts gets the place of its first part as its number.
     """
     trajectories = group.trajectories
-    actions = [len(trajectory.actions) for trajectory in trajectories]
     trains = [trajectory.trains for trajectory in trajectories]
-    returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
-    of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), actions)
-    per_turn = [
-        [a] * len(episode.turns)
-        for a, episode in zip(of_episodes.tolist(), trajectories, strict=True)
-    ]
+    if invalid_turn_penalty:
+        assert advantage == "turn_weighted", advantage
+        per_turn = turn_score_advantages(
+            [turn_scores(trajectory, invalid_turn_penalty) for trajectory in trajectories],
+            [[turn.kind == "action" for turn in trajectory.turns] for trajectory in trajectories],
+            trains,
+        )
+    else:
+        per_turn = _of_episodes(group, advantage, trains)
     if advantage == "turn_groups":
         added = _of_turn_groups(group, trains, turn_discount)
         for episode, own in zip(per_turn, added, strict=True):
@@ -137,6 +146,35 @@ def samples_from_group(
             number = first_sample + len(samples)
             samples += _samples_of_parts(trajectory.parts, of_turns, number, version)
     return samples
+
+
+def turn_scores(trajectory: Trajectory, invalid_turn_penalty: float) -> list[float]:
+    """Return the score of each turn: the return, less the penalty if the turn's action is invalid.
+
+    A thought is a part of the answer with the action after it, and shares its score. A summary is
+    an answer of its own, which no penalty meets.
+    """
+    scores: list[float] = []
+    score = trajectory.episode_return
+    for turn in reversed(trajectory.turns):
+        if turn.kind != "thought":
+            score = trajectory.episode_return - (0.0 if turn.admissible else invalid_turn_penalty)
+        scores.append(score)
+    return scores[::-1]
+
+
+def _of_episodes(
+    group: TrajectoryGroup, advantage: AdvantageName, trains: Sequence[bool]
+) -> list[list[float]]:
+    """Return for each episode and turn the advantage of the episode."""
+    trajectories = group.trajectories
+    actions = [len(trajectory.actions) for trajectory in trajectories]
+    returns_G = torch.tensor([t.episode_return for t in trajectories], dtype=torch.float64)
+    of_episodes = episode_advantages(advantage, returns_G, torch.tensor(trains), actions)
+    return [
+        [a] * len(episode.turns)
+        for a, episode in zip(of_episodes.tolist(), trajectories, strict=True)
+    ]
 
 
 def _samples_of_parts(

@@ -75,6 +75,36 @@ def episode_advantages(
     return advantages_G
 
 
+def turn_score_advantages(
+    scores: Sequence[Sequence[float]], counts: Sequence[Sequence[bool]], trains: Sequence[bool]
+) -> list[list[float]]:
+    """Return the advantage of each turn by a score of its own, which is compared with all turns'.
+
+    It is (score - mean) / (std + 1e-6), std with ddof 1. With the episode's return as the score of
+    each turn this is `turn_weighted`.
+
+    Args:
+        scores: for each episode the score of each turn.
+        counts: for each episode and turn whether it counts in mean and std.
+        trains: for each episode whether it trains. The turns of the others do not count, and have
+            advantage 0.
+    """
+    rows = [
+        score
+        for of_turns, counted, used in zip(scores, counts, trains, strict=True)
+        for score, counts_here in zip(of_turns, counted, strict=True)
+        if used and counts_here
+    ]
+    if sum(trains) < 2 or all_equal(rows):
+        return [[0.0] * len(of_turns) for of_turns in scores]
+    rows_N = torch.tensor(rows, dtype=torch.float64)
+    mean, scale = float(rows_N.mean()), float(rows_N.std(correction=1)) + EPSILON
+    return [
+        [(score - mean) / scale if used else 0.0 for score in of_turns]
+        for of_turns, used in zip(scores, trains, strict=True)
+    ]
+
+
 def turn_group_advantages(
     states: Sequence[Sequence[str]],
     rewards: Sequence[Sequence[float]],

@@ -251,7 +251,10 @@ class TrainingLoop:
         except Exception:
             # The engines are gone, as the error of `sync` says. The step counts all the same.
             usage = self._usage
-        metrics = step_metrics(groups, learner_metrics, self.clock.lap(), usage - self._usage)
+        used, penalty = usage - self._usage, self.config.learner.invalid_turn_penalty or 0.0
+        metrics = step_metrics(
+            groups, learner_metrics, self.clock.lap(), used, invalid_turn_penalty=penalty
+        )
         self._usage = usage
         self.run.log(self.step + 1, metrics)
         return metrics
@@ -265,7 +268,7 @@ class TrainingLoop:
         settings = self.config.learner
         # Only keys that the config sets: the others keep the advantage's defaults.
         options = {}
-        for key in ("turn_discount", "turn_advantage_weight"):
+        for key in ("turn_discount", "turn_advantage_weight", "invalid_turn_penalty"):
             value = getattr(settings, key)
             if value is not None:
                 options[key] = value

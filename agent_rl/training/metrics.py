@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
+from agent_rl.learner.samples import turn_scores
 from agent_rl.objective.advantages import all_equal
 from agent_rl.training.groups import PlayedGroups
-from rollouts import Trajectory
+from rollouts import Trajectory, TrajectoryGroup
 from rollouts.workers.usage import Usage
 
 
@@ -76,6 +77,8 @@ def step_metrics(
     learner_metrics: dict[str, float],
     seconds: StepSeconds,
     usage: Usage,
+    *,
+    invalid_turn_penalty: float = 0.0,
 ) -> dict[str, float]:
     """The metrics of one rollout step.
 
@@ -84,14 +87,13 @@ def step_metrics(
         learner_metrics: of the update; they get the prefix `learner/`.
         seconds: the time since the last line; shares are of their total.
         usage: of the engines and the workers' places in that time.
+        invalid_turn_penalty: what an invalid action takes from the score of its own turn.
     """
     played = groups.played
     every_episode = [episode for group in played for episode in group.trajectories]
     episodes = [episode for episode in every_episode if episode.trains]
     turns = sum(len(episode.actions) for episode in episodes)
-    constant = sum(
-        all_equal([t.episode_return for t in group.trajectories if t.trains]) for group in played
-    )
+    constant = sum(_scores_are_equal(group, invalid_turn_penalty) for group in played)
     metrics = {
         "rollout/success": fmean(episode.success for episode in episodes),
         "rollout/return": fmean(episode.episode_return for episode in episodes),
@@ -104,7 +106,7 @@ def step_metrics(
     }
     for name, count in groups.counts().items():
         metrics[f"rollout/{name}"] = count
-    # Equal returns give every advantage 0.
+    # Equal scores give every advantage 0 (with `turn_groups`, that of every episode).
     metrics["rollout/groups_without_signal"] = constant / len(played)
     for name, value in learner_metrics.items():
         metrics[f"learner/{name}"] = value
@@ -121,6 +123,12 @@ def step_metrics(
     for name, value in usage.metrics().items():
         metrics[f"engine/{name}"] = value
     return metrics
+
+
+def _scores_are_equal(group: TrajectoryGroup, invalid_turn_penalty: float) -> bool:
+    """Whether no advantage tells episodes or turns apart."""
+    scores = [turn_scores(t, invalid_turn_penalty) for t in group.trajectories if t.trains]
+    return len(scores) < 2 or all_equal([score for of_turns in scores for score in of_turns])
 
 
 def _parts(seconds: StepSeconds, episodes: Sequence[Trajectory]) -> dict[str, float]:

@@ -97,6 +97,22 @@ def learner(**values: Any) -> LearnerSettings:
             "turn_advantage_weight: 0.0 has no effect with advantage: leave_one_out",
             "remove it, or use turn_groups",
         ),
+        ({"invalid_turn_penalty": 0.0}, "invalid_turn_penalty", "greater than 0"),
+        (
+            {"objective": "grpo", "invalid_turn_penalty": 0.1},
+            "invalid_turn_penalty: 0.1 has no effect with advantage: group_std",
+            "remove it, or use turn_weighted",
+        ),
+        (
+            {"advantage": "turn_weighted", "invalid_turn_penalty": 0.1},
+            "invalid_turn_penalty: 0.1 gives each turn an advantage, but aggregation: episode",
+            "use aggregation: turn or token",
+        ),
+        (
+            {"objective": "gspo", "advantage": "turn_weighted", "invalid_turn_penalty": 0.1},
+            "invalid_turn_penalty: 0.1 gives each turn an advantage, but aggregation: sequence",
+            "use aggregation: turn or token",
+        ),
         (
             {"advantage": "turn_groups"},
             "advantage: turn_groups .* aggregation: episode",
@@ -193,6 +209,8 @@ def test_a_key_without_effect_is_refused_with_the_remedy(
             "turn_advantage_weight": 0.0,
         },
         {"aggregation": "turn", "advantage": "turn_groups"},
+        {"objective": "grpo", "advantage": "turn_weighted", "invalid_turn_penalty": 0.1},
+        {"aggregation": "turn", "advantage": "turn_weighted", "invalid_turn_penalty": 0.1},
         {"importance": "sequence", "importance_cap": 0.0, "importance_mask": 2.0},
         {"importance_cap": 1.0, "importance_mask": 2.0},
         {"old_logprobs": "sampler"},

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from agent_rl.learner.samples import TrainingSample, episodes_of, groups_of, samples_from_group
+from agent_rl.learner.samples import (
+    TrainingSample,
+    episodes_of,
+    groups_of,
+    samples_from_group,
+    turn_scores,
+)
 from agent_rl.objective.presets import AdvantageName
 from rollouts.types import StopReason, Trajectory
 from tests.builders.episodes import group, trajectory, turn
@@ -184,6 +190,38 @@ def test_a_turn_that_the_environment_does_not_see_has_its_action_s_advantage() -
         assert second[0] == d
     # The episode's own: what comes after the summary is unknown.
     assert second[1] == pytest.approx(-(2**-0.5), abs=1e-5)
+
+
+def test_the_penalty_of_an_invalid_turn_is_of_that_turn_alone() -> None:
+    won = trajectory(turn(), turn(admissible=False), turn(reward=1.0))
+    lost = trajectory(turn(), stop_reason=StopReason.MAX_TURNS)
+    # Rows 1, 1 - 1/2, 1, 0: mean 5/8; squared deviations over 64 are 9 + 1 + 9 + 25 = 44, over 3.
+    std = math.sqrt(44 / 192)
+    first, second = samples_from_group(group(won, lost), "turn_weighted", invalid_turn_penalty=0.5)
+    assert first.advantages == pytest.approx([0.375 / std, -0.125 / std, 0.375 / std], abs=1e-4)
+    assert second.advantages == pytest.approx([-0.625 / std], abs=1e-4)
+    assert (won.episode_return, turn_scores(won, 0.5)) == (1.0, [1.0, 0.5, 1.0])
+    # Lost alike, but for one turn. Rows 0, 0 and -1/2: mean -1/6, std 1/sqrt(12).
+    alike = trajectory(turn(), turn(admissible=False), stop_reason=StopReason.MAX_TURNS)
+    samples = samples_from_group(group(lost, alike), "turn_weighted", invalid_turn_penalty=0.5)
+    got = [a * math.sqrt(1 / 12) for sample in samples for a in sample.advantages]
+    assert got == pytest.approx([1 / 6, 1 / 6, -1 / 3], abs=1e-4)
+    with pytest.raises(AssertionError):
+        samples_from_group(group(won, lost), "group_std", invalid_turn_penalty=0.5)
+
+
+def test_a_thought_shares_the_penalty_of_its_action_and_a_summary_has_none() -> None:
+    thought, summary = turn(kind="thought"), turn(kind="summary")
+    wrong = turn(admissible=False)
+    episode = trajectory(thought, wrong, summary, wrong, turn(reward=2.0), summary)
+    assert turn_scores(episode, 0.5) == [1.5, 1.5, 2.0, 1.5, 2.0, 2.0]
+    other = trajectory(turn(), stop_reason=StopReason.MAX_TURNS)
+    # A thought and a summary are no rows. The rows are 1.5, 1.5, 2 and 0, with the mean 1.25.
+    sample, _ = samples_from_group(group(episode, other), "turn_weighted", invalid_turn_penalty=0.5)
+    # Squared deviations over 16 are 1 + 1 + 9 + 25 = 36, over 3.
+    std = math.sqrt(36 / 48)
+    expected = [0.25, 0.25, 0.75, 0.25, 0.75, 0.75]
+    assert sample.advantages == pytest.approx([x / std for x in expected], abs=1e-4)
 
 
 def test_episodes_that_begin_with_the_same_prompt_are_a_group() -> None:

@@ -3,7 +3,11 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from agent_rl.objective.advantages import episode_advantages, turn_group_advantages
+from agent_rl.objective.advantages import (
+    episode_advantages,
+    turn_group_advantages,
+    turn_score_advantages,
+)
 from agent_rl.objective.presets import AdvantageName
 
 NAMES: tuple[AdvantageName, ...] = (
@@ -159,3 +163,47 @@ def test_an_episode_without_turns_has_no_turn_advantages() -> None:
         [],
         [0.0],
     ]
+
+
+def test_turns_with_scores_of_their_own_by_hand() -> None:
+    # Rows 1, 0, 0, -2 with the mean -1/4; squared deviations over 16 are 25 + 1 + 1 + 49 = 76, over
+    # 3; std = sqrt(76 / 48).
+    got = turn_score_advantages(
+        [[1.0], [0.0, 0.0, -2.0]], [[True], [True, True, True]], [True, True]
+    )
+    std = (76 / 48) ** 0.5 + 1e-6
+    assert got[0] == pytest.approx([1.25 / std], abs=1e-12)
+    assert got[1] == pytest.approx([0.25 / std, 0.25 / std, -1.75 / std], abs=1e-12)
+
+
+def test_turns_with_the_scores_of_their_episodes_are_turn_weighted() -> None:
+    returns, turns, trains = [10.0, 0.0, 99.0, -1.0], [3, 7, 2, 1], [True, True, False, True]
+    scores = [[value] * count for value, count in zip(returns, turns, strict=True)]
+    got = turn_score_advantages(scores, [[True] * count for count in turns], trains)
+    expected = advantages("turn_weighted", returns, trains, turns)
+    assert [len(row) for row in got] == turns
+    for row, value in zip(got, expected, strict=True):
+        assert row == pytest.approx([value] * len(row), abs=1e-12)
+
+
+def test_a_turn_that_does_not_count_is_compared_all_the_same() -> None:
+    # Rows 2 and 0: mean 1, std sqrt(2). The second turn of the first episode is in neither.
+    got = turn_score_advantages([[2.0, 5.0], [0.0]], [[True, False], [True]], [True, True])
+    std = 2**0.5 + 1e-6
+    assert got == [pytest.approx([1 / std, 4 / std]), pytest.approx([-1 / std])]
+
+
+@pytest.mark.parametrize(
+    ("scores", "trains"),
+    [
+        ([[1.0, 0.9], [3.0]], [True, False]),
+        ([[0.1 + 0.2, 0.3], [0.3]], [True, True]),
+        ([[], []], [False, False]),
+    ],
+)
+def test_turns_with_nothing_to_compare_have_exactly_zero(
+    scores: list[list[float]], trains: list[bool]
+) -> None:
+    counts = [[True] * len(of_turns) for of_turns in scores]
+    zeros = [[0.0] * len(of_turns) for of_turns in scores]
+    assert turn_score_advantages(scores, counts, trains) == zeros

@@ -111,3 +111,23 @@ def test_only_actions_are_turns() -> None:
     metrics = step_metrics(groups, {}, StepSeconds(other=1.0), usage)
     shares = ("turns", "invalid_actions", "truncated_actions", "cut_thoughts")
     assert [metrics[f"rollout/{name}"] for name in shares] == [2.0, 0.5, 0.5, 0.5]
+
+
+def test_a_penalty_of_turns_is_a_signal_and_leaves_the_return() -> None:
+    """Two groups, lost by all; in the first an episode has an invalid turn, and in the second its
+    only episode that trains.
+    """
+    wrong = trajectory(turn(), turn(admissible=False), stop_reason=LOST)
+    lost = trajectory(turn(), stop_reason=LOST)
+    broken = trajectory(turn(), stop_reason=StopReason.ENV_ERROR, error="it broke")
+    played = [group(wrong, lost), group(wrong, broken)]
+    groups = PlayedGroups(played=played, kept=played)
+    usage = Usage(engines=EngineStatistics(), places=PlaceSeconds())
+
+    def without_signal(penalty: float) -> float:
+        seconds = StepSeconds(other=1.0)
+        metrics = step_metrics(groups, {}, seconds, usage, invalid_turn_penalty=penalty)
+        assert metrics["rollout/return"] == 0.0
+        return metrics["rollout/groups_without_signal"]
+
+    assert (without_signal(0.0), without_signal(0.5)) == (1.0, 0.5)
