@@ -8,8 +8,13 @@ def test_verl_agent_s_recipe_for_alfworld() -> None:
     config = load_config(ROOT / "configs/verl-agent-alfworld.yaml")
     assert config.model.path == "Qwen/Qwen2.5-1.5B-Instruct"
     assert (config.prompt.history, config.prompt.window) == ("window", 2)
+    assert not config.prompt.history_thoughts
     assert (config.episode.max_turns, config.episode.max_action_tokens) == (50, 512)
-    assert (config.episode.reward_scale, config.episode.invalid_action_penalty) == (10.0, 0.1)
+    # Of the turn alone, and not of the episode's return.
+    assert (config.episode.reward_scale, config.episode.invalid_action_penalty) == (10.0, 0.0)
+    assert config.learner.invalid_turn_penalty == 0.1
+    # 2,048 for the prompt, and the answer.
+    assert config.serving.context_length == 2048 + config.episode.max_action_tokens
     train = config.train
     assert (train.tasks_per_step, train.num_generations, train.rollout_steps) == (16, 8, 150)
     assert (train.temperature, config.evaluation.temperature, train.eval_every) == (1.0, 0.4, 5)
