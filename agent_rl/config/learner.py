@@ -115,6 +115,14 @@ class LearnerSettings(Settings):
     """Optimizer steps per rollout step, each with its share of the episodes. All after the first
     are off-policy, so more of them drift further."""
 
+    probe: ObjectiveName | None = None
+    """Another objective whose gradient is compared with the trained one's, on the same samples
+    (`learner/probe_cosine`). It trains nothing."""
+
+    probe_every: int = Field(default=10, ge=1)
+    """Every how many optimizer steps the probe is taken. It costs another forward and backward pass
+    of that step."""
+
     turns_per_step: int | None = Field(default=None, ge=1)
     """About how many turns an optimizer step has. A rollout step of short episodes then has fewer
     optimizer steps than `optimizer_steps`, which is the most. Null: always as many."""
@@ -312,6 +320,12 @@ class LearnerSettings(Settings):
     def most_logit_rows(self, vocabulary: int) -> int:
         """Return the most agent tokens of a model with this vocabulary that have logits at once."""
         return self.logit_chunk or max(_LOGIT_BYTES // (4 * vocabulary), 1)
+
+    def of_probe(self) -> Self:
+        """Return the same settings with the probe as objective, as its preset has it."""
+        parts = ["aggregation", "clip", "normalisation", "normalisation_length", "epsilon"]
+        parts += ["epsilon_high", "clip_c", "power", "power_end"]
+        return self.model_copy(update={"objective": self.probe, **dict.fromkeys(parts)})
 
     @property
     def chosen_objective(self) -> Objective:

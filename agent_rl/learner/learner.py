@@ -20,6 +20,7 @@ from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.optimizer import ScheduledOptimizer
 from agent_rl.learner.passes import Passes
 from agent_rl.learner.plan import StepPlan
+from agent_rl.learner.probe import Probe
 from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
@@ -110,6 +111,10 @@ class Learner:
             device=self.device,
             failure_folder=context.failure_folder,
         )
+        self._probe: Probe | None = None
+        if settings.probe:
+            rule = LossRule(settings.of_probe(), context.most_agent_tokens)
+            self._probe = Probe(rule=rule, every=settings.probe_every, passes=self._passes)
 
     @property
     def learning_rate(self) -> float:
@@ -148,6 +153,7 @@ class Learner:
             dtype=self.dtype,
             reference=self._reference,
             rng=self._random,
+            probe=self._probe,
         )
         return update.run()
 

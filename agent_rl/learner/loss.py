@@ -211,6 +211,7 @@ class LossRule:
             capped=weights.capped.cpu(),
             staleness=tokens.staleness.cpu(),
             turns=_turns_of_episode(tokens).cpu(),
+            advantage=tokens.advantage.cpu(),
         )
         return loss, share, record
 

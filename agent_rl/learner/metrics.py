@@ -52,6 +52,8 @@ class TokenRecord:
     """Whether `importance_mask` or `off_policy_mask` took the token out of the loss."""
     turns: Tensor
     """The number of turns of the token's episode."""
+    advantage: Tensor
+    """The advantage of the token's turn."""
     capped: Tensor
     """Whether `importance_cap` cut the token's weight."""
     staleness: Tensor
@@ -92,10 +94,15 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
         mismatch_share                                tokens beyond `MISMATCH_BOUND`
         left_out_share                                tokens that a mask took out of the loss
         effective_share                               (sum of ratios)^2 / (n sum of ratios^2)
+        top_share                                     see `_top_share`
+        gains/..., losses/...                         log_ratio_p001 and log_ratio_p999 of the
+                                                      tokens with A > 0 and with A < 0
         turns_<from>_<to>/...                         the clip fractions and log_ratio_rms of
                                                       episodes with that many turns
         staleness_mean, staleness_max                 versions that the sampler's weights were older
         staleness_<number>/...                        see `_staleness_metrics`
+
+    `grad_norm_spread` is the largest gradient norm of an optimizer step over their median.
 
     Without any trained token all of them are 0, so every key is always there, but for those of
     `staleness_<number>`.
@@ -107,8 +114,16 @@ def update_metrics(steps: Sequence[Metrics], records: Sequence[TokenRecord]) -> 
     metrics = {}
     for name in ("loss", "grad_norm"):
         metrics[name] = statistics.fmean(step[name] for step in steps) if steps else 0.0
+    norms = [step["grad_norm"] for step in steps]
+    metrics["grad_norm_spread"] = max(norms) / (statistics.median(norms) or 1.0) if norms else 0.0
     every = TokenRecord.joined(records) if records else None
     metrics.update(_token_metrics(every))
+    metrics["top_share"] = 0.0 if every is None else _top_share(every)
+    for name, sign in (("gains", 1), ("losses", -1)):
+        tails = [0.0, 0.0]
+        if every is not None and (of_sign := every.advantage.sign() == sign).any():
+            tails = _quantiles(every.log_ratio[of_sign].double(), [0.001, 0.999])
+        metrics[f"{name}/log_ratio_p001"], metrics[f"{name}/log_ratio_p999"] = tails
     for low, high in pairwise((0, *TURN_BUCKETS, math.inf)):
         within = None
         if every is not None:
@@ -178,6 +193,24 @@ def _effective_share(log_ratio: Tensor) -> float:
     return float(log_share.exp())
 
 
+def _top_share(record: TokenRecord) -> float:
+    """Return how concentrated the gradient is: the share that the top 1 % of the tokens hold.
+
+    It is their part of the sum of |A| times ratio, in which GRPO without a clip weighs its tokens.
+    Equal weights give 0.01, or the share of one token if there are fewer than a hundred.
+    """
+    weights = (record.log_ratio.double().exp() * record.advantage.double().abs()).sort().values
+    whole = float(weights.sum())
+    top = weights[-math.ceil(len(weights) / 100) :]
+    return float(top.sum()) / whole if whole else 0.0
+
+
+def _quantiles(values: Tensor, shares: Sequence[float]) -> list[float]:
+    # Sorted by hand, as torch.quantile refuses more than 16 million numbers.
+    ordered = values.sort().values
+    return [float(ordered[int(share * (len(ordered) - 1))]) for share in shares]
+
+
 def _token_metrics(record: TokenRecord | None) -> Metrics:
     """Return the metrics of a record's tokens; without any token all are 0."""
     is_empty = record is None or not record.log_ratio.numel()
@@ -185,11 +218,8 @@ def _token_metrics(record: TokenRecord | None) -> Metrics:
         zero = torch.zeros(1)
         record = TokenRecord(**{field.name: zero for field in fields(TokenRecord)})
     ratio = record.log_ratio.double().exp()
-    # Sorted by hand, as torch.quantile refuses more than 16 million numbers.
-    ordered = ratio.sort().values
-    quantiles = {}
-    for name, q in _QUANTILES.items():
-        quantiles[f"ratio_{name}"] = float(ordered[int(q * (len(ordered) - 1))])
+    found = _quantiles(ratio, list(_QUANTILES.values()))
+    quantiles = {f"ratio_{name}": value for name, value in zip(_QUANTILES, found, strict=True)}
 
     metrics = {
         "ratio_mean": _mean(ratio),

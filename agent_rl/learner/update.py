@@ -1,6 +1,7 @@
 """One update under way: the optimizer steps that a rollout step's samples are trained in."""
 
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from agent_rl.learner.loss import LossRule, ScoredTokens, StepCounts
 from agent_rl.learner.metrics import Metrics, TokenRecord, update_metrics
 from agent_rl.learner.passes import Passes
 from agent_rl.learner.plan import MicroBatch, StepPlan, micro_batches, plan_update
+from agent_rl.learner.probe import Probe
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.learner.scoring import Scorer, Scores
 from agent_rl.learner.throughput import Throughput, Work
@@ -55,6 +57,7 @@ class Update:
         dtype: str,
         reference: Scorer | None,
         rng: random.Random,
+        probe: Probe | None = None,
     ) -> None:
         """Plan the update.
 
@@ -66,6 +69,7 @@ class Update:
             reference: the policy that `beta` compares with. None with a `beta` is the trained model
                 without its LoRA adapter.
             rng: of the shuffle into optimizer steps; in the same state in every rank.
+            probe: another objective to compare with.
         """
         assert samples, "an update needs at least one sample"
         self._samples = samples
@@ -88,6 +92,8 @@ class Update:
         self._old: Logprobs = {}
         self._reference: Logprobs = {}
         self._records: list[TokenRecord] = []
+        self._probe = probe
+        self._probed: list[Metrics] = []
 
     def run(self) -> Metrics:
         """Take the optimizer steps; return the metrics of `agent_rl.learner.metrics`.
@@ -110,6 +116,7 @@ class Update:
         return {
             **update_metrics(taken, records),
             **self._rule.metrics,
+            **_means(self._probed),
             "learning_rate": self._learning_rate,
             "optimizer_steps": float(len(taken)),
             **self._throughput.metrics(
@@ -123,13 +130,15 @@ class Update:
         if not plan.passes:
             optimizer.skip()
             return None
-        loss, records_before = 0.0, len(self._records)
-        for a_pass in self._passes_of(plan, counts):
-            loss += self._learn_from(a_pass, counts)
-            self._throughput.count(a_pass.batch, passes=3)
-        self._passes.idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
+        probe = self._probe if self._probe is not None and self._probe.is_due() else None
+        probed = None
+        if probe is not None:
+            self._add_gradient(plan, counts, probe.rule)
+            probed = probe.take_gradient()
+        loss, records = self._add_gradient(plan, counts, self._rule)
+        self._records += records
         learned = self._rule.every_episode_counts
-        for record in self._records[records_before:]:
+        for record in records:
             learned = learned or bool((~record.left_out).any())
         mine = {"loss": torch.tensor(loss, dtype=torch.float64), "learned": torch.tensor(learned)}
         of_ranks = self._ranks.gather(mine)
@@ -138,8 +147,25 @@ class Update:
             # move the weights, by momentum and weight decay.
             optimizer.skip()
             return None
+        if probe is not None and probed is not None:
+            self._probed.append(probe.compare(probed))
         whole = sum(float(of_rank["loss"]) for of_rank in of_ranks)
         return {"loss": whole, "grad_norm": optimizer.step()}
+
+    def _add_gradient(
+        self, plan: StepPlan, counts: StepCounts, rule: LossRule
+    ) -> tuple[float, list[TokenRecord]]:
+        """Add the gradient of an optimizer step's loss; return the loss and records of the tokens.
+
+        Both are those of this rank.
+        """
+        loss = 0.0
+        records: list[TokenRecord] = []
+        for a_pass in self._passes_of(plan, counts, rule, records):
+            loss += self._learn_from(a_pass, counts, rule, records)
+            self._throughput.count(a_pass.batch, passes=3)
+        self._passes.idle(plan.passes - plan.passes_of(self._ranks.rank), gradient=True)
+        return loss, records
 
     def _old_logprobs(self) -> Logprobs:
         """Return the old policy's log-probs; empty if no pass is needed for them.
@@ -188,7 +214,9 @@ class Update:
         self._passes.idle(idle, gradient=False, scorer=scorer)
         return logprobs
 
-    def _passes_of(self, plan: StepPlan, counts: StepCounts) -> list[_Pass]:
+    def _passes_of(
+        self, plan: StepPlan, counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+    ) -> list[_Pass]:
         """Return this rank's passes of an optimizer step, in their order."""
         passes: list[_Pass] = []
         first_passes = 0
@@ -199,12 +227,14 @@ class Update:
                 of_block.append(_Pass(batch=batch, samples=micro_batch))
             if len(of_block) > 1:
                 first_passes += len(of_block)
-                of_block = self._joined(of_block, counts)
+                of_block = self._joined(of_block, counts, rule, records)
             passes += of_block
         self._passes.idle(plan.first_passes - first_passes, gradient=False)
         return passes
 
-    def _joined(self, block: list[_Pass], counts: StepCounts) -> list[_Pass]:
+    def _joined(
+        self, block: list[_Pass], counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+    ) -> list[_Pass]:
         """Prepare the passes of one episode that is too long for a single pass.
 
         The loss L depends on the log-probs l_1 ... l_n of all its tokens at once, but a pass has a
@@ -224,9 +254,9 @@ class Update:
         for a_pass in block:
             self._throughput.count(a_pass.batch, passes=1)
         whole = ScoredTokens.of_one_episode(parts)
-        loss, share_N, record = self._rule.policy(whole, counts)
+        loss, share_N, record = rule.policy(whole, counts)
         (slope_N,) = torch.autograd.grad(loss, whole.new)
-        self._records.append(record)
+        records.append(record)
         sizes = [len(part.new) for part in parts]
         slopes, shares = torch.split(slope_N, sizes), torch.split(share_N, sizes)
         # The loss is not a sum over passes; for the metric each gets an equal part of it.
@@ -236,19 +266,21 @@ class Update:
             prepared.append(replace(a_pass, slope_N=slope, share_N=share, known_loss=known_loss))
         return prepared
 
-    def _learn_from(self, a_pass: _Pass, counts: StepCounts) -> float:
+    def _learn_from(
+        self, a_pass: _Pass, counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+    ) -> float:
         """Make a pass forwards and backwards; return its part of the optimizer step's loss."""
-        scores: Scores = self._passes.scorer(a_pass.batch, bool(self._rule.entropy_bonus))
+        scores: Scores = self._passes.scorer(a_pass.batch, bool(rule.entropy_bonus))
         tokens = self._scored(a_pass, scores)
         if a_pass.slope_N is None or a_pass.share_N is None:
-            loss, share_N, record = self._rule.policy(tokens, counts)
-            self._records.append(record)
+            loss, share_N, record = rule.policy(tokens, counts)
+            records.append(record)
             value = float(loss.detach())
         else:
             # This sum has the gradient of the loss, but not its value (see `_joined`).
             loss, share_N = (a_pass.slope_N * tokens.new).sum(), a_pass.share_N
             value = a_pass.known_loss
-        extras = self._rule.extras(tokens.new, tokens.entropy, tokens.reference, share_N)
+        extras = rule.extras(tokens.new, tokens.entropy, tokens.reference, share_N)
         self._passes.backward(loss + extras, a_pass.batch)
         return value + float(extras.detach())
 
@@ -259,6 +291,15 @@ class Update:
             old_N = a_pass.batch.behavior_logprobs_N
         reference_N = _of_samples(self._reference, a_pass.samples)
         return ScoredTokens.of(a_pass.batch, scores, old=old_N, reference=reference_N)
+
+
+def _means(several: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each metric over those that have it."""
+    values: dict[str, list[float]] = {}
+    for metrics in several:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: statistics.fmean(of_name) for name, of_name in values.items()}
 
 
 def _of_samples(logprobs: Logprobs, samples: MicroBatch) -> Tensor | None:

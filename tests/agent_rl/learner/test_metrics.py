@@ -19,6 +19,7 @@ def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
         "clipped_dual": [False] * count,
         "left_out": [False] * count,
         "turns": [1] * count,
+        "advantage": [1.0] * count,
         "capped": [False] * count,
         "staleness": [0] * count,
         **columns,
@@ -97,7 +98,8 @@ def test_tokens_are_looked_at_by_the_turns_of_their_episode() -> None:
     assert [got[f"{name}/clip_fraction_high"] for name in buckets] == [0.0, 0.5, 1.0, 0.0]
     expected = [0.1, math.sqrt((0.04 + 0.16) / 2), 0.5, 0.6]
     assert [got[f"{name}/log_ratio_rms"] for name in buckets] == pytest.approx(expected)
-    assert {name.split("/")[0] for name in got if "/" in name} == set(buckets)
+    found = {name.split("/")[0] for name in got if name.startswith("turns_")}
+    assert found == set(buckets)
 
 
 def test_staleness_by_hand() -> None:
@@ -176,3 +178,31 @@ def test_small_differences_are_not_lost_in_single_precision() -> None:
     got = update_metrics([], [step])
     assert got["kl_old"] == pytest.approx(5e-9, rel=0.01)
     assert got["mismatch_kl"] == pytest.approx(5e-9, rel=0.01)
+
+
+def test_the_tails_of_log_ratios_by_the_sign_of_the_advantage() -> None:
+    # 1,001 gains at 0.000, 0.001 ... 1.000, three losses, and a token of advantage 0.
+    log_ratio = [i / 1000 for i in range(1001)] + [-3.0, -2.0, 5.0] + [9.0]
+    advantage = [0.5] * 1001 + [-1.0] * 3 + [0.0]
+    got = update_metrics([], [record(log_ratio, advantage=advantage)])
+    assert got["gains/log_ratio_p001"] == pytest.approx(0.001)
+    assert got["gains/log_ratio_p999"] == pytest.approx(0.999)
+    assert [got["losses/log_ratio_p001"], got["losses/log_ratio_p999"]] == [-3.0, -2.0]
+
+
+def test_the_top_tokens_share_by_hand() -> None:
+    # |A| times ratio: 199 tokens of 1, and one of 2 * 10.
+    log_ratio = [0.0] * 199 + [math.log(10.0)]
+    advantage = [1.0] * 100 + [-1.0] * 99 + [-2.0]
+    got = update_metrics([], [record(log_ratio, advantage=advantage)])
+    # The top 1 % are two tokens.
+    assert got["top_share"] == pytest.approx((20 + 1) / (199 + 20))
+    alike = update_metrics([], [record([0.3] * 200, advantage=advantage[:100] * 2)])
+    assert alike["top_share"] == pytest.approx(0.01)
+
+
+def test_the_spread_of_gradient_norms() -> None:
+    steps = [{"loss": 0.0, "grad_norm": norm} for norm in (1.0, 2.0, 8.0)]
+    assert update_metrics(steps, [])["grad_norm_spread"] == 4.0
+    assert update_metrics(steps[:1], [])["grad_norm_spread"] == 1.0
+    assert update_metrics([], [])["grad_norm_spread"] == 0.0

@@ -30,7 +30,7 @@ class Reader:
 
 use_cluster(sys.argv[1])
 start_ray()
-reader = process_of(Reader, max_concurrency=1, environment={})()
+reader = process_of(Reader, max_concurrency=1, environment={}, place={"num_cpus": 1})()
 node, _ = get(reader.process_id.remote())
 assert node != this_node()
 folder = Path(sys.argv[2])
