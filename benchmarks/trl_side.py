@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
@@ -166,7 +167,10 @@ def main() -> None:
             report_to="none",
             logging_strategy="no",
         ),
-        train_dataset=Dataset.from_list([{"prompt": task.id} for task in tasks]),
+        # With a fingerprint: the package cannot make one with every version of pyarrow.
+        train_dataset=Dataset(
+            pyarrow.table({"prompt": [task.id for task in tasks]}), fingerprint="tasks"
+        ),
         processing_class=tokenizer,
         rollout_func=rollouts,
         callbacks=[times],

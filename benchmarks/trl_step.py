@@ -30,6 +30,8 @@ from agent_rl.runs.layout import RunLayout
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "trl_step.yaml"
+_SECONDS_BETWEEN_LOOKS = 5.0
+"""The system counts a process's pages for each look, which slows the process down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def watched(command: Sequence[str], folder: Path, metrics: Path) -> dict[str, fl
         memory = {kind: mib / 1024 for kind, mib in sample.memory_mib.items()}
         if sum(memory.values()) > sum(most.values()):
             most = memory
-        time.sleep(1.0)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     if child.wait():
         raise SystemExit(f"error: it ended with exit status {child.returncode}")
     return most
