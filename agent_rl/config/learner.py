@@ -303,6 +303,14 @@ class LearnerSettings(Settings):
                 f"turns_per_step: {self.turns_per_step} leaves the number of optimizer steps open, "
                 "so the power would not reach power_end; leave one of them out"
             )
+        if (
+            self.probe is None
+            and self.probe_every != type(self).model_fields["probe_every"].default
+        ):
+            raise ValueError(
+                f"probe_every: {self.probe_every} has no effect without a probe; set probe, or "
+                "remove it"
+            )
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas: {list(self.betas)} must lie in [0, 1)")
         return self

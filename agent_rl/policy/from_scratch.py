@@ -84,17 +84,7 @@ def llama_config(settings: ModelSettings, vocabulary: int, **ids: Any) -> LlamaC
         vocabulary: the number of tokens, which may be smaller than `settings.vocab_size`.
         ids: those of the special tokens, such as `eos_token_id`.
     """
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.kv_heads,
-        max_position_embeddings=settings.context_length,
-        tie_word_embeddings=settings.tied,
-        **ids,
-    )
+    return LlamaConfig(**_sizes(settings, vocabulary), **ids)
 
 
 def init_model(
@@ -138,14 +128,7 @@ def config_from_scratch(
     if not settings.experts:
         return llama
     return MixtralConfig(
-        vocab_size=vocabulary,
-        hidden_size=llama.hidden_size,
-        intermediate_size=llama.intermediate_size,
-        num_hidden_layers=llama.num_hidden_layers,
-        num_attention_heads=llama.num_attention_heads,
-        num_key_value_heads=settings.kv_heads,
-        max_position_embeddings=llama.max_position_embeddings,
-        tie_word_embeddings=llama.tie_word_embeddings,
+        **_sizes(settings, vocabulary),
         num_local_experts=settings.experts,
         num_experts_per_tok=settings.experts_per_token,
         # Mixtral's own defaults differ from Llama's.
@@ -153,3 +136,17 @@ def config_from_scratch(
         rope_parameters=llama.rope_parameters,
         **ids,
     )
+
+
+def _sizes(settings: ModelSettings, vocabulary: int) -> dict[str, Any]:
+    """Return the sizes by transformers' names, which all its decoders share."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": settings.hidden_size,
+        "intermediate_size": settings.intermediate_size,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "max_position_embeddings": settings.context_length,
+        "tie_word_embeddings": settings.tied,
+    }

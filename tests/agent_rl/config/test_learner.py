@@ -179,6 +179,7 @@ def learner(**values: Any) -> LearnerSettings:
             "power would not reach power_end",
             "leave one of them out",
         ),
+        ({"probe_every": 5}, "probe_every: 5 has no effect without a probe", "set probe"),
         ({"betas": (0.9, 1.0)}, r"betas: \[0.9, 1.0\]", r"must lie in \[0, 1\)"),
     ],
 )

@@ -12,6 +12,19 @@ from rollouts.workers.usage import PlaceSeconds, Usage
 from tests.builders.episodes import group, trajectory, turn
 
 LOST = StopReason.MAX_TURNS
+SECONDS = StepSeconds(rollout=1.5, slowest=0.5, learner=1.0, sync=0.25, files=0.25, other=1.0)
+USAGE = Usage(
+    engines=EngineStatistics(
+        seconds=4.0,
+        busy_seconds=1.0,
+        sampled_tokens=12,
+        prompt_tokens=6,
+        cached_tokens=3,
+        requests=6,
+        queue_seconds=3.0,
+    ),
+    places=PlaceSeconds(total=16.0, played=4.0, slowest=0.5),
+)
 
 
 def test_metrics_by_hand() -> None:
@@ -24,20 +37,7 @@ def test_metrics_by_hand() -> None:
     broken = trajectory(turn(), stop_reason=StopReason.ENV_ERROR, error="it broke")
     mixed, failed = group(won, lost), group(lost_too, broken)
     groups = PlayedGroups(played=[mixed, failed], kept=[mixed])
-    seconds = StepSeconds(rollout=1.5, slowest=0.5, learner=1.0, sync=0.25, files=0.25, other=1.0)
-    usage = Usage(
-        engines=EngineStatistics(
-            seconds=4.0,
-            busy_seconds=1.0,
-            sampled_tokens=12,
-            prompt_tokens=6,
-            cached_tokens=3,
-            requests=6,
-            queue_seconds=3.0,
-        ),
-        places=PlaceSeconds(total=16.0, played=4.0, slowest=0.5),
-    )
-    assert step_metrics(groups, {"loss": 0.5}, seconds, usage) == {
+    assert step_metrics(groups, {"loss": 0.5}, SECONDS, USAGE) == {
         "rollout/success": pytest.approx(1 / 3),
         "rollout/return": pytest.approx(1 / 3),
         "rollout/turns": 2.0,
