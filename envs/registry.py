@@ -16,7 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from envs.nearest import did_you_mean, hint
 from envs.options import read_arguments
-from envs.text_env import TextEnv
+from envs.text_env import ReadObject, TextEnv
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
 BUILT_IN = {
@@ -86,6 +86,19 @@ def takes_option(env_id: str, name: str) -> bool:
         ValueError: the id is unknown.
     """
     return name in inspect.signature(_maker(env_id)).parameters
+
+
+def object_reader(env_id: str) -> ReadObject:
+    """Return `TextEnv.object_named` of an environment; nothing is built.
+
+    Raises:
+        ValueError: the id is unknown.
+    """
+    maker = _maker(env_id)
+    env_class = maker.func if isinstance(maker, partial) else maker
+    # A gymnasium environment that will be wrapped has texts that nobody reads.
+    reader: ReadObject = getattr(env_class, "object_named", TextEnv.object_named)
+    return reader
 
 
 def is_named(env_id: str) -> bool:

@@ -2,7 +2,9 @@
 
 import string
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, Self
 
 import gymnasium
@@ -15,6 +17,22 @@ TEXT_CHARSET = string.printable
 """The characters of observations and commands, unless an environment has wider spaces."""
 NOTHING_HAPPENS = "Nothing happens."
 """The usual answer to a command that the game does not accept now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedObject:
+    """The piece of furniture, or the thing, that a command goes for."""
+
+    name: str
+    """Its name in the command, such as "drawer 2"."""
+    is_furniture: bool
+    """Whether it is furniture; else a thing."""
+    is_known: bool
+    """Whether a reader of the texts before the command knows that it is there."""
+
+
+ReadObject = Callable[[str, Sequence[str]], NamedObject | None]
+"""Reads the object that a command names, as `TextEnv.object_named` does."""
 
 
 class TextEnv(gymnasium.Env[str, str], ABC):
@@ -57,6 +75,22 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         A tokenizer that is trained for this environment makes one token of each.
         """
         return []
+
+    @classmethod
+    def object_named(cls, command: str, texts: Sequence[str]) -> NamedObject | None:
+        """Read what a command goes for, and whether the texts before it tell of that.
+
+        An evaluation counts with it how often a policy goes for what it cannot have read. It needs
+        no episode under way. By default it reads nothing.
+
+        Args:
+            command: as the policy wrote it.
+            texts: the observations before it, from the episode's first on.
+
+        Returns:
+            None if the command goes for nothing, or nobody can tell.
+        """
+        return None
 
     @abstractmethod
     def reset(

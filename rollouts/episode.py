@@ -321,8 +321,7 @@ def act(
     """
     # Kept now, because the step replaces both.
     observation, admissible = record.observation, is_admissible(action, record.admissible)
-    command = action.text if action.command is None else action.command
-    env_reward, ending, info = record.step(command)
+    env_reward, ending, info = record.step(action.said)
     penalty = 0.0 if admissible else settings.invalid_action_penalty
     record.turns.append(
         Turn(

@@ -157,6 +157,11 @@ class ParsedAction:
     command: str | None
     """The command to execute; None if the text does not have the action format."""
 
+    @property
+    def said(self) -> str:
+        """What goes to the environment: the command, else the whole text."""
+        return self.text if self.command is None else self.command
+
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
@@ -181,6 +186,10 @@ class Turn:
     kind: Literal["action", "thought", "summary"] = "action"
     """What the policy wrote. The environment sees actions only. A thought is a turn of its own if
     it was cut off, and the next turn is its action. A summary is one of `prompt.history`."""
+
+    def has_refused(self, action: ParsedAction) -> bool:
+        """Whether this turn's action was invalid and said the same as `action`."""
+        return not self.admissible and self.action.said == action.said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +319,14 @@ class Trajectory:
     def invalid_actions(self) -> int:
         """The number of turns whose action could not be parsed or was not admissible."""
         return sum(not turn.admissible for turn in self.turns)
+
+    @property
+    def repeated_refusals(self) -> int:
+        """The number of invalid actions that say the same as the invalid one right before them."""
+        pairs = pairwise(self.actions)
+        return sum(
+            not after.admissible and before.has_refused(after.action) for before, after in pairs
+        )
 
     @property
     def truncated_actions(self) -> int:

@@ -23,6 +23,7 @@ from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.tasks import evaluation_tasks
 from envs import Task, TextEnv
 from envs.own_thread import HungCall
+from envs.registry import object_reader
 from rollouts import EpisodeSettings, Trajectory
 from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks, with_task
@@ -191,7 +192,8 @@ def run_evaluation(
     setting = setting_of(
         config, player.model, player.temperature, weights=player.weights, **player.details
     )
-    report = summarize({part.split: part.repeats for part in parts}, setting)
+    episodes = {part.split: part.repeats for part in parts}
+    report = summarize(episodes, setting, object_reader(config.env.id))
     show(report, player.model)
     for part in parts:
         part.say_first_failure()

@@ -13,6 +13,8 @@ from agent_rl.config.keys import upgraded_options
 from agent_rl.evaluation.scores import Gap, Repeats, Score, SplitReport
 from agent_rl.files import write_json
 from agent_rl.runs.layout import checkpoint_step_in
+from envs import TextEnv
+from envs.text_env import ReadObject
 
 VERSION = 2
 """The version of the JSON. Raise it with every change that a reader has to know."""
@@ -50,9 +52,19 @@ class EvaluationReport:
         write_json(path, self.record())
 
 
-def summarize(episodes: Mapping[str, Repeats], setting: Mapping[str, Any]) -> EvaluationReport:
-    """Score the episodes of each split; `setting` becomes the report's."""
-    splits = {split: SplitReport.of(repeats) for split, repeats in episodes.items()}
+def summarize(
+    episodes: Mapping[str, Repeats],
+    setting: Mapping[str, Any],
+    read: ReadObject = TextEnv.object_named,
+) -> EvaluationReport:
+    """Score the episodes of each split.
+
+    Args:
+        episodes: the repeats of each split.
+        setting: becomes the report's.
+        read: the reader of their environment (`object_reader`).
+    """
+    splits = {split: SplitReport.of(repeats, read) for split, repeats in episodes.items()}
     return EvaluationReport(setting=dict(setting), splits=splits, gap=Gap.of(splits))
 
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
 
+from agent_rl.evaluation.reading import ReadingScore
 from agent_rl.evaluation.statistics import bootstrap_gap, interval_of_games, wilson_interval
+from envs import TextEnv
 from envs.alfworld import names
+from envs.text_env import ReadObject
 from rollouts import StopReason, Trajectory
 from rollouts.scripted_episode import NO_POLICY
 
@@ -145,10 +148,12 @@ class SplitReport:
     """Scored episodes by the reason of their end."""
     failures: dict[str, int]
     """Episodes that are in no score, by the reason of their end."""
+    reading: ReadingScore | None = None
+    """Whether the commands go for what was read; None in reports of earlier versions."""
 
     @classmethod
-    def of(cls, repeats: Repeats) -> "SplitReport":
-        """Score all episodes of a split."""
+    def of(cls, repeats: Repeats, read: ReadObject = TextEnv.object_named) -> "SplitReport":
+        """Score all episodes of a split; `read` is the reader of their environment."""
         episodes = list(chain.from_iterable(repeats))
         scored = [[e for e in repeat if e.trains] for repeat in repeats]
         # The families of all episodes: one that was never scored is listed, with n = 0.
@@ -172,6 +177,7 @@ class SplitReport:
             games=tuple(games),
             stop_reasons=_counts(e.stop_reason for e in episodes if e.trains),
             failures=_counts(e.stop_reason for e in episodes if not e.trains),
+            reading=ReadingScore.of(chain.from_iterable(scored), read),
         )
 
     def outcomes(self, family: str | None = None) -> list[tuple[bool, ...]]:

@@ -69,9 +69,29 @@ def truncated_line(report: SplitReport) -> str:
     return f"actions cut off by their token limit: {percent(share)} %" if share else ""
 
 
+def reading_lines(report: SplitReport) -> list[str]:
+    """The shares that say whether the policy reads, in percent; those that are unknown are left
+    out.
+    """
+    reading = report.reading
+    if reading is None:
+        return []
+    shares = (
+        ("commands that go to furniture that the texts do not list", reading.unlisted_furniture),
+        ("commands that take a thing that no text has named", reading.unseen_things),
+        ("invalid commands that repeat the one before", reading.repeated_refusals),
+    )
+    return [f"{what}: {percent(share)} %" for what, share in shares if share is not None]
+
+
 def _lines(report: SplitReport) -> list[str]:
     """What is said below a table."""
-    lines = (repeats_line(report), truncated_line(report), failures_line(report))
+    lines = (
+        repeats_line(report),
+        truncated_line(report),
+        *reading_lines(report),
+        failures_line(report),
+    )
     return [line for line in lines if line]
 
 

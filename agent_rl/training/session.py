@@ -22,6 +22,7 @@ from agent_rl.policy.weight_sync import ServedWeights, ServingCopy
 from agent_rl.tasks import open_environment
 from agent_rl.training.pool import advance_per_episode, open_pool, play_scripted
 from envs import Task
+from envs.registry import object_reader
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.processes.serving_folder import ServingFolder
 from rollouts.renderer import ChatRenderer, make_renderer
@@ -223,7 +224,8 @@ class Session:
             **more,
         )
         repeats = chain.from_iterable(by_split.values())
-        return summarize(by_split, setting), list(chain.from_iterable(repeats))
+        report = summarize(by_split, setting, object_reader(config.env.id))
+        return report, list(chain.from_iterable(repeats))
 
     def close(self) -> None:
         """End the engine and the workers, and remove the session's own serving copy."""

@@ -17,6 +17,7 @@ from envs.alfworld.data import (
 from envs.alfworld.engines.engine import Engine, Frame
 from envs.alfworld.engines.native import NativeEngine
 from envs.alfworld.engines.stock import TextworldEngine
+from envs.alfworld.experts.notes import read_object
 from envs.alfworld.experts.searcher import Searcher
 from envs.alfworld.generator.generate import GeneratorSettings, cached_games
 from envs.alfworld.names import SPLITS, TRAIN, TRAIN_UNSEEN_ROOMS
@@ -24,7 +25,7 @@ from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import PermutedNames, permuted_names
 from envs.options import checked_int
 from envs.task import Task
-from envs.text_env import TextEnv, reset_needed, task_in
+from envs.text_env import NamedObject, TextEnv, reset_needed, task_in
 
 if TYPE_CHECKING:
     from envs.alfworld.experts.handcoded import HandcodedExpert
@@ -163,6 +164,11 @@ class AlfworldEnv(TextEnv):
         things = self._settings.object_types or constants().OBJECTS
         places = self._settings.receptacle_types or constants().RECEPTACLES
         return sorted({name.lower() for name in (*things, *places)})
+
+    @classmethod
+    def object_named(cls, command: str, texts: Sequence[str]) -> NamedObject | None:
+        """The furniture of a "go to" or the thing of a "take", see `read_object`."""
+        return read_object(command, texts)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envs import make_env
-from envs.registry import BUILT_IN, is_named, list_environments, takes_option
+from envs.registry import BUILT_IN, is_named, list_environments, object_reader, takes_option
 from envs.worlds.gymnasium_env import GymnasiumEnv
 
 
@@ -102,6 +102,23 @@ def test_options_are_known_without_building() -> None:
     assert takes_option("tests.builders.registered_worlds:Lamp-v0", "color")
     with pytest.raises(ValueError, match="did you mean 'taxi'"):
         takes_option("taxii", "expert")
+
+
+def test_an_environment_reads_its_own_commands() -> None:
+    texts = ["Looking quickly around you, you see a bed 1.\n\nYour task is to: put a pen in bed."]
+    named = object_reader("alfworld")("go to bed 2", texts)
+    assert named is not None
+    assert (named.name, named.is_furniture, named.is_known) == ("bed 2", True, False)
+    # Wrapped, registered with gymnasium, or without a reader: nobody can tell.
+    for env_id in (
+        "FrozenLake-v1",
+        "tests.builders.registered_worlds:Lamp-v0",
+        "tests.builders.own_env:Door",
+        "guess-the-number",
+    ):
+        assert object_reader(env_id)("go to bed 2", texts) is None
+    with pytest.raises(ValueError, match="did you mean 'taxi'"):
+        object_reader("taxii")
 
 
 def test_a_module_that_python_cannot_read_is_named(

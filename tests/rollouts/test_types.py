@@ -18,6 +18,26 @@ def test_the_worked_example() -> None:
     assert (EPISODE.episode_return, EPISODE.invalid_actions) == (0.75, 1)
 
 
+def test_an_invalid_action_that_repeats_the_invalid_one_before_is_counted() -> None:
+    """go (refused), go (refused, repeats), a thought, go (refused, repeats), go (accepted), go
+    (refused, after one that was not), other (refused, another), the unparsable "other" (refused:
+    it says the same).
+    """
+    turns = (
+        turn(command="go", admissible=False),
+        turn(command="go", admissible=False),
+        turn(command=None, kind="thought"),
+        turn(command="go", admissible=False),
+        turn(command="go"),
+        turn(command="go", admissible=False),
+        turn(command="other", admissible=False),
+        turn(text="other", command=None, admissible=False),
+    )
+    episode = trajectory(*turns)
+    assert (episode.invalid_actions, episode.repeated_refusals) == (6, 3)
+    assert trajectory(turn()).repeated_refusals == 0
+
+
 def test_a_new_prompt_begins_a_part() -> None:
     episode = replace(
         EPISODE, turns=(*EPISODE.turns, turn((1, 9), (2,), new_prompt=True), turn((4,), (5, 2)))

@@ -282,8 +282,7 @@ def _step(env: TextEnv, episode: Trajectory, turn: int, renderer: Renderer) -> N
     renderer.parse(completion)
     if episode.turns[turn].kind != "action":
         return
-    command = action.text if action.command is None else action.command
-    observation, _, _, _, info = env.step(command)
+    observation, _, _, _, info = env.step(action.said)
     renderer.following(observation, info.get("admissible_commands"), completion.finish_reason)
 
 

@@ -7,7 +7,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent_rl.commands.compare.evaluations import Evaluation
@@ -108,6 +108,9 @@ class Variant:
     """Success in the last `RECENT` rollout steps."""
     scores: Mapping[str, Mapping[str, FamilyScore]]
     """Success of the final evaluations by split and family; splits without any are absent."""
+    reading: Mapping[str, Mapping[str, Spread]]
+    """The shares of `ReadingScore` in the final evaluations, by split and name; unknown ones are
+    absent."""
     mechanism: Mapping[str, Phases]
     """The metrics of `MECHANISM` by name."""
     mechanism_curves: Mapping[str, Curve]
@@ -266,11 +269,12 @@ def _variant(
     clip = str(objective.clip)
     if objective.clip != "none":
         clip += f" -{objective.epsilon:g}, +{objective.epsilon_high:g}"
-    split_scores = {}
+    split_scores, reading = {}, {}
     for split in splits:
         games = _final_games(runs, split)
         if games:
             split_scores[split] = scores(games)
+            reading[split] = _reading(runs, split)
     return Variant(
         label=label,
         differs={key: values.get(key) for key in keys},
@@ -280,6 +284,7 @@ def _variant(
         held_out={split: _held_out(runs, split) for split in splits},
         recent_success=over_seeds({run.config.seed: _recent(run) for run in runs}),
         scores=split_scores,
+        reading=reading,
         mechanism={metric.name: _phases(runs, metric.value) for metric in MECHANISM},
         mechanism_curves={metric.name: _training_curve(runs, metric.value) for metric in MECHANISM},
         times=mean_times([run.metrics for run in runs]),
@@ -294,6 +299,19 @@ def _final_games(runs: Sequence[Run], split: str) -> dict[int, Games]:
         if games:
             by_seed[run.config.seed] = games
     return by_seed
+
+
+def _reading(runs: Sequence[Run], split: str) -> dict[str, Spread]:
+    """The shares of `ReadingScore` over the seeds that have them."""
+    by_share: dict[str, dict[int, float]] = {}
+    for run in runs:
+        score = run.final.reading.get(split) if run.final is not None else None
+        if score is None:
+            continue
+        for name, share in asdict(score).items():
+            if share is not None:
+                by_share.setdefault(name, {})[run.config.seed] = share
+    return {name: over_seeds(by_seed) for name, by_seed in by_share.items()}
 
 
 def _summary(run: Run) -> RunSummary:

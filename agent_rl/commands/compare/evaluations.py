@@ -8,11 +8,12 @@ RUN/evaluations/final.json                                   the last one of a s
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent_rl.config import Config, ConfigError
+from agent_rl.evaluation.reading import ReadingScore
 from agent_rl.evaluation.report import read_report
 from agent_rl.evaluation.scores import GameScore
 from agent_rl.runs.layout import FINAL_REPORT, RunLayout, StageLayout, step_of
@@ -36,6 +37,8 @@ class Evaluation:
     """The games of each split by id; games without a scored repeat are left out."""
     others: tuple[Path, ...] = ()
     """The files of the splits that `path` does not have."""
+    reading: Mapping[str, ReadingScore] = field(default_factory=dict)
+    """Whether the policy reads, by split; reports of earlier versions do not say."""
 
     @property
     def name(self) -> str:
@@ -118,10 +121,12 @@ def read_evaluation(path: Path, *, step: int | None = None) -> Evaluation:
         step = report.setting.get("rollout_step")
     if step is None:
         step = report.checkpoint_step
-    splits = {}
+    splits, reading = {}, {}
     for name, split in report.splits.items():
         splits[name] = {game.id: game for game in split.games if game.success}
-    return Evaluation(path=path, step=step, setting=report.setting, splits=splits)
+        if split.reading is not None:
+            reading[name] = split.reading
+    return Evaluation(path=path, step=step, setting=report.setting, splits=splits, reading=reading)
 
 
 def _merged(
@@ -152,12 +157,17 @@ def _merged(
     in_order = sorted(counting.values(), key=lambda evaluation: evaluation.name != FINAL_REPORT)
     first = in_order[0]
     files = list(dict.fromkeys(evaluation.path for evaluation in in_order))
+    reading = {}
+    for split, evaluation in counting.items():
+        if split in evaluation.reading:
+            reading[split] = evaluation.reading[split]
     return Evaluation(
         path=first.path,
         step=step,
         setting=first.setting,
         splits={split: evaluation.splits[split] for split, evaluation in counting.items()},
         others=tuple(files[1:]),
+        reading=reading,
     )
 
 

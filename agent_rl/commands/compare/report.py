@@ -17,6 +17,7 @@ from agent_rl.commands.compare.tables import (
     family_table,
     mechanism_table,
     pairs_table,
+    reading_table,
     runs_table,
     seed_pairs_table,
     seeds_table,
@@ -96,6 +97,7 @@ def tables(comparison: Comparison, references: Sequence[Published]) -> Iterator[
     for split in comparison.splits:
         yield family_table(comparison, split, references)
         yield seeds_table(comparison, split)
+        yield reading_table(comparison, split)
         yield pairs_table(comparison, split)
         yield seed_pairs_table(comparison, split)
     yield seeds_table(comparison, None)
@@ -189,6 +191,13 @@ def _on_numbers(comparison: Comparison) -> str:
         "Minutes and tokens are those of the rollout steps, without start, checkpoints and "
         "evaluations. Tokens are all tokens of the episodes that train.",
     ]
+    if any(any(variant.reading.values()) for variant in comparison.variants):
+        lines.append(
+            "Reading: of the commands that go to furniture, those to furniture that the texts do "
+            "not list; of those that take a thing, those for a thing that no text has named; of "
+            "the invalid commands, those that repeat the one before. Each is a mean over seeds, "
+            "as under *over seeds*."
+        )
     if any(variant.times for variant in comparison.variants):
         lines.append(
             "Where the time went: the nine shares from *policy* to *other* add up to 100. They are "

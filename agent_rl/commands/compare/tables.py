@@ -22,6 +22,13 @@ from agent_rl.commands.compare.times import TIMES
 from agent_rl.display import interval, percent, points, points_interval
 from agent_rl.runs.layout import FINAL_REPORT, step_name
 
+_READING = {
+    "unlisted_furniture": "unlisted furniture",
+    "unseen_things": "unseen things",
+    "repeated_refusals": "repeated refusals",
+}
+"""The fields of `ReadingScore`, and the heads of their columns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -121,11 +128,29 @@ def seeds_table(comparison: Comparison, split: str | None) -> Grid:
         if spread is None:
             rows.append((_marked(variant), "no evaluation", "", ""))
             continue
-        each = ", ".join(f"{seed}: {percent(value)}" for seed, value in spread.seeds.items())
-        rows.append((_marked(variant), each, percent(spread.centre), _range(spread, percent)))
+        rows.append(
+            (_marked(variant), _each(spread), percent(spread.centre), _range(spread, percent))
+        )
     measured = f"the last {RECENT} rollout steps of training" if split is None else split
     heads = ("variant", "seed: success %", "IQM", "95 % interval over seeds")
     return Grid(title=f"Success over seeds, {measured}", heads=heads, rows=rows, left=2)
+
+
+def reading_table(comparison: Comparison, split: str) -> Grid:
+    """Whether the policies read: a row per variant whose evaluations say so, shares in percent."""
+    rows = []
+    for variant in comparison.variants:
+        shares = variant.reading.get(split)
+        if shares:
+            row = [variant.label]
+            for name in _READING:
+                spread = shares.get(name)
+                row += ["", ""] if spread is None else [percent(spread.centre), _each(spread)]
+            rows.append(row)
+    heads = ["variant"]
+    for head in _READING.values():
+        heads += [f"{head} %", "by seed"]
+    return Grid(title=f"Reading on {split}", heads=heads, rows=rows, page_only=(2, 4, 6))
 
 
 def pairs_table(comparison: Comparison, split: str) -> Grid:
@@ -267,6 +292,11 @@ def _score_cell(score: FamilyScore | None) -> str:
     if score is None:
         return ""
     return f"{percent(score.success)} ({interval(score.interval, between=' - ')})"
+
+
+def _each(spread: Spread) -> str:
+    """The share of each seed, in percent."""
+    return ", ".join(f"{seed}: {percent(value)}" for seed, value in spread.seeds.items())
 
 
 def _held_out(variant: Variant, split: str) -> Spread | None:

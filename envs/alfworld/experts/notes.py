@@ -1,10 +1,11 @@
 """Reads ALFWorld's texts: the task of an episode, and what a reader knows of the room by now."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envs.alfworld.names import CHANGES
-from envs.text_env import NOTHING_HAPPENS
+from envs.text_env import NOTHING_HAPPENS, NamedObject
 
 _TASK = "Your task is to: "
 _FORMS = tuple(
@@ -37,8 +38,8 @@ _TAKEN = re.compile(r"You pick up the (\w+ \d+) from the (\w+ \d+)\.$")
 _MOVED = re.compile(r"You move the (\w+ \d+) to the (\w+ \d+)\.$")
 _CHANGED = re.compile(r"You (clean|heat|cool) the (\w+ \d+) using the \w+ \d+\.$")
 
-# Commands, read only if the game has refused them.
 _GO = re.compile(r"go to (\w+ \d+)")
+_TAKE = re.compile(r"take (\w+ \d+) from \w+ \d+")
 _MOVE = re.compile(r"move (\w+ \d+) to (\w+ \d+)")
 
 
@@ -89,6 +90,33 @@ def kind_of(name: str) -> str:
     return name.rpartition(" ")[0]
 
 
+def places_in(text: str) -> tuple[str, ...]:
+    """The places of the room, in the order of an episode's first text; empty if it lists none."""
+    room = _ROOM.search(text)
+    return tuple(_NAME.findall(room[1])) if room else ()
+
+
+def read_object(command: str, texts: Sequence[str]) -> NamedObject | None:
+    """The furniture of a "go to", or the thing of a "take"; None for any other command.
+
+    Furniture is known if the first text lists it, and a thing if some text has named it.
+
+    Args:
+        command: of any player.
+        texts: of the episode so far, at least the first one.
+    """
+    command = command.strip()
+    if gone := _GO.fullmatch(command):
+        known = gone[1] in places_in(texts[0])
+        return NamedObject(name=gone[1], is_furniture=True, is_known=known)
+    if taken := _TAKE.fullmatch(command):
+        # The boundary keeps "mug 1" apart from "mug 12".
+        named = re.compile(rf"\b{taken[1]}\b")
+        known = any(named.search(text) for text in texts)
+        return NamedObject(name=taken[1], is_furniture=False, is_known=known)
+    return None
+
+
 class Notes:
     """Everything that a reader of the texts knows by now. Names are the texts' ("mug 2")."""
 
@@ -98,10 +126,9 @@ class Notes:
         Raises:
             ValueError: the text lists no places.
         """
-        room = _ROOM.search(text)
-        if room is None:
+        self.places: tuple[str, ...] = places_in(text)
+        if not self.places:
             raise ValueError(f"the searcher finds no list of places in the first text: {text!r}")
-        self.places: tuple[str, ...] = tuple(_NAME.findall(room[1]))
         """All places, in the order of the first text."""
         self.here: set[str] = set()
         """The places that can be used without going anywhere."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from agent_rl.evaluation.reading import ReadingScore
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.evaluation.scores import (
     GameScore,
@@ -18,6 +19,7 @@ from agent_rl.evaluation.tables import (
     latex,
     markdown,
     markdown_table,
+    reading_lines,
     repeats_line,
     show,
     split_table,
@@ -194,3 +196,17 @@ def test_actions_that_were_cut_off_stand_below(capsys: pytest.CaptureFixture[str
     assert truncated_line(part()) == ""
     whole = replace(part(), overall=replace(overall, truncated_action_rate=0.0))
     assert truncated_line(whole) == ""
+
+
+def test_shares_of_reading_stand_below_if_they_are_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert reading_lines(part()) == []
+    score = ReadingScore(unlisted_furniture=0.28, unseen_things=None, repeated_refusals=0.25)
+    known = replace(part(), reading=score)
+    assert reading_lines(known) == [
+        "commands that go to furniture that the texts do not list: 28.0 %",
+        "invalid commands that repeat the one before: 25.0 %",
+    ]
+    show(replace(report(gap=False), splits={"valid_seen": known}), "mine")
+    assert "do not list: 28.0 %\n" in capsys.readouterr().out

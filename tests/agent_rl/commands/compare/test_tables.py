@@ -1,15 +1,19 @@
 """A table in Markdown and on the terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent_rl.commands.compare.comparison import compare
 from agent_rl.commands.compare.runs import NEEDED, find_runs
-from agent_rl.commands.compare.tables import Grid, mechanism_table, times_table
+from agent_rl.commands.compare.tables import Grid, mechanism_table, reading_table, times_table
 from agent_rl.config import ConfigError
-from tests.builders.comparisons import write_training
+from agent_rl.evaluation.reading import ReadingScore
+from agent_rl.evaluation.report import read_report
+from agent_rl.runs.layout import RunLayout
+from tests.builders.comparisons import write_evaluation, write_training
 
 
 def staleness_rows(*runs: Path) -> list[tuple[str, ...]]:
@@ -66,3 +70,38 @@ def test_times_have_a_row_for_each_variant_that_has_them(tmp_path: Path) -> None
     path.write_text(path.read_text().replace('"time/sync_share": 0.1', '"time/sync_share": null'))
     with pytest.raises(ConfigError, match=r"metrics\.jsonl:1: time/sync_share: None; it should be"):
         find_runs([new])
+
+
+def read_by(run: Path, furniture: float, things: float | None) -> None:
+    """A final evaluation of a run whose policy reads so."""
+    path = write_evaluation(RunLayout(run).final_report)
+    report = read_report(path)
+    reading = ReadingScore(
+        unlisted_furniture=furniture, unseen_things=things, repeated_refusals=None
+    )
+    split = replace(report.splits["valid_seen"], reading=reading)
+    replace(report, splits={"valid_seen": split}).write(path)
+
+
+def test_reading_is_a_mean_over_the_seeds_that_know(tmp_path: Path) -> None:
+    old = write_training(tmp_path / "old", learner={"objective": "grpo"})
+    path = write_evaluation(RunLayout(old).final_report)
+    # As an earlier version wrote it.
+    record = json.loads(path.read_text())
+    del record["splits"]["valid_seen"]["reading"]
+    path.write_text(json.dumps(record))
+    first, second = (write_training(tmp_path / f"s{seed}", seed=seed) for seed in (0, 1))
+    read_by(first, 0.25, 0.5)
+    read_by(second, 0.35, None)
+    grid = reading_table(compare(find_runs([old, first, second])), "valid_seen")
+    assert grid.rows == [["gmpo", "30.0", "0: 25.0, 1: 35.0", "50.0", "0: 50.0", "", ""]]
+    assert list(grid.heads) == [
+        "variant",
+        "unlisted furniture %",
+        "by seed",
+        "unseen things %",
+        "by seed",
+        "repeated refusals %",
+        "by seed",
+    ]
+    assert reading_table(compare(find_runs([old])), "valid_seen").rows == []

@@ -2,8 +2,8 @@
 
 import pytest
 
-from envs.alfworld.experts.notes import Errand, Notes, read_errand
-from envs.text_env import NOTHING_HAPPENS
+from envs.alfworld.experts.notes import Errand, Notes, places_in, read_errand, read_object
+from envs.text_env import NOTHING_HAPPENS, NamedObject
 from tests.builders.alfworld_texts import first_text
 
 
@@ -122,3 +122,39 @@ def test_the_things_that_are_here_come_first() -> None:
     notes.read("go to fridge 1", "You arrive at fridge 1. The fridge 1 is closed.")
     assert [thing for thing, _ in notes.seen("mug")] == ["mug 1", "mug 3", "mug 2"]
     assert notes.seen("pen") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "is_furniture", "is_known"),
+    [
+        ("go to drawer 2", "drawer 2", True, True),
+        (" go to drawer 7\n", "drawer 7", True, False),
+        # A thing is no furniture, though a text has named it.
+        ("go to mug 12", "mug 12", True, False),
+        ("take mug 12 from shelf 1", "mug 12", False, True),
+        # "mug 12" does not name "mug 1", and the task's "mug" names no thing.
+        ("take mug 1 from shelf 1", "mug 1", False, False),
+        ("take pen 1 from drawer 9", "pen 1", False, True),
+    ],
+)
+def test_a_command_names_an_object_that_the_texts_know_or_not(
+    command: str, name: str, is_furniture: bool, is_known: bool
+) -> None:
+    texts = [
+        first_text("put a mug in shelf"),
+        "You arrive at shelf 1. On the shelf 1, you see a mug 12, and a pen 1.",
+    ]
+    named = NamedObject(name=name, is_furniture=is_furniture, is_known=is_known)
+    assert read_object(command, texts) == named
+
+
+@pytest.mark.parametrize("command", ["look", "open drawer 9", "go to drawer", "take mug 1", ""])
+def test_other_commands_name_nothing(command: str) -> None:
+    assert read_object(command, [first_text("put a mug in shelf")]) is None
+
+
+def test_a_text_may_list_no_places() -> None:
+    assert places_in("You are facing the bed 1.") == ()
+    assert read_object("go to bed 1", ["You are facing the bed 1."]) == NamedObject(
+        name="bed 1", is_furniture=True, is_known=False
+    )
