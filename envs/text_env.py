@@ -29,6 +29,9 @@ class NamedObject:
     """Whether it is furniture; else a thing."""
     is_known: bool
     """Whether a reader of the texts before the command knows that it is there."""
+    other_name: str = ""
+    """Another name that such an object could have, and that no text before has; empty if there is
+    none. A probe puts it in the place of `name` (`agent-rl bench reading`)."""
 
 
 ReadObject = Callable[[str, Sequence[str]], NamedObject | None]

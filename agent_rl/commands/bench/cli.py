@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from agent_rl.commands.games.cli import Data, Split
-from agent_rl.commands.stages.cli import RayAddress
+from agent_rl.commands.stages.cli import Overrides, RayAddress, TrustEnv
+from agent_rl.commands.stages.start import starting_policy
+from agent_rl.commands.stages.target import find_target
 from agent_rl.config import ConfigError, load_config
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed, memory and exactness.")
@@ -122,6 +124,32 @@ def learner_(
         micro_batch_tokens=micro_batch_tokens,
     )
     bench_learner(measured, json)
+
+
+@bench.command("reading")
+def reading_(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="a YAML config, run folder, checkpoint or model")
+    ],
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="the config, if WHAT has none")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="such as valid_seen,train_unseen_rooms; else the config's")
+    ] = None,
+    games: Annotated[int, typer.Option(min=1, help="how many of each split")] = 40,
+    trust_env: TrustEnv = False,
+    json: Json = None,
+) -> None:
+    """Exchange a name in what a policy has read: does its action follow, or not?"""
+    settings = [*(overrides or ()), f"evaluation.tasks={games}"]
+    if split is not None:
+        settings.append(f"evaluation.split={split}")
+    target = find_target(what, settings, config_file=config, trust_env=trust_env)
+    if target.player is not None:
+        raise ConfigError(f"{what}: a player without a model reads nothing; name a policy")
+    from agent_rl.commands.bench.reading import bench_reading
+
+    bench_reading(target.config, target.model or starting_policy(target.config), json)
 
 
 @bench.command("rollout")

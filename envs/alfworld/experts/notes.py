@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from envs.alfworld.names import CHANGES
 from envs.text_env import NOTHING_HAPPENS, NamedObject
@@ -107,14 +108,35 @@ def read_object(command: str, texts: Sequence[str]) -> NamedObject | None:
     """
     command = command.strip()
     if gone := _GO.fullmatch(command):
-        known = gone[1] in places_in(texts[0])
-        return NamedObject(name=gone[1], is_furniture=True, is_known=known)
+        places = places_in(texts[0])
+        kind = kind_of(gone[1])
+        # A room has several drawers, and never a second fridge: no policy has read of one.
+        is_one_of_several = sum(kind_of(place) == kind for place in places) > 1
+        return NamedObject(
+            name=gone[1],
+            is_furniture=True,
+            is_known=gone[1] in places,
+            other_name=_free_name(kind, texts) if is_one_of_several else "",
+        )
     if taken := _TAKE.fullmatch(command):
-        # The boundary keeps "mug 1" apart from "mug 12".
-        named = re.compile(rf"\b{taken[1]}\b")
-        known = any(named.search(text) for text in texts)
-        return NamedObject(name=taken[1], is_furniture=False, is_known=known)
+        return NamedObject(
+            name=taken[1],
+            is_furniture=False,
+            is_known=_is_named(taken[1], texts),
+            other_name=_free_name(kind_of(taken[1]), texts),
+        )
     return None
+
+
+def _free_name(kind: str, texts: Sequence[str]) -> str:
+    """The first name of a kind, by number, that no text has."""
+    return next(name for n in count(1) if not _is_named(name := f"{kind} {n}", texts))
+
+
+def _is_named(name: str, texts: Sequence[str]) -> bool:
+    # The boundary keeps "mug 1" apart from "mug 12".
+    pattern = re.compile(rf"\b{name}\b")
+    return any(pattern.search(text) for text in texts)
 
 
 class Notes:

@@ -125,26 +125,30 @@ def test_the_things_that_are_here_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "name", "is_furniture", "is_known"),
+    ("command", "name", "is_furniture", "is_known", "other_name"),
     [
-        ("go to drawer 2", "drawer 2", True, True),
-        (" go to drawer 7\n", "drawer 7", True, False),
+        # The room has the drawers 1 and 2.
+        ("go to drawer 2", "drawer 2", True, True, "drawer 3"),
+        (" go to drawer 7\n", "drawer 7", True, False, "drawer 3"),
+        ("go to fridge 1", "fridge 1", True, True, ""),
         # A thing is no furniture, though a text has named it.
-        ("go to mug 12", "mug 12", True, False),
-        ("take mug 12 from shelf 1", "mug 12", False, True),
+        ("go to mug 12", "mug 12", True, False, ""),
+        ("take mug 12 from shelf 1", "mug 12", False, True, "mug 1"),
         # "mug 12" does not name "mug 1", and the task's "mug" names no thing.
-        ("take mug 1 from shelf 1", "mug 1", False, False),
-        ("take pen 1 from drawer 9", "pen 1", False, True),
+        ("take mug 1 from shelf 1", "mug 1", False, False, "mug 1"),
+        ("take pen 1 from drawer 9", "pen 1", False, True, "pen 2"),
     ],
 )
 def test_a_command_names_an_object_that_the_texts_know_or_not(
-    command: str, name: str, is_furniture: bool, is_known: bool
+    command: str, name: str, is_furniture: bool, is_known: bool, other_name: str
 ) -> None:
     texts = [
         first_text("put a mug in shelf"),
         "You arrive at shelf 1. On the shelf 1, you see a mug 12, and a pen 1.",
     ]
-    named = NamedObject(name=name, is_furniture=is_furniture, is_known=is_known)
+    named = NamedObject(
+        name=name, is_furniture=is_furniture, is_known=is_known, other_name=other_name
+    )
     assert read_object(command, texts) == named
 
 
