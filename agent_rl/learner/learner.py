@@ -114,7 +114,9 @@ class Learner:
         self._probe: Probe | None = None
         if settings.probe:
             rule = LossRule(settings.of_probe(), context.most_agent_tokens)
-            self._probe = Probe(rule=rule, every=settings.probe_every, passes=self._passes)
+            self._probe = Probe(
+                name=settings.probe, rule=rule, every=settings.probe_every, passes=self._passes
+            )
 
     @property
     def learning_rate(self) -> float:

@@ -65,14 +65,19 @@ class Passes:
                 # A gradient of 0: the ranks' gradients are summed up, so it changes nothing.
                 (scores.logprobs_N.sum() * 0.0).backward()  # type: ignore[no-untyped-call]
 
-    def backward(self, loss: Tensor, batch: Batch) -> None:
+    def backward(self, loss: Tensor, batch: Batch, *, must_be_finite: bool = True) -> None:
         """Add the gradient of a batch's loss to that of the optimizer step.
+
+        Args:
+            loss: a scalar.
+            batch: that it is of.
+            must_be_finite: False for a gradient that trains nothing.
 
         Raises:
             FloatingPointError: the loss is not finite. Its batch is in the failure folder, if there
                 is one; the gradients are cleared.
         """
-        if not torch.isfinite(loss):
+        if must_be_finite and not torch.isfinite(loss):
             self.optimizer.zero_grad()
             raise FloatingPointError(
                 f"the loss of optimizer step {self._next_step} is {loss.item()}: "

@@ -1,13 +1,16 @@
 """A probe: the gradient of another objective on the samples of the same optimizer step.
 
-If both gradients point the same way, a comparison of the two objectives can show nothing.
+If both gradients point the same way, a comparison of the two objectives can show nothing. A probe
+trains nothing, so it never ends a run: a gradient that is not finite has no comparison.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from agent_rl.display import say
 from agent_rl.learner.loss import LossRule
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.passes import Passes
@@ -17,12 +20,16 @@ from agent_rl.learner.passes import Passes
 class Probe:
     """Compares gradients every few optimizer steps."""
 
+    name: str
+    """The other objective's name."""
     rule: LossRule
     """The other objective's loss."""
     every: int
     """The optimizer steps from one probe to the next."""
     passes: Passes
     """The trained model."""
+    _told: bool = field(default=False, init=False)
+    """Whether it was said that a gradient is not finite."""
 
     def is_due(self) -> bool:
         """Whether the next optimizer step is one with a probe."""
@@ -40,7 +47,8 @@ class Probe:
         Returns:
             `probe_cosine`, the cosine of the angle between the two, and `probe_norm_ratio`, the
             norm of the one that was taken over that of the present one. Nothing if one of them
-            is 0.
+            is 0. If the one that was taken is not finite, `probe_not_finite` is 1 in their place,
+            and the first time it is said.
         """
         sums = torch.zeros(3, dtype=torch.float64)
         for theirs, ours in zip(probed, self._gradient(), strict=True):
@@ -50,12 +58,24 @@ class Probe:
         whole = sum(part["sums"] for part in self.passes.ranks.gather({"sums": sums}))
         assert isinstance(whole, Tensor)
         product, theirs_squared, ours_squared = whole.tolist()
+        if not math.isfinite(theirs_squared):
+            self._say_not_finite()
+            return {"probe_not_finite": 1.0}
         if not theirs_squared or not ours_squared:
             return {}
         return {
             "probe_cosine": product / (theirs_squared * ours_squared) ** 0.5,
             "probe_norm_ratio": (theirs_squared / ours_squared) ** 0.5,
         }
+
+    def _say_not_finite(self) -> None:
+        if not self._told:
+            self._told = True
+            say(
+                f"learner.probe: the gradient of {self.name} is not finite at optimizer step "
+                f"{self.passes.optimizer.steps_taken + 1}, so there is no cosine; training goes "
+                "on, and later cases are counted in learner/probe_not_finite only"
+            )
 
     def _gradient(self) -> list[Tensor]:
         parts = []

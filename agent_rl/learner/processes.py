@@ -136,7 +136,9 @@ class LearnerProcesses:
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.update`; the metrics are the same in every rank."""
-        metrics: Metrics = self._call("update", put(samples))
+        metrics: Metrics
+        metrics, lines = self._call("update", put(samples))
+        _say_all(lines)
         return metrics
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
@@ -310,9 +312,11 @@ class LearnerRank:
             self._learner = Learner(model, settings, context, ranks=self._ranks)
         return lines if self._rank == 0 else []
 
-    def update(self, samples: Sequence[TrainingSample]) -> Metrics:
-        """As `Learner.update`."""
-        return self._opened.update(samples)
+    def update(self, samples: Sequence[TrainingSample]) -> tuple[Metrics, list[str]]:
+        """Return the metrics of `Learner.update`, and the lines to show to the user."""
+        with kept_lines() as lines:
+            metrics = self._opened.update(samples)
+        return metrics, lines
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.supervised_step`."""

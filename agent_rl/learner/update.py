@@ -116,7 +116,7 @@ class Update:
         return {
             **update_metrics(taken, records),
             **self._rule.metrics,
-            **_means(self._probed),
+            **_of_probes(self._probed),
             "learning_rate": self._learning_rate,
             "optimizer_steps": float(len(taken)),
             **self._throughput.metrics(
@@ -281,7 +281,9 @@ class Update:
             loss, share_N = (a_pass.slope_N * tokens.new).sum(), a_pass.share_N
             value = a_pass.known_loss
         extras = rule.extras(tokens.new, tokens.entropy, tokens.reference, share_N)
-        self._passes.backward(loss + extras, a_pass.batch)
+        # A rank that stopped at a probe would leave the others waiting in their next passes.
+        trains = self._probe is None or rule is not self._probe.rule
+        self._passes.backward(loss + extras, a_pass.batch, must_be_finite=trains)
         return value + float(extras.detach())
 
     def _scored(self, a_pass: _Pass, scores: Scores) -> ScoredTokens:
@@ -293,13 +295,16 @@ class Update:
         return ScoredTokens.of(a_pass.batch, scores, old=old_N, reference=reference_N)
 
 
-def _means(several: Sequence[Metrics]) -> Metrics:
-    """Return the mean of each metric over those that have it."""
+def _of_probes(several: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each metric over the probes that have it; `probe_not_finite` is a sum."""
     values: dict[str, list[float]] = {}
     for metrics in several:
         for name, value in metrics.items():
             values.setdefault(name, []).append(value)
-    return {name: statistics.fmean(of_name) for name, of_name in values.items()}
+    joined = {name: statistics.fmean(of_name) for name, of_name in values.items()}
+    if "probe_not_finite" in values:
+        joined["probe_not_finite"] = sum(values["probe_not_finite"])
+    return joined
 
 
 def _of_samples(logprobs: Logprobs, samples: MicroBatch) -> Tensor | None:

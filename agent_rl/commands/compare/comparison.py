@@ -25,6 +25,8 @@ RECENT = 10
 """Success at the end of training is the mean over this many last rollout steps."""
 OVERALL = "all"
 """Stands for all games among the names of families."""
+Value = Callable[[MetricsLine], float | None]
+"""Reads a metric from a line of metrics; None if the line lacks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class FamilyScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
-    """A metric in the phases of training, over seeds."""
+    """A metric in the phases of training, over seeds: of the rollout steps that have it."""
 
     whole: Spread
     """The mean over all rollout steps."""
@@ -112,7 +114,7 @@ class Variant:
     """The shares of `ReadingScore` in the final evaluations, by split and name; unknown ones are
     absent."""
     mechanism: Mapping[str, Phases]
-    """The metrics of `MECHANISM` by name."""
+    """The metrics of `MECHANISM` by name; those that a run has no value of are absent."""
     mechanism_curves: Mapping[str, Curve]
     """The same metrics over training, smoothed."""
     times: Mapping[str, float]
@@ -275,6 +277,7 @@ def _variant(
         if games:
             split_scores[split] = scores(games)
             reading[split] = _reading(runs, split)
+    measured = [metric for metric in MECHANISM if all(_values(run, metric.value) for run in runs)]
     return Variant(
         label=label,
         differs={key: values.get(key) for key in keys},
@@ -285,8 +288,8 @@ def _variant(
         recent_success=over_seeds({run.config.seed: _recent(run) for run in runs}),
         scores=split_scores,
         reading=reading,
-        mechanism={metric.name: _phases(runs, metric.value) for metric in MECHANISM},
-        mechanism_curves={metric.name: _training_curve(runs, metric.value) for metric in MECHANISM},
+        mechanism={metric.name: _phases(runs, metric.value) for metric in measured},
+        mechanism_curves={metric.name: _training_curve(runs, metric.value) for metric in measured},
         times=mean_times([run.metrics for run in runs]),
     )
 
@@ -337,7 +340,17 @@ def _recent(run: Run) -> float:
     return statistics.fmean(_training_success(line) for line in run.metrics[-RECENT:])
 
 
-def _training_curve(runs: Sequence[Run], value: Callable[[MetricsLine], float]) -> Curve:
+def _values(run: Run, value: Value) -> list[float]:
+    """A metric of each rollout step that has one."""
+    values = []
+    for line in run.metrics:
+        one = value(line)
+        if one is not None:
+            values.append(one)
+    return values
+
+
+def _training_curve(runs: Sequence[Run], value: Value) -> Curve:
     by_seed = {}
     for run in runs:
         by_seed[run.config.seed] = smoothed([value(line) for line in run.metrics])
@@ -356,11 +369,11 @@ def _held_out(runs: Sequence[Run], split: str) -> Curve:
     return curve(by_seed)
 
 
-def _phases(runs: Sequence[Run], value: Callable[[MetricsLine], float]) -> Phases:
+def _phases(runs: Sequence[Run], value: Value) -> Phases:
     whole, first, last, change, deviation = {}, {}, {}, {}, {}
     for run in runs:
         seed = run.config.seed
-        values = [value(line) for line in run.metrics]
+        values = _values(run, value)
         quarter = max(1, len(values) // 4)
         whole[seed] = statistics.fmean(values)
         first[seed] = statistics.fmean(values[:quarter])

@@ -1,11 +1,12 @@
 """The pictures of a comparison (PNG): learning curves, and the mechanism over training."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent_rl.commands.compare.comparison import Comparison
-from agent_rl.commands.compare.mechanism import MECHANISM
+from agent_rl.commands.compare.mechanism import MECHANISM, MechanismMetric
 from agent_rl.commands.compare.seeds import WINDOW, Curve
 
 _COLOURS = ("#0b5fa5", "#c8501e", "#3a8a3a", "#8a4fa3", "#b08900", "#555555", "#c2457f", "#2a9d9d")
@@ -37,17 +38,24 @@ def draw_curves(comparison: Comparison, path: Path) -> None:
 
 
 def draw_mechanism(comparison: Comparison, path: Path) -> None:
-    """Draw the metrics of `MECHANISM` that have a panel, over training."""
-    metrics = [metric for metric in MECHANISM if metric.panel]
-    rows = len(metrics) // _COLUMNS
+    """Draw the metrics of `MECHANISM` that have a panel and that some run has, over training."""
+    panels: list[tuple[MechanismMetric, dict[str, Curve]]] = []
+    for metric in MECHANISM:
+        curves = {}
+        for variant in comparison.variants:
+            if metric.name in variant.mechanism_curves:
+                curves[variant.label] = variant.mechanism_curves[metric.name]
+        if metric.panel and curves:
+            panels.append((metric, curves))
+    rows = math.ceil(len(panels) / _COLUMNS)
     figure, axes = _figure(rows=rows, columns=_COLUMNS, width=4.4, height=3.3)
-    for metric, panel in zip(metrics, axes, strict=True):
-        curves = {
-            variant.label: variant.mechanism_curves[metric.name] for variant in comparison.variants
-        }
-        _draw(panel, metric.panel, curves, scale=metric.panel_scale)
+    for panel in axes[len(panels) :]:
+        panel.set_axis_off()
+    colours = {variant.label: number for number, variant in enumerate(comparison.variants)}
+    for (metric, curves), panel in zip(panels, axes, strict=False):
+        _draw(panel, metric.panel, curves, scale=metric.panel_scale, numbers=colours)
         _choose_scale(panel, list(curves.values()))
-    for panel in axes[-_COLUMNS:]:
+    for panel in axes[max(len(panels) - _COLUMNS, 0) : len(panels)]:
         panel.set_xlabel("rollout step")
     _finish(figure, axes, path)
 
@@ -62,7 +70,13 @@ def _figure(*, rows: int, columns: int, width: float, height: float) -> tuple[An
 
 
 def _draw(
-    panel: Any, title: str, curves: Mapping[str, Curve], *, scale: float, points: bool = False
+    panel: Any,
+    title: str,
+    curves: Mapping[str, Curve],
+    *,
+    scale: float,
+    points: bool = False,
+    numbers: Mapping[str, int] | None = None,
 ) -> None:
     """Draw the curve of each variant: a thick line with its band, and a thin line per seed.
 
@@ -72,9 +86,11 @@ def _draw(
         curves: by label.
         scale: values are multiplied by this.
         points: whether to mark each value.
+        numbers: which colour each label has; by default, their order.
     """
     marker = "o" if points else None
-    for number, (label, curve) in enumerate(curves.items()):
+    for place, (label, curve) in enumerate(curves.items()):
+        number = numbers[label] if numbers else place
         colour = _COLOURS[number % len(_COLOURS)]
         dash = _DASHES[number % len(_DASHES)]
         if len(curve.seeds) > 1:

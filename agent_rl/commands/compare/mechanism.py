@@ -25,14 +25,19 @@ class MechanismMetric:
     """The title of its panel in mechanism.png; empty: not in the picture."""
     panel_scale: float = 1.0
     """The panel shows values times this: 100 for percent."""
-    is_of_look_ahead: bool = False
-    """Whether it is 0 without `train.look_ahead`. A run without the keys has 0, and the row is in
-    the table only if some run has another value."""
+    digits: int = 3
+    """The significant digits that the table shows."""
+    is_optional: bool = False
+    """Whether a line may lack the keys: one of an earlier version, or without a probe. The table
+    and the picture then leave out the runs without any value."""
+    absent: float | None = None
+    """The value without the keys, None if there is none. The table leaves the row out if no run
+    has another value."""
 
-    def value(self, line: MetricsLine) -> float:
-        """The metric of one rollout step."""
-        if self.is_of_look_ahead:
-            return sum(factor * line.get(key, 0.0) for key, factor in self.terms.items())
+    def value(self, line: MetricsLine) -> float | None:
+        """The metric of one rollout step; None if the line lacks it."""
+        if self.is_optional and not all(key in line for key in self.terms):
+            return self.absent
         return sum(factor * line[key] for key, factor in self.terms.items())
 
 
@@ -60,6 +65,52 @@ MECHANISM = (
         panel="log-ratio, root mean square",
     ),
     MechanismMetric(
+        name="gains_p001",
+        terms={"learner/gains/log_ratio_p001": 1},
+        row="log-ratio, A > 0, p0.1",
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="gains_p999",
+        terms={"learner/gains/log_ratio_p999": 1},
+        row="log-ratio, A > 0, p99.9",
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="losses_p001",
+        terms={"learner/losses/log_ratio_p001": 1},
+        row="log-ratio, A < 0, p0.1",
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="losses_p999",
+        terms={"learner/losses/log_ratio_p999": 1},
+        row="log-ratio, A < 0, p99.9",
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="effective_share",
+        terms={"learner/effective_share": 1},
+        row="effective share",
+        panel="effective share of the tokens, %",
+        panel_scale=100.0,
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="top_share",
+        terms={"learner/top_share": 1},
+        row="top share",
+        panel="weight of the top 1 % of the tokens, %",
+        panel_scale=100.0,
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="kl_old",
+        terms={"learner/kl_old": 1},
+        row="KL, old to new",
+        is_optional=True,
+    ),
+    MechanismMetric(
         name="clip_fraction_low",
         terms={"learner/clip_fraction_low": 1},
         row="clipped, A < 0",
@@ -82,6 +133,27 @@ MECHANISM = (
         panel="gradient norm",
     ),
     MechanismMetric(
+        name="grad_norm_spread",
+        terms={"learner/grad_norm_spread": 1},
+        row="gradient norm, largest / median",
+        is_optional=True,
+    ),
+    # The cosine of published comparisons differs from 1 in the fourth digit.
+    MechanismMetric(
+        name="probe_cosine",
+        terms={"learner/probe_cosine": 1},
+        row="cosine with the probe",
+        panel="cosine with the probe's gradient",
+        digits=5,
+        is_optional=True,
+    ),
+    MechanismMetric(
+        name="probe_norm_ratio",
+        terms={"learner/probe_norm_ratio": 1},
+        row="norm, probe / trained",
+        is_optional=True,
+    ),
+    MechanismMetric(
         name="entropy",
         terms={"learner/entropy": 1},
         row="entropy",
@@ -97,25 +169,27 @@ MECHANISM = (
         name="staleness_mean",
         terms={"learner/staleness_mean": 1},
         row="staleness, mean",
-        is_of_look_ahead=True,
+        is_optional=True,
+        absent=0.0,
     ),
     MechanismMetric(
         name="staleness_max",
         terms={"learner/staleness_max": 1},
         row="staleness, max",
-        is_of_look_ahead=True,
+        is_optional=True,
+        absent=0.0,
     ),
 )
 
 
-def mechanism_keys(*, of_look_ahead: bool = False) -> list[str]:
+def mechanism_keys(*, optional: bool = False) -> list[str]:
     """The keys of metrics.jsonl that the mechanism needs, each once, in the list's order.
 
     Args:
-        of_look_ahead: whether to return those that a run may lack instead.
+        optional: whether to return those that a line may lack instead.
     """
     keys: dict[str, None] = {}
     for metric in MECHANISM:
-        if metric.is_of_look_ahead is of_look_ahead:
+        if metric.is_optional is optional:
             keys.update(dict.fromkeys(metric.terms))
     return list(keys)

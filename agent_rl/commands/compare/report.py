@@ -168,8 +168,12 @@ def _on_mechanism(comparison: Comparison) -> str:
         "steps minus that over the first. A tight range of ratios "
         "may also come from small steps, and a high entropy from a policy that breaks up: look at "
         "both together with success. Clip fractions are those of each variant's own bounds "
-        f"({clips}), so they compare settings and not objectives. The picture shows running means "
-        f"over {WINDOW} steps."
+        f"({clips}), so they compare settings and not objectives. The effective share is the "
+        "effective sample size of tokens that are weighed by their ratios, over their number. The "
+        "top share is the part of the weight that the top 1 % of the tokens hold. The cosine is "
+        "that of the gradient with the probe's on the same samples: if it is 1, a comparison of "
+        "the two objectives can show nothing. Runs without such a metric have no row of it. The "
+        f"picture shows running means over {WINDOW} steps."
     )
 
 

@@ -24,7 +24,7 @@ from agent_rl.runs.layout import SWEEP_START, RunLayout, StageLayout
 
 NEEDED = ("rollout/success", *mechanism_keys(), "time/seconds", "time/tokens_per_second")
 """Every line of metrics must have these keys, each with a finite number."""
-OPTIONAL = (*mechanism_keys(of_look_ahead=True), *(metric.key for metric in TIMES))
+OPTIONAL = (*mechanism_keys(optional=True), *(metric.key for metric in TIMES))
 """Keys that a line may lack; if it has one, the value is a finite number."""
 
 

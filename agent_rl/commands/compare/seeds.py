@@ -70,19 +70,21 @@ def curve(by_seed: Mapping[int, Mapping[int, float]]) -> Curve:
     return Curve(steps=steps, centre=centre, low=low, high=high, seeds=seeds)
 
 
-def smoothed(values: Sequence[float]) -> dict[int, float]:
+def smoothed(values: Sequence[float | None]) -> dict[int, float]:
     """Running means by rollout step, from 1.
 
     Args:
-        values: one per rollout step.
+        values: one per rollout step; None if the step has no value.
 
     Returns:
         For each step the mean over it and the steps before it, `WINDOW` in all (fewer at the
-        beginning).
+        beginning). Steps are left out if none of these has a value.
     """
     means = {}
     for step in range(1, len(values) + 1):
-        means[step] = statistics.fmean(values[max(0, step - WINDOW) : step])
+        within = [value for value in values[max(0, step - WINDOW) : step] if value is not None]
+        if within:
+            means[step] = statistics.fmean(within)
     return means
 
 

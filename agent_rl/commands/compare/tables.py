@@ -15,7 +15,7 @@ from agent_rl.commands.compare.comparison import (
     RunSummary,
     Variant,
 )
-from agent_rl.commands.compare.mechanism import MECHANISM
+from agent_rl.commands.compare.mechanism import MECHANISM, MechanismMetric
 from agent_rl.commands.compare.published import Published
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL, Spread
 from agent_rl.commands.compare.times import TIMES
@@ -211,26 +211,15 @@ def seed_pairs_table(comparison: Comparison, split: str) -> Grid:
 
 def mechanism_table(comparison: Comparison) -> Grid:
     """A row per metric and variant: over the run, in its first and last quarter, its deviation."""
-    rows = []
+    rows: list[Sequence[str]] = []
     for metric in MECHANISM:
-        means = [variant.mechanism[metric.name].whole for variant in comparison.variants]
-        is_missed = metric.is_of_look_ahead and not any(any(m.seeds.values()) for m in means)
-        if not metric.row or is_missed:
-            continue
-        for variant in comparison.variants:
-            phases = variant.mechanism[metric.name]
-            row = (
-                metric.row,
-                variant.label,
-                _number(phases.whole.centre),
-                _range(phases.whole, _number),
-                _number(phases.first.centre),
-                _number(phases.last.centre),
-                _signed(phases.change.centre),
-                _range(phases.change, _signed),
-                _number(phases.deviation.centre),
-            )
-            rows.append(row)
+        measured = [each for each in comparison.variants if metric.name in each.mechanism]
+        values: set[float | None] = set()
+        for variant in measured:
+            values.update(variant.mechanism[metric.name].whole.seeds.values())
+        if metric.row and not values <= {metric.absent}:
+            for variant in measured:
+                rows.append(_mechanism_row(metric, variant))
     heads = (
         "metric",
         "variant",
@@ -243,6 +232,24 @@ def mechanism_table(comparison: Comparison) -> Grid:
         "deviation",
     )
     return Grid(title="The mechanism", heads=heads, rows=rows, left=2, page_only=(3, 7))
+
+
+def _mechanism_row(metric: MechanismMetric, variant: Variant) -> Sequence[str]:
+    def number(value: float) -> str:
+        return f"{value:.{metric.digits}g}"
+
+    phases = variant.mechanism[metric.name]
+    return (
+        metric.row,
+        variant.label,
+        number(phases.whole.centre),
+        _range(phases.whole, number),
+        number(phases.first.centre),
+        number(phases.last.centre),
+        _signed(phases.change.centre),
+        _range(phases.change, _signed),
+        _number(phases.deviation.centre),
+    )
 
 
 def times_table(comparison: Comparison) -> Grid:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,36 @@ def test_a_probe_changes_nothing(tiny_model: MakeModel) -> None:
     assert set(first) - set(plain) == extra, "the second of three optimizer steps is probed"
     for name in set(plain) - WALL:
         assert first[name] == plain[name], name
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [10_000, 14])
+def test_a_probe_that_is_not_finite_is_told_once_and_ends_nothing(
+    tiny_model: MakeModel, capsys: pytest.CaptureFixture[str], micro_batch_tokens: int
+) -> None:
+    """The sampler gave a token of a success e^-1000: GMPO cuts its ratio, REINFORCE does not."""
+    samples = grouped_samples()
+    number = next(i for i, sample in enumerate(samples) if sample.advantages[0] > 0)
+    place = samples[number].action_mask.index(True)
+    logprobs = list(samples[number].behavior_logprobs)
+    logprobs[place] = -1000.0
+    samples[number] = replace(samples[number], behavior_logprobs=tuple(logprobs))
+    with_probe, without = tiny_model(), tiny_model()
+    settings: dict[str, Any] = {
+        "optimizer_steps": 1,
+        "old_logprobs": "sampler",
+        "micro_batch_tokens": micro_batch_tokens,
+    }
+    probed = learner_of(with_probe, **settings, probe="reinforce", probe_every=1)
+    for _ in range(2):
+        metrics = probed.update(samples)
+        assert metrics["probe_not_finite"] == 1
+        assert "probe_cosine" not in metrics
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("the gradient of reinforce is not finite at optimizer step 1, so") == 1
+    plain = learner_of(without, **settings)
+    for _ in range(2):
+        plain.update(samples)
+    assert torch.equal(weights_of(with_probe), weights_of(without))
 
 
 def test_only_every_so_many_optimizer_steps_are_probed(tiny_model: MakeModel) -> None:

@@ -1,5 +1,6 @@
 """The pictures: their size, and the curves in them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from agent_rl.commands.compare import figures
 from agent_rl.commands.compare.comparison import compare
 from agent_rl.commands.compare.report import compare_folders
-from agent_rl.commands.compare.runs import find_runs
+from agent_rl.commands.compare.runs import NEEDED, find_runs
+from tests.builders.comparisons import write_training
 
 
 def test_the_pictures_are_pictures(sweep: Path) -> None:
@@ -49,3 +51,24 @@ def test_the_curves_are_those_of_the_variants(
     assert lines["gmpo"][:2] == [[1, pytest.approx(10)], [2, pytest.approx(15)]]
     assert len(lines["gmpo"]) == 8
     assert len(lines["grpo"]) == 5
+
+
+def test_a_metric_that_only_some_variants_have_gets_a_panel_with_their_colours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = write_training(tmp_path / "old", learner={"objective": "grpo"})
+    new = write_training(tmp_path / "new", steps=0)
+    shares = {"learner/effective_share": 0.5}
+    line = json.dumps({"step": 1, **dict.fromkeys(NEEDED, 0.1), **shares})
+    (new / "train" / "metrics.jsonl").write_text(line + "\n")
+    drawn: list[Sequence[Any]] = []
+    monkeypatch.setattr(figures, "_finish", lambda figure, axes, path: drawn.append(axes))
+    figures.draw_mechanism(compare(find_runs([old])), tmp_path / "mechanism.png")
+    figures.draw_mechanism(compare(find_runs([old, new])), tmp_path / "mechanism.png")
+    assert [len(axes) for axes in drawn] == [6, 9]
+    panels = [panel for panel in drawn[1] if panel.get_lines()]
+    assert len(panels) == 7
+    (panel,) = [panel for panel in panels if panel.get_title().startswith("effective share")]
+    (one,) = panel.get_lines()
+    assert one.get_xydata().tolist() == [[1, 50]]
+    assert one.get_color() == panels[0].get_lines()[1].get_color()

@@ -17,6 +17,16 @@ def test_the_mechanisms_numbers_are_those_of_their_names() -> None:
         "learner/mismatch_abs_mean": 0.002,
         "learner/staleness_mean": 0.75,
         "learner/staleness_max": 2.0,
+        "learner/gains/log_ratio_p001": -0.5,
+        "learner/gains/log_ratio_p999": 0.25,
+        "learner/losses/log_ratio_p001": -2.5,
+        "learner/losses/log_ratio_p999": 0.75,
+        "learner/effective_share": 0.9,
+        "learner/kl_old": 0.004,
+        "learner/top_share": 0.05,
+        "learner/grad_norm_spread": 3.0,
+        "learner/probe_cosine": 0.99,
+        "learner/probe_norm_ratio": 1.5,
     }
     assert {metric.name: metric.value(line) for metric in MECHANISM} == pytest.approx(
         {
@@ -32,16 +42,27 @@ def test_the_mechanisms_numbers_are_those_of_their_names() -> None:
             "mismatch_abs_mean": 0.002,
             "staleness_mean": 0.75,
             "staleness_max": 2.0,
+            "gains_p001": -0.5,
+            "gains_p999": 0.25,
+            "losses_p001": -2.5,
+            "losses_p999": 0.75,
+            "effective_share": 0.9,
+            "kl_old": 0.004,
+            "top_share": 0.05,
+            "grad_norm_spread": 3.0,
+            "probe_cosine": 0.99,
+            "probe_norm_ratio": 1.5,
         }
     )
-    of_look_ahead = {"learner/staleness_mean", "learner/staleness_max"}
-    assert set(mechanism_keys()) == set(line) - of_look_ahead
-    assert set(mechanism_keys(of_look_ahead=True)) == of_look_ahead
+    optional = set(list(line)[8:])
+    assert set(mechanism_keys()) == set(line) - optional
+    assert set(mechanism_keys(optional=True)) == optional
 
 
-def test_a_run_of_a_version_without_staleness_has_none() -> None:
-    values = [metric.value({}) for metric in MECHANISM if metric.is_of_look_ahead]
-    assert values == [0.0, 0.0]
+def test_a_run_of_an_earlier_version_has_no_staleness_and_knows_nothing_of_the_rest() -> None:
+    values = {metric.name: metric.value({}) for metric in MECHANISM if metric.is_optional}
+    of_look_ahead = {"staleness_mean": 0.0, "staleness_max": 0.0}
+    assert {name: value for name, value in values.items() if value is not None} == of_look_ahead
 
 
 def test_names_rows_and_panels_are_unique_and_the_panels_fill_their_rows() -> None:

@@ -45,6 +45,26 @@ def test_staleness_has_rows_if_some_run_looked_ahead(tmp_path: Path) -> None:
     ]
 
 
+def test_a_probe_has_a_row_for_the_variants_that_took_one(tmp_path: Path) -> None:
+    """It is taken in some rollout steps only, whose mean counts."""
+    without = write_training(tmp_path / "without", learner={"objective": "grpo"})
+    probed = write_training(tmp_path / "probed", steps=0)
+    lines = []
+    for step, cosine in enumerate((None, 0.9995, None, 0.9985), start=1):
+        probe = {} if cosine is None else {"learner/probe_cosine": cosine}
+        lines.append(json.dumps({"step": step, **dict.fromkeys(NEEDED, 0.1), **probe}) + "\n")
+    (probed / "train" / "metrics.jsonl").write_text("".join(lines))
+    comparison = compare(find_runs([without, probed]))
+    rows = [row for row in mechanism_table(comparison).rows if row[0] == "cosine with the probe"]
+    # Whole run, over seeds, first and last quarter, change, over seeds, deviation.
+    numbers = ("0.999", "", "0.9995", "0.9985", "-0.001", "", "0.000707")
+    assert rows == [("cosine with the probe", "gmpo", *numbers)]
+    curve = comparison.variants[1].mechanism_curves["probe_cosine"]
+    assert list(curve.steps) == [2, 3, 4]
+    assert list(curve.centre) == pytest.approx([0.9995, 0.9995, 0.999])
+    assert "probe_cosine" not in comparison.variants[0].mechanism_curves
+
+
 def test_times_have_a_row_for_each_variant_that_has_them(tmp_path: Path) -> None:
     old = write_training(tmp_path / "old", learner={"objective": "grpo"})
     new = write_training(tmp_path / "new", seconds=60.0, timed=True)
