@@ -3,8 +3,6 @@
 A pure function of `Run`s with the same result every time. `tables`, `figures` and `report` show it.
 """
 
-import itertools
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,14 @@ from agent_rl.commands.compare.evaluations import Evaluation
 from agent_rl.commands.compare.mechanism import MECHANISM, MetricsLine
 from agent_rl.commands.compare.pairs import Games, PairedTest, mean_success, paired_tests
 from agent_rl.commands.compare.runs import Found, Run
-from agent_rl.commands.compare.seeds import Curve, Spread, curve, over_seeds, smoothed
+from agent_rl.commands.compare.seeds import (
+    Curve,
+    Spread,
+    curve,
+    from_step_to_step,
+    over_seeds,
+    smoothed,
+)
 from agent_rl.commands.compare.times import mean_times, seconds_of_step
 from agent_rl.commands.compare.variants import differing, grouped, notes_on
 from agent_rl.config import ConfigError
@@ -58,7 +63,7 @@ class Phases:
     change: Spread
     """`last` minus `first`."""
     deviation: Spread
-    """The deviation from step to step: see `_from_step_to_step`."""
+    """The deviation from step to step: see `from_step_to_step`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,7 +384,7 @@ def _phases(runs: Sequence[Run], value: Value) -> Phases:
         first[seed] = statistics.fmean(values[:quarter])
         last[seed] = statistics.fmean(values[-quarter:])
         change[seed] = last[seed] - first[seed]
-        deviation[seed] = _from_step_to_step(values)
+        deviation[seed] = from_step_to_step(values)
     return Phases(
         whole=over_seeds(whole),
         first=over_seeds(first),
@@ -387,17 +392,3 @@ def _phases(runs: Sequence[Run], value: Value) -> Phases:
         change=over_seeds(change),
         deviation=over_seeds(deviation),
     )
-
-
-def _from_step_to_step(values: Sequence[float]) -> float:
-    """How much a metric moves from one rollout step to the next, without its slow change.
-
-    The root mean square of the differences between neighbouring steps, over the square root of 2
-    (von Neumann's mean square successive difference, 1941). For independent values it is their
-    standard deviation. A slow change, as with a falling learning rate, hardly counts.
-    """
-    differences = [after - before for before, after in itertools.pairwise(values)]
-    if not differences:
-        return 0.0
-    # hypot, because the square of a very large metric is an error.
-    return math.hypot(*differences) / math.sqrt(2 * len(differences))

@@ -1,5 +1,7 @@
 """Numbers over seeds: a single number, or a curve over rollout steps. Pure values."""
 
+import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +88,20 @@ def smoothed(values: Sequence[float | None]) -> dict[int, float]:
         if within:
             means[step] = statistics.fmean(within)
     return means
+
+
+def from_step_to_step(values: Sequence[float]) -> float:
+    """How much a metric moves from one rollout step to the next, without its slow change.
+
+    The root mean square of the differences between neighbouring steps, over the square root of 2
+    (von Neumann's mean square successive difference, 1941). For independent values it is their
+    standard deviation. A slow change, as with a falling learning rate, hardly counts.
+    """
+    differences = [after - before for before, after in itertools.pairwise(values)]
+    if not differences:
+        return 0.0
+    # hypot, because the square of a very large metric is an error.
+    return math.hypot(*differences) / math.sqrt(2 * len(differences))
 
 
 def _common_steps(curves: Sequence[Mapping[int, float]]) -> list[int]:
