@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_rl.commands.compare.seeds import curve, over_seeds, smoothed
+from agent_rl.commands.compare.seeds import curve, from_step_to_step, over_seeds, smoothed
 from agent_rl.evaluation.statistics import bootstrap_iqm_curve
 
 
@@ -41,3 +41,13 @@ def test_a_running_mean_looks_back() -> None:
     assert smoothed([1.0, 3.0, 5.0, 7.0, 9.0, 21.0]) == pytest.approx(
         {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 9}
     )
+
+
+def test_the_deviation_of_very_large_metrics_is_no_error() -> None:
+    # Differences of 2 and -2: the root of (4 + 4) / 2, over the root of 2.
+    assert from_step_to_step([0.0, 2.0, 0.0]) == pytest.approx(2**0.5)
+    assert from_step_to_step([1e200, 0.0]) == pytest.approx(1e200 / 2**0.5)
+
+
+def test_steps_without_a_value_are_in_no_running_mean() -> None:
+    assert smoothed([None, 0.2, None, 0.4]) == pytest.approx({2: 0.2, 3: 0.2, 4: 0.3})
