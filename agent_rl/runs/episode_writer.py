@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from agent_rl.files import UNFINISHED
+from agent_rl.runs.episode_ids import ids_of_groups
 from agent_rl.runs.layout import StageLayout
 from agent_rl.runs.trajectories import write_trajectories
 from rollouts import Trajectory, TrajectoryGroup
@@ -64,7 +65,7 @@ class EpisodeWriter:
             episodes: list[Trajectory] = []
             for group in groups:
                 episodes += group.trajectories
-            write_trajectories(path, episodes)
+            write_trajectories(path, episodes, ids=ids_of_groups(step, groups))
         for other_step, other in self._layout.all_step_episodes():
             # A run of an earlier version, resumed, has a file of this step under another name.
             replaced = other_step == step and other != path

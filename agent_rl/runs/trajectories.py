@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import ConfigError
 from agent_rl.files import naming_full_disk, whole_file
+from agent_rl.runs.episode_ids import EpisodeId, ids_by_task
 from rollouts import Trajectory, Turn
 
 _TRAJECTORY = TypeAdapter(Trajectory)
@@ -28,20 +29,28 @@ _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)
 
 
 def write_trajectories(
-    path: Path, trajectories: Sequence[Trajectory], *, append: bool = False
+    path: Path,
+    trajectories: Sequence[Trajectory],
+    *,
+    ids: Sequence[EpisodeId] | None = None,
+    append: bool = False,
 ) -> None:
     """Write episodes, a line each, with all that they hold; compressed for a name in `.gz`.
 
     Without `append`, the file is written whole or not at all.
+
+    Args:
+        ids: the names of training episodes, one for each; other episodes have none.
     """
+    names = [{"id": str(name)} for name in ids] if ids else [{} for _ in trajectories]
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         naming_full_disk(path),
         nullcontext(path) if append else whole_file(path) as written,
         _open(written, "a" if append else "w", compressed=_is_compressed(path)) as file,
     ):
-        for trajectory in trajectories:
-            file.write(json.dumps(trajectory_record(trajectory)) + "\n")
+        for name, trajectory in zip(names, trajectories, strict=True):
+            file.write(json.dumps(name | trajectory_record(trajectory)) + "\n")
 
 
 def load_trajectories(path: Path) -> list[Trajectory]:
@@ -51,9 +60,29 @@ def load_trajectories(path: Path) -> list[Trajectory]:
         ConfigError: there is no such file, it is cut off or damaged, or a line is torn or no
             episode. The message names the file and the line.
     """
+    return [trajectory for _, trajectory in _named_trajectories(path)]
+
+
+def load_step_episodes(path: Path, step: int) -> dict[EpisodeId, Trajectory]:
+    """Read the episodes of a rollout step with their names, in the order of the file.
+
+    Raises:
+        ConfigError: as `load_trajectories`.
+    """
+    named = _named_trajectories(path)
+    episodes = [trajectory for _, trajectory in named]
+    if all(name for name, _ in named):
+        ids = [EpisodeId.parse(name) for name, _ in named]
+    else:
+        ids = ids_by_task(step, episodes)
+    return dict(zip(ids, episodes, strict=True))
+
+
+def _named_trajectories(path: Path) -> list[tuple[str, Trajectory]]:
+    """The episodes of a file with their names, which are empty if the file has none."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file of trajectories")
-    trajectories: list[Trajectory] = []
+    trajectories: list[tuple[str, Trajectory]] = []
     compressed = _is_compressed(path)
     try:
         if compressed and not path.stat().st_size:
@@ -80,10 +109,12 @@ def _open(path: Path, mode: Literal["r", "w", "a"], *, compressed: bool) -> Text
     return TextIOWrapper(gzip.GzipFile(path, mode, _LEVEL), encoding="utf-8")
 
 
-def _episode(line: str, place: str) -> Trajectory:
-    """The episode in a line; `place` is for the error's message."""
+def _episode(line: str, place: str) -> tuple[str, Trajectory]:
+    """The name and the episode in a line; `place` is for the error's message."""
     try:
-        return _TRAJECTORY.validate_python(_fields(json.loads(line)))
+        record = json.loads(line)
+        trajectory = _TRAJECTORY.validate_python(_fields(record))
+        return str(record.get("id", "")), trajectory
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{place}: not a whole line of JSON ({error}); a run that was killed may leave its "
@@ -132,8 +163,9 @@ def _fields(record: Any) -> dict[str, Any]:
     """The fields of a `Trajectory` in a result of `trajectory_record`: the reverse of it."""
     if not isinstance(record, dict):
         raise TypeError(f"a line is an object, this is {type(record).__name__}")
-    # The return is for readers by eye; a trajectory computes it from its rewards.
-    fields = {name: value for name, value in record.items() if name != "return"}
+    # The return is for readers by eye; a trajectory computes it from its rewards. An episode's name
+    # is that of its place in the run.
+    fields = {name: value for name, value in record.items() if name not in ("id", "return")}
     return {**fields, "turns": [_turn_fields(turn) for turn in record["turns"]]}
 
 

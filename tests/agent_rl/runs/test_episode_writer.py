@@ -15,7 +15,7 @@ import pytest
 
 from agent_rl.runs.episode_writer import MOST_WAITING, EpisodeWriter
 from agent_rl.runs.layout import StageLayout
-from agent_rl.runs.trajectories import load_trajectories
+from agent_rl.runs.trajectories import load_step_episodes, load_trajectories
 from rollouts import TrajectoryGroup
 from tests.builders.episodes import group, trajectory, turn
 
@@ -111,3 +111,11 @@ def test_a_resumed_run_replaces_the_files_of_repeated_steps(layout: StageLayout)
     writer.close()
     assert names(layout) == ["expert.jsonl.gz", "step-000002.jsonl.gz", "step-000003.jsonl.gz"]
     assert len(load_trajectories(layout.step_episodes(2))) == 3
+
+
+def test_each_line_names_step_group_and_member(layout: StageLayout) -> None:
+    writer = EpisodeWriter(layout)
+    writer.write(7, groups_of(7), None)
+    writer.close()
+    ids = [str(name) for name in load_step_episodes(layout.step_episodes(7), 7)]
+    assert ids == ["7/1/1", "7/1/2", "7/2/1"]

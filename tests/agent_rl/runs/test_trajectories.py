@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from agent_rl.config import ConfigError
-from agent_rl.runs.trajectories import load_trajectories, write_trajectories
+from agent_rl.runs.episode_ids import EpisodeId
+from agent_rl.runs.trajectories import (
+    load_step_episodes,
+    load_trajectories,
+    write_trajectories,
+)
 from envs import Task
 from rollouts import FinishReason, StopReason, Turn
 from tests.builders.episodes import trajectory, turn
@@ -174,3 +179,13 @@ def test_other_json_and_no_file(tmp_path: Path) -> None:
         load_trajectories(path)
     with pytest.raises(ConfigError, match="no such file"):
         load_trajectories(tmp_path / "none.jsonl")
+
+
+def test_episodes_keep_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "step-000012.jsonl.gz"
+    ids = [EpisodeId(12, 1, 1), EpisodeId(12, 2, 1)]
+    write_trajectories(path, [WON, LOST], ids=ids)
+    assert load_step_episodes(path, 12) == dict(zip(ids, [WON, LOST], strict=True))
+    assert load_trajectories(path) == [WON, LOST]
+    write_trajectories(path, [WON, LOST])  # as earlier versions did: one task, so one group
+    assert [*load_step_episodes(path, 12)] == [EpisodeId(12, 1, 1), EpisodeId(12, 1, 2)]
