@@ -11,6 +11,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ _AGAIN = "play all games again with --again, which renames the old folder"
 def repeat_file(folder: Path, repeat: int) -> Path:
     """The file of a repeat, counted from 0."""
     return folder / f"repeat-{repeat + 1}.jsonl"
+
+
+def repeat_files(folder: Path) -> list[Path]:
+    """The files of an evaluation's repeats that exist, in their order."""
+    return list(takewhile(Path.is_file, map(partial(repeat_file, folder), count())))
 
 
 @contextmanager

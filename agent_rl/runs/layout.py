@@ -16,6 +16,7 @@ RUN/
     not_finite/                    the batch that stopped the run
   evaluations/                     made by `agent-rl evaluate`
     final.json                     the last evaluation of a sweep's run
+  episodes/                        made by `agent-rl export-episodes`
   demo.json                        made by `agent-rl demo`
   .lock                            held by the command that trains in the folder
 """
@@ -215,6 +216,11 @@ class RunLayout:
     def evaluations(self) -> Path:
         """The reports and episodes of `agent-rl evaluate`."""
         return self.folder / "evaluations"
+
+    @property
+    def exported_episodes(self) -> Path:
+        """The files of `agent-rl export-episodes`."""
+        return self.folder / "episodes"
 
     @property
     def final_report(self) -> Path:

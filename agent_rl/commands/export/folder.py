@@ -1,6 +1,7 @@
 """`agent-rl export`: a policy as a Hugging Face folder with a model card, for the hub too."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from huggingface_hub import HfApi, get_token
@@ -47,7 +48,7 @@ def export(
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}")
     if hub:
-        _refuse_bad_name(hub)
+        refuse_bad_name(hub)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
             f"{folder}: exists already and is not empty; delete it, or name another folder with "
@@ -69,21 +70,24 @@ def export(
     return folder
 
 
-def push(folder: Path, hub: str) -> None:
-    """Upload a folder to a model repository of the hub; a new repository is private.
+def push(folder: Path, hub: str, kind: Literal["model", "dataset"] = "model") -> None:
+    """Upload a folder to a repository of the hub; a new repository is private.
 
     Raises:
         ConfigError: there is no token, no network, or no permission.
     """
-    later = f"the export is in {folder}; upload it later with `hf upload {hub} {folder}`"
+    option = "" if kind == "model" else f" --repo-type {kind}"
+    later = f"the export is in {folder}; upload it later with `hf upload{option} {hub} {folder}`"
     if get_token() is None:
         raise ConfigError(
             f"--push-to-hub {hub}: no token; log in with `hf auth login` or set HF_TOKEN; {later}"
         )
     api = HfApi()
     try:
-        api.create_repo(hub, private=True, exist_ok=True)
-        api.upload_folder(repo_id=hub, folder_path=folder, commit_message="Export of agent-rl")
+        api.create_repo(hub, repo_type=kind, private=True, exist_ok=True)
+        api.upload_folder(
+            repo_id=hub, repo_type=kind, folder_path=folder, commit_message="Export of agent-rl"
+        )
     except HfHubHTTPError as error:
         message = error.server_message or _first_line(error)
         status = error.response.status_code if error.response is not None else "no answer"
@@ -95,10 +99,12 @@ def push(folder: Path, hub: str) -> None:
         raise ConfigError(
             f"--push-to-hub {hub}: the hub cannot be reached ({_first_line(error)}); {later}"
         ) from error
-    say(f"uploaded to {api.endpoint}/{hub}")
+    place = hub if kind == "model" else f"{kind}s/{hub}"
+    say(f"uploaded to {api.endpoint}/{place}")
 
 
-def _refuse_bad_name(hub: str) -> None:
+def refuse_bad_name(hub: str) -> None:
+    """Raise a ConfigError if `hub` is no name of a repository."""
     try:
         validate_repo_id(hub)
     except HFValidationError as error:
