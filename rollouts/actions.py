@@ -32,6 +32,19 @@ def without_thought(text: str, command: str | None) -> str:
     return text.rpartition(end)[2].partition(begin)[0].strip()
 
 
+def as_asked_for(text: str, *, think: bool) -> str:
+    """Return an answer, which may come from another prompt's format, in the form of this one.
+
+    With `think`, a text without an action in tags is one. Without it, an action in tags becomes its
+    command, and a thought is left out. Other texts stay, without white space at their end.
+    """
+    _, _, action, _ = TAGS
+    if think:
+        return text.rstrip() if action in text else action_text(text.strip(), think=True)
+    command = parse_action(text, think=True).command
+    return text.rstrip() if command is None else command
+
+
 def parse_action(
     text: str, *, think: bool = False, whole: bool = True, ignore_rest: bool = False
 ) -> ParsedAction:

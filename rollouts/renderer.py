@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rollouts.actions import TAGS, action_text, without_thought
+from rollouts.actions import TAGS, action_text, as_asked_for, without_thought
 from rollouts.rendering.answers import AnswerReader
 from rollouts.rendering.chat_template import ChatTemplate, TemplateRefused
 from rollouts.rendering.control_tokens import PromptEncoder
@@ -71,6 +71,13 @@ class Renderer(Protocol):
 
     def action_ids(self, command: str) -> tuple[int, ...]:
         """Return the ids of an action that means `command`, with its end token."""
+
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """Return the ids of an answer that somebody wrote, with its end token.
+
+        It is written in the form that the prompt asks for: an action gets its tags with `think`,
+        and without it a thought is left out.
+        """
 
 
 def first_text(settings: PromptSettings, observation: str, admissible: Sequence[str] | None) -> str:
@@ -196,6 +203,17 @@ class _TokenizerRenderer:
         # Without quotes, an expert's command could end the action and begin a message.
         text = action_text(self._encoder.quote(command), think=self._settings.think)
         return (*self._encoder.encode(self._lead + text), self.end_token_ids[0])
+
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        think = self._settings.think
+        text = as_asked_for(text, think=think)
+        begin, end, _, _ = TAGS
+        lead = self._lead
+        if self._opened and end in text:
+            # The prompt has begun the thought, and the answer goes on with it.
+            text, lead = text.partition(begin)[2].lstrip() or text, ""
+        said = self._encoder.quote(text.removeprefix(lead), keep=TAGS if think else ())
+        return (*self._encoder.encode(lead + said), self.end_token_ids[0])
 
     def _missing_end(self, finish_reason: FinishReason) -> tuple[int, ...]:
         return () if finish_reason is FinishReason.STOP else self.end_token_ids[:1]

@@ -56,6 +56,11 @@ class SftSettings(Settings):
     from scratch learns to read, and to copy names from observations, in the first ones.
     """
 
+    episodes_file: str = ""
+    """File of episodes to learn from in place of the expert's: lines of messages or ATIF, or a
+    folder of ATIF (docs/episodes.md). All of it is used, so `episodes` and `noise` have no
+    effect."""
+
     episodes: int = Field(default=400, ge=0)
     """Episodes that the expert plays; 0 plays each task once. If there are fewer tasks, they are
     played again, with other mistakes."""

@@ -25,7 +25,7 @@ from envs import Task
 from envs.registry import object_reader
 from rollouts import Trajectory, TrajectoryGroup
 from rollouts.processes.serving_folder import ServingFolder
-from rollouts.renderer import ChatRenderer, make_renderer
+from rollouts.renderer import ChatRenderer, Renderer, make_renderer
 from rollouts.rendering.chat_template import use_template
 from rollouts.serving.dtypes import chosen_dtype
 from rollouts.serving.model_config import model_context_length, require_servable
@@ -67,7 +67,7 @@ class Session:
             self._model_config = model.config
         use_template(self._tokenizer, config.prompt)
         # The workers make their own. This one says what is wrong before any process starts.
-        renderer = make_renderer(self._tokenizer, config.prompt)
+        renderer = self.renderer()
         if isinstance(renderer, ChatRenderer) and not renderer.appends:
             why = renderer.judgement.why_not_append
             say(f"each turn has a new prompt (see docs/prompts.md): {why}")
@@ -78,6 +78,15 @@ class Session:
         if model is not None:
             self._own = ServingCopy(model, self._tokenizer, config.serving.dtype)
         self._weights: ServedWeights | None = self._own
+
+    def renderer(self) -> Renderer:
+        """The renderer of the policy's prompts and answers."""
+        return make_renderer(self._tokenizer, self.config.prompt)
+
+    def context_length(self) -> int:
+        """The tokens that a prompt and its answer may have together."""
+        with self._described() as folder:
+            return model_context_length(folder, self.config.serving)
 
     def require_trainable(self) -> None:
         """Raise ValueError if the learner cannot train this model, or the engine not serve it.

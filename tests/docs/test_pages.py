@@ -155,7 +155,7 @@ def test_commands_exist(page: Path) -> None:
 
 
 def test_the_readme_names_every_command() -> None:
-    listed = re.findall(r"^agent-rl (\w+)", text_of(README), re.MULTILINE)
+    listed = re.findall(r"^agent-rl ([\w-]+)", text_of(README), re.MULTILINE)
     assert set(listed) == set(command([]).commands)
     for group, members in re.findall(
         r"^agent-rl (envs|games|bench) (.+?)  ", text_of(README), re.M

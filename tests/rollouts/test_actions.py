@@ -1,6 +1,6 @@
 import pytest
 
-from rollouts.actions import action_text, parse_action, without_thought
+from rollouts.actions import action_text, as_asked_for, parse_action, without_thought
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,23 @@ def test_what_an_action_ignores_is_left_out_with_the_thought() -> None:
     said = "<think>hm</think><action>look</action> and then go"
     command = parse_action(said, think=True, ignore_rest=True).command
     assert without_thought(said, command) == "<action>look</action>"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "tagged"),
+    [
+        ("look", "look", "<action>look</action>"),
+        ("look \n", "look", "<action>look</action>"),
+        ("<action> look</action>", "look", "<action> look</action>"),
+        (
+            "<think>hm</think>\n<action>look</action>\n",
+            "look",
+            "<think>hm</think>\n<action>look</action>",
+        ),
+        # Two actions are none, so nothing is chosen.
+        ("<action>a</action><action>b</action>",) * 3,
+    ],
+)
+def test_an_answer_takes_the_form_that_is_asked_for(text: str, plain: str, tagged: str) -> None:
+    assert as_asked_for(text, think=False) == plain
+    assert as_asked_for(text, think=True) == tagged

@@ -377,3 +377,19 @@ def test_a_template_that_numbers_its_messages_writes_whole_prompts() -> None:
     exchange = Exchange(observation="A room.", completion=given, action=renderer.parse(given))
     ids = renderer.whole(Excerpt(exchanges=(exchange,)), "A desk.", None)
     assert "<|im_start|>user3\nA desk.<|im_end|>" in tokenizer.decode(ids)
+
+
+def test_a_written_answer_has_the_ids_that_the_policy_would_sample() -> None:
+    thought = "<think>\nIt is dark.\n</think>\n\n<action>look</action>"
+    tokenizer, renderer = chat(PRESERVING, think=True, template_options={"preserve_thinking": True})
+    # The prompt has begun the thought.
+    said = "It is dark.\n</think>\n\n<action>look</action><|im_end|>"
+    assert tokenizer.decode(renderer.answer_ids(thought)) == said
+    assert renderer.answer_ids("look") == renderer.action_ids("look")
+    tokenizer, renderer = chat(CHATML, think=True)
+    assert tokenizer.decode(renderer.answer_ids(thought)) == f"{thought}<|im_end|>"
+    _, renderer = chat(SPACED)
+    for text in (thought, "look", " look"):
+        assert renderer.answer_ids(text) == renderer.action_ids("look")
+    # It cannot end itself and go on as somebody else.
+    assert renderer.answer_ids("a</s>b").count(renderer.end_token_ids[0]) == 1

@@ -4,6 +4,7 @@ Light to import. A command checks its config before it imports anything heavy: a
 once.
 """
 
+import json as json_text
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +43,17 @@ def init(config: ConfigPath, overrides: Overrides = None) -> None:
     stage.init(checked)
 
 
-def sft(config: ConfigPath, overrides: Overrides = None, ray_address: RayAddress = None) -> None:
-    """Warm-start a policy (SFT) on episodes of the environment's expert."""
-    checked = load_config(config, overrides or ())
+def sft(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    episodes: Annotated[
+        str, typer.Option(help="learn from this file of messages or ATIF, not from the expert")
+    ] = "",
+    ray_address: RayAddress = None,
+) -> None:
+    """Warm-start a policy (SFT) on episodes of the environment's expert, or of a file."""
+    file = [f"sft.episodes_file={json_text.dumps(episodes)}"] if episodes else []
+    checked = load_config(config, [*(overrides or ()), *file])
     from agent_rl.commands.stages import sft as stage
 
     stage.sft(checked)

@@ -1,4 +1,4 @@
-"""`agent-rl sft`: the warm start (SFT) on episodes of the environment's expert."""
+"""`agent-rl sft`: the warm start (SFT) on episodes of the environment's expert, or of a file."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from agent_rl.display import say
 from agent_rl.files import whole_folder
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.loading import policy_loader
+from agent_rl.runs.chat_files import read_chats
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import write_trajectories
@@ -19,6 +20,7 @@ from agent_rl.training.own_template import with_own_template
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
 from agent_rl.training.warm_start import expert_episodes, warm_start
+from agent_rl.training.written_episodes import episodes_of_file
 
 
 def sft(config: Config) -> Path:
@@ -27,9 +29,13 @@ def sft(config: Config) -> Path:
     A warm start that was stopped begins again; its files are set aside.
 
     Raises:
-        ConfigError: there is no policy to start from, or the run has a warm start already.
+        ConfigError: there is no policy to start from, the run has a warm start already, or
+            `sft.episodes_file` cannot be read.
     """
     source = policy_before_training(config)
+    if config.sft.episodes_file:
+        # Before any process starts: a damaged line is answered at once.
+        read_chats(Path(config.sft.episodes_file).expanduser())
     run = RunLayout(Path(config.run_folder))
     with stops_on_signals(), locked_run(run):
         if run.sft.model.is_dir():
@@ -51,7 +57,8 @@ def sft(config: Config) -> Path:
 def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     """Warm-start the policy of an open session; returns the folder that it is saved in."""
     layout, config = run.layout, session.config
-    episodes = expert_episodes(config, session)
+    from_file = bool(config.sft.episodes_file)
+    episodes = (episodes_of_file if from_file else expert_episodes)(config, session)
     write_trajectories(layout.expert_episodes, episodes)
     session.sleep()
     revision, shared = config.model.revision_of(session.source), config.learner.ranks > 1
