@@ -86,10 +86,10 @@ class ReadingRow:
 
     def record(self) -> dict[str, Any]:
         """The row for JSON: a share of 0 to 1 and its 95 % interval for each outcome."""
-        shares = {}
+        shares: dict[str, Any] = {}
         for outcome, count in self.counts.items():
-            share = {"share": count / self.n, "interval": wilson_interval(count, self.n)}
-            shares[outcome] = share
+            ends = wilson_interval(count, self.n)
+            shares[outcome] = {"share": count / self.n, "interval": ends}
         return {"what": self.what, "rooms": self.rooms, "n": self.n, **shares}
 
 
@@ -98,7 +98,7 @@ class GreedyPolicy:
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Answer with a model."""
-        self._model = model.eval()
+        self._model = model.eval()  # type: ignore[no-untyped-call]
 
     async def complete(
         self,

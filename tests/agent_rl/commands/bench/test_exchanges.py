@@ -30,7 +30,7 @@ def text(prompt: tuple[int, ...]) -> str:
     return TOKENIZER.decode(prompt)
 
 
-def said(observation: str, command: str, **marks: bool) -> Turn:
+def said(observation: str, command: str, *, new_prompt: bool = False) -> Turn:
     """A turn whose prompt is its observation and "> ", and whose answer is a command."""
     return turn(
         ids(f"{observation}> "),
@@ -38,7 +38,7 @@ def said(observation: str, command: str, **marks: bool) -> Turn:
         observation=observation,
         text=command,
         command=command,
-        **marks,
+        new_prompt=new_prompt,
     )
 
 
