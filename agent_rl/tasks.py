@@ -97,6 +97,21 @@ def pick_evenly(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
     return sorted(picked, key=lambda task: task.id)
 
 
+def repeat_evenly(tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
+    """Return `count` tasks; no task occurs more than once more often than another.
+
+    Args:
+        tasks: the tasks to pick from.
+        count: how many; 0 means every task once.
+        seed: decides which tasks of each family are picked (`pick_evenly`).
+    """
+    if count <= len(tasks):
+        return pick_evenly(tasks, count, seed)
+    rounds, rest = divmod(count, len(tasks))
+    # pick_evenly reads 0 as "all of them".
+    return [*tasks] * rounds + (pick_evenly(tasks, rest, seed) if rest else [])
+
+
 def _refuse_unknown(
     names: Sequence[str], existing: Sequence[str], key: str, attribute: str
 ) -> None:

@@ -58,6 +58,8 @@ class Recorder:
     """The text that the next action answers."""
     admissible: list[str] | None = None
     """The commands that the environment accepts now; None if it lists none."""
+    advice: str | None = None
+    """What the environment's expert would do now; None without one."""
     env_seconds: float = 0.0
     """Wall time spent in the environment's calls."""
     policy_seconds: float = 0.0
@@ -91,7 +93,7 @@ class Recorder:
         if fault := reset_fault(answer):
             raise EpisodeOver(StopReason.ENV_ERROR, f"{call} {fault}")
         self.observation, info = answer
-        self.admissible = info.get("admissible_commands")
+        self._read(info)
         return info
 
     def step(self, command: str) -> tuple[float, StopReason | None, dict[str, Any]]:
@@ -112,8 +114,12 @@ class Recorder:
         if fault := step_fault(answer):
             raise EpisodeOver(StopReason.ENV_ERROR, f"step {command!r} {fault}")
         self.observation, reward, terminated, truncated, info = answer
-        self.admissible = info.get("admissible_commands")
+        self._read(info)
         return reward, self._ending(terminated, truncated, info), info
+
+    def _read(self, info: dict[str, Any]) -> None:
+        self.admissible = info.get("admissible_commands")
+        self.advice = info.get("expert_command")
 
     def _ending(self, terminated: bool, truncated: bool, info: dict[str, Any]) -> StopReason | None:
         # The order matters: an episode that is decided counts as decided, even if its time is up.
@@ -248,7 +254,8 @@ class _PolicyEpisode:
             prompt = Prompt(token_ids=answer.thought_end_ids)
         action = self.renderer.parse(answer.action, before=answer.ids_before_action)
         self.conversation.add(observation, answer.action, action)
-        act(self.record, prompt, answer.action, action, self.settings)
+        advice = self.record.advice
+        act(self.record, prompt, answer.action, action, self.settings, advice=advice)
 
     async def sum_up(self) -> None:
         """Let the policy sum up what it has seen, if it is time for that.
@@ -308,6 +315,8 @@ def act(
     completion: Completion,
     action: ParsedAction,
     settings: EpisodeSettings,
+    *,
+    advice: str | None = None,
 ) -> dict[str, Any]:
     """Send an action to the environment, record the turn, and return the environment's info.
 
@@ -315,6 +324,7 @@ def act(
 
     Args:
         prompt: what the action answers.
+        advice: the expert's, for the turn.
 
     Raises:
         EpisodeOver: the action ended the episode; its turn has been recorded.
@@ -332,6 +342,7 @@ def act(
             admissible=admissible,
             reward=settings.reward_scale * float(env_reward) - penalty,
             new_prompt=prompt.is_new,
+            advice=advice,
         )
     )
     if ending is not None:

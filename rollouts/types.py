@@ -186,6 +186,9 @@ class Turn:
     kind: Literal["action", "thought", "summary"] = "action"
     """What the policy wrote. The environment sees actions only. A thought is a turn of its own if
     it was cut off, and the next turn is its action. A summary is one of `prompt.history`."""
+    advice: str | None = None
+    """What the environment's expert would have done here, in an episode of the policy. None if the
+    environment was made without its expert, or the expert knew no command."""
 
     def has_refused(self, action: ParsedAction) -> bool:
         """Whether this turn's action was invalid and said the same as `action`."""

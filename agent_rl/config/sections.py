@@ -53,7 +53,8 @@ class SftSettings(Settings):
     """The warm start: supervised fine-tuning (SFT) on episodes of the environment's expert.
 
     First come `observation_epochs` on all tokens, then `epochs` on the expert's tokens. A model
-    from scratch learns to read, and to copy names from observations, in the first ones.
+    from scratch learns to read, and to copy names from observations, in the first ones. Last come
+    `own_rounds` of episodes that the policy plays itself.
     """
 
     episodes_file: str = ""
@@ -76,6 +77,16 @@ class SftSettings(Settings):
     epochs: int = Field(default=4, ge=1)
     """Epochs on the expert's tokens."""
 
+    own_rounds: int = Field(default=0, ge=0)
+    """Rounds after that (DAgger). In each the policy plays `own_episodes` with commands of its own,
+    and learns what the expert would have done in each turn. 0 is none."""
+
+    own_episodes: int = Field(default=200, ge=1)
+    """Episodes that the policy plays in a round, at `train.temperature`."""
+
+    own_epochs: int = Field(default=1, ge=1)
+    """Epochs of a round, on the expert's episodes and on the policy's of all rounds so far."""
+
     batch_episodes: int = Field(default=16, ge=1)
     """Episodes in an optimizer step."""
 
@@ -87,7 +98,8 @@ class SftSettings(Settings):
     AdamW."""
 
     warmup_steps: int = Field(default=20, ge=0)
-    """Optimizer steps over which the learning rate rises; it then falls linearly to 0."""
+    """Optimizer steps over which the learning rate rises; it then falls linearly to 0, over all
+    epochs and rounds."""
 
 
 class TrainSettings(Settings):

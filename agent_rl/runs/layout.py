@@ -92,8 +92,12 @@ class StageLayout:
 
     @property
     def expert_episodes(self) -> Path:
-        """The episodes of the warm start."""
+        """The expert's episodes of the warm start."""
         return self.trajectories / "expert.jsonl.gz"
+
+    def own_episodes(self, number: int) -> Path:
+        """The policy's own episodes of a round of the warm start, counted from 1."""
+        return self.trajectories / f"own-{number}.jsonl.gz"
 
     def step_episodes(self, step: int) -> Path:
         """The episodes of a rollout step, counted from 1."""

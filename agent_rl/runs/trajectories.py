@@ -145,6 +145,8 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
     marks: dict[str, Any] = {"new_prompt": True} if turn.new_prompt else {}
     if turn.kind != "action":
         marks["kind"] = turn.kind
+    if turn.advice is not None:
+        marks["advice"] = turn.advice
     return marks | {
         "observation": turn.observation,
         "action": turn.action.text,
@@ -184,6 +186,7 @@ def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
         "action": {"text": turn["action"], "command": turn["command"]},
         "new_prompt": turn.get("new_prompt", False),
         "kind": turn.get("kind", "action"),
+        "advice": turn.get("advice"),
     }
 
 

@@ -136,6 +136,7 @@ class Session:
         group_size: int,
         temperature: float,
         seed: int,
+        advised: bool = False,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
         """Play a group of episodes of each task with the synced weights.
@@ -143,6 +144,7 @@ class Session:
         Args:
             label: of the progress bar.
             group_size: episodes per task.
+            advised: whether the expert says in each turn what it would do (`Turn.advice`).
             on_episode: is called with each episode as it ends.
 
         Returns:
@@ -155,6 +157,7 @@ class Session:
                 group_size=group_size,
                 temperature=temperature,
                 seed=seed,
+                advised=advised,
                 on_episode=advance_per_episode(advance, on_episode),
             )
 

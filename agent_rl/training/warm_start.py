@@ -4,15 +4,17 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from agent_rl.config import Config, ConfigError
+from agent_rl.config.sections import SftSettings
 from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses, LoadPolicy
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.runs.folder import RunFolder
-from agent_rl.tasks import pick_evenly, training_tasks
+from agent_rl.tasks import repeat_evenly, training_tasks
 from agent_rl.training.session import Session
 from envs import Task
 from rollouts import Trajectory
@@ -25,6 +27,9 @@ COLUMNS = (
     Column("sft/learning_rate", "rate", ".1e"),
     Column("sft/tokens_per_second", "tokens/s", ",.0f"),
 )
+
+Lesson = Callable[[], list[TrainingSample]]
+"""Makes the samples of an episode. Those of all episodes at once would take much memory."""
 
 
 def expert_episodes(config: Config, session: Session) -> list[Trajectory]:
@@ -67,16 +72,12 @@ def tasks_to_play(config: Config, tasks: list[Task]) -> list[Task]:
         ConfigError: tasks would be repeated without `sft.noise`, so the episodes would be equal.
     """
     episodes = config.sft.episodes
-    if episodes <= len(tasks):
-        return pick_evenly(tasks, episodes, config.seed)
-    if not config.sft.noise:
+    if episodes > len(tasks) and not config.sft.noise:
         raise ConfigError(
             f"sft.episodes: {episodes}, but there are {len(tasks)} tasks, and without sft.noise an "
             f"expert plays each the same way again; use at most {len(tasks)}, or set sft.noise"
         )
-    rounds, rest = divmod(episodes, len(tasks))
-    # pick_evenly reads 0 as "all of them".
-    return tasks * rounds + (pick_evenly(tasks, rest, config.seed) if rest else [])
+    return repeat_evenly(tasks, episodes, config.seed)
 
 
 def expert_samples(trajectory: Trajectory, *, observations: bool) -> list[TrainingSample]:
@@ -109,20 +110,22 @@ def warm_start(
     load: LoadPolicy,
     episodes: Sequence[Trajectory],
     run: RunFolder,
+    play_own: Callable[[int], Sequence[Lesson]],
 ) -> None:
     """Train the policy that `load` gives on the expert's episodes; the learner has it afterwards.
 
     First `sft.observation_epochs` on all tokens, then `sft.epochs` on the expert's. Every epoch is
-    shuffled. The learning rate rises over `sft.warmup_steps` and then falls linearly to 0.
+    shuffled. Each of `sft.own_rounds` adds episodes of the policy as it is by then. The learning
+    rate rises over `sft.warmup_steps` and then falls linearly to 0.
 
     Args:
         learner: opens the policy.
         load: loads the policy to start from.
         run: gets a line of metrics per optimizer step.
+        play_own: lets the learner's policy play a round with a number, from 1, and returns its
+            episodes.
     """
     settings = config.sft
-    epochs = settings.observation_epochs + settings.epochs
-    steps_per_epoch = math.ceil(len(episodes) / settings.batch_episodes)
     rate = {
         "learning_rate": settings.learning_rate,
         "muon_learning_rate": settings.muon_learning_rate,
@@ -132,28 +135,67 @@ def warm_start(
     learner.open(
         load,
         config.learner.model_copy(update=rate),
-        LearnerContext(total_steps=steps_per_epoch * epochs, seed=config.seed),
+        LearnerContext(total_steps=planned_steps(settings, len(episodes)), seed=config.seed),
     )
     learner.wait()
-    order = random.Random(config.seed)
-    rows = StepRows(COLUMNS)
-    steps: list[dict[str, float]] = []
-    with progress("warm start", steps_per_epoch * epochs) as advance:
-        for epoch in range(epochs):
-            started = time.perf_counter()
-            observations = epoch < settings.observation_epochs
-            shuffled = order.sample(list(episodes), len(episodes))
-            for begin in range(0, len(shuffled), settings.batch_episodes):
+    training = _Epochs(config, learner, run)
+    reading: list[Lesson] = [partial(expert_samples, e, observations=True) for e in episodes]
+    lessons: list[Lesson] = [partial(expert_samples, e, observations=False) for e in episodes]
+    epochs = settings.observation_epochs + settings.epochs
+    for epoch in range(1, settings.observation_epochs + 1):
+        training.train(reading, f"all tokens {epoch}/{epochs}")
+    for epoch in range(settings.observation_epochs + 1, epochs + 1):
+        training.train(lessons, f"epoch {epoch}/{epochs}")
+    for number in range(1, settings.own_rounds + 1):
+        lessons += play_own(number)
+        for _ in range(settings.own_epochs):
+            training.train(lessons, f"round {number}/{settings.own_rounds}")
+
+
+def planned_steps(settings: SftSettings, episodes: int) -> int:
+    """The optimizer steps of a warm start, if no episode of the policy fails.
+
+    Args:
+        episodes: of the expert.
+    """
+    steps = _steps(settings, episodes) * (settings.observation_epochs + settings.epochs)
+    for number in range(1, settings.own_rounds + 1):
+        so_far = episodes + number * settings.own_episodes
+        steps += _steps(settings, so_far) * settings.own_epochs
+    return steps
+
+
+def _steps(settings: SftSettings, episodes: int) -> int:
+    return math.ceil(episodes / settings.batch_episodes)
+
+
+class _Epochs:
+    """Trains the learner's policy epoch by epoch."""
+
+    def __init__(self, config: Config, learner: LearnerProcesses, run: RunFolder) -> None:
+        self._settings, self._learner, self._run = config.sft, learner, run
+        self._order = random.Random(config.seed)
+        self._rows = StepRows(COLUMNS)
+        self._taken = 0
+        """Optimizer steps so far."""
+
+    def train(self, lessons: Sequence[Lesson], label: str) -> None:
+        """Train on all lessons once, in a new order."""
+        started = time.perf_counter()
+        shuffled = self._order.sample(list(lessons), len(lessons))
+        steps: list[dict[str, float]] = []
+        with progress(f"warm start, {label}", _steps(self._settings, len(lessons))) as advance:
+            for begin in range(0, len(shuffled), self._settings.batch_episodes):
                 batch: list[TrainingSample] = []
-                for episode in shuffled[begin : begin + settings.batch_episodes]:
-                    batch += expert_samples(episode, observations=observations)
-                metrics = learner.supervised_step(batch)
+                for lesson in shuffled[begin : begin + self._settings.batch_episodes]:
+                    batch += lesson()
+                metrics = self._learner.supervised_step(batch)
                 steps.append(metrics)
-                run.log(len(steps), {f"sft/{name}": value for name, value in metrics.items()})
+                self._taken += 1
+                named = {f"sft/{name}": value for name, value in metrics.items()}
+                self._run.log(self._taken, named)
                 advance(f"loss {metrics['loss']:.3f}")
-            seconds = time.perf_counter() - started
-            label = f"{'all tokens' if observations else 'epoch'} {epoch + 1}/{epochs}"
-            rows.row(label, _epoch_metrics(steps[-steps_per_epoch:], seconds))
+        self._rows.row(label, _epoch_metrics(steps, time.perf_counter() - started))
 
 
 def _epoch_metrics(steps: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:

@@ -35,6 +35,7 @@ def group_jobs(
     temperature: float,
     seed: int,
     numbers: Iterator[int],
+    advised: bool = False,
 ) -> list[list[EpisodeJob]]:
     """Return `group_size` episodes of the policy for every task.
 
@@ -43,6 +44,7 @@ def group_jobs(
 
     Args:
         numbers: gives each job its number.
+        advised: whether the expert says in each turn what it would do.
     """
     played: dict[Task, int] = defaultdict(int)
     groups: list[list[EpisodeJob]] = []
@@ -56,7 +58,7 @@ def group_jobs(
                 number=next(numbers),
                 task=task,
                 method="run",
-                arguments={"temperature": temperature, "seed": drawn},
+                arguments={"temperature": temperature, "seed": drawn, "advised": advised},
             )
             group.append(job)
         groups.append(group)

@@ -220,6 +220,7 @@ class RolloutPool:
         group_size: int,
         temperature: float,
         seed: int,
+        advised: bool = False,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
         """Play every task `group_size` times; return one group per task, in the order of `tasks`.
@@ -228,12 +229,21 @@ class RolloutPool:
         not on the worker. If a task comes twice, its two groups have different seeds. Groups that
         were begun before, and of which no episode plays yet, are played later.
 
+        Args:
+            advised: whether the environment's expert says in each turn what it would do
+                (`Turn.advice`).
+
         Raises:
-            ValueError: `workers.max_restarts` is exceeded.
+            ValueError: `workers.max_restarts` is exceeded, or there is no expert to advise.
             ProcessesGone: `serving.max_restarts` is exceeded, or Ray has ended.
         """
         jobs = group_jobs(
-            tasks, group_size, temperature=temperature, seed=seed, numbers=self._numbers
+            tasks,
+            group_size,
+            temperature=temperature,
+            seed=seed,
+            numbers=self._numbers,
+            advised=advised,
         )
         played = self._play(jobs, on_episode)
         return [

@@ -132,19 +132,21 @@ class RolloutWorker:
         *,
         temperature: float,
         seed: int | None,
+        advised: bool = False,
         number: int = 0,
         engine: int = 0,
     ) -> Trajectory:
         """Play one episode of the policy (see `run_episode`).
 
         Args:
+            advised: whether the environment's expert says in each turn what it would do.
             number: the episode's number in the record of environment calls.
             engine: the number of the engine that plays.
         """
         assert self._policies, "no engine has been connected"
         assert self._plan.context_length is not None, "no model was named"
         try:
-            async with self._environment(task, number) as env:
+            async with self._environment(task, number, expert=advised) as env:
                 return await run_episode(
                     env,
                     task,

@@ -10,8 +10,12 @@ import pytest
 from agent_rl.config import Config, ConfigError
 from agent_rl.evaluation.report import read_report
 from agent_rl.policy.loading import load_policy
+from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trajectories import load_trajectories
 from agent_rl.trainer import Trainer
+from agent_rl.training.warm_start import planned_steps
 from rollouts.processes.ray_processes import start_ray, stop_ray
+from tests.builders.runs import logged_steps
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -40,7 +44,14 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
             "episode": {"max_turns": 4, "max_action_tokens": 8},
             "workers": {"count": 1, "envs_per_worker": 8},
             "serving": {"kv_cache_gib": 0.1, "max_concurrent": 8},
-            "sft": {"episodes": 32, "epochs": 6, "batch_episodes": 4, "learning_rate": 1e-2},
+            "sft": {
+                "episodes": 32,
+                "epochs": 6,
+                "batch_episodes": 4,
+                "learning_rate": 1e-2,
+                "own_rounds": 2,
+                "own_episodes": 8,
+            },
             "learner": {"optimizer_steps": 2, "learning_rate": 1e-3, "ranks": ranks, "threads": 1},
             "train": {
                 "rollout_steps": steps,
@@ -61,6 +72,16 @@ def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> No
         return trainer.warm_start()
 
     assert asyncio.run(cell()).is_dir()
+    stage = RunLayout(tmp_path / "run").sft
+    for number in (1, 2):
+        own = load_trajectories(stage.own_episodes(number))
+        assert len(own) == 8
+        assert all(turn.advice for episode in own for turn in episode.turns)
+        # The weights that the learner had by then.
+        versions = {turn.completion.policy_version for episode in own for turn in episode.turns}
+        assert versions == {number - 1}
+    steps = planned_steps(trainer.config.sft, len(load_trajectories(stage.expert_episodes)))
+    assert logged_steps(stage) == list(range(1, steps + 1))
     Trainer(config(tmp_path / "run", ranks=2, steps=1)).train()
     assert trainer.train(resume=True).name == "step-000002"
     lines = (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()

@@ -32,6 +32,7 @@ def turn(
     reward: float = 0.0,
     new_prompt: bool = False,
     kind: Literal["action", "thought", "summary"] = "action",
+    advice: str | None = None,
 ) -> Turn:
     """Return a turn; by default one prompt token and the action `look` in two tokens.
 
@@ -55,6 +56,7 @@ def turn(
         reward=reward,
         new_prompt=new_prompt,
         kind=kind,
+        advice=advice,
     )
 
 

@@ -317,3 +317,11 @@ def test_episodes_take_turns() -> None:
 
     asyncio.run(both())
     assert order == ["1", "2"] * 3
+
+
+def test_the_expert_advises_in_each_turn_if_the_environment_has_it() -> None:
+    """The number is 7 of 0 to 9. The expert halves: 4 of 0 to 9, 7 of 6 to 9, 7 of 6 to 8."""
+    advised = play("guess 5", "guess 9", "guess 7", env=NumberEnv(expert=True))
+    assert [turn.advice for turn in advised.turns] == ["guess 4", "guess 7", "guess 7"]
+    alone = play("guess 5", "guess 9", "guess 7")
+    assert [turn.advice for turn in alone.turns] == [None, None, None]

@@ -118,7 +118,7 @@ class GreedyPolicy:
         )
         ids_BT = torch.tensor([token_ids], device=self._model.device)
         with torch.inference_mode():
-            output: Any = self._model.generate(  # type: ignore[operator]
+            output: Any = self._model.generate(
                 inputs=ids_BT, attention_mask=torch.ones_like(ids_BT), max_new_tokens=max_tokens
             )
         sampled = tuple(output[0, len(token_ids) :].tolist())

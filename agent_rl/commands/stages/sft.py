@@ -1,5 +1,6 @@
 """`agent-rl sft`: the warm start (SFT) on episodes of the environment's expert, or of a file."""
 
+from functools import partial
 from pathlib import Path
 
 from agent_rl.commands.stages.start import (
@@ -16,10 +17,11 @@ from agent_rl.runs.chat_files import read_chats
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import write_trajectories
+from agent_rl.training.own_episodes import own_samples, play_own_episodes
 from agent_rl.training.own_template import with_own_template
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
-from agent_rl.training.warm_start import expert_episodes, warm_start
+from agent_rl.training.warm_start import Lesson, expert_episodes, warm_start
 from agent_rl.training.written_episodes import episodes_of_file
 
 
@@ -65,7 +67,16 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     load = with_own_template(
         policy_loader(session.source, None, revision=revision, shared=shared), config.prompt
     )
-    warm_start(config, learner, load, episodes, run)
+
+    def play_own(number: int) -> list[Lesson]:
+        session.serve(learner)
+        own = play_own_episodes(config, session, number)
+        write_trajectories(layout.own_episodes(number), own)
+        session.sleep()
+        action_ids = session.renderer().action_ids
+        return [partial(own_samples, episode, action_ids) for episode in own]
+
+    warm_start(config, learner, load, episodes, run, play_own)
     run.close()
     with whole_folder(layout.model) as unfinished:
         learner.save_model(unfinished)

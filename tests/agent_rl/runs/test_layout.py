@@ -37,6 +37,7 @@ def test_the_files_of_a_run() -> None:
     assert run.init == Path("r/init")
     assert run.sft.model == Path("r/sft/model")
     assert run.sft.expert_episodes == Path("r/sft/trajectories/expert.jsonl.gz")
+    assert run.sft.own_episodes(2) == Path("r/sft/trajectories/own-2.jsonl.gz")
     assert run.train.metrics_file == Path("r/train/metrics.jsonl")
     assert run.train.checkpoint(2) == Path("r/train/checkpoints/step-000002")
     assert run.train.report(2) == Path("r/train/evaluations/step-000002.json")

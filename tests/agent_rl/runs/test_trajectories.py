@@ -54,6 +54,13 @@ def test_a_new_prompt_is_marked_and_no_other(tmp_path: Path) -> None:
     assert "new_prompt" not in (tmp_path / "t.jsonl").read_text()
 
 
+def test_advice_is_kept_where_there_is_some(tmp_path: Path) -> None:
+    advised = replace(WON, turns=(WON.turns[0], replace(WON.turns[1], advice="go")))
+    write_trajectories(tmp_path / "t.jsonl", [advised])
+    assert load_trajectories(tmp_path / "t.jsonl") == [advised]
+    assert (tmp_path / "t.jsonl").read_text().count('"advice": "go"') == 1
+
+
 def test_what_is_no_action_is_marked_and_nothing_else(tmp_path: Path) -> None:
     thought = replace(WON.turns[0], kind="thought", new_prompt=True)
     stopped = replace(WON.turns[1].completion, finish_reason=FinishReason.STOP_TEXT)

@@ -3,7 +3,13 @@ from collections import Counter
 import pytest
 
 from agent_rl.config import Config, ConfigError
-from agent_rl.training.warm_start import expert_episodes, expert_samples, tasks_to_play
+from agent_rl.config.sections import SftSettings
+from agent_rl.training.warm_start import (
+    expert_episodes,
+    expert_samples,
+    planned_steps,
+    tasks_to_play,
+)
 from envs import Task
 from rollouts import Trajectory
 from tests.builders.episodes import trajectory, turn
@@ -51,3 +57,13 @@ def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
     assert played(4, noise=0.0).total() == 4
     with pytest.raises(ConfigError, match=r"sft\.episodes: 5, but there are 4 tasks"):
         played(5, noise=0.0)
+
+
+def test_the_schedule_covers_the_rounds() -> None:
+    """10 expert episodes in batches of 4 are 3 steps, in 1 + 2 epochs. The rounds have 15 and 20
+    episodes, 4 and 5 steps, in 2 epochs each: 9 + 8 + 10.
+    """
+    settings = SftSettings(observation_epochs=1, epochs=2, batch_episodes=4)
+    assert planned_steps(settings, 10) == 9
+    rounds = settings.model_copy(update={"own_rounds": 2, "own_episodes": 5, "own_epochs": 2})
+    assert planned_steps(rounds, 10) == 27

@@ -56,6 +56,20 @@ def test_more_episodes_than_environments(plan: WorkerPlan, folder: Path) -> None
     asyncio.run(play())
 
 
+def test_an_expert_advises_a_policy_that_asks_for_it(plan: WorkerPlan, folder: Path) -> None:
+    unasked = replace(plan, env_options={})
+
+    async def play() -> None:
+        worker = RolloutWorker(unasked, [ScriptedPolicy(RENDERER, ["guess 9"] * 10)])
+        await worker.start(folder)
+        alone = await worker.run(TASKS[5], temperature=1.0, seed=None)
+        advised = await worker.run(TASKS[5], temperature=1.0, seed=None, advised=True)
+        assert {turn.advice for turn in alone.turns} == {None}
+        assert None not in {turn.advice for turn in advised.turns}
+
+    asyncio.run(play())
+
+
 def test_experts_need_no_policy(plan: WorkerPlan, folder: Path) -> None:
     async def play() -> None:
         worker = RolloutWorker(plan)
