@@ -131,6 +131,13 @@ class Recorder:
             return StopReason.TRUNCATED
         return StopReason.TIMEOUT if self.seconds_left <= 0 else None
 
+    def has_just_refused(self, action: ParsedAction) -> bool:
+        """Whether the last action was invalid and said the same."""
+        for turn in reversed(self.turns):
+            if turn.kind == "action":
+                return turn.has_refused(action)
+        return False
+
     async def ask(self, request: Awaitable[Completion]) -> Completion:
         """Wait for the policy's completion.
 
@@ -332,7 +339,11 @@ def act(
     # Kept now, because the step replaces both.
     observation, admissible = record.observation, is_admissible(action, record.admissible)
     env_reward, ending, info = record.step(action.said)
-    penalty = 0.0 if admissible else settings.invalid_action_penalty
+    penalty = 0.0
+    if not admissible:
+        penalty = settings.invalid_action_penalty
+        if record.has_just_refused(action):
+            penalty += settings.repeated_action_penalty
     record.turns.append(
         Turn(
             observation=observation,

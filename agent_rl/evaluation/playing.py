@@ -334,9 +334,10 @@ def _episode_conditions(settings: EpisodeSettings) -> dict[str, Any]:
     """The settings of an episode that its result depends on."""
     # An episode that meets this limit is not scored, and is played again.
     conditions = settings.model_dump(exclude={"env_timeout_seconds"})
-    # Left out at its default, as in the folders of earlier versions.
-    if settings.timeout_seconds == EpisodeSettings().timeout_seconds:
-        del conditions["timeout_seconds"]
+    # Left out at their defaults, as in the folders of earlier versions.
+    for name in ("timeout_seconds", "repeated_action_penalty"):
+        if conditions[name] == EpisodeSettings.model_fields[name].default:
+            del conditions[name]
     return conditions
 
 

@@ -99,6 +99,7 @@ def step_metrics(
         "rollout/return": fmean(episode.episode_return for episode in episodes),
         "rollout/turns": turns / len(episodes),
         "rollout/invalid_actions": sum(e.invalid_actions for e in episodes) / max(turns, 1),
+        "rollout/repeated_refusals": sum(e.repeated_refusals for e in episodes) / max(turns, 1),
         "rollout/truncated_actions": sum(e.truncated_actions for e in episodes) / max(turns, 1),
         "rollout/cut_thoughts": sum(e.cut_thoughts for e in episodes) / max(turns, 1),
         "rollout/episodes": len(episodes),

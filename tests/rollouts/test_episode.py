@@ -325,3 +325,14 @@ def test_the_expert_advises_in_each_turn_if_the_environment_has_it() -> None:
     assert [turn.advice for turn in advised.turns] == ["guess 4", "guess 7", "guess 7"]
     alone = play("guess 5", "guess 9", "guess 7")
     assert [turn.advice for turn in alone.turns] == [None, None, None]
+
+
+def test_an_invalid_action_that_repeats_the_one_before_costs_more() -> None:
+    """The penalties are 0.25 and 0.5. Each "look" is refused, and "think" is accepted."""
+    settings = SETTINGS.model_copy(update={"max_turns": 6, "repeated_action_penalty": 0.5})
+    said = ("look", "look", "look", "jump", "look", "think")
+    episode = play(*said, settings=settings, env=NumberEnv(list_commands=True))
+    assert [turn.reward for turn in episode.turns] == [-0.25, -0.75, -0.75, -0.25, -0.25, 0.0]
+    assert episode.repeated_refusals == 2
+    accepted = play("guess 5", "guess 5", settings=settings, env=NumberEnv(list_commands=True))
+    assert [turn.reward for turn in accepted.turns[:2]] == [0.0, 0.0]

@@ -57,6 +57,7 @@ def test_every_field_says_what_it_is(cls: type[Settings]) -> None:
         (EpisodeSettings, {"max_turns": 0}, "greater than or equal to 1"),
         (EpisodeSettings, {"env_timeout_seconds": 0.0}, "greater than 0"),
         (EpisodeSettings, {"invalid_action_penalty": -0.1}, "greater than or equal to 0"),
+        (EpisodeSettings, {"repeated_action_penalty": -0.1}, "greater than or equal to 0"),
         (ServingSettings, {"gpu_memory_utilization": 1.1}, "less than or equal to 1"),
         (ServingSettings, {"tensor_parallel": 0}, "greater than or equal to 1"),
         (ServingSettings, {"sleep": True, "replicas": 2}, "replicas: 2 takes several GPUs"),

@@ -249,3 +249,17 @@ def test_so_are_those_of_the_training_and_the_final_one(tmp_path: Path) -> None:
 )
 def test_short_names(source: str, name: str) -> None:
     assert policy_name(source) == name
+
+
+def test_a_new_setting_leaves_the_folders_of_earlier_versions_as_they_were(tmp_path: Path) -> None:
+    def conditions(**episode: float) -> dict[str, Any]:
+        settings = config(tmp_path / str(len(episode)))
+        changed = settings.episode.model_copy(update=episode)
+        run(settings.model_copy(update={"episode": changed}), Chance())
+        (folder,) = (tmp_path / str(len(episode)) / "evaluations").glob("*/setting.json")
+        found: dict[str, Any] = json.loads(folder.read_text())["episode"]
+        return found
+
+    assert conditions().keys() & {"repeated_action_penalty", "timeout_seconds"} == set()
+    changed = conditions(repeated_action_penalty=0.5, timeout_seconds=9.0)
+    assert (changed["repeated_action_penalty"], changed["timeout_seconds"]) == (0.5, 9.0)

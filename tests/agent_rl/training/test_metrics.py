@@ -42,6 +42,7 @@ def test_metrics_by_hand() -> None:
         "rollout/return": pytest.approx(1 / 3),
         "rollout/turns": 2.0,
         "rollout/invalid_actions": pytest.approx(1 / 6),
+        "rollout/repeated_refusals": 0.0,
         "rollout/truncated_actions": 0.0,
         "rollout/cut_thoughts": 0.0,
         "rollout/episodes": 3,
@@ -98,19 +99,29 @@ def test_the_parts_of_a_lap_are_all_of_its_time() -> None:
 
 
 def test_only_actions_are_turns() -> None:
-    """An episode of two actions, of which one was cut off, a thought that was, and a summary."""
+    """An episode of four actions, of which two are invalid and alike, and two were cut off; a
+    thought that was, and a summary.
+    """
     cut = FinishReason.LENGTH
     episode = trajectory(
         turn(finish_reason=cut, kind="thought"),
         turn(finish_reason=cut, admissible=False),
         turn(kind="summary"),
+        turn(finish_reason=cut, admissible=False),
+        turn(),
         turn(),
     )
     groups = PlayedGroups(played=[group(episode)], kept=[group(episode)])
     usage = Usage(engines=EngineStatistics(), places=PlaceSeconds())
     metrics = step_metrics(groups, {}, StepSeconds(other=1.0), usage)
-    shares = ("turns", "invalid_actions", "truncated_actions", "cut_thoughts")
-    assert [metrics[f"rollout/{name}"] for name in shares] == [2.0, 0.5, 0.5, 0.5]
+    shares = {
+        "turns": 4.0,
+        "invalid_actions": 0.5,
+        "repeated_refusals": 0.25,
+        "truncated_actions": 0.5,
+        "cut_thoughts": 0.25,
+    }
+    assert {name: metrics[f"rollout/{name}"] for name in shares} == shares
 
 
 def test_a_penalty_of_turns_is_a_signal_and_leaves_the_return() -> None:
