@@ -72,6 +72,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "agent_rl.training": LIBRARY,
     "agent_rl.commands": (*LIBRARY, "agent_rl.commands.stages"),
+    # The map of a grid is read and shown as a comparison is.
+    "agent_rl.commands.sweep": (
+        *LIBRARY,
+        "agent_rl.commands.stages",
+        "agent_rl.commands.compare",
+    ),
     # The command line's types for games (which data, which split) are shared.
     "agent_rl.commands.bench": (*LIBRARY, "agent_rl.commands.stages", "agent_rl.commands.games"),
     "agent_rl.trainer": (*LIBRARY, "agent_rl.commands"),

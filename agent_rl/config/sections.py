@@ -196,8 +196,12 @@ class EvaluationSettings(Settings):
         return value
 
 
+_FOLDER_NAME = re.compile(r"\w[\w.-]*")
+"""Names that may be part of a run folder's name."""
+
+
 class SweepSettings(Settings):
-    """The runs of `agent-rl sweep`: each variant with each of the seeds."""
+    """The runs of `agent-rl sweep`: each variant at each point of the grid, with each seed."""
 
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds; each variant gets a run for each."""
@@ -205,6 +209,11 @@ class SweepSettings(Settings):
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Names of variants, which become parts of folder names, and the dotted keys that each changes:
     `{grpo: {learner.objective: grpo}}`."""
+
+    grid: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """Axes that multiply with the variants. An axis is a dotted key with its values,
+    `{train.look_ahead: [0, 2]}`, or a name with named points, which are dotted keys:
+    `{age: {young: {learner.optimizer_steps: 4}, old: {learner.optimizer_steps: 16}}}`."""
 
     @field_validator("seeds")
     @classmethod
@@ -217,8 +226,21 @@ class SweepSettings(Settings):
     @classmethod
     def _names_of_folders(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name in value:
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(
-                    f"{name!r} is part of a folder's name: use letters, digits, _, - and ."
-                )
+            _refuse_no_folder_name(name)
         return value
+
+    @field_validator("grid")
+    @classmethod
+    def _axes_have_points(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for axis, points in value.items():
+            if not points:
+                raise ValueError(f"{axis}: an axis has at least one point; remove it otherwise")
+            if isinstance(points, dict):
+                for name in points:
+                    _refuse_no_folder_name(name)
+        return value
+
+
+def _refuse_no_folder_name(name: str) -> None:
+    if not _FOLDER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is part of a folder's name: use letters, digits, _, - and .")

@@ -180,6 +180,19 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, float] | No
     return Interval(float(interval.low), float(interval.high)), float(result.pvalue)
 
 
+def paired_seeds(differences: Sequence[float]) -> Interval | None:
+    """The t interval of a mean difference, with one difference for each seed that both sides have.
+
+    None with fewer than two seeds. Without any spread it is a point.
+    """
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) < _NO_SPREAD:
+        return Interval(float(differences[0]), float(differences[0]))
+    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+    return Interval(float(interval.low), float(interval.high))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p values for the number of tests (Holm 1979); returned in the order given."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

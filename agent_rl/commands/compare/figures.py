@@ -13,7 +13,7 @@ _COLOURS = ("#0b5fa5", "#c8501e", "#3a8a3a", "#8a4fa3", "#b08900", "#555555", "#
 _DASHES = ("-", "--", "-.", ":")
 _LOG_SCALE_FROM = 20.0
 """A panel gets a logarithmic scale if its largest value is this many times its smallest."""
-_COLUMNS = 3
+PANELS_IN_A_ROW = 3
 """Panels in a row of mechanism.png."""
 
 
@@ -26,15 +26,15 @@ def draw_curves(comparison: Comparison, path: Path) -> None:
         held_out = {variant.label: variant.held_out[split] for variant in variants}
         panels.append((f"held-out success, {split}, %", held_out))
     longest = max(run.steps for variant in variants for run in variant.runs)
-    figure, axes = _figure(rows=1, columns=len(panels), width=5.4, height=4.4)
+    figure, axes = new_figure(rows=1, columns=len(panels), width=5.4, height=4.4)
     for (title, curves), panel in zip(panels, axes, strict=True):
         # Evaluations are few: their points are marked.
-        _draw(panel, title, curves, scale=100.0, points=curves is not training)
+        draw_panel(panel, title, curves, scale=100.0, points=curves is not training)
         bottom, top = panel.get_ylim()
         panel.set_ylim(bottom=max(0.0, bottom), top=min(100.0, top))
         panel.set_xlim(0, 1.03 * longest)
         panel.set_xlabel("rollout step")
-    _finish(figure, axes, path)
+    finish_figure(figure, axes, path)
 
 
 def draw_mechanism(comparison: Comparison, path: Path) -> None:
@@ -47,20 +47,20 @@ def draw_mechanism(comparison: Comparison, path: Path) -> None:
                 curves[variant.label] = variant.mechanism_curves[metric.name]
         if metric.panel and curves:
             panels.append((metric, curves))
-    rows = math.ceil(len(panels) / _COLUMNS)
-    figure, axes = _figure(rows=rows, columns=_COLUMNS, width=4.4, height=3.3)
+    rows = math.ceil(len(panels) / PANELS_IN_A_ROW)
+    figure, axes = new_figure(rows=rows, columns=PANELS_IN_A_ROW, width=4.4, height=3.3)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
     colours = {variant.label: number for number, variant in enumerate(comparison.variants)}
     for (metric, curves), panel in zip(panels, axes, strict=False):
-        _draw(panel, metric.panel, curves, scale=metric.panel_scale, numbers=colours)
+        draw_panel(panel, metric.panel, curves, scale=metric.panel_scale, numbers=colours)
         _choose_scale(panel, list(curves.values()))
-    for panel in axes[max(len(panels) - _COLUMNS, 0) : len(panels)]:
+    for panel in axes[max(len(panels) - PANELS_IN_A_ROW, 0) : len(panels)]:
         panel.set_xlabel("rollout step")
-    _finish(figure, axes, path)
+    finish_figure(figure, axes, path)
 
 
-def _figure(*, rows: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+def new_figure(*, rows: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure and its panels, row by row; `width` and `height` are a panel's, in inches."""
     from matplotlib.figure import Figure
 
@@ -69,7 +69,7 @@ def _figure(*, rows: int, columns: int, width: float, height: float) -> tuple[An
     return figure, list(axes.flat)
 
 
-def _draw(
+def draw_panel(
     panel: Any,
     title: str,
     curves: Mapping[str, Curve],
@@ -122,7 +122,7 @@ def _choose_scale(panel: Any, curves: Sequence[Curve]) -> None:
         panel.yaxis.set_minor_locator(NullLocator())
 
 
-def _finish(figure: Any, axes: Sequence[Any], path: Path) -> None:
+def finish_figure(figure: Any, axes: Sequence[Any], path: Path) -> None:
     """Add the legend and write the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -145,7 +145,7 @@ def _read_sweep(path: Path, notes: list[str]) -> tuple[list[Run], Evaluation | N
     children = sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
     runs, not_begun = [], []
     for child in children:
-        if is_run(child) and _has_begun(child):
+        if is_run(child) and has_begun(child):
             runs.append(read_run(child, notes))
             continue
         # A sweep writes the config of a run when its turn comes.
@@ -230,7 +230,7 @@ def _checked(path: Path, number: int, record: Any) -> MetricsLine:
     return line
 
 
-def _has_begun(path: Path) -> bool:
+def has_begun(path: Path) -> bool:
     """Whether a run has a line of metrics, even if it is torn."""
     metrics = training_of(path).metrics_file
     return metrics.is_file() and metrics.stat().st_size > 0

@@ -3,20 +3,23 @@
     SWEEP/start/                 the shared start: init/, sft/, evaluations/final.json
     SWEEP/<variant>-s<seed>/     a run: a run folder with config.yaml, log.txt, attempts.jsonl
 
+With a grid, the variants are those of the config at each of its points (`grid`).
+
 See `agent_rl.runs.layout` for the files in them. Light to import (no torch, Ray or vLLM): a typo in
 the last variant is an error before anything starts.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from agent_rl.commands.sweep.grid import GridCell, axes_of, cells_of, chosen_cells
 from agent_rl.config import Config, ConfigError, SweepSettings, load_config, load_run_config
-from agent_rl.config.keys import changed_values, flat_values
+from agent_rl.config.keys import EXECUTION_KEYS, changed_values, flat_values
 from agent_rl.evaluation.report import is_report
 from agent_rl.runs.layout import SWEEP_START, RunLayout
 
@@ -42,7 +45,11 @@ class SweepJob:
     config: Config
     """Its resolved config."""
     variant: str = ""
-    """The run's variant; empty for the start."""
+    """The run's variant, at its point of the grid; empty for the start."""
+    arm: str = ""
+    """The variant of the config; empty for the start."""
+    points: Mapping[str, str] = field(default_factory=dict)
+    """The name of its point, by the grid's axis."""
 
     @property
     def layout(self) -> RunLayout:
@@ -72,6 +79,10 @@ class Sweep:
     """In the order of work: all variants with the first seed, then with the second, ... After each
     seed all variants can be compared.
     """
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names of the points of each axis of the grid, in the config's order."""
+    words: Sequence[str] = ()
+    """The arguments of `agent-rl sweep` that name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +101,7 @@ def read_sweep(
     *,
     objectives: str | None = None,
     seeds: str | None = None,
+    only: str | None = None,
 ) -> Sweep:
     """Read a config and resolve it for the start and for each run.
 
@@ -98,6 +110,7 @@ def read_sweep(
         overrides: `key=value`, for all runs.
         objectives: names with commas between; they replace the variants.
         seeds: numbers with commas between; they replace the seeds.
+        only: globs with commas between; variants with other names are left out.
 
     Raises:
         ConfigError: the file, an override or a variant is wrong, or there is nothing to compare.
@@ -115,15 +128,27 @@ def read_sweep(
     start = SweepJob(name=SWEEP_START, config=start_config)
     if not base.model.path:
         common.append(_override("model.path", str(start.layout.sft.model)))
+    cells = _named(path, settings)
+    if only is not None:
+        cells = chosen_cells(cells, only)
+    configs = {cell.name: _resolve(path, common, cell) for cell in cells}
     runs = []
     for seed in settings.seeds:
-        for variant, values in settings.variants.items():
-            name = f"{variant}-s{seed}"
-            own = [_override("run_folder", str(folder / name)), _override("seed", seed)]
-            config = _resolve(path, common, variant, values, own)
-            runs.append(SweepJob(name=name, variant=variant, config=config))
-    _refuse_equal_variants(path, runs)
-    return Sweep(folder=folder, start=start, runs=tuple(runs))
+        for cell in cells:
+            name = f"{cell.name}-s{seed}"
+            own = {"run_folder": str(folder / name), "seed": seed}
+            config = configs[cell.name].model_copy(update=own)
+            run = SweepJob(
+                name=name, config=config, variant=cell.name, arm=cell.arm, points=cell.points
+            )
+            runs.append(run)
+    _refuse_equal_variants(path, runs[: len(cells)])
+    axes = {axis: list(points) for axis, points in axes_of(settings).items()}
+    words = [str(path), *overrides]
+    for option, value in (("objectives", objectives), ("seeds", seeds), ("only", only)):
+        if value is not None:
+            words.append(f"--{option}={value}")
+    return Sweep(folder=folder, start=start, runs=tuple(runs), axes=axes, words=words)
 
 
 def progress_of_run(run: SweepJob) -> SweepProgress:
@@ -192,20 +217,22 @@ def _lists_as_overrides(objectives: str | None, seeds: str | None) -> list[str]:
     return overrides
 
 
-def _resolve(
-    path: str | Path,
-    common: Sequence[str],
-    variant: str,
-    values: Mapping[str, Any],
-    own: Sequence[str],
-) -> Config:
-    """The config of one run; an error names the variant."""
-    section = f"{path}: sweep.variants.{variant}"
-    for key in values:
-        _refuse_key(section, key)
-    overrides = [_override(key, value) for key, value in values.items()]
+def _named(path: str | Path, settings: SweepSettings) -> list[GridCell]:
+    """The variants at all points of the grid; an error names the file."""
     try:
-        return load_config(path, [*common, *overrides, *own])
+        return cells_of(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _resolve(path: str | Path, common: Sequence[str], cell: GridCell) -> Config:
+    """The config of a variant, but for folder and seed; an error names the variant."""
+    section = f"{path}: sweep.variants.{cell.name}"
+    for key in cell.values:
+        _refuse_key(section, key)
+    overrides = [_override(key, value) for key, value in cell.values.items()]
+    try:
+        return load_config(path, [*common, *overrides])
     except ConfigError as error:
         raise ConfigError(str(error).replace(f"{path}: ", f"{section}: ")) from error
 
@@ -226,12 +253,17 @@ def _refuse_key(section: str, key: str) -> None:
 
 
 def _refuse_equal_variants(path: str | Path, runs: Sequence[SweepJob]) -> None:
-    of_first_seed = [run for run in runs if run.config.seed == runs[0].config.seed]
-    for a, b in combinations(of_first_seed, 2):
-        if not _changes(a.config, b.config):
+    """Raise if two of the runs, which have one seed, have the same settings."""
+    by_settings: dict[str, SweepJob] = {}
+    for run in runs:
+        values = _flat(run.config)
+        for key in EXECUTION_KEYS:
+            values.pop(key, None)
+        twin = by_settings.setdefault(json.dumps(values, sort_keys=True), run)
+        if twin is not run:
             raise ConfigError(
-                f"{path}: sweep.variants: {a.variant} and {b.variant} are the same, so there is "
-                "nothing to compare; remove one of them"
+                f"{path}: sweep.variants: {twin.variant} and {run.variant} are the same, so there "
+                "is nothing to compare; remove one of them"
             )
 
 

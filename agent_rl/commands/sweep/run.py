@@ -10,7 +10,8 @@
 
 `agent-rl sweep CONFIG` does all of it. It may be stopped or killed at any time: the same command
 resumes it. Finished runs are not made again, an unfinished run resumes from its last checkpoint,
-and a failed run does not end the sweep.
+and a failed run does not end the sweep. With a `grid`, each variant has a run at each of its points
+(`agent_rl.commands.sweep.grid`).
 """
 
 import subprocess
@@ -22,6 +23,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from agent_rl.commands.compare.runs import has_begun
 from agent_rl.commands.sweep.attempt import (
     Command,
     attempt,
@@ -60,11 +62,14 @@ def make_plan(sweep: Sweep) -> Plan:
 
 
 def comparison_command(sweep: Sweep) -> list[str]:
-    """The command line of the comparison, which names the variants.
+    """The command line of the comparison, which names the variants; with a grid, of its map.
 
     It runs in another process: its failure cannot end the sweep.
     """
-    begun = dict.fromkeys(run.variant for run in sweep.runs if _has_metrics(run))
+    if sweep.axes:
+        # A comparison tests all pairs of variants, and a grid has hundreds.
+        return [sys.executable, "-m", "agent_rl.cli", "sweep", *sweep.words, "--map"]
+    begun = dict.fromkeys(run.variant for run in sweep.runs if has_begun(run.folder))
     labels = [f"--label={variant}={variant}-s[0-9]*" for variant in begun]
     return [sys.executable, "-m", "agent_rl.cli", "compare", str(sweep.folder), *labels]
 
@@ -212,12 +217,6 @@ def _result(job: SweepJob) -> str:
         ends = interval(score.interval, digits=0)
         parts.append(f"{percent(score.success)} % ({ends}) on {name}")
     return ", ".join(parts)
-
-
-def _has_metrics(run: SweepJob) -> bool:
-    """Whether a comparison can read a run: it has a rollout step."""
-    metrics = run.layout.train.metrics_file
-    return metrics.is_file() and metrics.stat().st_size > 0
 
 
 def _failure(job: SweepJob) -> str:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from agent_rl.evaluation.statistics import (
+    Interval,
     bootstrap_by_game,
     bootstrap_gap,
     bootstrap_iqm_curve,
@@ -16,6 +17,7 @@ from agent_rl.evaluation.statistics import (
     mcnemar,
     paired_bootstrap,
     paired_permutation,
+    paired_seeds,
     welch,
     wilson_interval,
 )
@@ -341,3 +343,13 @@ def iqm_interval(values: list[float]) -> tuple[float, float]:
     """The interval of one number per seed."""
     (interval,) = bootstrap_iqm_curve([[value] for value in values])
     return interval.low, interval.high
+
+
+def test_pairs_of_seeds_by_hand() -> None:
+    # Mean 0.2, deviation 0.1; t with two degrees of freedom is 4.303.
+    half = 4.303 * 0.1 / math.sqrt(3)
+    found = paired_seeds([0.1, 0.2, 0.3])
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+    assert paired_seeds([0.1]) is None
+    assert paired_seeds([0.25, 0.25]) == Interval(0.25, 0.25)

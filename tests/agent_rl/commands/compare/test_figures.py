@@ -28,7 +28,7 @@ def test_the_curves_are_those_of_the_variants(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     drawn: list[Sequence[Any]] = []
-    monkeypatch.setattr(figures, "_finish", lambda figure, axes, path: drawn.append(axes))
+    monkeypatch.setattr(figures, "finish_figure", lambda figure, axes, path: drawn.append(axes))
     figures.draw_curves(compare(find_runs([sweep])), tmp_path / "curves.png")
     ((training, held_out),) = drawn
     lines = {line.get_label(): line.get_xydata().tolist() for line in held_out.get_lines()}
@@ -62,7 +62,7 @@ def test_a_metric_that_only_some_variants_have_gets_a_panel_with_their_colours(
     line = json.dumps({"step": 1, **dict.fromkeys(NEEDED, 0.1), **shares})
     (new / "train" / "metrics.jsonl").write_text(line + "\n")
     drawn: list[Sequence[Any]] = []
-    monkeypatch.setattr(figures, "_finish", lambda figure, axes, path: drawn.append(axes))
+    monkeypatch.setattr(figures, "finish_figure", lambda figure, axes, path: drawn.append(axes))
     figures.draw_mechanism(compare(find_runs([old])), tmp_path / "mechanism.png")
     figures.draw_mechanism(compare(find_runs([old, new])), tmp_path / "mechanism.png")
     assert [len(axes) for axes in drawn] == [6, 9]

@@ -10,7 +10,7 @@ from agent_rl.commands.sweep.attempt import Attempt, read_attempts
 from agent_rl.commands.sweep.plan import Sweep, progress_of_run, read_sweep
 from agent_rl.commands.sweep.run import comparison_command, make_plan, run_sweep, show_plan
 from agent_rl.config import load_config
-from tests.builders.sweeps import STEPS, go, made, stand_in
+from tests.builders.sweeps import STEPS, go, made, stand_in, write_config
 
 
 def test_every_pass_over_the_variants_ends_in_a_comparison_and_nothing_is_done_twice(
@@ -100,6 +100,14 @@ def test_the_comparison_knows_the_variants_that_have_begun(sweep: Sweep) -> None
         str(sweep.folder),
         "--label=fast=fast-s[0-9]*",
     ]
+
+
+def test_a_grid_has_its_map_in_place_of_the_comparison(tmp_path: Path) -> None:
+    grid = {"train.look_ahead": [0, 1]}
+    path = write_config(tmp_path, sweep={"seeds": [0], "variants": {"gmpo": {}}, "grid": grid})
+    sweep = read_sweep(path, ["train.tasks_per_step=3"], seeds="1,2", only="gmpo-*")
+    words = ["sweep", str(path), "train.tasks_per_step=3", "--seeds=1,2", "--only=gmpo-*", "--map"]
+    assert comparison_command(sweep)[3:] == words
 
 
 @pytest.mark.process
