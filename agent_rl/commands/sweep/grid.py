@@ -72,7 +72,7 @@ def cells_of(settings: SweepSettings) -> list[GridCell]:
     for names in product(*axes.values()):
         points = dict(zip(axes, names, strict=True))
         for arm, values in settings.variants.items():
-            parts = {f"variants.{arm}": values}
+            parts: dict[str, Mapping[str, Any]] = {f"variants.{arm}": values}
             for axis, name in points.items():
                 parts[f"grid.{axis}"] = axes[axis][name]
             cell = GridCell(arm=arm, points=points, values=_joined(parts))
