@@ -61,6 +61,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "rollouts.types",
     ),
     "agent_rl.runs": ("agent_rl.config", "agent_rl.files", "agent_rl.policy", "rollouts"),
+    # Trackers show what a run has written, evaluations too; nothing there imports them.
+    "agent_rl.runs.trackers": (
+        "agent_rl.config",
+        "agent_rl.display",
+        "agent_rl.evaluation",
+        "agent_rl.files",
+        "agent_rl.runs",
+        "rollouts",
+    ),
     "agent_rl.evaluation": (
         "agent_rl.config",
         "agent_rl.display",
@@ -91,6 +100,7 @@ LIGHT = (
     "agent_rl.files",
     "agent_rl.policy.folder",
     "agent_rl.runs.layout",
+    "agent_rl.runs.trackers.tracker_process",
     "agent_rl.commands.stages.target",
     "agent_rl.commands.sweep.plan",
 )
@@ -104,6 +114,9 @@ ONLY_IN = {
         "rollouts/processes/ray_processes.py",
         "rollouts/processes/ray_signals.py",
     },
+    "wandb": {"agent_rl/runs/trackers/wandb_tracker.py"},
+    "mlflow": {"agent_rl/runs/trackers/mlflow_tracker.py"},
+    "trackio": {"agent_rl/runs/trackers/trackio_tracker.py"},
 }
 """The only files that import these libraries."""
 
@@ -210,7 +223,7 @@ def test_no_module_imports_itself_through_others() -> None:
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_each_engine_lives_in_one_file(library: str) -> None:
+def test_each_engine_and_tracker_lives_in_one_file(library: str) -> None:
     users = set()
     for path in product_files():
         if library in {name.partition(".")[0] for name in imported_modules(path)}:

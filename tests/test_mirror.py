@@ -15,6 +15,7 @@ TESTED_ELSEWHERE = {
     "agent_rl/commands/stages/sft.py": "test_trainer.py",
     "agent_rl/learner/scoring.py": "test_loss.py and test_sharding.py",
     "agent_rl/objective/presets.py": "test_policy_loss.py",
+    "agent_rl/runs/trackers/tracker.py": "plain values, and a protocol",
     "agent_rl/training/session.py": "test_parity.py and test_trainer.py",
     "envs/alfworld/engines/engine.py": "a protocol: test_native.py and test_stock.py",
     "envs/task.py": "a plain value",

@@ -11,6 +11,7 @@ from agent_rl.config.sections import (
     EvaluationSettings,
     SftSettings,
     SweepSettings,
+    TrackingSettings,
     TrainSettings,
 )
 from rollouts.settings import (
@@ -60,6 +61,9 @@ class Config(Settings):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """The held-out evaluation."""
+
+    tracking: TrackingSettings = TrackingSettings()
+    """Trackers such as W&B."""
 
     sweep: SweepSettings | None = None
     """The runs of `agent-rl sweep`; null if there is no sweep."""

@@ -26,6 +26,9 @@ EXECUTION_KEYS = (
 )
 """Keys that say how a run is computed. They change results only by the order of float sums."""
 
+UNCOMPARED_SECTIONS = ("tracking",)
+"""Sections that say nothing of how a run is computed: runs that differ in them are alike."""
+
 RUN_CONFIG = "config.yaml"
 """The config that a run records in its folders."""
 EXPORTED_CONFIG = "agent_rl.yaml"
@@ -98,14 +101,17 @@ def flat_values(config: Config) -> dict[str, Any]:
 
 
 def changed_values(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys whose values differ, with both; `EXECUTION_KEYS` do not count.
+    """Return the dotted keys whose values differ, with both.
+
+    `EXECUTION_KEYS` and `UNCOMPARED_SECTIONS` do not count.
 
     >>> changed_values({"seed": 0, "train.eval_every": 5}, {"seed": 1, "train.eval_every": 5})
     {'seed': (0, 1)}
     """
     changes = {}
     for key in sorted({*was, *now} - {*EXECUTION_KEYS}):
-        if was.get(key) != now.get(key):
+        compared = key.partition(".")[0] not in UNCOMPARED_SECTIONS
+        if compared and was.get(key) != now.get(key):
             changes[key] = (was.get(key), now.get(key))
     return changes
 

@@ -1,5 +1,5 @@
 """The sections of a config that are agent_rl's: environment, tasks, warm start, training,
-evaluation, sweep. Light to import.
+evaluation, trackers, sweep. Light to import.
 """
 
 import re
@@ -193,6 +193,47 @@ class EvaluationSettings(Settings):
     def _each_split_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(value) or len(set(value)) < len(value):
             raise ValueError("write the names of different splits, such as valid_seen,valid_unseen")
+        return value
+
+
+TrackerName = Literal["wandb", "mlflow", "trackio"]
+"""A package that shows runs, besides TensorBoard."""
+
+
+class TrackingSettings(Settings):
+    """Who is told of a run, besides `metrics.jsonl` and TensorBoard (docs/trackers.md)."""
+
+    trackers: tuple[TrackerName, ...] = ()
+    """Trackers, as a list or as names with commas between them."""
+
+    project: str = Field(default="agent_rl", min_length=1)
+    """The tracker's project (MLflow: experiment)."""
+
+    run_name: str = ""
+    """Name of the run; empty takes the name of the run's folder. That of the warm start ends in
+    `-sft`."""
+
+    episodes: int = Field(default=4, ge=0)
+    """Example episodes in each table of episodes; 0 tells none."""
+
+    episodes_every: int = Field(default=10, ge=1)
+    """Rollout steps from one table of episodes to the next."""
+
+    finish_seconds: float = Field(default=30.0, ge=0.0)
+    """Longest wait for a tracker at the end of a stage."""
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _names_with_commas(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_tracker_once(cls, value: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("name each tracker once")
         return value
 
 

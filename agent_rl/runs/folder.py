@@ -9,6 +9,7 @@ from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.files import naming_full_disk, write_text
 from agent_rl.runs.episode_writer import EpisodeWriter
 from agent_rl.runs.layout import StageLayout
+from agent_rl.runs.trackers.running import RunningTrackers
 from rollouts import TrajectoryGroup
 
 
@@ -55,9 +56,14 @@ class RunFolder:
 
         purge = None if resume_from is None else resume_from + 1
         self._events = SummaryWriter(str(self.layout.tensorboard), purge_step=purge)
+        # Last: they follow the files that are written above.
+        self._trackers = RunningTrackers(self.layout, config)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append a line of metrics, and write the same to TensorBoard."""
+        """Append a line of metrics, and write the same to TensorBoard.
+
+        Other trackers read it from the file (`agent_rl.runs.trackers`).
+        """
         with naming_full_disk(self.layout.metrics_file):
             self._metrics.write(json.dumps({"step": step, **metrics}) + "\n")
             self._metrics.flush()
@@ -79,13 +85,18 @@ class RunFolder:
         """
         self.episodes.write(step, groups, keep)
 
-    def close(self) -> None:
-        """Wait for the episodes, and close the files.
+    def close(self, *, complete: bool = True) -> None:
+        """Wait for the episodes, close the files, and let the trackers finish.
+
+        Args:
+            complete: whether the stage was done to its end, for the trackers.
 
         Raises:
             OSError: episodes or metrics could not be written.
         """
         with ExitStack() as all_files:
+            # Called last.
+            all_files.callback(self._trackers.close, complete=complete)
             all_files.callback(self.episodes.close)
             all_files.callback(self._events.close)
             all_files.enter_context(naming_full_disk(self.layout.metrics_file))

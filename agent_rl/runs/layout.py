@@ -5,11 +5,13 @@ RUN/
   log.txt  attempts.jsonl          a sweep's run: what its processes printed, how they ended
   init/                            the policy made from scratch (Hugging Face format)
   sft/                             the warm start (SFT)
-    config.yaml  metrics.jsonl  tensorboard/
+    config.yaml  metrics.jsonl  tensorboard/  trackers/
     trajectories/expert.jsonl.gz   the expert's episodes
     model/                         the policy after it
   train/                           reinforcement learning
     config.yaml  metrics.jsonl  tensorboard/
+    trackers/wandb.json            how far a tracker was told of the run
+    trackers/wandb.log             what the tracker's package printed
     trajectories/step-000001.jsonl.gz
     checkpoints/step-000010/       see `agent_rl.runs.checkpoint`
     evaluations/step-000010.json   made during training
@@ -84,6 +86,19 @@ class StageLayout:
     def tensorboard(self) -> Path:
         """The same metrics as TensorBoard events."""
         return self.folder / "tensorboard"
+
+    @property
+    def trackers(self) -> Path:
+        """What trackers leave here: see `agent_rl.runs.trackers`."""
+        return self.folder / "trackers"
+
+    def tracker_state(self, name: str) -> Path:
+        """How far a tracker was told of the stage."""
+        return self.trackers / f"{name}.json"
+
+    def tracker_log(self, name: str) -> Path:
+        """What the package of a tracker printed."""
+        return self.trackers / f"{name}.log"
 
     @property
     def trajectories(self) -> Path:

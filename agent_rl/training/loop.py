@@ -200,7 +200,7 @@ class TrainingLoop:
     def close(self) -> None:
         """Close the run's files. Groups that are still played are wanted no more."""
         self.groups.close()
-        self.run.close()
+        self.run.close(complete=self.step >= self.config.train.rollout_steps)
 
     def _begin_clock(self) -> None:
         """Start the engine if it has not yet: that is not the time of any step."""

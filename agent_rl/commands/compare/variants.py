@@ -8,7 +8,7 @@ from typing import Any
 from agent_rl.commands.compare.runs import Run
 from agent_rl.commands.compare.seeds import SEEDS_FOR_INTERVAL
 from agent_rl.config import ConfigError
-from agent_rl.config.keys import EXECUTION_KEYS, flat_values
+from agent_rl.config.keys import EXECUTION_KEYS, UNCOMPARED_SECTIONS, flat_values
 
 Variants = Mapping[str, Sequence[Run]]
 """The runs of each variant by its label, in the order of their seeds."""
@@ -80,9 +80,10 @@ def notes_on(variants: Variants) -> list[str]:
 def _setting(run: Run) -> dict[str, Any]:
     """The values that make the variant, by dotted key."""
     left_out = (*_OF_ONE_RUN, *EXECUTION_KEYS)
+    sections = ("sweep", *UNCOMPARED_SECTIONS)
     setting = {}
     for key, value in flat_values(run.config).items():
-        if key not in left_out and key.partition(".")[0] != "sweep":
+        if key not in left_out and key.partition(".")[0] not in sections:
             setting[key] = value
     return setting
 

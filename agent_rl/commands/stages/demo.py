@@ -22,6 +22,7 @@ from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.objective.presets import ObjectiveName, display_name
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trackers.packages import require_trackers
 from agent_rl.tasks import open_environment
 from agent_rl.training.loop import TrainingLoop
 from agent_rl.training.session import Session
@@ -36,13 +37,15 @@ def run_demo(config: Config) -> None:
     renamed.
 
     Raises:
-        ConfigError: `model.lora` is set: an adapter needs a model that was trained before.
+        ConfigError: `model.lora` is set: an adapter needs a model that was trained before; or the
+            package of a tracker is missing.
     """
     if config.model.lora is not None:
         raise ConfigError(
             "model.lora: the demo trains all weights; use `agent-rl init`, `sft` and `train` "
             "instead"
         )
+    require_trackers(config)
     run = RunLayout(Path(config.run_folder))
     # Another demo may be at work in it.
     if run.folder.is_dir():

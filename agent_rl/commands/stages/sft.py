@@ -16,6 +16,7 @@ from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.chat_files import read_chats
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trackers.packages import require_trackers
 from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.training.own_episodes import own_samples, play_own_episodes
 from agent_rl.training.own_template import with_own_template
@@ -31,9 +32,10 @@ def sft(config: Config) -> Path:
     A warm start that was stopped begins again; its files are set aside.
 
     Raises:
-        ConfigError: there is no policy to start from, the run has a warm start already, or
-            `sft.episodes_file` cannot be read.
+        ConfigError: there is no policy to start from, the run has a warm start already,
+            `sft.episodes_file` cannot be read, or the package of a tracker is missing.
     """
+    require_trackers(config)
     source = policy_before_training(config)
     if config.sft.episodes_file:
         # Before any process starts: a damaged line is answered at once.

@@ -16,6 +16,7 @@ from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.folder import is_adapter
 from agent_rl.policy.loading import policy_loader
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
+from agent_rl.runs.trackers.packages import require_trackers
 from agent_rl.training.loop import TrainingLoop, learner_context
 from agent_rl.training.own_template import with_own_template
 from agent_rl.training.resuming import check_resumable
@@ -38,9 +39,11 @@ def train(
 
     Raises:
         ConfigError: there is no policy to start from, a run already, or a checkpoint that is
-            damaged or of another run; or another process trains in the folder.
+            damaged or of another run; or another process trains in the folder, or the package of a
+            tracker is missing.
         SystemExit: a signal stopped the run, see `stops_on_signals`.
     """
+    require_trackers(config)
     run = RunLayout(Path(config.run_folder))
     with stops_on_signals(), locked_run(run):
         checkpoint = checkpoint_to_resume(run.train, resume=resume)

@@ -41,6 +41,7 @@ from agent_rl.commands.sweep.plan import (
 )
 from agent_rl.display import console, interval, percent, say
 from agent_rl.evaluation.report import read_report
+from agent_rl.runs.trackers.packages import require_trackers
 
 STOPPED = 130
 """The exit status after Ctrl-C."""
@@ -91,8 +92,11 @@ def run_sweep(
         The exit status: 0 if all runs are done and compared.
 
     Raises:
-        ConfigError: the folder was made with another config, or another sweep is at work in it.
+        ConfigError: the folder was made with another config, another sweep is at work in it, or
+            the package of a tracker is missing.
     """
+    for job in (sweep.start, *sweep.runs):
+        require_trackers(job.config)
     with sweep_lock(sweep.folder) as lock, stopped_by_signals():
         plan = make_plan(sweep)
         show_plan(plan)

@@ -1,5 +1,12 @@
 from agent_rl.config import Config
-from agent_rl.config.keys import EXECUTION_KEYS, RENAMED_KEYS, flat_values, upgraded
+from agent_rl.config.keys import (
+    EXECUTION_KEYS,
+    RENAMED_KEYS,
+    UNCOMPARED_SECTIONS,
+    changed_values,
+    flat_values,
+    upgraded,
+)
 
 
 def test_flat_values() -> None:
@@ -36,3 +43,9 @@ def test_options_of_alfworld_move_to_their_new_names() -> None:
     assert upgraded(recorded)["env"]["options"] == {"entity_permutations": 5, "expert": True}
     other = {"env": {"id": "mine:Env", "options": {"renamed": 5}}}
     assert upgraded(other) == other
+
+
+def test_runs_that_differ_in_their_trackers_are_alike() -> None:
+    config = Config.model_validate({"run_folder": "r", "tracking": {"trackers": "wandb"}})
+    assert changed_values(flat_values(Config(run_folder="r")), flat_values(config)) == {}
+    assert set(UNCOMPARED_SECTIONS) <= set(Config.model_fields)

@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent_rl.config import EvaluationSettings, SweepSettings, TaskFilter, TrainSettings
+from agent_rl.config.sections import TrackingSettings
 
 
 def test_scenes_are_names_also_if_written_as_numbers() -> None:
@@ -45,3 +46,16 @@ def test_seeds_are_different_numbers_from_0(seeds: tuple[int, ...]) -> None:
 def test_variants_are_parts_of_folder_names(name: str) -> None:
     with pytest.raises(ValidationError, match="part of a folder's name"):
         SweepSettings(variants={name: {}})
+
+
+@pytest.mark.parametrize("written", ["wandb, mlflow", ["wandb", "mlflow"]])
+def test_trackers_may_be_written_with_commas(written: object) -> None:
+    assert TrackingSettings.model_validate({"trackers": written}).trackers == ("wandb", "mlflow")
+    assert TrackingSettings.model_validate({"trackers": ""}).trackers == ()
+
+
+def test_a_tracker_is_named_once_and_known() -> None:
+    with pytest.raises(ValidationError, match="name each tracker once"):
+        TrackingSettings.model_validate({"trackers": "wandb,wandb"})
+    with pytest.raises(ValidationError, match=r"'wandb', 'mlflow' or 'trackio'"):
+        TrackingSettings.model_validate({"trackers": "wandbb"})
