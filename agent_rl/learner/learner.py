@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.loss import LossRule
+from agent_rl.learner.memory import UPDATES_BETWEEN, return_free_memory
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.optimizer import ScheduledOptimizer
 from agent_rl.learner.passes import Passes
@@ -90,6 +91,7 @@ class Learner:
         self._rule = LossRule(settings, context.most_agent_tokens)
         self._ranks = ranks or Ranks()
         self._random = random.Random(context.seed)
+        self._updates = 0
         # Sharding replaces the parameters, so the optimizer is made after it.
         self._scorer = self._new_scorer(self.model, context.temperature)
         self._reference: Scorer | None = None
@@ -157,7 +159,11 @@ class Learner:
             rng=self._random,
             probe=self._probe,
         )
-        return update.run()
+        metrics = update.run()
+        self._updates += 1
+        if self.device.type == "cpu" and self._updates % UPDATES_BETWEEN == 0:
+            return_free_memory()
+        return metrics
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """Take one optimizer step of cross-entropy, the mean over all agent tokens.

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import console, kept_lines, say
 from agent_rl.learner.learner import Learner, LearnerContext
+from agent_rl.learner.memory import ONEDNN
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
@@ -214,7 +215,7 @@ class LearnerProcesses:
         require_gpus(serving, there, ranks=count if on_gpus else 0)
         # Each process would take all cores otherwise. OpenMP reads the variable when it starts.
         self._threads = settings.threads or max(torch.get_num_threads() // count, 1)
-        environment = {"OMP_NUM_THREADS": str(self._threads), **OPENMP}
+        environment = {"OMP_NUM_THREADS": str(self._threads), **OPENMP, **ONEDNN}
         # The first writes what this process reads: checkpoints, and the weights for the engine.
         share, cores = rank_share(there) if on_gpus else 0.0, max(settings.threads, 1)
         needs = [Need(cpus=cores, gpus=share, here=rank == 0) for rank in range(count)]
