@@ -6,8 +6,8 @@ Two libraries make a process larger with each new shape of a pack:
   of ever other lengths fill that: 0.6 GiB, whatever the size of the model.
 - malloc keeps what is freed. What oneDNN keeps lies between, so it rarely fits the next use.
 
-The learner of the demo, with 1.5 million parameters, took 2.1 GiB after 40 updates. With both
-bounds it takes 1.0 GiB, and no more time.
+The learner of the demo, with 1.5 million parameters, took 2.0 GiB after 40 updates. With both
+bounds it takes 0.9 GiB, and 1.4 GiB until the next return.
 """
 
 import ctypes
