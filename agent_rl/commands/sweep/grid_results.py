@@ -24,6 +24,8 @@ COLLAPSED_BELOW = 0.5
 """A run collapsed if its final success is below this part of the start's."""
 STABLE_WITHIN = 0.05
 """A run is stable if its final success is at most this much under the start's."""
+WORTH_CONFIRMING = 0.05
+"""A cell is confirmed with other seeds if its arms differ by this much."""
 NOT_FINITE = "FloatingPointError"
 """The error of a run whose loss or gradient was not finite. Its success counts as 0."""
 
@@ -187,10 +189,13 @@ def cell_to_confirm(pairs: Sequence[CellPair]) -> CellPair | None:
     """The cell of the first pair to confirm with other seeds, by the rule of the page.
 
     Of the cells in which one arm is stable, it is that of the largest mean difference, whatever its
-    sign. The earlier one wins a tie.
+    sign. The earlier one wins a tie. None if no difference is worth it.
     """
-    first = [pair for pair in pairs if (pair.a, pair.b) == (pairs[0].a, pairs[0].b)]
-    candidates = [pair for pair in first if pair.one_is_stable]
+    candidates = []
+    for pair in pairs:
+        is_first = (pair.a, pair.b) == (pairs[0].a, pairs[0].b)
+        if is_first and pair.one_is_stable and abs(pair.difference) >= WORTH_CONFIRMING:
+            candidates.append(pair)
     return max(candidates, key=lambda pair: abs(pair.difference), default=None)
 
 

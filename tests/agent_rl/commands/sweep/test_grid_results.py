@@ -107,6 +107,9 @@ def test_pairs_have_the_same_seed_and_the_cell_is_chosen_by_the_rule(tmp_path: P
     assert cells["old", 0].interval is None
     # The old cell at the first rate differs by 30 points, and gmpo is stable there.
     assert cell_to_confirm(results.pairs) is last
+    # Without it and the other large one, a tie of 0 and one of 5 points are left.
+    assert cell_to_confirm([cells["young", 0]]) is None
+    assert cell_to_confirm([cells["young", 0], cells["old", 1]]) is None
     # In the old cell at the second rate no arm is stable, whatever the difference.
     assert not cells["old", 1].one_is_stable
 
