@@ -87,8 +87,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.commands.stages",
         "agent_rl.commands.compare",
     ),
-    # The command line's types for games (which data, which split) are shared.
-    "agent_rl.commands.bench": (*LIBRARY, "agent_rl.commands.stages", "agent_rl.commands.games"),
+    # The command line's types for games (which data, which split) are shared. A replay names its
+    # variants as a sweep does, and shows them as a comparison does.
+    "agent_rl.commands.bench": (
+        *LIBRARY,
+        "agent_rl.commands.stages",
+        "agent_rl.commands.games",
+        "agent_rl.commands.sweep.plan",
+        "agent_rl.commands.compare",
+    ),
     "agent_rl.trainer": (*LIBRARY, "agent_rl.commands"),
     "agent_rl.cli": (*LIBRARY, "agent_rl.commands"),
 }

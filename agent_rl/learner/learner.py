@@ -20,7 +20,7 @@ from agent_rl.learner.memory import UPDATES_BETWEEN, return_free_memory
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.optimizer import ScheduledOptimizer
 from agent_rl.learner.passes import Passes
-from agent_rl.learner.plan import StepPlan
+from agent_rl.learner.plan import StepPlan, micro_batches
 from agent_rl.learner.probe import Probe
 from agent_rl.learner.ranks import Ranks
 from agent_rl.learner.samples import TrainingSample
@@ -135,6 +135,23 @@ class Learner:
         """Return log-probs of the agent's tokens, [N], sample after sample, on the device."""
         scores: Scores = self._scorer(self._passes.batch(samples))
         return scores.logprobs_N
+
+    @torch.no_grad()
+    def mean_entropy(self, samples: Sequence[TrainingSample]) -> float:
+        """Return the mean entropy of the agent's tokens, in nats, in one rank."""
+        blocks = micro_batches(
+            samples,
+            self.settings.micro_batch_tokens,
+            share_prefixes=self.settings.share_prefixes,
+        )
+        whole, tokens = 0.0, 0
+        for block in blocks:
+            for micro_batch in block:
+                of_pass = [samples[i] for i in micro_batch]
+                scores: Scores = self._scorer(self._passes.batch(of_pass))
+                whole += float(scores.entropy_N.double().sum())
+                tokens += scores.entropy_N.numel()
+        return whole / tokens
 
     def update(self, samples: Sequence[TrainingSample]) -> Metrics:
         """Train on one rollout step's samples: `optimizer_steps` steps, every sample once.

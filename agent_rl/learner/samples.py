@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 
+from agent_rl.config.learner import LearnerSettings
 from agent_rl.objective.advantages import (
     episode_advantages,
     turn_group_advantages,
@@ -146,6 +147,36 @@ def samples_from_group(
             number = first_sample + len(samples)
             samples += _samples_of_parts(trajectory.parts, of_turns, number, version)
     return samples
+
+
+def group_samples(
+    group: TrajectoryGroup,
+    settings: LearnerSettings,
+    *,
+    version: int | None = None,
+    first_sample: int = 0,
+) -> list[TrainingSample]:
+    """Return a group's samples, with advantages as the settings compute them.
+
+    Args:
+        group: episodes of one task.
+        settings: of the learner.
+        version: as in `samples_from_group`, like `first_sample`.
+        first_sample: the place of the first one among all samples of the step.
+    """
+    # Only keys that the config sets: the others keep the advantage's defaults.
+    options = {}
+    for key in ("turn_discount", "turn_advantage_weight", "invalid_turn_penalty"):
+        value = getattr(settings, key)
+        if value is not None:
+            options[key] = value
+    return samples_from_group(
+        group,
+        settings.chosen_objective.advantage,
+        version=version,
+        first_sample=first_sample,
+        **options,
+    )
 
 
 def turn_scores(trajectory: Trajectory, invalid_turn_penalty: float) -> list[float]:

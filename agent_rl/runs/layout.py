@@ -222,6 +222,11 @@ class RunLayout:
         return StageLayout(self.folder / "train")
 
     @property
+    def replayed(self) -> Path:
+        """The batch of episodes of `agent-rl bench replay`."""
+        return self.folder / "replay.jsonl.gz"
+
+    @property
     def lock_file(self) -> Path:
         """Is locked by the command that trains in the folder."""
         return self.folder / ".lock"

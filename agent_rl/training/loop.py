@@ -9,7 +9,7 @@ from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.evaluation.tables import show
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses
-from agent_rl.learner.samples import TrainingSample, samples_from_group
+from agent_rl.learner.samples import TrainingSample, group_samples
 from agent_rl.runs.checkpoint import (
     Snapshot,
     load_checkpoint,
@@ -265,19 +265,8 @@ class TrainingLoop:
         Args:
             first_sample: the place of the first one among all samples of the step.
         """
-        settings = self.config.learner
-        # Only keys that the config sets: the others keep the advantage's defaults.
-        options = {}
-        for key in ("turn_discount", "turn_advantage_weight", "invalid_turn_penalty"):
-            value = getattr(settings, key)
-            if value is not None:
-                options[key] = value
-        return samples_from_group(
-            group,
-            settings.chosen_objective.advantage,
-            version=self.session.version,
-            first_sample=first_sample,
-            **options,
+        return group_samples(
+            group, self.config.learner, version=self.session.version, first_sample=first_sample
         )
 
     def evaluate(self) -> None:

@@ -152,6 +152,46 @@ def reading_(
     bench_reading(target.config, target.model or starting_policy(target.config), json)
 
 
+@bench.command("replay")
+def replay_(
+    config: Annotated[str, typer.Argument(help="YAML config; its run needs a policy")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value, such as learner.optimizer_steps=16")
+    ] = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(help="gmpo,grpo,...; default: the sweep's variants, or all objectives"),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="orders of the data")] = "0,1,2",
+    tasks: Annotated[
+        int, typer.Option(min=0, help="tasks of an evaluation of each; 0 leaves it out")
+    ] = 0,
+    episodes: Annotated[
+        Path | None,
+        typer.Option(
+            help="the batch, such as train/trajectories/step-000001.jsonl.gz of a run; played and "
+            "written if there is no such file"
+        ),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="draw the picture in this file")] = None,
+    json: Json = None,
+) -> None:
+    """Train every objective on one stored batch, in the same orders, without new rollouts."""
+    orders = tuple(dict.fromkeys(_counts(seeds, "--seeds", least=0)))
+    load_config(config, overrides or ())  # a typo should not have to wait for torch
+    from agent_rl.commands.bench.replay import bench_replay, read_replay
+
+    bench = read_replay(
+        config,
+        overrides or (),
+        objectives=objectives,
+        seeds=orders,
+        tasks=tasks,
+        episodes=episodes,
+    )
+    bench_replay(bench, png_file=png, json_file=json)
+
+
 @bench.command("rollout")
 def rollout_(
     config: Annotated[
@@ -236,11 +276,11 @@ def sync_(
     bench_sync(model, repeats=repeats, json_file=json)
 
 
-def _counts(text: str, option: str) -> tuple[int, ...]:
-    """Read counts with commas between them; raises `ConfigError`."""
+def _counts(text: str, option: str, *, least: int = 1) -> tuple[int, ...]:
+    """Read whole numbers from `least` on, with commas between them; raises `ConfigError`."""
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"{option} {text!r}: write whole numbers above 0, for example 1,8,64")
+    if not all(part.strip().isdecimal() and int(part) >= least for part in parts):
+        raise ConfigError(f"{option} {text!r}: write whole numbers from {least} on, such as 1,8,64")
     return tuple(map(int, parts))
 
 

@@ -124,8 +124,6 @@ def _choose_scale(panel: Any, curves: Sequence[Curve]) -> None:
 
 def finish_figure(figure: Any, axes: Sequence[Any], path: Path) -> None:
     """Add the legend and write the picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -135,6 +133,13 @@ def finish_figure(figure: Any, axes: Sequence[Any], path: Path) -> None:
         fontsize=9.5,
         frameon=False,
     )
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a picture (PNG), the same file everywhere for the same figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
-    # Without matplotlib's version in the file, the same picture is the same file everywhere.
+    # Without matplotlib's version in the file.
     figure.savefig(path, dpi=110, format="png", metadata={"Software": None})

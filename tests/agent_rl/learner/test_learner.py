@@ -127,3 +127,14 @@ def test_no_power_is_reported_where_no_ratios_are_averaged(
 ) -> None:
     assert "power" not in learner_of(tiny_model(), objective="grpo").update(random_samples(6))
     assert learner_of(tiny_model()).update(random_samples(6))["power"] == 0.0
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [10_000, 14])
+def test_the_mean_entropy_is_that_of_all_agent_tokens(
+    tiny_model: MakeModel, micro_batch_tokens: int
+) -> None:
+    learner = learner_of(tiny_model(), micro_batch_tokens=micro_batch_tokens)
+    mean = learner.mean_entropy(grouped_samples())
+    # A supervised step says the entropy of the policy before it.
+    assert mean == pytest.approx(learner.supervised_step(grouped_samples())["entropy"], abs=1e-12)
+    assert learner.mean_entropy(grouped_samples()) != mean
