@@ -92,7 +92,8 @@ def draw_panel(
     for place, (label, curve) in enumerate(curves.items()):
         number = numbers[label] if numbers else place
         colour = _COLOURS[number % len(_COLOURS)]
-        dash = _DASHES[number % len(_DASHES)]
+        # The second time around, each colour has another dash.
+        dash = _DASHES[(number + number // len(_COLOURS)) % len(_DASHES)]
         if len(curve.seeds) > 1:
             thin = {"linewidth": 0.7, "alpha": 0.45, "marker": marker, "markersize": 2.0}
             for values in curve.seeds.values():

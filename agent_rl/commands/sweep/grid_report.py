@@ -214,6 +214,7 @@ def draw_grid(results: GridResults, path: Path) -> None:
         draw_panel(drawn, panel, success, scale=100.0, points=True, numbers=numbers)
         drawn.axhline(100.0 * results.start.success, color="#888888", linestyle=":", linewidth=1.0)
         drawn.set_xticks(range(len(results.xs)), results.xs)
+        drawn.set_xlim(-0.3, len(results.xs) - 0.7)
         drawn.set_ylim(0.0, 100.0)
         drawn.set_xlabel(results.axis)
         drawn.set_ylabel("success, %")

@@ -11,6 +11,7 @@ from agent_rl.commands.compare import figures
 from agent_rl.commands.compare.comparison import compare
 from agent_rl.commands.compare.report import compare_folders
 from agent_rl.commands.compare.runs import NEEDED, find_runs
+from agent_rl.commands.compare.seeds import curve
 from tests.builders.comparisons import write_training
 
 
@@ -72,3 +73,11 @@ def test_a_metric_that_only_some_variants_have_gets_a_panel_with_their_colours(
     (one,) = panel.get_lines()
     assert one.get_xydata().tolist() == [[1, 50]]
     assert one.get_color() == panels[0].get_lines()[1].get_color()
+
+
+def test_many_variants_have_many_styles() -> None:
+    _, (panel,) = figures.new_figure(rows=1, columns=1, width=2.0, height=2.0)
+    one = curve({0: {1: 0.5, 2: 0.6}})
+    figures.draw_panel(panel, "", {f"v{number}": one for number in range(20)}, scale=1.0)
+    styles = {(line.get_color(), line.get_linestyle()) for line in panel.get_lines()}
+    assert len(styles) == 20
