@@ -92,30 +92,29 @@ class ReplayResults:
 _OWN = {"entropy_change": "entropy,\nchange", "cosine_at_start": "cosine,\nat start"}
 """The metrics of a replay that a run's metrics lack, and their heads."""
 _TABLES = {
-    "Log-ratios": {
-        "log_ratio_rms": "rms",
-        "kl_old": "KL",
-        "gains_p001": "A > 0,\np0.1",
-        "gains_p999": "A > 0,\np99.9",
-        "losses_p001": "A < 0,\np0.1",
-        "losses_p999": "A < 0,\np99.9",
+    "Log-ratios": {"log_ratio_rms": "rms", "kl_old": "KL"},
+    "Tails of the log-ratios": {
+        "gains_p001": "A > 0, p0.1",
+        "gains_p999": "A > 0, p99.9",
+        "losses_p001": "A < 0, p0.1",
+        "losses_p999": "A < 0, p99.9",
     },
-    "Weights and gradients": {
+    "Weights": {
         "effective_share": "effective\nshare",
         "top_share": "top\nshare",
         "clip_fraction_high": "clipped,\nA > 0",
         "clip_fraction_low": "clipped,\nA < 0",
-        "grad_norm": "gradient\nnorm",
-        "grad_norm_spread": "largest /\nmedian",
     },
-    "Direction and outcome": {
+    "Gradients": {
+        "grad_norm": "norm",
+        "grad_norm_spread": "largest /\nmedian",
         "cosine_at_start": _OWN["cosine_at_start"],
         "probe_cosine": "cosine,\nmean",
-        "entropy": "entropy,\nmean",
-        "entropy_change": _OWN["entropy_change"],
     },
+    "Outcome": {"entropy": "entropy,\nmean", "entropy_change": _OWN["entropy_change"]},
 }
-"""The tables: by title, the heads of metrics by their names, in `MECHANISM` or `_OWN`."""
+"""The tables: by title, the heads of metrics by their names, in `MECHANISM` or `_OWN`. Each is as
+wide as a terminal at most."""
 _PANELS = {
     "log_ratio_rms": "log-ratio, root mean square",
     "effective_share": "effective share",
@@ -147,13 +146,14 @@ def replay_tables(results: ReplayResults) -> list[Table]:
     """The tables, with a row for each variant: the median over seeds, and beneath it the range."""
     tables = []
     for title, heads in _TABLES.items():
-        table = Table(title=f"{title}: medians over seeds, (range)", title_justify="left", box=None)
-        table.add_column("")
+        titled = f"{title}: medians over seeds, and their range"
+        table = Table(title=titled, title_justify="left", box=None)
+        table.add_column("", no_wrap=True)
         for head in heads.values():
-            table.add_column(head, justify="right")
+            table.add_column(head, justify="right", no_wrap=True)
         has_success = title == list(_TABLES)[-1] and bool(results.start)
         if has_success:
-            table.add_column("success, %\n(95 %)", justify="right")
+            table.add_column("success, %\n(95 % by game)", justify="right", no_wrap=True)
         for arm in results.arms:
             cells = [_cell(results.over_orders(arm, name), _digits(name)) for name in heads]
             if has_success:
@@ -227,15 +227,16 @@ def _value(run: ReplayedRun, name: str) -> float | None:
 
 def _digits(name: str) -> int:
     if "cosine" in name:
-        return 5
+        return 4
     return next((metric.digits for metric in MECHANISM if metric.name == name), 3)
 
 
 def _cell(found: MedianOfSeeds | None, digits: int) -> str:
     if found is None:
         return ""
-    median, low, high = (f"{x:.{digits}g}" for x in (found.median, found.low, found.high))
-    return median if low == high else f"{median}\n({low} to {high})"
+    median = f"{found.median:.{digits}g}"
+    low, high = (f"{end:.{digits - 1}g}" for end in (found.low, found.high))
+    return median if found.low == found.high else f"{median}\n{low} to {high}"
 
 
 def _score(score: FamilyScore | None) -> str:

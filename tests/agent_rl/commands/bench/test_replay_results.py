@@ -66,10 +66,11 @@ def test_success_is_over_all_orders() -> None:
 def test_the_tables_have_a_row_for_each_variant_and_the_start() -> None:
     found = results(run("a", 0, 0.1, "1100"), run("a", 1, 0.3, "1000"), start="1000")
     tables = replay_tables(found)
-    assert [list(table.columns[0].cells) for table in tables] == [["a"], ["a"], ["a", "start"]]
-    assert list(tables[0].columns[1].cells) == ["0.2\n(0.1 to 0.3)"]
-    cells = [[str(cell) for cell in column.cells] for column in tables[2].columns]
-    assert cells[1] == ["1", ""]
+    assert [list(table.columns[0].cells) for table in tables] == [*[["a"]] * 4, ["a", "start"]]
+    assert list(tables[0].columns[1].cells) == ["0.2\n0.1 to 0.3"]
+    assert list(tables[3].columns[3].cells) == ["1"]
+    cells = [[str(cell) for cell in column.cells] for column in tables[4].columns]
+    assert cells[2] == ["-0.2\n-0.3 to -0.1", ""]
     assert cells[-1][0].startswith("37.5\n(")
     assert cells[-1][1].startswith("25.0\n(")
 
