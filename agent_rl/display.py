@@ -10,7 +10,6 @@ to that, so print with them, or print `visible(text)`.
 import itertools
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,26 +31,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from rollouts import Trajectory
-
-_UNSEEN = re.compile(
-    # Control characters, but for the tab and the end of a line.
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"
-    # Marks that change the order in which a line is seen, and other ends of lines.
-    r"\u200e\u200f\u2028-\u202e\u2066-\u2069"
-    # Half characters, which cannot be written.
-    r"\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    r"""The text with its control characters spelled out; tabs and ends of lines stay.
-
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    if text.isprintable():
-        return text
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+from rollouts.rendering.visible import visible as visible
 
 
 class _VisibleConsole(Console):

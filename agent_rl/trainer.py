@@ -9,10 +9,13 @@ from agent_rl.commands.stages.init import init
 from agent_rl.commands.stages.sft import sft
 from agent_rl.commands.stages.start import starting_policy
 from agent_rl.commands.stages.train import train
-from agent_rl.config import Config, EvaluationSettings, load_config
+from agent_rl.config import Config, ConfigError, EvaluationSettings, load_config
 from agent_rl.evaluation.playing import Outputs
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trajectories import load_trajectories
+from agent_rl.training.summary import TrainingSummary, summary_of
+from rollouts import Trajectory
 
 
 class Trainer:
@@ -86,6 +89,26 @@ class Trainer:
         evaluation = EvaluationSettings.model_validate(values)
         config = self.config.model_copy(update={"evaluation": evaluation})
         return evaluate(config, model=model, again=again, outputs=Outputs(**files))
+
+    def report(self) -> TrainingSummary:
+        """The run at a glance: its curves and evaluations, which a notebook shows."""
+        return summary_of(self.config)
+
+    def episodes(self, step: int | None = None) -> list[Trajectory]:
+        """The episodes of a rollout step, group after group; a notebook shows each.
+
+        Args:
+            step: counted from 1; else the newest step whose episodes are kept.
+
+        Raises:
+            ConfigError: the episodes are not there, or damaged.
+        """
+        train = RunLayout(Path(self.config.run_folder)).train
+        kept = dict(train.all_step_episodes())
+        if step is None and not kept:
+            raise ConfigError(f"{train.trajectories}: no episodes yet; train first")
+        newest = max(kept, default=0) if step is None else step
+        return load_trajectories(kept.get(newest, train.step_episodes(newest)))
 
     def save_model(self, folder: str | Path, *, dtype: str = "bfloat16") -> Path:
         """Write the newest policy with a model card (`agent-rl export`); returns its folder."""

@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import Literal, Protocol
 
 from envs import Task
+from rollouts.rendering.notebook import html_table
 
 
 class StopReason(Enum):
@@ -330,6 +331,28 @@ class Trajectory:
         return sum(
             not after.admissible and before.has_refused(after.action) for before, after in pairs
         )
+
+    def _repr_html_(self) -> str:
+        """The episode turn by turn, for a notebook."""
+        number, rows = 0, []
+        for turn in self.turns:
+            number += turn.kind == "action"
+            command = turn.action.text if turn.action.command is None else turn.action.command
+            mark = "" if turn.admissible else "\n(not admissible)"
+            reward = f"{turn.reward:+.2f}" if turn.reward else ""
+            of_action = turn.kind == "action"
+            rows.append(
+                (str(number) if of_action else turn.kind, turn.observation, command + mark, reward)
+            )
+        if self.final_observation:
+            rows.append(("", self.final_observation, "", ""))
+        caption = (
+            f"{self.task.id}: {self.stop_reason.value}, {len(self.actions)} turns, "
+            f"return {self.episode_return:+.2f}"
+        )
+        head = ("turn", "observation", "action", "reward")
+        notes = [self.error] if self.error else []
+        return html_table(caption, head, rows, texts=(0, 1, 2), notes=notes)
 
     @property
     def truncated_actions(self) -> int:

@@ -10,11 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent_rl.config import ConfigError
 from agent_rl.config.keys import upgraded_options
+from agent_rl.evaluation.rows import HEADS, cells, gap_cells, gap_rows, lines_below, rows_of
 from agent_rl.evaluation.scores import Gap, Repeats, Score, SplitReport
 from agent_rl.files import write_json
 from agent_rl.runs.layout import checkpoint_step_in
 from envs import TextEnv
 from envs.text_env import ReadObject
+from rollouts.rendering.notebook import html_table
 
 VERSION = 2
 """The version of the JSON. Raise it with every change that a reader has to know."""
@@ -50,6 +52,19 @@ class EvaluationReport:
     def write(self, path: str | Path) -> None:
         """Write the JSON, whole or not at all."""
         write_json(path, self.record())
+
+    def _repr_html_(self) -> str:
+        """A table per split, and one for the gap, for a notebook."""
+        model, tables = self.setting.get("model", "success"), []
+        for split, part in self.splits.items():
+            rows = [(name, *cells(score)) for name, score in rows_of(part)]
+            notes = lines_below(part)
+            tables.append(html_table(f"{model} on {split}", ("family", *HEADS), rows, notes=notes))
+        if self.gap:
+            differences = [(name, *gap_cells(gap)) for name, gap in gap_rows(self.gap)]
+            title = f"{' - '.join(self.gap.splits)}, in points"
+            tables.append(html_table(title, ("family", "gap", "95 % interval"), differences))
+        return "\n".join(tables)
 
 
 def summarize(

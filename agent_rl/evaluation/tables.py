@@ -8,14 +8,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from agent_rl.display import console, interval, percent, points, points_interval, say, visible
+from agent_rl.display import console, interval, percent, say, visible
 from agent_rl.evaluation.report import EvaluationReport
-from agent_rl.evaluation.scores import Gap, GapScore, Score, SplitReport
+from agent_rl.evaluation.rows import ALL as ALL
+from agent_rl.evaluation.rows import HEADS as HEADS
+from agent_rl.evaluation.rows import cells as cells
+from agent_rl.evaluation.rows import gap_cells, gap_rows, lines_below, rows_of
+from agent_rl.evaluation.scores import Gap, Score, SplitReport
 from envs.alfworld import names
 
-ALL = "all"
-"""The name of the row of all games."""
-HEADS = ("n", "success %", "95 % interval", "turns", "turns to success", "invalid %", "tokens")
 _NARROW_HEADS = ("n", "success\n%", "95 %\ninterval", "turns", "to\nwin", "invalid\n%", "tokens")
 """`HEADS` for a terminal of 80 columns."""
 _ALFWORLD = {
@@ -37,7 +38,7 @@ def show(report: EvaluationReport, title: str) -> None:
     """
     for split, part in report.splits.items():
         console.print(split_table(part, f"{title} on {split}{_temperature(report)}"))
-        for line in _lines(part):
+        for line in lines_below(part):
             say(line)
     if report.gap:
         console.print(_gap_table(report.gap))
@@ -45,66 +46,20 @@ def show(report: EvaluationReport, title: str) -> None:
 
 def split_table(report: SplitReport, title: str = "") -> Table:
     """A row per family and one for all games."""
-    rows = [(name, *cells(score)) for name, score in _rows(report)]
+    rows = [(name, *cells(score)) for name, score in rows_of(report)]
     return _table(title, ("family", *_NARROW_HEADS), rows)
-
-
-def repeats_line(report: SplitReport) -> str:
-    """The success of each repeat, in percent; empty if there is only one."""
-    repeats = report.overall.per_repeat
-    if len(repeats) < 2:
-        return ""
-    return "repeats: " + " ".join(percent(repeat.success) for repeat in repeats)
-
-
-def failures_line(report: SplitReport) -> str:
-    """The numbers of episodes that are in no score, by reason; empty if there are none."""
-    failed = ", ".join(f"{count} {reason}" for reason, count in report.failures.items())
-    return f"not scored, as they say nothing about the policy: {failed}" if failed else ""
-
-
-def truncated_line(report: SplitReport) -> str:
-    """The share of actions that were cut off, in percent; empty if none was, or it is unknown."""
-    share = report.overall.truncated_action_rate
-    return f"actions cut off by their token limit: {percent(share)} %" if share else ""
-
-
-def reading_lines(report: SplitReport) -> list[str]:
-    """The shares that say whether the policy reads, in percent; those that are unknown are left
-    out.
-    """
-    reading = report.reading
-    if reading is None:
-        return []
-    shares = (
-        ("commands that go to furniture that the texts do not list", reading.unlisted_furniture),
-        ("commands that take a thing that no text has named", reading.unseen_things),
-        ("invalid commands that repeat the one before", reading.repeated_refusals),
-    )
-    return [f"{what}: {percent(share)} %" for what, share in shares if share is not None]
-
-
-def _lines(report: SplitReport) -> list[str]:
-    """What is said below a table."""
-    lines = (
-        repeats_line(report),
-        truncated_line(report),
-        *reading_lines(report),
-        failures_line(report),
-    )
-    return [line for line in lines if line]
 
 
 def markdown(report: EvaluationReport, title: str) -> str:
     """The tables of `show` as a Markdown document."""
     parts = [f"# {title}", _about(report)]
     for split, part in report.splits.items():
-        rows = [(_bold_if_all(name), *cells(score)) for name, score in _rows(part)]
+        rows = [(_bold_if_all(name), *cells(score)) for name, score in rows_of(part)]
         parts += [f"## {split}", markdown_table(("family", *HEADS), rows)]
-        for line in _lines(part):
+        for line in lines_below(part):
             parts.append(f"{line[0].upper()}{line[1:]}.")
     if report.gap:
-        rows = [(_bold_if_all(name), *_gap_cells(gap)) for name, gap in _gap_rows(report.gap)]
+        rows = [(_bold_if_all(name), *gap_cells(gap)) for name, gap in gap_rows(report.gap)]
         table = markdown_table(("family", "points", "95 % interval"), rows)
         parts += [f"## {' - '.join(report.gap.splits)}", table]
     return visible("\n\n".join(parts) + "\n")
@@ -141,34 +96,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cells(score: Score) -> tuple[str, ...]:
-    """The cells under `HEADS`."""
-    return (
-        str(score.n),
-        percent(score.success),
-        interval(score.interval),
-        f"{score.mean_turns:.1f}",
-        "-" if score.turns_to_success is None else f"{score.turns_to_success:.1f}",
-        percent(score.invalid_action_rate),
-        "-" if score.tokens_per_episode is None else f"{score.tokens_per_episode:,.0f}",
-    )
-
-
-def _rows(report: SplitReport) -> list[tuple[str, Score]]:
-    return [*report.families.items(), (ALL, report.overall)]
-
-
-def _gap_rows(gap: Gap) -> list[tuple[str, GapScore]]:
-    return [*gap.families.items(), (ALL, gap.overall)]
-
-
 def _gap_table(gap: Gap) -> Table:
-    rows = [(name, *_gap_cells(of)) for name, of in _gap_rows(gap)]
+    rows = [(name, *gap_cells(of)) for name, of in gap_rows(gap)]
     return _table(f"{' - '.join(gap.splits)}, in points", ("family", "gap", "95 %\ninterval"), rows)
-
-
-def _gap_cells(gap: GapScore) -> tuple[str, str]:
-    return points(gap.difference), points_interval(gap.interval)
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

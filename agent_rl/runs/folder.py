@@ -9,6 +9,7 @@ from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.files import naming_full_disk, write_text
 from agent_rl.runs.episode_writer import EpisodeWriter
 from agent_rl.runs.layout import StageLayout
+from agent_rl.runs.metrics_file import read_metrics
 from agent_rl.runs.trackers.running import RunningTrackers
 from rollouts import TrajectoryGroup
 
@@ -105,12 +106,8 @@ class RunFolder:
 
 def _keep_until(path: Path, step: int) -> None:
     """Keep one line of metrics of each step until `step`, the last; torn lines are left out."""
-    kept = {}
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            logged = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            continue  # A kill tears a line, and its step will be done again.
+    kept = []
+    for logged, metrics in read_metrics(path).items():
         if logged <= step:
-            kept[logged] = line + "\n"
-    write_text(path, "".join(kept[logged] for logged in sorted(kept)))
+            kept.append(json.dumps({"step": logged, **metrics}) + "\n")
+    write_text(path, "".join(kept))

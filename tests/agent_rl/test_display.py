@@ -21,7 +21,6 @@ from agent_rl.display import (
     show_commands,
     show_episode,
     show_observation,
-    visible,
 )
 from envs import Task
 from rollouts import StopReason, Trajectory
@@ -61,11 +60,6 @@ def sent(capsys: pytest.CaptureFixture[str]) -> str:
     """What came out on both streams since the last call, without ends of lines and tabs."""
     out = "".join(capsys.readouterr())
     return out.replace("\n", "").replace("\t", "")
-
-
-def test_control_characters_are_spelled_out() -> None:
-    assert visible("\x1b[31m\a\r\x9b\u202e\ud83d") == r"\x1b[31m\x07\r\x9b\u202e\ud83d"
-    assert visible("a\tb\nc \u00e9 \u4e16 \U0001f600 [b]") == "a\tb\nc \u00e9 \u4e16 \U0001f600 [b]"
 
 
 def test_nothing_that_is_said_reaches_the_terminal_as_a_command(

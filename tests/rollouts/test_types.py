@@ -127,3 +127,27 @@ def test_a_group_is_of_one_task() -> None:
         group(EPISODE, other)
     with pytest.raises(AssertionError, match="at least one episode"):
         TrajectoryGroup(task=TASK, trajectories=())
+
+
+def test_a_notebook_shows_an_episode_turn_by_turn() -> None:
+    episode = trajectory(
+        turn(observation="a <b>room</b>\nand more", command="go", reward=1.0),
+        turn(observation="", text="thinks", kind="thought"),
+        turn(observation="here", text="<script>", command=None, admissible=False),
+        stop_reason=StopReason.MAX_TURNS,
+        final_observation="the end",
+        error="of &",
+    )
+    html = episode._repr_html_()
+    assert "t: max_turns, 2 turns, return +1.00" in html
+    shown = [">1<", "a &lt;b&gt;room&lt;/b&gt;\nand more", ">go<", ">+1.00<", ">thought<", ">2<"]
+    shown += ["&lt;script&gt;\n(not admissible)", ">the end<", "of &amp;"]
+    places = [html.index(text) for text in shown]
+    assert places == sorted(places)
+    assert "<script>" not in html
+
+
+def test_a_notebook_shows_an_episode_that_failed_before_its_first_turn() -> None:
+    html = trajectory(stop_reason=StopReason.ENV_ERROR, error="it broke")._repr_html_()
+    assert "t: env_error, 0 turns, return +0.00" in html
+    assert "it broke" in html

@@ -20,7 +20,8 @@ from agent_rl.config.keys import EXPORTED_CONFIG
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.display import interval, percent, visible
 from agent_rl.evaluation.report import EvaluationReport, read_report, read_stage_reports
-from agent_rl.evaluation.tables import ALL, markdown_table
+from agent_rl.evaluation.rows import ALL
+from agent_rl.evaluation.tables import markdown_table
 from agent_rl.policy.experts import active_parameters, has_experts
 from agent_rl.runs.layout import RunLayout
 from rollouts import PromptSettings

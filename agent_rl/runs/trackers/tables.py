@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agent_rl.display import console, show_episode, visible
 from agent_rl.evaluation.report import EvaluationReport
-from agent_rl.evaluation.tables import ALL
+from agent_rl.evaluation.rows import rows_of
 from agent_rl.runs.trackers.tracker import Cell, TrackedTable
 from rollouts import Trajectory
 
@@ -22,7 +22,7 @@ def evaluation_table(report: EvaluationReport) -> TrackedTable:
     """A row for each family of each split, and one for all games; success as a fraction."""
     rows: list[tuple[Cell, ...]] = []
     for split, part in report.splits.items():
-        for family, score in [*part.families.items(), (ALL, part.overall)]:
+        for family, score in rows_of(part):
             low, high = score.interval
             rows.append(
                 (

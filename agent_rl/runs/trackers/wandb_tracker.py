@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from agent_rl.runs.trackers.tracker import TrackedRun, TrackedTable
 
-_START_SECONDS = 45.0
+_START_SECONDS = 30.0
 """Longest wait for the server at the start; the follower tries again later."""
 
 

@@ -156,3 +156,16 @@ def test_the_reports_of_a_demo(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ConfigError, match=f"^{path}: has no stages"):
         read_stage_reports(path)
+
+
+def test_a_notebook_shows_a_table_per_split_and_the_gap() -> None:
+    html = report(
+        {"seen": {"pick1": [True], "put1": [False]}, "new": {"pick2": [True]}}, model="<m>"
+    )._repr_html_()
+    assert html.count("<table") == 3
+    assert "&lt;m&gt; on seen" in html
+    assert "seen - new, in points" in html
+    assert ">50.0<" in html
+    assert ">9.5-90.5<" in html
+    assert "<m>" not in html
+    assert report()._repr_html_().count("<table") == 1

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from agent_rl.evaluation.reading import ReadingScore
 from agent_rl.evaluation.report import EvaluationReport
+from agent_rl.evaluation.rows import reading_lines, repeats_line, truncated_line
 from agent_rl.evaluation.scores import (
     GameScore,
     Gap,
@@ -19,11 +20,8 @@ from agent_rl.evaluation.tables import (
     latex,
     markdown,
     markdown_table,
-    reading_lines,
-    repeats_line,
     show,
     split_table,
-    truncated_line,
 )
 
 CLEAN, HEAT = "pick_clean_then_place_in_recep", "pick_heat_then_place_in_recep"
