@@ -13,6 +13,7 @@ from agent_rl.config import Config, ConfigError, EvaluationSettings, load_config
 from agent_rl.evaluation.playing import Outputs
 from agent_rl.evaluation.report import EvaluationReport
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.trackers.packages import require_trackers
 from agent_rl.runs.trajectories import load_trajectories
 from agent_rl.training.summary import TrainingSummary, summary_of
 from rollouts import Trajectory
@@ -115,6 +116,8 @@ class Trainer:
         return export(self.config, starting_policy(self.config), to=Path(folder), dtype=dtype)
 
     def _make_policy(self) -> None:
+        # Before a policy is made, which takes a while.
+        require_trackers(self.config)
         run = RunLayout(Path(self.config.run_folder))
         if not self.config.model.path and not run.init.exists():
             init(self.config)
