@@ -51,6 +51,7 @@ class TrackerProcess:
         self._busy_since: float | None = None
         self._failing = False
         self._retry_at = 0.0
+        self._noted: set[str] = set()
 
     def run(self, pipe: int) -> int:
         """Follow until the stage ends; returns the exit status."""
@@ -70,7 +71,7 @@ class TrackerProcess:
         self._busy_since = time.monotonic()
         try:
             if self._tracker is None:
-                self._tracker = open_tracker(self._name, self._described(), self._warn)
+                self._tracker = open_tracker(self._name, self._described(), self._note)
                 told = replace(self._follower.told, run_id=self._tracker.run_id)
                 self._follower.keep(told)
             self._follower.tell_new(self._tracker)
@@ -124,8 +125,14 @@ class TrackerProcess:
         print(reason, file=sys.stderr, flush=True)
         if not self._failing:
             self._failing = True
-            text = " ".join(reason.split())[:_LONGEST_REASON]
-            self._say(f"{text}; the run goes on without it, and it is tried again")
+            self._say(f"{_short(reason)}; the run goes on without it, and it is tried again")
+
+    def _note(self, warning: str) -> None:
+        """Say once what a package warns of and goes on after."""
+        print(warning, file=sys.stderr, flush=True)
+        if warning not in self._noted:
+            self._noted.add(warning)
+            self._say(_short(warning))
 
     def _left(self) -> str:
         """What the tracker does not have."""
@@ -138,11 +145,16 @@ class TrackerProcess:
             print(text, file=self._messages, flush=True)
 
 
+def _short(text: str) -> str:
+    """The text on one line that is not too long."""
+    return " ".join(text.split())[:_LONGEST_REASON]
+
+
 def open_tracker(name: TrackerName, run: TrackedRun, warn: Callable[[str], None]) -> Tracker:
     """Make the adapter of a tracker; its package is imported here.
 
     Args:
-        warn: is called with what a package warns of and does not raise.
+        warn: is called with what a package warns of and goes on after.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     if name == "wandb":

@@ -1,5 +1,6 @@
-"""The process of a tracker outlives no run: its driver's death ends it."""
+"""The process of a tracker outlives no run: its driver's death ends it. What it says, it says once."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent_rl.config import load_run_config
 from agent_rl.runs.trackers.follower import Told
+from agent_rl.runs.trackers.tracker_process import TrackerProcess
 from tests.builders.paths import ROOT
 from tests.builders.tracked_runs import tracked_stage
 
@@ -47,3 +50,17 @@ def test_the_death_of_the_driver_ends_the_tracker(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
     assert ended.stderr.splitlines() == ["mine mine train 0", "exit code 1"]
     assert Told.read(stage, "wandb").step == 2
+
+
+def test_a_failure_is_said_once_until_it_is_over_and_a_warning_once(tmp_path: Path) -> None:
+    stage, said = tracked_stage(tmp_path), io.StringIO()
+    process = TrackerProcess("wandb", stage, load_run_config(stage.config_file), 0, said)
+    for reason in ("first\nreason", "second"):
+        process._warn(reason)
+    for warning in ("careful", "careful", "x" * 1000):
+        process._note(warning)
+    assert said.getvalue().splitlines() == [
+        "first reason; the run goes on without it, and it is tried again",
+        "careful",
+        "x" * 300,
+    ]
