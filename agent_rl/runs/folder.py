@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from agent_rl.config import Config, ConfigError, dump_config
 from agent_rl.files import naming_full_disk, write_text
@@ -17,7 +18,8 @@ from rollouts import TrajectoryGroup
 class RunFolder:
     """Writes what one stage of a run leaves behind.
 
-    `agent_rl.runs.layout` lists the files. `agent_rl.runs.checkpoint` writes checkpoints.
+    `agent_rl.runs.layout` lists the files. `agent_rl.runs.checkpoint` writes checkpoints. As a
+    context manager, it closes itself.
     """
 
     path: Path
@@ -102,6 +104,17 @@ class RunFolder:
             all_files.callback(self._events.close)
             all_files.enter_context(naming_full_disk(self.layout.metrics_file))
             self._metrics.close()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(complete=error is None)
 
 
 def _keep_until(path: Path, step: int) -> None:

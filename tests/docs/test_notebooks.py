@@ -15,9 +15,10 @@ from tests.builders.paths import ROOT
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 QUICKSTART = ROOT / "docs" / "notebooks" / "quickstart.ipynb"
 SMALL = (
-    "env.options.games.train=12 env.options.games.valid_seen=6 model.hidden_size=64 model.layers=1 "
-    "model.intermediate_size=128 model.corpus_tasks=4 sft.episodes=12 workers.count=1 "
-    "workers.envs_per_worker=8 serving.max_concurrent=8 serving.kv_cache_gib=0.1 "
+    "env.options.games.train=12 env.options.games.valid_seen=6 "
+    "model.hidden_size=64 model.heads=2 model.kv_heads=2 model.layers=1 "
+    "model.intermediate_size=128 model.corpus_tasks=4 sft.episodes=12 "
+    "workers.count=1 workers.envs_per_worker=8 serving.max_concurrent=8 serving.kv_cache_gib=0.1 "
     "train.rollout_steps=2 train.tasks_per_step=2 train.num_generations=2 "
     "learner.optimizer_steps=1 evaluation.tasks=4"
 )

@@ -75,7 +75,8 @@ def _train_stages(
 ) -> None:
     config = session.config
     with demo.timed("sft", "Warm start (SFT) on the expert's episodes"):
-        source = sft_in(session, learner, RunFolder(run.sft.folder, config))
+        with RunFolder(run.sft.folder, config) as folder:
+            source = sft_in(session, learner, folder)
         session.serve(learner)
     demo.evaluate(session, "sft")
     name = display_name(config.learner.objective)

@@ -50,8 +50,10 @@ def sft(config: Config) -> Path:
             )
         set_unfinished_aside(run.sft)
         say(f"warm start of {source}")
-        folder = RunFolder(run.sft.folder, config)
-        with Session(config, source, train=True) as session:
+        with (
+            RunFolder(run.sft.folder, config) as folder,
+            Session(config, source, train=True) as session,
+        ):
             session.require_trainable()
             # It starts while the expert plays.
             with LearnerProcesses(config.learner, config.serving) as learner:
@@ -79,7 +81,6 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
         return [partial(own_samples, episode, action_ids) for episode in own]
 
     warm_start(config, learner, load, episodes, run, play_own)
-    run.close()
     with whole_folder(layout.model) as unfinished:
         learner.save_model(unfinished)
     return layout.model

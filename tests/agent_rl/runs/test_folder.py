@@ -85,3 +85,10 @@ def test_the_episodes_of_a_step_are_a_file(tmp_path: Path) -> None:
     run.close()
     path = tmp_path / "trajectories" / "step-000007.jsonl.gz"
     assert load_trajectories(path) == [episode, episode]
+
+
+def test_as_a_context_manager_it_closes_itself(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, CONFIG) as run:
+        run.log(1, {"loss": 0.5})
+    with pytest.raises(ValueError, match="closed file"):
+        run.log(2, {"loss": 0.5})

@@ -1,4 +1,4 @@
-"""The process of a tracker outlives no run: its driver's death ends it. What it says, it says once."""
+"""The process of a tracker outlives no run. What it says, it says once."""
 
 import io
 import os
