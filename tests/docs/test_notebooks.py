@@ -19,7 +19,7 @@ SMALL = (
     "model.hidden_size=64 model.heads=2 model.kv_heads=2 model.layers=1 "
     "model.intermediate_size=128 model.corpus_tasks=4 sft.episodes=12 "
     "workers.count=1 workers.envs_per_worker=8 serving.max_concurrent=8 serving.kv_cache_gib=0.1 "
-    "train.rollout_steps=2 train.tasks_per_step=2 train.num_generations=2 "
+    "train.rollout_steps=2 train.eval_every=2 train.tasks_per_step=2 train.num_generations=2 "
     "learner.optimizer_steps=1 evaluation.tasks=4"
 )
 
@@ -55,10 +55,11 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     shown = ended.stdout
     captions = re.findall(r"<caption[^>]*>([^<]*)<", shown)
-    assert len(captions) == 5, shown
+    assert len(captions) == 4, shown
     assert captions[0].endswith("sft/model on valid_seen")
     assert captions[1].endswith("run: 2 of 2 rollout steps")
     assert captions[2] == "Evaluations"
-    assert captions[3].endswith("step-000002/model on valid_seen")
+    assert re.search(r"turns, return [+-]\d", captions[3])
+    # After the training, and after the warm start.
+    assert re.findall(r">(step-000002|sft)[^<]*</td>", shown) == ["step-000002", "sft"]
     assert re.search(r"\d of 4 were won", shown)
-    assert re.search(r"turns, return [+-]\d", captions[4])
