@@ -23,14 +23,15 @@ from agent_rl.config import ConfigError
 from agent_rl.display import console, interval, percent, points, points_interval, say, visible
 from agent_rl.files import write_json, write_text
 
-_SHOWN_METRICS = (
+SHOWN_METRICS = (
     "log_ratio_rms",
     "gains_p999",
     "losses_p001",
     "losses_p999",
     "effective_share",
     "top_share",
-    "clip_fraction",
+    "clip_fraction_low",
+    "clip_fraction_high",
     "grad_norm_spread",
     "kl_old",
     "entropy",
@@ -132,7 +133,7 @@ def pair_table(results: GridResults) -> Grid:
 
 def mechanism_of_cells(results: GridResults) -> Grid:
     """A row per cell: the mechanism's metrics, means over rollout steps and seeds."""
-    metrics = [metric for metric in MECHANISM if metric.name in _SHOWN_METRICS]
+    metrics = [metric for metric in MECHANISM if metric.name in SHOWN_METRICS]
     cells: dict[tuple[str, str, int], list[GridRun]] = {}
     for run in results.runs:
         cells.setdefault((run.panel, run.arm, run.x), []).append(run)
@@ -144,7 +145,7 @@ def mechanism_of_cells(results: GridResults) -> Grid:
             mean = math.fsum(values) / len(values) if values else None
             row.append("" if mean is None else f"{mean:.{metric.digits}g}")
         rows.append(row)
-    heads = ("", "variant", results.axis, *(metric.row or metric.panel for metric in metrics))
+    heads = ("", "variant", results.axis, *(metric.row for metric in metrics))
     return Grid(title="The mechanism", heads=heads, rows=rows, left=3)
 
 

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from agent_rl.cli import app
-from agent_rl.commands.sweep.grid_report import show_grid
+from agent_rl.commands.compare.mechanism import MECHANISM
+from agent_rl.commands.sweep.grid_report import SHOWN_METRICS, show_grid
 from tests.agent_rl.commands.sweep.test_grid_results import WINS, grid_of
 from tests.builders.comparisons import rows_of
 
@@ -45,6 +46,12 @@ def test_the_map_has_tables_a_picture_and_numbers(
     assert width > 2 * 400 > height
     numbers = json.loads((tmp_path / "map/grid.json").read_text())
     assert numbers["curves"][0]["area"]["seeds"] == {"0": pytest.approx(0.6125), "1": 0.5}
+
+
+def test_each_metric_of_a_cell_has_a_head() -> None:
+    heads = {metric.name: metric.row for metric in MECHANISM if metric.name in SHOWN_METRICS}
+    assert set(heads) == set(SHOWN_METRICS)
+    assert all(heads.values())
 
 
 def test_another_axis_and_the_command(tmp_path: Path) -> None:
