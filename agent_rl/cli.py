@@ -9,6 +9,7 @@ from agent_rl.commands.bench.cli import bench
 from agent_rl.commands.compare.cli import compare
 from agent_rl.commands.convert.cli import convert
 from agent_rl.commands.envs.cli import envs
+from agent_rl.commands.explain.cli import explain
 from agent_rl.commands.export.cli import export, export_episodes
 from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
@@ -24,6 +25,7 @@ app = typer.Typer(
 for command in (init, sft, train, evaluate, demo, compare, sweep, export, play, prompt):
     app.command()(command)
 app.command()(export_episodes)
+app.command()(explain)
 app.add_typer(games, name="games")
 app.add_typer(bench, name="bench")
 app.add_typer(envs, name="envs")

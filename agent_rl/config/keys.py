@@ -23,6 +23,7 @@ EXECUTION_KEYS = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.keep_trajectories",
+    "train.keep_token_records",
 )
 """Keys that say how a run is computed. They change results only by the order of float sums."""
 

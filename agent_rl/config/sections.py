@@ -142,6 +142,10 @@ class TrainSettings(Settings):
     """Newest rollout steps whose episodes are kept in `train/trajectories`; older files are
     deleted. null keeps all, 0 none."""
 
+    keep_token_records: bool = False
+    """Whether numbers of each trained token (ratio, clip, weight, entropy and others) are kept
+    beside its episode, as long as that is (docs/episodes.md)."""
+
     eval_every: int = Field(default=0, ge=0)
     """Rollout steps from one evaluation to the next; 0 is never."""
 

@@ -54,6 +54,8 @@ class LearnerContext:
     """
     failure_folder: Path | None = None
     """The folder that gets a batch whose loss is not finite; without one it is not kept."""
+    keep_token_records: bool = False
+    """Whether `Learner.token_records` has the numbers of the last update."""
 
 
 class Learner:
@@ -88,7 +90,11 @@ class Learner:
         self.model = to_device(model, self.device)
         self.settings = settings
         self.dtype = chosen_dtype(settings.dtype, gpu=self.device.type == "cuda")
-        self._rule = LossRule(settings, context.most_agent_tokens)
+        self._keeps_records = context.keep_token_records
+        self._token_records: dict[str, Tensor] = {}
+        self._rule = LossRule(
+            settings, context.most_agent_tokens, with_weights=context.keep_token_records
+        )
         self._ranks = ranks or Ranks()
         self._random = random.Random(context.seed)
         self._updates = 0
@@ -177,10 +183,21 @@ class Learner:
             probe=self._probe,
         )
         metrics = update.run()
+        self._token_records = update.token_records() if self._keeps_records else {}
         self._updates += 1
         if self.device.type == "cpu" and self._updates % UPDATES_BETWEEN == 0:
             return_free_memory()
         return metrics
+
+    def token_records(self) -> dict[str, Tensor]:
+        """Return numbers of each token that the last update trained, in the order of its samples.
+
+        They are the fields of `TokenRecord` by their names, `sample` (the index of the token's
+        sample in the update) and `optimizer_step` (from 1), each [N], of all ranks. Samples that
+        did not go through the model are not in it. It is empty if nothing was trained, or without
+        `LearnerContext.keep_token_records`.
+        """
+        return self._token_records
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """Take one optimizer step of cross-entropy, the mean over all agent tokens.

@@ -126,13 +126,17 @@ class ScoredTokens:
 class LossRule:
     """The loss that the settings describe: the objective, importance weights, KL and entropy."""
 
-    def __init__(self, settings: LearnerSettings, most_agent_tokens: int) -> None:
+    def __init__(
+        self, settings: LearnerSettings, most_agent_tokens: int, *, with_weights: bool = False
+    ) -> None:
         """Read the settings.
 
         Args:
             settings: of the learner.
             most_agent_tokens: the default of `normalisation_length`.
+            with_weights: whether records have each token's weight.
         """
+        self._with_weights = with_weights
         self.objective = settings.chosen_objective
         self.beta = settings.beta
         self.entropy_bonus = settings.entropy_bonus
@@ -212,6 +216,10 @@ class LossRule:
             staleness=tokens.staleness.cpu(),
             turns=_turns_of_episode(tokens).cpu(),
             advantage=tokens.advantage.cpu(),
+            share=share.cpu(),
+            weight=(
+                _weights(loss, tokens.new, share) if self._with_weights else torch.zeros_like(share)
+            ).cpu(),
         )
         return loss, share, record
 
@@ -233,6 +241,15 @@ class LossRule:
         if self.entropy_bonus:
             loss = loss - self.entropy_bonus * (share * entropy).sum()
         return loss
+
+
+def _weights(loss: Tensor, new: Tensor, share: Tensor) -> Tensor:
+    """Return what each token's log-prob is pushed up with, over its share of the loss, [N]."""
+    # The pass through the model needs the graph again.
+    (slope,) = torch.autograd.grad(loss, new, retain_graph=True, allow_unused=True)
+    if slope is None:
+        return torch.zeros_like(share)
+    return torch.where(share > 0, -slope / share.clamp(min=torch.finfo(share.dtype).tiny), 0.0)
 
 
 def _turns_of_episode(tokens: ScoredTokens) -> Tensor:

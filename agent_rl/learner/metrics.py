@@ -58,6 +58,12 @@ class TokenRecord:
     """Whether `importance_cap` cut the token's weight."""
     staleness: Tensor
     """How many versions older than the learner's the weights were that sampled the token."""
+    share: Tensor
+    """The token's share of the loss; 0 if it is left out."""
+    weight: Tensor
+    """The factor of its log-prob's gradient, without the share: advantage times ratio times
+    importance weight, and 0 if a clip removed it. It is computed for records that are kept, else
+    0."""
 
     @classmethod
     def joined(cls, records: Sequence[Self]) -> Self:

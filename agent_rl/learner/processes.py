@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent_rl.config.learner import LearnerSettings
@@ -141,6 +142,11 @@ class LearnerProcesses:
         metrics, lines = self._call("update", put(samples))
         _say_all(lines)
         return metrics
+
+    def token_records(self) -> dict[str, Tensor]:
+        """As `Learner.token_records`."""
+        records: dict[str, Tensor] = self._call("token_records")
+        return records
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.supervised_step`."""
@@ -318,6 +324,10 @@ class LearnerRank:
         with kept_lines() as lines:
             metrics = self._opened.update(samples)
         return metrics, lines
+
+    def token_records(self) -> dict[str, Tensor]:
+        """As `Learner.token_records`, in rank 0, which has those of all ranks."""
+        return self._opened.token_records() if self._rank == 0 else {}
 
     def supervised_step(self, samples: Sequence[TrainingSample]) -> Metrics:
         """As `Learner.supervised_step`."""

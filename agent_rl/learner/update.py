@@ -21,6 +21,8 @@ from agent_rl.policy.lora import adapter_off
 
 Logprobs = dict[int, Tensor]
 """Log-probs of the agent's tokens of each sample, by the sample's index."""
+Recorded = list[tuple[MicroBatch, TokenRecord]]
+"""Records of the tokens of some samples, sample after sample, with the samples' indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,9 @@ class Update:
         self._reference_scorer = reference
         self._old: Logprobs = {}
         self._reference: Logprobs = {}
-        self._records: list[TokenRecord] = []
+        self._records: Recorded = []
+        self._of_ranks: list[dict[str, Tensor]] = []
+        """The records of all ranks, after `run`."""
         self._probe = probe
         self._probed: list[Metrics] = []
 
@@ -110,8 +114,11 @@ class Update:
             metrics = self._step(StepCounts.of([self._samples[i] for i in indices]), plan)
             if metrics is not None:
                 taken.append(metrics)
-        mine = TokenRecord.joined(self._records).tensors() if self._records else {}
-        records = [TokenRecord(**tensors) for tensors in self._ranks.gather(mine) if tensors]
+        self._of_ranks = [own for own in self._ranks.gather(self._recorded()) if own]
+        records = []
+        for tensors in self._of_ranks:
+            own = {name: values for name, values in tensors.items() if name != "sample"}
+            records.append(TokenRecord(**own))
         tokens = sum(len(sample.token_ids) for sample in self._samples)
         return {
             **update_metrics(taken, records),
@@ -123,6 +130,32 @@ class Update:
                 tokens, [Work.of(t) for t in self._ranks.gather(self._throughput.work.tensors())]
             ),
         }
+
+    def _recorded(self) -> dict[str, Tensor]:
+        """Return this rank's records, with the index of each token's sample; empty without any."""
+        if not self._records:
+            return {}
+        samples: list[int] = []
+        for indices, _ in self._records:
+            for i in indices:
+                samples += [i] * self._samples[i].agent_tokens
+        joined = TokenRecord.joined([record for _, record in self._records])
+        return {**joined.tensors(), "sample": torch.tensor(samples)}
+
+    def token_records(self) -> dict[str, Tensor]:
+        """Return what `Learner.token_records` says. `run` comes first."""
+        if not self._of_ranks:
+            return {}
+        joined = {}
+        for name in self._of_ranks[0]:
+            joined[name] = torch.cat([own[name] for own in self._of_ranks])
+        # A sample is in one pass of one rank. A stable sort keeps its tokens in their order.
+        order = joined["sample"].sort(stable=True).indices
+        ordered = {name: values[order] for name, values in joined.items()}
+        step_of_sample = torch.zeros(len(self._samples), dtype=torch.long)
+        for number, (indices, _) in enumerate(self._steps, start=1):
+            step_of_sample[indices] = number
+        return {**ordered, "optimizer_step": step_of_sample[ordered["sample"]]}
 
     def _step(self, counts: StepCounts, plan: StepPlan) -> Metrics | None:
         """Take one optimizer step; None if nothing in it has a gradient, which skips it."""
@@ -138,7 +171,7 @@ class Update:
         loss, records = self._add_gradient(plan, counts, self._rule)
         self._records += records
         learned = self._rule.every_episode_counts
-        for record in records:
+        for _, record in records:
             learned = learned or bool((~record.left_out).any())
         mine = {"loss": torch.tensor(loss, dtype=torch.float64), "learned": torch.tensor(learned)}
         of_ranks = self._ranks.gather(mine)
@@ -154,13 +187,13 @@ class Update:
 
     def _add_gradient(
         self, plan: StepPlan, counts: StepCounts, rule: LossRule
-    ) -> tuple[float, list[TokenRecord]]:
+    ) -> tuple[float, Recorded]:
         """Add the gradient of an optimizer step's loss; return the loss and records of the tokens.
 
         Both are those of this rank.
         """
         loss = 0.0
-        records: list[TokenRecord] = []
+        records: Recorded = []
         for a_pass in self._passes_of(plan, counts, rule, records):
             loss += self._learn_from(a_pass, counts, rule, records)
             self._throughput.count(a_pass.batch, passes=3)
@@ -215,7 +248,7 @@ class Update:
         return logprobs
 
     def _passes_of(
-        self, plan: StepPlan, counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+        self, plan: StepPlan, counts: StepCounts, rule: LossRule, records: Recorded
     ) -> list[_Pass]:
         """Return this rank's passes of an optimizer step, in their order."""
         passes: list[_Pass] = []
@@ -233,7 +266,7 @@ class Update:
         return passes
 
     def _joined(
-        self, block: list[_Pass], counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+        self, block: list[_Pass], counts: StepCounts, rule: LossRule, records: Recorded
     ) -> list[_Pass]:
         """Prepare the passes of one episode that is too long for a single pass.
 
@@ -256,7 +289,7 @@ class Update:
         whole = ScoredTokens.of_one_episode(parts)
         loss, share_N, record = rule.policy(whole, counts)
         (slope_N,) = torch.autograd.grad(loss, whole.new)
-        records.append(record)
+        records.append(([i for a_pass in block for i in a_pass.samples], record))
         sizes = [len(part.new) for part in parts]
         slopes, shares = torch.split(slope_N, sizes), torch.split(share_N, sizes)
         # The loss is not a sum over passes; for the metric each gets an equal part of it.
@@ -267,14 +300,14 @@ class Update:
         return prepared
 
     def _learn_from(
-        self, a_pass: _Pass, counts: StepCounts, rule: LossRule, records: list[TokenRecord]
+        self, a_pass: _Pass, counts: StepCounts, rule: LossRule, records: Recorded
     ) -> float:
         """Make a pass forwards and backwards; return its part of the optimizer step's loss."""
         scores: Scores = self._passes.scorer(a_pass.batch, bool(rule.entropy_bonus))
         tokens = self._scored(a_pass, scores)
         if a_pass.slope_N is None or a_pass.share_N is None:
             loss, share_N, record = rule.policy(tokens, counts)
-            records.append(record)
+            records.append((a_pass.samples, record))
             value = float(loss.detach())
         else:
             # This sum has the gradient of the loss, but not its value (see `_joined`).

@@ -11,6 +11,7 @@ from agent_rl.files import naming_full_disk, write_text
 from agent_rl.runs.episode_writer import EpisodeWriter
 from agent_rl.runs.layout import StageLayout
 from agent_rl.runs.metrics_file import read_metrics
+from agent_rl.runs.token_records import SampleTokens
 from agent_rl.runs.trackers.running import RunningTrackers
 from rollouts import TrajectoryGroup
 
@@ -76,7 +77,12 @@ class RunFolder:
             self._events.flush()
 
     def write_groups(
-        self, step: int, groups: Sequence[TrajectoryGroup], *, keep: int | None = None
+        self,
+        step: int,
+        groups: Sequence[TrajectoryGroup],
+        *,
+        keep: int | None = None,
+        tokens: Sequence[SampleTokens] | None = None,
     ) -> None:
         """Begin to write the episodes of one rollout step, a line each; `episodes` goes on.
 
@@ -85,8 +91,9 @@ class RunFolder:
             groups: its groups.
             keep: how many of the newest steps keep their file, this one among them; None keeps
                 all. With 0, nothing is written, and the files of earlier steps are deleted.
+            tokens: the numbers of their trained tokens, which are kept as long; None keeps none.
         """
-        self.episodes.write(step, groups, keep)
+        self.episodes.write(step, groups, keep, tokens)
 
     def close(self, *, complete: bool = True) -> None:
         """Wait for the episodes, close the files, and let the trackers finish.

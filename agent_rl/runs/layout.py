@@ -13,6 +13,7 @@ RUN/
     trackers/wandb.json            how far a tracker was told of the run
     trackers/wandb.log             what the tracker's package printed
     trajectories/step-000001.jsonl.gz
+    trajectories/step-000001.tokens.npz   see `agent_rl.runs.token_records`
     checkpoints/step-000010/       see `agent_rl.runs.checkpoint`
     evaluations/step-000010.json   made during training
     not_finite/                    the batch that stopped the run
@@ -51,6 +52,8 @@ _CHECKPOINT_FILES = (
     CONFIG_FILE,
 )
 """A checkpoint with all of these is whole."""
+
+_RECORDS = ".tokens.npz"
 
 # step-000010, step-000010.json, step-000010.jsonl.gz
 _STEP = re.compile(r"step-(\d+)(\.json|\.jsonl(\.gz)?)?")
@@ -117,6 +120,19 @@ class StageLayout:
     def step_episodes(self, step: int) -> Path:
         """The episodes of a rollout step, counted from 1."""
         return self.trajectories / f"{step_name(step)}.jsonl.gz"
+
+    def token_records(self, step: int) -> Path:
+        """The numbers of the tokens that a rollout step trained (`train.keep_token_records`)."""
+        return self.trajectories / f"{step_name(step)}{_RECORDS}"
+
+    def all_token_records(self) -> list[tuple[int, Path]]:
+        """The files of such numbers that exist, with their rollout steps."""
+        found = []
+        for path in self.trajectories.glob(f"step-*{_RECORDS}"):
+            step = step_of(Path(path.name.removesuffix(_RECORDS)))
+            if step is not None:
+                found.append((step, path))
+        return found
 
     def all_step_episodes(self) -> list[tuple[int, Path]]:
         """The files of episodes that exist, with their rollout steps.

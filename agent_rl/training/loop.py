@@ -1,6 +1,6 @@
 """The training loop: sample tasks, play groups, update, sync, log. It reads as the algorithm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from agent_rl.runs.checkpoint import (
 )
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import CHECKPOINT_STATE, StageLayout
+from agent_rl.runs.token_records import SampleTokens
 from agent_rl.tasks import training_tasks
 from agent_rl.training.group_stream import GroupStream
 from agent_rl.training.groups import PlayedGroups
+from agent_rl.training.kept_tokens import kept_tokens
 from agent_rl.training.metrics import StepClock, step_metrics
 from agent_rl.training.pool import advance_per_episode
 from agent_rl.training.session import Session
@@ -59,6 +61,7 @@ def learner_context(config: Config, folder: Path) -> LearnerContext:
         seed=config.seed,
         most_agent_tokens=config.episode.max_turns * config.episode.max_sampled_tokens,
         failure_folder=StageLayout(folder).not_finite,
+        keep_token_records=config.train.keep_token_records,
     )
 
 
@@ -184,6 +187,7 @@ class TrainingLoop:
             self._between_steps = False
             with self.clock.part("learner"):
                 learner_metrics = self.learner.update(samples)
+                tokens = kept_tokens(self.config, self.learner, groups, self.step + 1)
             try:
                 with self.clock.part("sync"):
                     self.session.sync()
@@ -191,7 +195,7 @@ class TrainingLoop:
                 # If the engine is gone or the disk is full, the step was learned all the same: it
                 # can be saved.
                 try:
-                    metrics = self._log(groups, learner_metrics)
+                    metrics = self._log(groups, learner_metrics, tokens)
                 finally:
                     self.step += 1
                     self._end_step()
@@ -240,12 +244,17 @@ class TrainingLoop:
             on_episode=on_episode,
         )
 
-    def _log(self, groups: PlayedGroups, learner_metrics: dict[str, float]) -> dict[str, float]:
+    def _log(
+        self,
+        groups: PlayedGroups,
+        learner_metrics: dict[str, float],
+        tokens: Sequence[SampleTokens] | None,
+    ) -> dict[str, float]:
         """Write the episodes and the metrics of a step; returns the metrics."""
         with self.clock.part("files"):
             # Dropped groups too: they show which tasks are too easy or too hard.
             keep = self.config.train.keep_trajectories
-            self.run.write_groups(self.step + 1, groups.played, keep=keep)
+            self.run.write_groups(self.step + 1, groups.played, keep=keep, tokens=tokens)
         try:
             usage = self.session.usage()
         except Exception:

@@ -74,25 +74,30 @@ class OwnProcessLearner(Learner):
         save_policy(self.model, self._tokenizer, folder)
 
 
-def loop_config(folder: Path, **train: Any) -> Config:
+def loop_config(folder: Path, *, learner: dict[str, Any] | None = None, **train: Any) -> Config:
     """A config of six rollout steps of one task, with a checkpoint at the end only."""
+    of_learner = {"optimizer_steps": 1, "learning_rate": 1e-2, "device": "cpu", **(learner or {})}
     settings = {"rollout_steps": 6, "tasks_per_step": 1, "num_generations": 2}
     return Config.model_validate(
         {
             "run_folder": str(folder),
-            "learner": {"optimizer_steps": 1, "learning_rate": 1e-2, "device": "cpu"},
+            "learner": of_learner,
             "train": {**settings, "checkpoint_every": 0, **train},
         }
     )
 
 
 def scripted_loop(
-    folder: Path, checkpoint: Path | None = None, **train: Any
+    folder: Path,
+    checkpoint: Path | None = None,
+    *,
+    learner: dict[str, Any] | None = None,
+    **train: Any,
 ) -> tuple[TrainingLoop, ScriptedSession]:
     """A loop in `folder` on a scripted session, new or resumed."""
     session = ScriptedSession()
-    config = loop_config(folder, **train)
+    config = loop_config(folder, learner=learner, **train)
     stage = folder / "train"
-    learner = cast("LearnerProcesses", OwnProcessLearner(session, config, stage))
-    loop = TrainingLoop(config, cast("Session", session), stage, learner, checkpoint=checkpoint)
+    trained = cast("LearnerProcesses", OwnProcessLearner(session, config, stage))
+    loop = TrainingLoop(config, cast("Session", session), stage, trained, checkpoint=checkpoint)
     return loop, session

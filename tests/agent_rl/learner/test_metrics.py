@@ -22,6 +22,8 @@ def record(log_ratio: list[float], **columns: list[Any]) -> TokenRecord:
         "advantage": [1.0] * count,
         "capped": [False] * count,
         "staleness": [0] * count,
+        "share": [0.0] * count,
+        "weight": [0.0] * count,
         **columns,
     }
     return TokenRecord(

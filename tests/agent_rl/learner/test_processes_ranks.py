@@ -1,6 +1,7 @@
 """The learner in two processes, against a `Learner` in this one."""
 
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from tests.builders.learner_processes import (
     weights_in,
     written,
 )
+from tests.builders.samples import make_samples
 from tests.builders.tiny_learner import OF_THE_SPLIT, WALL, MakeSamples, weights_of
 
 pytestmark = pytest.mark.process
@@ -251,3 +253,24 @@ def test_an_error_in_one_rank_ends_the_call(random_samples: MakeSamples) -> None
         learner.open(load_tiny, settings, CONTEXT)
         with pytest.raises(FloatingPointError, match="loss of optimizer step 1 is inf"):
             learner.update(samples)
+
+
+def test_two_ranks_keep_the_records_of_one(two: LearnerProcesses) -> None:
+    samples = make_samples(6, parts=2)
+    context = replace(CONTEXT, keep_token_records=True)
+    kept = []
+    # Of 12 positions each: the parts of an episode do not fit into one micro-batch.
+    for ranks in (1, 2):
+        settings = settings_of(ranks, 12, learning_rate=3e-2, warmup_steps=0)
+        if ranks == 1:
+            learner: Learner | LearnerProcesses = Learner(load_exact()[0], settings, context)
+        else:
+            two.open(load_exact, settings, context)
+            learner = two
+        learner.update(samples)
+        kept.append(learner.token_records())
+    of_one, of_two = kept
+    assert of_one.keys() == of_two.keys()
+    assert len(of_one["sample"]) > 20
+    for name, values in of_one.items():
+        torch.testing.assert_close(of_two[name], values, rtol=0, atol=1e-9, msg=name)

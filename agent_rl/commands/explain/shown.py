@@ -1,0 +1,148 @@
+"""Shows an explanation at the terminal."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from agent_rl.commands.explain.explanation import Explanation
+from agent_rl.commands.explain.reasons import turn_reasons, why_not_trained
+from agent_rl.config import ConfigError
+from agent_rl.display import console, say, show_ending, show_observation, show_outcome
+from agent_rl.runs.token_records import CLIPPED, Numbers
+from agent_rl.training.groups import outcome
+
+_COMPARED = (
+    "log_ratio_rms",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "clip_fraction_dual",
+    "entropy",
+    "mismatch_abs_mean",
+    "left_out_share",
+)
+"""Metrics of the step that are shown from the records beside those that the learner logged."""
+
+
+def show_explanation(told: Explanation, *, only_turn: int | None = None) -> None:
+    """Print an explanation, turn by turn.
+
+    Args:
+        only_turn: shows this turn alone, from 1, with each of its tokens.
+
+    Raises:
+        ConfigError: there is no such turn.
+    """
+    turns = told.trajectory.turns
+    if only_turn is not None and not 1 <= only_turn <= len(turns):
+        raise ConfigError(f"--turn {only_turn}: episode {told.id} has the turns 1 to {len(turns)}")
+    _show_head(told)
+    for index in range(len(turns)):
+        if only_turn in (None, index + 1):
+            _show_turn(told, index)
+    if only_turn is not None:
+        _show_tokens(told, only_turn - 1)
+        return
+    show_observation(told.trajectory.final_observation)
+    show_ending(told.trajectory)
+    _show_step(told)
+
+
+def _show_head(told: Explanation) -> None:
+    task, trajectory = told.trajectory.task, told.trajectory
+    console.rule(escape(f"episode {told.id}: {task.family}, {task.id}"), align="left")
+    settings = told.config.learner
+    returns = []
+    for member, other in enumerate(told.group.trajectories, start=1):
+        mark = "*" if member == told.id.member else ""
+        advantages = sorted({round(a, 3) for a in told.group_advantages[member - 1]})
+        ends = [advantages[0], advantages[-1]] if len(advantages) > 1 else advantages
+        shown = " to ".join(f"{a:+.2f}" for a in ends) or "none"
+        returns.append(f"{member}{mark}: {other.episode_return:+.2f} (A {shown})")
+    kept = "trains" if told.is_kept else "does not train"
+    say(f"group {told.id.group} of {len(told.groups.played)}: {outcome(told.group)}, {kept}")
+    say(f"returns and advantages ({settings.chosen_objective.advantage}): {', '.join(returns)}")
+    why = why_not_trained(told)
+    if why:
+        say(f"not trained: {why}")
+    mask = sum(trajectory.action_mask)
+    rest = len(trajectory.token_ids) - mask
+    trained = "0" if why else str(mask)
+    say(f"{trained} of {mask + rest} tokens may train; {rest} are prompts, which are masked")
+    if told.optimizer_step is not None:
+        say(f"objective {settings.objective}, optimizer step {told.optimizer_step} of the update")
+    if not told.has_records:
+        say("ratios and clips are not known: the run kept none (train.keep_token_records: true)")
+    elif not why and all(numbers is None for numbers in told.turn_numbers):
+        say("it did not go through the learner, so it has no ratios")
+
+
+def _show_turn(told: Explanation, index: int) -> None:
+    turn = told.trajectory.turns[index]
+    console.print()
+    show_observation(turn.observation)
+    command = turn.action.text if turn.action.command is None else turn.action.command
+    console.print(f"{index + 1:>3} > {escape(command)}", style="bold", end="")
+    show_outcome(turn.reward, admissible=turn.admissible)
+    numbers = told.turn_numbers[index]
+    tokens = len(turn.completion.token_ids)
+    line = f"    A {told.advantages[index]:+.3f}, {tokens} tokens"
+    if numbers is not None:
+        line += f", {_summary(numbers)}"
+    console.print(escape(line), style="cyan")
+    for reason in turn_reasons(told, index):
+        say(f"    - {reason}")
+
+
+def _summary(numbers: Numbers) -> str:
+    ratio = np.exp(numbers["log_ratio"].astype(np.float64))
+    trained = int((numbers["weight"] != 0).sum())
+    mismatch = np.abs(numbers["mismatch"]).mean()
+    return (
+        f"{trained} with a gradient, weight {_range(numbers['weight'])}, ratio {_range(ratio)}, "
+        f"entropy {numbers['entropy'].mean():.2f}, mismatch {mismatch:.4f}"
+    )
+
+
+def _range(values: NDArray[Any]) -> str:
+    """The least and the greatest value; one, if they look alike."""
+    least, most = f"{values.min():+.3f}", f"{values.max():+.3f}"
+    return least if least == most else f"{least} to {most}"
+
+
+def _show_tokens(told: Explanation, index: int) -> None:
+    """Print a row for each token of a turn."""
+    numbers = told.turn_numbers[index]
+    if numbers is None:
+        return
+    completion = told.trajectory.turns[index].completion
+    heads = ("token", "sampler log-prob", "learner log-prob", "ratio", "clipped", "weight", "share")
+    table = Table(*heads, "entropy", "left out", "versions behind", box=None)
+    for place, token_id in enumerate(completion.token_ids):
+        sampled, value = completion.logprobs[place], {k: v[place] for k, v in numbers.items()}
+        table.add_row(
+            str(token_id),
+            f"{sampled:.4f}",
+            f"{sampled + float(value['mismatch']):.4f}",
+            f"{np.exp(float(value['log_ratio'])):.4f}",
+            CLIPPED[int(value["clipped"])],
+            f"{float(value['weight']):+.4f}",
+            f"{float(value['share']):.2e}",
+            f"{float(value['entropy']):.3f}",
+            "yes" if value["left_out"] else "",
+            str(int(value["staleness"])),
+        )
+    console.print(table)
+
+
+def _show_step(told: Explanation) -> None:
+    """Print the metrics of the step's tokens, from the records and as the learner logged them."""
+    if not told.step_metrics:
+        return
+    say(f"all trained tokens of step {told.id.step}, from their records (as the learner logged):")
+    for name in _COMPARED:
+        logged = told.logged.get(name)
+        shown = "not logged" if logged is None else f"{logged:.6f}"
+        say(f"    {name:<20} {told.step_metrics[name]:.6f} ({shown})")
