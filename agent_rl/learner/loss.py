@@ -249,7 +249,9 @@ def _weights(loss: Tensor, new: Tensor, share: Tensor) -> Tensor:
     (slope,) = torch.autograd.grad(loss, new, retain_graph=True, allow_unused=True)
     if slope is None:
         return torch.zeros_like(share)
-    return torch.where(share > 0, -slope / share.clamp(min=torch.finfo(share.dtype).tiny), 0.0)
+    return torch.where(
+        share > 0, (0.0 - slope) / share.clamp(min=torch.finfo(share.dtype).tiny), 0.0
+    )
 
 
 def _turns_of_episode(tokens: ScoredTokens) -> Tensor:

@@ -54,7 +54,7 @@ def turn_reasons(told: Explanation, index: int) -> Iterator[str]:
     if turn.new_prompt:
         yield "a whole new prompt begins here (prompt.history), and with it a new part"
     if turn.prompt_token_ids:
-        count = _tokens(len(turn.prompt_token_ids))
+        count = tokens_of(len(turn.prompt_token_ids))
         yield f"{count} of prompt, masked: {_author(told, index)}"
     yield from _about_form(told, index)
     if told.advantages[index] == 0.0 and not why_not_trained(told):
@@ -111,13 +111,13 @@ def _about_numbers(numbers: Numbers, settings: LearnerSettings) -> Iterator[str]
     for number, bound in enumerate(CLIPPED):
         count = int((numbers["clipped"] == number).sum()) if bound else 0
         if count:
-            yield f"{_tokens(count)} clipped, {bound}: {bounds[bound]}, so no gradient"
+            yield f"{tokens_of(count)} clipped, {bound}: {bounds[bound]}, so no gradient"
     left_out = int(numbers["left_out"].sum())
     if left_out:
-        yield f"{_tokens(left_out)} left out of the loss by {_mask(numbers, settings)}"
+        yield f"{tokens_of(left_out)} left out of the loss by {_mask(numbers, settings)}"
     capped = int(numbers["capped"].sum())
     if capped:
-        yield f"{_tokens(capped)} with a weight cut by learner.importance_cap"
+        yield f"{tokens_of(capped)} with a weight cut by learner.importance_cap"
     if (numbers["staleness"] > 0).any():
         oldest = int(numbers["staleness"].max())
         yield f"sampled by weights up to {oldest} versions older than those that trained it"
@@ -137,5 +137,6 @@ def _mask(numbers: Numbers, settings: LearnerSettings) -> str:
     return "learner.importance_mask or learner.off_policy_mask"
 
 
-def _tokens(count: int) -> str:
+def tokens_of(count: int) -> str:
+    """Write a number of tokens."""
     return "1 token" if count == 1 else f"{count} tokens"

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent_rl.commands.explain.explanation import Explanation
-from agent_rl.commands.explain.reasons import turn_reasons, why_not_trained
+from agent_rl.commands.explain.reasons import tokens_of, turn_reasons, why_not_trained
 from agent_rl.config import ConfigError
 from agent_rl.display import console, say, show_ending, show_observation, show_outcome
 from agent_rl.runs.token_records import CLIPPED, Numbers
@@ -88,7 +88,7 @@ def _show_turn(told: Explanation, index: int) -> None:
     show_outcome(turn.reward, admissible=turn.admissible)
     numbers = told.turn_numbers[index]
     tokens = len(turn.completion.token_ids)
-    line = f"    A {told.advantages[index]:+.3f}, {tokens} tokens"
+    line = f"    A {told.advantages[index]:+.3f}, {tokens_of(tokens)}"
     if numbers is not None:
         line += f", {_summary(numbers)}"
     console.print(escape(line), style="cyan")
@@ -101,14 +101,15 @@ def _summary(numbers: Numbers) -> str:
     trained = int((numbers["weight"] != 0).sum())
     mismatch = np.abs(numbers["mismatch"]).mean()
     return (
-        f"{trained} with a gradient, weight {_range(numbers['weight'])}, ratio {_range(ratio)}, "
+        f"{trained} with a gradient, weight {_range(numbers['weight'], '+.3f')}, "
+        f"ratio {_range(ratio, '.3f')}, "
         f"entropy {numbers['entropy'].mean():.2f}, mismatch {mismatch:.4f}"
     )
 
 
-def _range(values: NDArray[Any]) -> str:
+def _range(values: NDArray[Any], form: str) -> str:
     """The least and the greatest value; one, if they look alike."""
-    least, most = f"{values.min():+.3f}", f"{values.max():+.3f}"
+    least, most = format(values.min(), form), format(values.max(), form)
     return least if least == most else f"{least} to {most}"
 
 
