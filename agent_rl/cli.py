@@ -14,6 +14,7 @@ from agent_rl.commands.export.cli import export, export_episodes
 from agent_rl.commands.games.cli import games
 from agent_rl.commands.play.cli import play
 from agent_rl.commands.prompt.cli import prompt
+from agent_rl.commands.report.cli import report
 from agent_rl.commands.stages.cli import demo, evaluate, init, sft, train
 from agent_rl.commands.sweep.cli import sweep
 from agent_rl.training.stopping import stops_on_signals
@@ -22,7 +23,7 @@ from rollouts.processes.openmp import OPENMP
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (init, sft, train, evaluate, demo, compare, sweep, export, play, prompt):
+for command in (init, sft, train, evaluate, demo, compare, report, sweep, export, play, prompt):
     app.command()(command)
 app.command()(export_episodes)
 app.command()(explain)
@@ -45,9 +46,9 @@ def main() -> None:
         with stops_on_signals():
             app()
     except Exception as error:
-        from agent_rl.commands.failures import report
+        from agent_rl.commands import failures
 
-        sys.exit(report(error))
+        sys.exit(failures.report(error))
 
 
 if __name__ == "__main__":

@@ -227,3 +227,18 @@ def hold_lock(lock_file: Path, busy: str, wait_seconds: float = 0.0) -> Iterator
                 )
                 break
         yield file.fileno()
+
+
+def is_locked(lock_file: Path) -> bool:
+    """Whether another process holds the lock just now, as `hold_lock` does; no file is made."""
+    if not lock_file.is_file():
+        return False
+    with lock_file.open() as file:
+        try:
+            # Shared: two that ask at the same time do not take each other for a holder.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # A network file system without locks cannot tell.
+    return False

@@ -87,6 +87,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "agent_rl.commands.stages",
         "agent_rl.commands.compare",
     ),
+    "agent_rl.commands.report": (*LIBRARY, "agent_rl.commands.compare"),
+    "agent_rl.commands.stages": (*LIBRARY, "agent_rl.commands.report"),
     # The command line's types for games (which data, which split) are shared. A replay names its
     # variants as a sweep does, and shows them as a comparison does.
     "agent_rl.commands.bench": (

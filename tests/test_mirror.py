@@ -11,6 +11,7 @@ from tests.test_imports import PACKAGES, product_files
 TESTED_ELSEWHERE = {
     "agent_rl/commands/bench/learner.py": "a benchmark: see bench/test_learner_steps.py",
     "agent_rl/commands/convert/trl_keys.py": "tables: test_trl_config.py",
+    "agent_rl/commands/report/limits.py": "a constant",
     "agent_rl/commands/stages/init.py": "test_cli.py",
     "agent_rl/commands/stages/sft.py": "test_trainer.py",
     "agent_rl/learner/scoring.py": "test_loss.py and test_sharding.py",

@@ -21,6 +21,7 @@ RUN/
     final.json                     the last evaluation of a sweep's run
   episodes/                        made by `agent-rl export-episodes`
   demo.json                        made by `agent-rl demo`
+  report.html                      made by `agent-rl report`
   .lock                            held by the command that trains in the folder
 """
 
@@ -251,6 +252,11 @@ class RunLayout:
     def demo_summary(self) -> Path:
         """The reports and times of `agent-rl demo`."""
         return self.folder / "demo.json"
+
+    @property
+    def page(self) -> Path:
+        """The page of `agent-rl report`."""
+        return self.folder / "report.html"
 
     @property
     def evaluations(self) -> Path:

@@ -9,7 +9,9 @@ import pytest
 from envs.files import (
     cache_root,
     cached_folder,
+    hold_lock,
     is_disk_full,
+    is_locked,
     naming_full_disk,
     new_folder,
     whole_file,
@@ -184,3 +186,15 @@ def test_a_full_disk_is_told_and_its_file_named(
     if full:
         assert isinstance(raised.value, OSError)
         assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, "a.pt")
+
+
+def test_whether_a_lock_is_held(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert not is_locked(lock)
+    assert not lock.exists()
+    with hold_lock(lock, "busy"):
+        assert is_locked(lock)
+    assert not is_locked(lock)
+    # Asking takes nothing from who holds it next.
+    with hold_lock(lock, "busy"):
+        pass

@@ -96,7 +96,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
             # Several sweeps have several starts: their labels have the sweeps' names.
             label = SWEEP_START if len(paths) == 1 else f"{path.resolve().name}/{SWEEP_START}"
             starts[label] = start
-    return Found(runs=tuple(_with_unique_names(runs)), starts=starts, notes=tuple(notes))
+    return Found(runs=tuple(with_unique_names(runs)), starts=starts, notes=tuple(notes))
 
 
 def is_run(path: Path) -> bool:
@@ -162,7 +162,7 @@ def _read_sweep(path: Path, notes: list[str]) -> tuple[list[Run], Evaluation | N
     return [replace(run, evaluations={0: start, **run.evaluations}) for run in runs], start
 
 
-def _with_unique_names(runs: Sequence[Run]) -> list[Run]:
+def with_unique_names(runs: Sequence[Run]) -> list[Run]:
     """The runs; those with a common name get their parent folder's name in front."""
     names = [run.name for run in runs]
     unique = []

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from agent_rl.commands.report.report import write_report
 from agent_rl.commands.stages.init import init_in
 from agent_rl.commands.stages.sft import sft_in
 from agent_rl.commands.stages.start import locked_run
@@ -140,6 +141,8 @@ class _Demo:
             f"{total / 60:.1f} minutes in all. Everything is in {self._run.folder}, the numbers in "
             f"{self._run.demo_summary}."
         )
+        page = write_report([self._run.folder])
+        say(f"Open {page} in a browser: the curves, and every episode token by token.")
 
 
 def stage_titles(objective: ObjectiveName) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""`agent-rl report`: runs as one HTML page, with their episodes."""

@@ -1,0 +1,110 @@
+"""The index of episodes, their advantages, and which of them a page holds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_rl.commands.report.chunks import unpacked
+from agent_rl.commands.report.episodes import (
+    COLUMNS,
+    EpisodeReader,
+    share_that_fits,
+    step_pages,
+)
+from agent_rl.config import Config
+from agent_rl.runs.layout import RunLayout, StageLayout
+from agent_rl.runs.trajectories import write_trajectories
+from envs import Task
+from rollouts import StopReason
+from tests.builders.episodes import trajectory, turn
+from tests.builders.reports import write_episodes
+
+LOST = StopReason.MAX_TURNS
+
+
+def config(**sections: Any) -> Config:
+    return Config(run_folder="", **sections)
+
+
+def write_groups(path: Path) -> Path:
+    """Three groups: one won and one lost; both won; one won and one that failed."""
+    episodes = []
+    for name, second in (("a", LOST), ("b", StopReason.SUCCESS), ("c", StopReason.ENV_ERROR)):
+        task = Task(env_id="e", split="s", family=f"f{name}", id=name)
+        episodes.append(trajectory(turn(reward=1.0), task=task))
+        reward = 1.0 if second is StopReason.SUCCESS else 0.0
+        episodes.append(trajectory(turn(reward=reward), task=task, stop_reason=second))
+    write_trajectories(path, episodes)
+    return path
+
+
+def ignore(name: str) -> None:
+    """Takes the name of a file that was read."""
+
+
+def columns(rows: Any) -> dict[str, list[Any]]:
+    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def test_the_index_of_a_step(tmp_path: Path) -> None:
+    path = write_groups(tmp_path / "step-000004.jsonl.gz")
+    pages = step_pages(path, 4, config(learner={"objective": "gmpo", "advantage": "group_mean"}))
+    index = columns(pages.rows)
+    assert index["id"] == ["4/1/1", "4/1/2", "4/2/1", "4/2/2", "4/3/1", "4/3/2"]
+    assert index["return"] == [1.0, 0.0, 1.0, 1.0, 1.0, 0.0]
+    # The mean of the first group is a half; of the third, one episode counts, and it is the mean.
+    assert index["advantage"] == [0.5, -0.5, 0.0, 0.0, 0.0, None]
+    zero = "advantage 0"
+    assert index["training"] == ["trained", "trained", zero, zero, zero, "not scored"]
+    assert (index["chunk"], index["place"]) == ([0] * 6, list(range(6)))
+    assert pages.families == {"fa": (1, 2), "fb": (2, 2), "fc": (1, 1)}
+    assert pages.token_ids == {1, 2, 3}
+    held = unpacked(pages.chunks[0])["episodes"]
+    assert [episode["turns"][0].get("a") for episode in held] == index["advantage"]
+
+
+def test_a_dropped_group_has_no_advantages(tmp_path: Path) -> None:
+    path = write_groups(tmp_path / "step-000001.jsonl.gz")
+    pages = step_pages(path, 1, config(train={"drop_groups": ["all_succeed"]}))
+    assert columns(pages.rows)["training"][2:4] == ["group dropped", "group dropped"]
+    assert columns(pages.rows)["advantage"][2:4] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("share", "groups"), [(1.0, [1, 2, 3]), (0.5, [1, 3]), (0.34, [1]), (0.01, [1])]
+)
+def test_sampled_groups_are_whole(tmp_path: Path, share: float, groups: list[int]) -> None:
+    path = write_groups(tmp_path / "step-000001.jsonl.gz")
+    pages = step_pages(path, 1, config(), share=share)
+    ids = [f"1/{group}/{member}" for group in groups for member in (1, 2)]
+    assert columns(pages.rows)["id"] == ids
+    assert (pages.played, pages.families["fb"]) == (6, (2, 2))
+
+
+def test_the_share_that_fits(tmp_path: Path) -> None:
+    write_episodes(tmp_path, steps=2)
+    stage = RunLayout(tmp_path).train
+    size = sum(map(len, step_pages(stage.step_episodes(2), 2, config()).chunks))
+    assert share_that_fits([(stage, config())], 2 * size / 1e6) == pytest.approx(1.0)
+    assert share_that_fits([(stage, config())], size / 1e6) == pytest.approx(0.5)
+    assert share_that_fits([(StageLayout(tmp_path / "none"), config())], 0.0) == 1.0
+
+
+def test_a_damaged_file_is_a_note(tmp_path: Path) -> None:
+    write_episodes(tmp_path, steps=2)
+    stage = RunLayout(tmp_path).train
+    path = stage.step_episodes(1)
+    path.write_bytes(path.read_bytes()[:100])
+    names: list[str] = []
+    pages = EpisodeReader().read(stage, config(), share=1.0, done=names.append)
+    assert (list(pages.steps), pages.played, pages.shown) == ([2], 18, 18)
+    assert "damaged" in pages.notes[0]
+    assert names == ["step-000001.jsonl.gz", "step-000002.jsonl.gz"]
+
+
+def test_a_step_is_read_once(tmp_path: Path) -> None:
+    write_episodes(tmp_path, steps=1)
+    reader, stage = EpisodeReader(), RunLayout(tmp_path).train
+    first = reader.read(stage, config(), share=1.0, done=ignore).steps[1]
+    assert reader.read(stage, config(), share=1.0, done=ignore).steps[1] is first

@@ -1,0 +1,151 @@
+"""The page in a real browser, from a file: Chromium without a screen, driven by Playwright."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_rl.commands.report.report import write_report
+from tests.builders.reports import HOSTILE_SHOWN, hostile, real_runs
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+MOST_MS = 60_000
+"""A busy machine takes its time."""
+
+
+class Opened:
+    """A page that was opened, with all that the browser said of it."""
+
+    def __init__(self, browser: Any, path: Path, *, dark: bool = False, link: str = "") -> None:
+        self.said: list[str] = []
+        scheme = "dark" if dark else "light"
+        self.page = browser.new_context(color_scheme=scheme).new_page()
+        self.page.set_default_timeout(MOST_MS)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", self._keep_request)
+        self.page.goto(f"file://{path}{link}")
+        self.page.wait_for_selector("html[data-ready=yes]")
+
+    def _keep_request(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.said.append(request.url)
+
+    def rows(self) -> list[str]:
+        """The first cells of the list's rows that can be seen: the links."""
+        found: list[str] = self.page.locator("#list tbody tr a").all_inner_texts()
+        return found
+
+    def found(self) -> str:
+        """How many episodes the list has."""
+        text: str = self.page.locator("#found").inner_text()
+        return text
+
+    def background(self, selector: str) -> str:
+        """The colour behind the first such element."""
+        colour: str = self.page.locator(selector).first.evaluate(
+            "element => getComputedStyle(element).backgroundColor"
+        )
+        return colour
+
+
+@pytest.fixture(scope="module")
+def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of two real runs; an episode of each has texts that are HTML."""
+    return write_report(real_runs(tmp_path_factory.mktemp("runs"), change=hostile))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        # The sandbox needs rights that a container's root does not have.
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield launched
+        launched.close()
+
+
+def test_filters_search_and_pages(browser: Any, report_file: Path) -> None:
+    opened = Opened(browser, report_file)
+    page = opened.page
+    assert opened.found() == "72 of 72 episodes"
+    assert len(opened.rows()) == 20
+    page.get_by_text("next page").click()
+    assert opened.rows()[0] == "2/1/3"
+    page.select_option("#filter-run", "1")
+    page.select_option("#filter-outcome", "success")
+    page.fill("#filter-from", "2")
+    # One member of the first group won, and five of the second.
+    assert opened.rows() == ["2/1/2", "2/2/1", "2/2/2", "2/2/3", "2/2/4", "2/2/5"]
+    page.select_option("#filter-family", "pick_and_place_simple")
+    assert opened.found() == "1 of 72 episodes"
+    for key in ("run", "outcome", "family"):
+        page.select_option(f"#filter-{key}", "")
+    page.fill("#filter-from", "")
+    page.fill("#filter-text", "DOCUMENT.title")
+    page.press("#filter-text", "Enter")
+    page.wait_for_function("document.getElementById('found').textContent.startsWith('2 of')")
+    assert opened.rows() == ["1/1/1", "1/1/1"]
+    assert opened.said == []
+
+
+def test_an_episode_by_its_link(browser: Any, report_file: Path) -> None:
+    opened = Opened(browser, report_file, link="#episode=grpo-s0:1/1/1")
+    page = opened.page
+    page.wait_for_selector("#turns .turn")
+    text = page.locator("#turns").inner_text()
+    # HTML of an environment or a model is text, and did nothing.
+    assert HOSTILE_SHOWN in text
+    assert page.title().startswith("gmpo-s0, grpo-s0")
+    assert page.locator("#turns b", has_text="bold").count() == 0
+    assert page.locator(".member").count() == 6
+    assert page.locator(".member.here").count() == 1
+    # Its task was played six times in each of two steps.
+    assert page.locator("svg circle.won, svg circle.lost").count() == 12
+    assert page.locator("svg .place.been").count() > 0
+    page.get_by_role("button", name="next", exact=True).click()
+    page.wait_for_function("location.hash == '#episode=grpo-s0:1/1/2'")
+    assert opened.said == []
+
+
+def test_colours_tell_the_chosen_quantity(browser: Any, report_file: Path) -> None:
+    opened = Opened(browser, report_file, link="#episode=gmpo-s0:1/1/2")
+    page = opened.page
+    page.wait_for_selector("#turns .turn")
+    options = page.locator("#quantity option").all_inner_texts()
+    assert options == ["log-prob", "advantage", "version"]
+    token = ".tokens.agent span"
+    by_logprob = opened.background(token)
+    assert "token " in page.locator(token).first.get_attribute("title")
+    page.select_option("#quantity", "advantage")
+    # The only one of its group that was won: its advantage is above 0, which is orange.
+    assert opened.background(token) != by_logprob
+    assert opened.background(token).startswith("rgba(217, 95, 2")
+    page.goto(page.url.replace("1/1/2", "1/1/3"))
+    page.wait_for_function("document.querySelector('.member.here a').textContent == '1/1/3'")
+    assert opened.background(token).startswith("rgba(31, 119, 180")
+    # A group in which all failed has no signal. What the prompt gained is grey.
+    page.locator(".prompt summary").first.click()
+    page.wait_for_selector(".prompt .tokens")
+    assert opened.background(".prompt .tokens").startswith("rgba(128, 128, 128")
+    assert opened.said == []
+
+
+def test_both_themes(browser: Any, report_file: Path) -> None:
+    light, dark = Opened(browser, report_file), Opened(browser, report_file, dark=True)
+    for opened in (light, dark):
+        opened.page.wait_for_selector(".plot .main-svg")
+    white, black = "rgb(255, 255, 255)", "rgb(20, 23, 28)"
+    assert (light.background("body"), dark.background("body")) == (white, black)
+    dark.page.locator("#theme").click()
+    assert dark.background("body") == white
+    light.page.emulate_media(media="print", color_scheme="dark")
+    assert light.background("body") == white
+    assert (light.said, dark.said) == ([], [])
