@@ -3,6 +3,7 @@
 
 async function start() {
   await showEpisodes().catch(complain);
+  performance.mark("list");
   // After the next paint.
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   if (facts.charts) await showCharts(document.getElementById("charts"));

@@ -91,7 +91,7 @@ def test_filters_search_and_pages(browser: Any, report_file: Path) -> None:
     page.fill("#filter-from", "")
     page.fill("#filter-text", "DOCUMENT.title")
     page.press("#filter-text", "Enter")
-    page.wait_for_function("document.getElementById('found').textContent.startsWith('2 of')")
+    page.locator("#found", has_text="2 of 72").wait_for()
     assert opened.rows() == ["1/1/1", "1/1/1"]
     assert opened.said == []
 
@@ -111,7 +111,8 @@ def test_an_episode_by_its_link(browser: Any, report_file: Path) -> None:
     assert page.locator("svg circle.won, svg circle.lost").count() == 12
     assert page.locator("svg .place.been").count() > 0
     page.get_by_role("button", name="next", exact=True).click()
-    page.wait_for_function("location.hash == '#episode=grpo-s0:1/1/2'")
+    page.locator(".member.here a", has_text="1/1/2").wait_for()
+    assert page.url.endswith("#episode=grpo-s0:1/1/2")
     assert opened.said == []
 
 
@@ -129,7 +130,7 @@ def test_colours_tell_the_chosen_quantity(browser: Any, report_file: Path) -> No
     assert opened.background(token) != by_logprob
     assert opened.background(token).startswith("rgba(217, 95, 2")
     page.goto(page.url.replace("1/1/2", "1/1/3"))
-    page.wait_for_function("document.querySelector('.member.here a').textContent == '1/1/3'")
+    page.locator(".member.here a", has_text="1/1/3").wait_for()
     assert opened.background(token).startswith("rgba(31, 119, 180")
     # A group in which all failed has no signal. What the prompt gained is grey.
     page.locator(".prompt summary").first.click()
