@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from envs.alfworld.engines.game import Variation
 from envs.alfworld.names import MARKS
 
 EXPERT_FACTS = ("holds", "inreceptacle", *MARKS)
@@ -38,11 +39,16 @@ class Engine(Protocol):
     Its constructor takes `facts`: whether frames hold the facts for the handcoded expert.
     """
 
-    def reset(self, path: Path) -> Frame:
+    def reset(self, path: Path, vary: Variation | None = None) -> Frame:
         """Start the game in the file `path`; loads it unless it was the last one played.
 
+        Args:
+            path: the game's file.
+            vary: makes another problem of the one in the file (see `load_game`).
+
         Raises:
-            ValueError: the file cannot be played; the message names it.
+            ValueError: the file cannot be played, and the message names it; or the engine plays
+                games only as their files have them, and there is a `vary`.
         """
 
     def step(self, command: str) -> Frame:

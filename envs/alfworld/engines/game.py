@@ -5,7 +5,7 @@ parse in 9 seconds (2.5 ms each), and a process parses a game once.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +17,15 @@ from envs.alfworld.engines.game_file import (
     Goal,
     Problem,
     UnknownToNativeEngine,
+    pairs,
     read_problem,
 )
 from envs.alfworld.names import CHANGES
 
 _GAMES_IN_MEMORY = 512
 """Some 30 MB: a game has 56 KB."""
+Variation = Callable[[Problem], Problem]
+"""Makes another problem of a game's own; see `load_game`."""
 _KNIVES = ("knifetype", "butterknifetype")
 
 
@@ -96,26 +99,37 @@ class Game:
     """The things that are cool at the start."""
 
 
-def load_game(path: Path) -> Game:
+def load_game(path: Path, vary: Variation | None = None) -> Game:
     """The game in a `game.tw-pddl`; the last few hundred games stay in memory.
+
+    Args:
+        path: the game's file.
+        vary: makes another problem of the one in the file. It must be hashable, and equal ones
+            must do the same.
 
     Raises:
         ValueError: the file is no game, or the native engine has no rule for a part of it.
     """
     stat = path.stat()
-    return _load(path, stat.st_size, stat.st_mtime_ns)
+    return _load(path, stat.st_size, stat.st_mtime_ns, vary)
 
 
 @lru_cache(_GAMES_IN_MEMORY)
-def _load(path: Path, size: int, changed_ns: int) -> Game:
+def _load(path: Path, size: int, changed_ns: int, vary: Variation | None) -> Game:
     """Size and time are part of the key: a file that was written again is read again."""
-    return parse_game(path)
+    problem = parse_problem(path)
+    return build_game(vary(problem) if vary else problem)
 
 
 def parse_game(path: Path) -> Game:
     """The game in a `game.tw-pddl`, read from the file each time (see `load_game`)."""
+    return build_game(parse_problem(path))
+
+
+def parse_problem(path: Path) -> Problem:
+    """The problem in a `game.tw-pddl`; errors as of `load_game`."""
     try:
-        return build_game(read_problem(read_game(path)))
+        return read_problem(read_game(path))
     except UnknownToNativeEngine as error:
         raise ValueError(
             f"{path}: the native engine has no rules for this game: {error}; "
@@ -179,7 +193,7 @@ def build_game(problem: Problem) -> Game:
 
 def _things(facts: Facts, ids: Sequence[str], names: Mapping[str, str]) -> dict[str, Thing]:
     """All things, by id."""
-    types = _pairs(facts["objecttype"])
+    types = pairs(facts["objecttype"])
     marked = {}
     for predicate in THING_PREDICATES:
         marked[predicate] = {thing for (thing,) in facts[predicate]}
@@ -209,7 +223,7 @@ def _receptacles(
     facts: Facts, names: Mapping[str, str], tools: Mapping[str, str]
 ) -> dict[str, Receptacle]:
     """All receptacles, by id; `tools` has the verb that a type of them can do."""
-    types = _pairs(facts["receptacletype"])
+    types = pairs(facts["receptacletype"])
     openable = {place for (place,) in facts["openable"]}
     accepts: dict[str, set[str]] = defaultdict(set)
     for place_type, thing_type in facts["cancontain"]:
@@ -229,10 +243,6 @@ def _receptacles(
             accepts=shared.get(place_type, frozenset()),
         )
     return receptacles
-
-
-def _pairs(rows: Iterable[Sequence[str]]) -> dict[str, str]:
-    return {row[0]: row[1] for row in rows}
 
 
 def _ways(

@@ -8,7 +8,7 @@ is not of a known form raises `UnknownToNativeEngine`: a game that loads is play
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,6 +219,11 @@ def _read_facts(text: str) -> Facts:
     if rest.strip():
         raise UnknownToNativeEngine(f"{rest.strip()!r} after the facts")
     return {predicate: sorted(rows) for predicate, rows in facts.items()}
+
+
+def pairs(rows: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Facts about two names as a table: `objecttype` gives each thing's type."""
+    return {row[0]: row[1] for row in rows}
 
 
 def _check_facts(facts: Facts, declared: Mapping[str, set[str]]) -> dict[str, set[str]]:

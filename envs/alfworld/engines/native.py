@@ -5,7 +5,7 @@ from typing import Self
 
 from envs.alfworld.engines import rules
 from envs.alfworld.engines.engine import Frame
-from envs.alfworld.engines.game import load_game
+from envs.alfworld.engines.game import Variation, load_game
 from envs.alfworld.engines.state import State
 
 
@@ -16,8 +16,8 @@ class NativeEngine:
         self._facts = facts
         self._state: State | None = None
 
-    def reset(self, path: Path) -> Frame:
-        self._state = State(load_game(path))
+    def reset(self, path: Path, vary: Variation | None = None) -> Frame:
+        self._state = State(load_game(path, vary))
         return self._frame(self._state, rules.intro(self._state), done=False)
 
     def step(self, command: str) -> Frame:

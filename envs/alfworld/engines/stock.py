@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from envs.alfworld.data import broken_game, read_game
 from envs.alfworld.engines.engine import EXPERT_FACTS, Frame
+from envs.alfworld.engines.game import Variation
 from envs.alfworld.package import import_alfworld
 
 _IDLE_ENGINES: dict[bool, list[Any]] = {False: [], True: []}
@@ -38,7 +39,9 @@ class TextworldEngine:
         self._engine: Any = None
         self._loaded: Path | None = None
 
-    def reset(self, path: Path) -> Frame:
+    def reset(self, path: Path, vary: Variation | None = None) -> Frame:
+        if vary is not None:
+            raise ValueError("the textworld engine plays no varied games; use engine: native")
         if path != self._loaded:
             self.load(path)
         with _translator_contained(path):

@@ -55,6 +55,12 @@ def test_closed_engines_are_used_again(tmp_path: Path) -> None:
     second.close()
 
 
+def test_it_plays_no_varied_games(tmp_path: Path) -> None:
+    path = write_kitchen(tmp_path)
+    with pytest.raises(ValueError, match="plays no varied games; use engine: native"):
+        TextworldEngine().reset(path, lambda problem: problem)
+
+
 @pytest.mark.parametrize("sentence", ["-= Welcome", "You arrive at"])
 def test_a_grammar_runs_no_python(tmp_path: Path, sentence: str) -> None:
     path, mark = write_kitchen(tmp_path / "games"), tmp_path / "mark"
