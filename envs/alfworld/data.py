@@ -91,7 +91,7 @@ def index_games(folder: Path, split: str) -> list[IndexedGame]:
     games = []
     for game_id, (_, _, solvable, commands) in sorted(entries.items()):
         if solvable:
-            family, scene = family_of(game_id), _scene_of(game_id)
+            family, scene = family_of(game_id), scene_of(game_id)
             games.append(IndexedGame(id=game_id, family=family, scene=scene, commands=commands))
     if not games:
         raise ValueError(f"data: no solvable game under {str(folder / split)!r}; {_WAY_OUT}")
@@ -113,7 +113,7 @@ def family_of(game_id: str) -> str:
     return family
 
 
-def _scene_of(game_id: str) -> str:
+def scene_of(game_id: str) -> str:
     """The floor plan's number, at the end of the folder's name."""
     return game_id.partition("/")[0].rpartition("-")[2]
 

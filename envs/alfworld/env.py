@@ -13,6 +13,7 @@ from envs.alfworld.data import (
     game_path,
     index_games,
     resolve_data_folder,
+    scene_of,
 )
 from envs.alfworld.engines.engine import Engine, Frame
 from envs.alfworld.engines.native import NativeEngine
@@ -23,6 +24,7 @@ from envs.alfworld.generator.generate import GeneratorSettings, cached_games
 from envs.alfworld.names import SPLITS, TRAIN, TRAIN_UNSEEN_ROOMS
 from envs.alfworld.package import constants
 from envs.alfworld.permuted_names import PermutedNames, permuted_names
+from envs.alfworld.varied_rooms import VariedRoom
 from envs.options import checked_int
 from envs.task import Task
 from envs.text_env import NamedObject, TextEnv, reset_needed, task_in
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
 ENV_ID = "alfworld"
 HANDCODED, SEARCHER = EXPERT_TYPES = ("handcoded", "searcher")
 GENERATED = "generated"
-PERMUTED = "~"
-"""Stands between a game's id and the number of its permutation: `.../trial_1~2`."""
+VARIED, PERMUTED = "@", "~"
+"""They stand before the numbers of a game's room and names: `.../trial_1@3`, `.../trial_1~2`, or
+both, `.../trial_1@3~3`."""
+NATIVE = "native"
 ENGINES: dict[str, type[NativeEngine] | type[TextworldEngine]] = {
-    "native": NativeEngine,
+    NATIVE: NativeEngine,
     "textworld": TextworldEngine,
 }
 
@@ -57,9 +61,10 @@ class AlfworldEnv(TextEnv):
         data: str = GENERATED,
         games: Mapping[str, Any] | None = None,
         expert: bool = False,
-        engine: str = "native",
+        engine: str = NATIVE,
         expert_type: str = HANDCODED,
         entity_permutations: int = 0,
+        room_variations: int = 0,
         held_out_scenes: Sequence[int] = (),
     ) -> None:
         """Choose the games; nothing heavy is loaded before the first `reset`.
@@ -76,14 +81,18 @@ class AlfworldEnv(TextEnv):
             entity_permutations: data augmentation. Each game of `train` appears this many more
                 times, with the names of its things permuted (`PermutedNames`). The handcoded expert
                 cannot play such games, since it knows the game's own names.
+            room_variations: data augmentation. Each game of `train` appears this many more times
+                in a room with other furniture, and with its things elsewhere (`VariedRoom`). If
+                names are permuted, they are in these games too.
             held_out_scenes: numbers of floor plans. Their games are not in `train`, but a split of
                 their own, `train_unseen_rooms`: does a policy carry over to rooms that it has never
                 seen?
 
         Raises:
             ValueError: there is no such folder, engine or expert; a field of `games` is unknown or
-                out of range; or `entity_permutations` is no whole number from 0 on, or not 0 with
-                the handcoded expert.
+                out of range; `entity_permutations` or `room_variations` is no whole number from 0
+                on; the first is not 0 with the handcoded expert, or the second with the textworld
+                engine.
         """
         if data != GENERATED and games:
             raise ValueError(
@@ -95,11 +104,13 @@ class AlfworldEnv(TextEnv):
             raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
         _check_permutations(entity_permutations, handcoded=expert and expert_type == HANDCODED)
         self._permutations = entity_permutations
+        _check_variations(room_variations, engine)
+        self._variations = room_variations
         self._names: PermutedNames | None = None
-        self._held_out = {
+        self._held_out = frozenset(
             str(checked_int("env.options: held_out_scenes", number, 1))
             for number in held_out_scenes
-        }
+        )
         if self._held_out:
             self.splits = (*SPLITS, TRAIN_UNSEEN_ROOMS)
         self._settings = GeneratorSettings.from_mapping(games or {})
@@ -118,9 +129,9 @@ class AlfworldEnv(TextEnv):
         return self._folder
 
     def tasks(self, split: str) -> list[Task]:
-        """The games of a split, by id; those of `train` each with its permutations.
+        """The games of a split, by id; those of `train` each with its permutations and variations.
 
-        The difficulty is the length of the walkthrough.
+        The difficulty is the length of the walkthrough, for all of them that of the game itself.
 
         Raises:
             ValueError: the split is not known or holds no game, a game file cannot be read, or no
@@ -129,6 +140,9 @@ class AlfworldEnv(TextEnv):
         endings = [""]
         if split == TRAIN:
             endings += [f"{PERMUTED}{number}" for number in range(1, self._permutations + 1)]
+            for number in range(1, self._variations + 1):
+                names = f"{PERMUTED}{number}" if self._permutations else ""
+                endings.append(f"{VARIED}{number}{names}")
         return [
             Task(
                 env_id=ENV_ID,
@@ -182,18 +196,14 @@ class AlfworldEnv(TextEnv):
         """
         gymnasium.Env.reset(self, seed=seed)
         task = task_in(options, ENV_ID)
-        game_id, _, number = task.id.partition(PERMUTED)
-        if number and not number.isdecimal():
-            raise ValueError(
-                f"task: {task.id!r}: {number!r} is not the number of a permutation; "
-                "use one of tasks(split)"
-            )
+        game_id, room, names = _read_id(task.id)
         split = TRAIN if task.split == TRAIN_UNSEEN_ROOMS else task.split
         path = game_path(self.folder, split, game_id)
         family_of(game_id)  # raises if the folder's name is no game's
+        vary = self._varied_room(task, game_id, room) if room else None
         self._over = True
-        self._names = permuted_names(task.id, int(number)) if number else None
-        frame = self._as_shown(self._engine.reset(path))
+        self._names = permuted_names(task.id, names) if names else None
+        frame = self._as_shown(self._engine.reset(path, vary))
         self._over = False
         advice = None
         if self._with_expert:
@@ -216,6 +226,20 @@ class AlfworldEnv(TextEnv):
         if self._expert is not None and not self._over:
             advice = self._expert.advise(frame, action)
         return frame.text, frame.reward, self._over, False, _info(frame, advice)
+
+    def _varied_room(self, task: Task, game_id: str, number: int) -> VariedRoom:
+        scene = scene_of(game_id)
+        if task.split != TRAIN or scene in self._held_out:
+            raise ValueError(
+                f"task: {task.id!r}: only rooms that {TRAIN} may show are varied; "
+                "use one of tasks(split)"
+            )
+        return VariedRoom(
+            seed=f"{game_id}{VARIED}{number}",
+            scene=scene,
+            folder=self.folder,
+            held_out=self._held_out,
+        )
 
     def _as_shown(self, frame: Frame) -> Frame:
         """The frame as the player reads it."""
@@ -253,6 +277,32 @@ def _check_permutations(value: int, *, handcoded: bool) -> None:
             f"entity_permutations: {value}, but the {HANDCODED} expert knows the games' own names "
             f"only; set expert_type: {SEARCHER}, or entity_permutations: 0"
         )
+
+
+def _check_variations(value: int, engine: str) -> None:
+    checked_int("env.options: room_variations", value, 0)
+    if value and engine != NATIVE:
+        raise ValueError(
+            f"room_variations: {value}, but the {engine} engine plays games only as their files "
+            f"have them; set engine: {NATIVE}, or room_variations: 0"
+        )
+
+
+def _read_id(task_id: str) -> tuple[str, int, int]:
+    """The game's own id, and the numbers of its room and of its names, 0 for its own.
+
+    >>> _read_id("pick/trial_1@3~2")
+    ('pick/trial_1', 3, 2)
+    """
+    rest, _, names = task_id.partition(PERMUTED)
+    game_id, _, room = rest.partition(VARIED)
+    for number, meaning in ((names, "permutation"), (room, "room variation")):
+        if number and not number.isdecimal():
+            raise ValueError(
+                f"task: {task_id!r}: {number!r} is not the number of a {meaning}; "
+                "use one of tasks(split)"
+            )
+    return game_id, int(room or 0), int(names or 0)
 
 
 def _info(frame: Frame, advice: str | None) -> dict[str, Any]:

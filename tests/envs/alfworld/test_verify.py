@@ -1,14 +1,21 @@
 """A sample of the proof: both engines on generated games and on a kitchen with every quirk."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envs.alfworld.data import game_path, index_games, resolve_data_folder
+from envs.alfworld.data import game_path, index_games, read_game, resolve_data_folder
 from envs.alfworld.engines import rules as alfworld_rules
+from envs.alfworld.engines.game import build_game, parse_game, parse_problem
+from envs.alfworld.engines.game_file import SIGNATURES, Problem
+from envs.alfworld.engines.rules import intro
+from envs.alfworld.engines.state import State
 from envs.alfworld.engines.stock import TextworldEngine
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
+from envs.alfworld.varied_rooms import VariedRoom
 from envs.alfworld.verify import compare_engines
 from tests.builders.kitchen import ID, write_kitchen
 
@@ -44,6 +51,39 @@ def test_the_engines_agree_in_the_kitchen(
     compared = compare_engines(kitchen, ID, turns=60, seed=seed, textworld=textworld)
     assert compared.mismatches == ()
     assert compared.transitions > 60
+
+
+def test_the_engines_agree_in_a_varied_room(tmp_path: Path, textworld: TextworldEngine) -> None:
+    generate_games(tmp_path, GeneratorSettings(train=6, valid_seen=0, valid_unseen=0, seed=3))
+    folder = resolve_data_folder(str(tmp_path))
+    game = index_games(folder, "train")[0]
+    path = game_path(folder, "train", game.id)
+    vary = VariedRoom(seed="any", scene=game.scene, folder=folder, held_out=frozenset())
+    varied = vary(parse_problem(path))
+    assert varied.facts["receptacleatlocation"] != parse_problem(path).facts["receptacleatlocation"]
+    path.write_text(json.dumps(rewritten(read_game(path), varied)))
+    assert intro(State(parse_game(path))) == intro(State(build_game(varied)))
+    compared = compare_engines(path, game.id, turns=20, seed=0, textworld=textworld)
+    assert compared.mismatches == ()
+    assert compared.wins >= 1, "the expert's walk should win"
+
+
+def rewritten(data: dict[str, Any], problem: Problem) -> dict[str, Any]:
+    """The contents of a game's file with the things, furniture and facts of another problem."""
+    declared: dict[str, set[str]] = {"otype": {problem.goal.thing}}
+    facts = []
+    for predicate, rows in problem.facts.items():
+        for row in rows:
+            facts.append(f"({predicate} {' '.join(row)})")
+            for kind, name in zip(SIGNATURES[predicate], row, strict=True):
+                declared.setdefault(kind, set()).add(name)
+    objects = [f"{' '.join(sorted(names))} - {kind}" for kind, names in declared.items()]
+    goal = data["pddl_problem"].partition("(:goal")[2]
+    text = (
+        f"(define (problem varied) (:domain alfred) (:objects {' '.join(objects)}) "
+        f"(:init {' '.join(facts)}) (:goal {goal}"
+    )
+    return {**data, "pddl_problem": text}
 
 
 def test_the_engines_agree_in_generated_games(tmp_path: Path, textworld: TextworldEngine) -> None:
