@@ -50,7 +50,7 @@ def test_no_gradient_is_added_up_in_any_order(
     names: set[str] = set()
     wrong: list[Node] = []
 
-    def spy(loss: Tensor, batch: Batch) -> None:
+    def spy(loss: Tensor, batch: Batch, *, must_be_finite: bool = True) -> None:
         # Before the pass, which frees what the nodes have saved.
         nodes = nodes_of(loss)
         names.update(node.name() for node in nodes)
