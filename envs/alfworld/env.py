@@ -98,19 +98,14 @@ class AlfworldEnv(TextEnv):
             raise ValueError(
                 f"games: only for data: {GENERATED}, but data is {data!r}; drop one of the two"
             )
-        if engine not in ENGINES:
-            raise ValueError(f"engine: {engine!r} is none of {', '.join(ENGINES)}")
-        if expert_type not in EXPERT_TYPES:
-            raise ValueError(f"expert_type: {expert_type!r} is none of {', '.join(EXPERT_TYPES)}")
+        _check_choice("engine", engine, tuple(ENGINES))
+        _check_choice("expert_type", expert_type, EXPERT_TYPES)
         _check_permutations(entity_permutations, handcoded=expert and expert_type == HANDCODED)
-        self._permutations = entity_permutations
         _check_variations(room_variations, engine)
+        self._permutations = entity_permutations
         self._variations = room_variations
         self._names: PermutedNames | None = None
-        self._held_out = frozenset(
-            str(checked_int("env.options: held_out_scenes", number, 1))
-            for number in held_out_scenes
-        )
+        self._held_out = frozenset(map(_scene, held_out_scenes))
         if self._held_out:
             self.splits = (*SPLITS, TRAIN_UNSEEN_ROOMS)
         self._settings = GeneratorSettings.from_mapping(games or {})
@@ -268,6 +263,16 @@ class AlfworldEnv(TextEnv):
         """Release the engine for the next environment of this process; `reset` takes one again."""
         self._engine.close()
         self._over = True
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: {value!r} is none of {', '.join(choices)}")
+
+
+def _scene(number: int) -> str:
+    """The scene as tasks name it."""
+    return str(checked_int("env.options: held_out_scenes", number, 1))
 
 
 def _check_permutations(value: int, *, handcoded: bool) -> None:
