@@ -10,6 +10,8 @@ DRILLS := $(wildcard tests/rollouts/workers/test_worker_processes*.py \
 	tests/rollouts/workers/test_engines*.py tests/rollouts/workers/test_nodes.py \
 	tests/agent_rl/learner/test_processes_killed.py \
 	tests/agent_rl/commands/stages/test_train*.py)
+ALONE := $(DRILLS) tests/agent_rl/commands/bench/test_soak.py \
+	tests/agent_rl/commands/bench/test_sync_two_nodes.py
 
 demo: .venv/.ready
 	@$(BIN)/agent-rl demo configs/demo.yaml
@@ -28,8 +30,10 @@ test: .venv/.ready
 test-fast: .venv/.ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
 
+# Those that kill processes, or look at what the machine holds, run one at a time.
 test-slow: .venv/.ready
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow $(addprefix --ignore=,$(ALONE))
+	@$(BIN)/python -m pytest -q -m slow $(ALONE)
 
 # Breaks real processes, and prints the table of docs/reliability.md.
 drills: .venv/.ready
