@@ -292,7 +292,7 @@ def test_beside_experts_an_adapter_is_on_the_attention(tmp_path: Path) -> None:
     served = MixtralForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     ids = IDS % 32
     torch.testing.assert_close(
-        served(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-5
+        served(input_ids=ids).logits, model(input_ids=ids).logits, rtol=0, atol=1e-4
     )
 
 

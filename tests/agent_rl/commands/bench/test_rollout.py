@@ -99,7 +99,7 @@ def test_without_a_config_another_world_can_be_named(tmp_path: Path) -> None:
 def test_wrong_counts_are_named(wrong: str, command_line: CommandLine) -> None:
     ended = command_line("bench", "rollout", "--concurrency", wrong)
     assert ended.status == 2
-    assert f"--concurrency '{wrong}': write whole numbers above 0" in ended.err
+    assert f"--concurrency '{wrong}': write whole numbers from 1 on" in ended.err
 
 
 @pytest.mark.engine
