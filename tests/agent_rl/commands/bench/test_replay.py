@@ -151,7 +151,11 @@ def test_variants_are_those_of_the_sweep_or_all_objectives(tmp_path: Path) -> No
 
 
 def test_a_batch_of_another_size_is_refused(tmp_path: Path) -> None:
-    path = config_in(tmp_path, train={"tasks_per_step": 2, "num_generations": 4})
+    path = config_in(
+        tmp_path,
+        train={"tasks_per_step": 2, "num_generations": 4},
+        evaluation={"split": "valid"},
+    )
     write_trajectories(tmp_path / "run/replay.jsonl.gz", batch())
     with pytest.raises(
         ConfigError, match=r"holds 3 groups, and train\.tasks_per_step is 2; delete"
@@ -163,7 +167,11 @@ def test_a_batch_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_the_batch_is_played_once_and_each_policy_evaluated(
     tmp_path: Path, command_line: CommandLine
 ) -> None:
-    path = config_in(tmp_path, train={"tasks_per_step": 2, "num_generations": 4})
+    path = config_in(
+        tmp_path,
+        train={"tasks_per_step": 2, "num_generations": 4},
+        evaluation={"split": "valid"},
+    )
     options = ("--objectives", "gmpo", "--seeds", "0", "--tasks", 3)
     record, picture = tmp_path / "r.json", tmp_path / "r.png"
     ended = command_line("bench", "replay", path, *options, "--json", record, "--png", picture)
