@@ -337,7 +337,7 @@ class Trajectory:
         number, rows = 0, []
         for turn in self.turns:
             number += turn.kind == "action"
-            command = turn.action.text if turn.action.command is None else turn.action.command
+            command = turn.action.said
             mark = "" if turn.admissible else "\n(not admissible)"
             reward = f"{turn.reward:+.2f}" if turn.reward else ""
             of_action = turn.kind == "action"

@@ -83,7 +83,7 @@ def _show_turn(told: Explanation, index: int) -> None:
     turn = told.trajectory.turns[index]
     console.print()
     show_observation(turn.observation)
-    command = turn.action.text if turn.action.command is None else turn.action.command
+    command = turn.action.said
     console.print(f"{index + 1:>3} > {escape(command)}", style="bold", end="")
     show_outcome(turn.reward, admissible=turn.admissible)
     numbers = told.turn_numbers[index]
