@@ -277,7 +277,7 @@ def test_layers_that_take_no_adapter(targets: tuple[str, ...], message: str) -> 
 
 def test_beside_experts_an_adapter_is_on_the_attention(tmp_path: Path) -> None:
     plain: Any = make_tiny_experts(dtype=torch.float32)
-    model = with_lora(plain, SETTINGS, source="tiny")
+    model: Any = with_lora(plain, SETTINGS, source="tiny")
     trained = {
         name.partition(".layers.")[2].split(".")[2]
         for name, parameter in model.named_parameters()
