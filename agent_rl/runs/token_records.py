@@ -13,7 +13,7 @@ no row. A part is the tokens of one prompt that only grew; usually an episode is
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from agent_rl.config import ConfigError
 from agent_rl.files import whole_file
 from agent_rl.runs.episode_ids import EpisodeId
+from rollouts import Trajectory
 
 Numbers = Mapping[str, NDArray[Any]]
 """A number for each trained token, by the column's name."""
@@ -96,6 +97,38 @@ def load_token_records(path: Path, step: int) -> dict[EpisodeId, tuple[SampleTok
         return _by_episode(arrays, step)
     except _DAMAGED as error:
         raise ConfigError(f"{path}: damaged ({error}); delete it to go on without it") from error
+
+
+def numbers_of_turns(
+    trajectory: Trajectory, samples: Iterable[SampleTokens], path: Path
+) -> tuple[Numbers | None, ...]:
+    """Return for each turn of an episode the numbers of its tokens, cut out of those of its part.
+
+    Args:
+        trajectory: the episode.
+        samples: its parts that went through the learner. Turns of other parts get None.
+        path: the file of the records, for the error's message.
+
+    Raises:
+        ConfigError: a part has other tokens than the episode.
+    """
+    of_part = {sample.part: sample for sample in samples}
+    found: list[Numbers | None] = []
+    for number, part in enumerate(trajectory.parts, start=1):
+        sample = of_part.get(number)
+        lengths = [len(turn.completion.token_ids) for turn in part.turns]
+        if sample is None:
+            found += [None] * len(lengths)
+            continue
+        if sample.tokens != sum(lengths):
+            raise ConfigError(
+                f"{path}: is of other episodes: it has {sample.tokens} tokens of {sample.id}, "
+                f"which has {sum(lengths)}; delete it to go on without it"
+            )
+        ends = np.cumsum(lengths).tolist()
+        for length, end in zip(lengths, ends, strict=True):
+            found.append({k: values[end - length : end] for k, values in sample.numbers.items()})
+    return tuple(found)
 
 
 def _by_episode(arrays: Numbers, step: int) -> dict[EpisodeId, tuple[SampleTokens, ...]]:

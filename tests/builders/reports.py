@@ -7,8 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from agent_rl.runs.layout import RunLayout
-from agent_rl.runs.trajectories import load_trajectories, write_trajectories
+from agent_rl.runs.token_records import COLUMNS, SampleTokens, write_token_records
+from agent_rl.runs.trajectories import (
+    load_step_episodes,
+    load_trajectories,
+    write_trajectories,
+)
 from rollouts import Trajectory
 from tests.builders.paths import ROOT
 
@@ -54,6 +61,28 @@ def write_episodes(folder: Path, steps: int = 2, change: Change = lambda episode
     run.init.mkdir(exist_ok=True)
     tokenizer = gzip.decompress((_PLAYED / "tokenizer.json.gz").read_bytes())
     (run.init / "tokenizer.json").write_bytes(tokenizer)
+
+
+def write_records(folder: Path, step: int) -> None:
+    """Write numbers of the trained tokens of a rollout step, as `train.keep_token_records` does.
+
+    Ratios of all tokens are exp(0.2), exp(-0.2), ... in turn; the first is clipped, as too high.
+    The second is left out of the loss. The third group did not go through the learner.
+    """
+    stage = RunLayout(folder).train
+    samples = []
+    for name, episode in load_step_episodes(stage.step_episodes(step), step).items():
+        if name.group == 3:
+            continue
+        tokens = sum(episode.action_mask)
+        numbers = {column: np.zeros(tokens, dtype=kind) for column, kind in COLUMNS.items()}
+        numbers["log_ratio"][::2], numbers["log_ratio"][1::2] = 0.2, -0.2
+        numbers["entropy"] += np.arange(tokens, dtype=np.float32) / tokens
+        numbers["weight"] += 1.5
+        numbers["clipped"][0], numbers["weight"][0] = 2, 0.0
+        numbers["left_out"][1] = True
+        samples.append(SampleTokens(id=name, part=1, optimizer_step=1, numbers=numbers))
+    write_token_records(stage.token_records(step), samples)
 
 
 def real_runs(folder: Path, change: Change = lambda episode: episode) -> list[Path]:

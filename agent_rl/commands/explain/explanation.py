@@ -4,7 +4,7 @@ Advantages and dropped groups are worked out again from the stored episodes and 
 The tokens' numbers are those of the time of training (`agent_rl.runs.token_records`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from agent_rl.learner.samples import group_samples
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import RunLayout, StageLayout, run_around
 from agent_rl.runs.metrics_file import read_metrics
-from agent_rl.runs.token_records import CLIPPED, Numbers, SampleTokens, load_token_records
+from agent_rl.runs.token_records import (
+    CLIPPED,
+    Numbers,
+    SampleTokens,
+    load_token_records,
+    numbers_of_turns,
+)
 from agent_rl.runs.trajectories import load_step_episodes
 from agent_rl.training.groups import PlayedGroups, chosen_groups
 from rollouts import Trajectory, TrajectoryGroup
@@ -89,7 +95,7 @@ def explanation_of(run_folder: Path, episode_id: EpisodeId) -> Explanation:
         groups=groups,
         group=group,
         group_advantages=_advantages(group, config),
-        turn_numbers=_numbers_of_turns(trajectory, own, train.token_records(step)),
+        turn_numbers=numbers_of_turns(trajectory, own, train.token_records(step)),
         optimizer_step=own[0].optimizer_step if own else None,
         has_records=records is not None,
         step_metrics=metrics_of_tokens([s for parts in (records or {}).values() for s in parts]),
@@ -170,29 +176,6 @@ def _advantages(group: TrajectoryGroup, config: Config) -> tuple[tuple[float, ..
                 of_turns += next(samples).advantages
         advantages.append(tuple(of_turns) or (0.0,) * len(trajectory.turns))
     return tuple(advantages)
-
-
-def _numbers_of_turns(
-    trajectory: Trajectory, samples: Iterable[SampleTokens], path: Path
-) -> tuple[Numbers | None, ...]:
-    """For each turn the numbers of its tokens, cut out of those of its part."""
-    of_part = {sample.part: sample for sample in samples}
-    found: list[Numbers | None] = []
-    for number, part in enumerate(trajectory.parts, start=1):
-        sample = of_part.get(number)
-        lengths = [len(turn.completion.token_ids) for turn in part.turns]
-        if sample is None:
-            found += [None] * len(lengths)
-            continue
-        if sample.tokens != sum(lengths):
-            raise ConfigError(
-                f"{path}: is of other episodes: it has {sample.tokens} tokens of {sample.id}, "
-                f"which has {sum(lengths)}; delete it to go on without it"
-            )
-        ends = np.cumsum(lengths).tolist()
-        for length, end in zip(lengths, ends, strict=True):
-            found.append({k: values[end - length : end] for k, values in sample.numbers.items()})
-    return tuple(found)
 
 
 def _logged(train: StageLayout, step: int) -> dict[str, float]:

@@ -6,16 +6,48 @@ observation of a group, are in it once. An episode names them by their index.
 
 import base64
 import json
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from agent_rl.display import visible
+from agent_rl.runs.token_records import Numbers
 from envs.alfworld.room import RoomStory
 from rollouts import Trajectory, Turn
 
 NATS = 1e-4
 """Log-probs are stored as whole numbers of this unit."""
+
+
+_FORMS = {
+    "ratio": ".4f",
+    "weight": ".4f",
+    "entropy": ".4f",
+    "mismatch": ".3g",
+    "kl": ".3g",
+    "share": ".3g",
+    "clipped": "d",
+    "left_out": "d",
+    "capped": "d",
+    "staleness": "d",
+}
+"""The numbers of each token in the page, and how exactly: at least as `agent-rl explain`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnTraining:
+    """What training made of a turn."""
+
+    advantage: float | None = None
+    """Its advantage; None if its episode was not compared with others."""
+    trained: bool = False
+    """Whether its tokens went through the learner."""
+    tokens: Numbers | None = None
+    """Numbers of its tokens, if the run kept them (`agent_rl.runs.token_records`)."""
 
 
 def packed(value: Any) -> str:
@@ -40,24 +72,18 @@ class Chunk:
         return len(self._episodes)
 
     def add(
-        self,
-        episode: Trajectory,
-        advantages: Sequence[float] | None,
-        room: RoomStory | None,
-        records: Sequence[Mapping[str, Sequence[float]]],
+        self, episode: Trajectory, room: RoomStory | None, training: Sequence[TurnTraining] = ()
     ) -> None:
         """Add an episode.
 
         Args:
             episode: the episode.
-            advantages: one for each turn; None if it did not train.
             room: its way through the room; None if its environment has none.
-            records: for each turn, further numbers of its tokens by name; empty if there are none.
+            training: what was made of each turn; empty for an episode that was not played to train.
         """
         turns = []
         for number, turn in enumerate(episode.turns):
-            advantage = None if advantages is None else _short(advantages[number])
-            turns.append(self._turn(turn, advantage, records[number] if records else {}))
+            turns.append(self._turn(turn, training[number] if training else TurnTraining()))
         record: dict[str, Any] = {
             "last": self._text(episode.final_observation),
             "error": self._text(episode.error),
@@ -81,9 +107,7 @@ class Chunk:
         """The index of a text, in which control characters are spelled out."""
         return self._texts.setdefault(visible(text), len(self._texts))
 
-    def _turn(
-        self, turn: Turn, advantage: float | None, records: Mapping[str, Sequence[float]]
-    ) -> dict[str, Any]:
+    def _turn(self, turn: Turn, training: TurnTraining) -> dict[str, Any]:
         completion = turn.completion
         record: dict[str, Any] = {
             "o": self._text(turn.observation),
@@ -108,11 +132,38 @@ class Chunk:
             record["n"] = 1
         if turn.kind != "action":
             record["k"] = turn.kind
-        if advantage is not None:
-            record["a"] = advantage
-        if records:
-            record["t"] = {name: [_short(v) for v in values] for name, values in records.items()}
+        if training.advantage is not None:
+            record["a"] = _short(training.advantage)
+        if training.trained:
+            record["g"] = 1
+        if training.tokens is not None:
+            record["t"] = _of_tokens(training.tokens)
         return record
+
+
+def _of_tokens(numbers: Numbers) -> dict[str, Any]:
+    """The numbers of a turn's tokens, by name.
+
+    A number that all tokens share stands alone; one that is 0 for all of them is left out.
+    """
+    columns = {**numbers, "ratio": np.exp(numbers["log_ratio"].astype(np.float64))}
+    record: dict[str, Any] = {}
+    for name, form in _FORMS.items():
+        values = list(_rounded(columns[name].tolist(), form))
+        if len(set(values)) > 1:
+            record[name] = values
+        elif values and values[0] != 0:
+            record[name] = values[0]
+    return record
+
+
+def _rounded(values: Iterable[float], form: str) -> Iterable[float | None]:
+    """The values as they are written in a form; None for one that is not finite."""
+    for value in values:
+        if form == "d":
+            yield int(value)
+        else:
+            yield float(format(value, form)) if math.isfinite(value) else None
 
 
 def _short(value: float) -> float:

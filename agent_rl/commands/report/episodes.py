@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent_rl.commands.report.chunks import Chunk
+from agent_rl.commands.report.chunks import Chunk, TurnTraining
 from agent_rl.commands.report.rooms import room_of
 from agent_rl.config import Config, ConfigError
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import StageLayout
+from agent_rl.runs.token_records import Numbers, load_token_records, numbers_of_turns
 from agent_rl.runs.trajectories import load_step_episodes
 from rollouts import Trajectory, TrajectoryGroup
 
@@ -48,6 +49,8 @@ class StepPages:
     """Successes and scored episodes by family, of all episodes of the step."""
     token_ids: frozenset[int]
     """The ids that occur in the page's episodes."""
+    note: str = ""
+    """Why the numbers of its tokens are missing though the run kept them; else empty."""
 
 
 @dataclass(kw_only=True)
@@ -72,7 +75,8 @@ class RunPages:
 
 Done = Callable[[str], None]
 """Is called after each file."""
-_Key = tuple[Path, int, int, float]
+_Mark = tuple[Path, int, int] | None
+_Key = tuple[_Mark, _Mark, float]
 
 
 class EpisodeReader:
@@ -93,10 +97,13 @@ class EpisodeReader:
         pages = RunPages()
         for step, path in sorted(training.all_step_episodes()):
             try:
-                key = (path, path.stat().st_mtime_ns, path.stat().st_size, share)
+                records = training.token_records(step)
+                key = (_mark(path), _mark(records) if records.is_file() else None, share)
                 if key not in self._known:
-                    self._known[key] = step_pages(path, step, config, share=share)
+                    self._known[key] = step_pages(path, step, config, share=share, records=records)
                 pages.steps[step] = self._known[key]
+                if pages.steps[step].note:
+                    pages.notes.append(pages.steps[step].note)
             except FileNotFoundError:
                 continue  # A run that is going on deletes its oldest files.
             except ConfigError as error:
@@ -105,7 +112,15 @@ class EpisodeReader:
         return pages
 
 
-def step_pages(path: Path, step: int, config: Config, *, share: float = 1.0) -> StepPages:
+def _mark(path: Path) -> tuple[Path, int, int]:
+    """Changes with every change of a file."""
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def step_pages(
+    path: Path, step: int, config: Config, *, share: float = 1.0, records: Path | None = None
+) -> StepPages:
     """Read the episodes of one rollout step.
 
     Args:
@@ -113,14 +128,17 @@ def step_pages(path: Path, step: int, config: Config, *, share: float = 1.0) -> 
         step: the rollout step.
         config: the run's config, for the advantages.
         share: the part of the groups that come into the page: at least the first one.
+        records: the file of the numbers of their trained tokens, which may be missing. A damaged
+            one is told in `StepPages.note`.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: the file of episodes is damaged.
     """
     named = load_step_episodes(path, step)
     groups: dict[int, dict[EpisodeId, Trajectory]] = {}
     for name, episode in named.items():
         groups.setdefault(name.group, {})[name] = episode
+    numbers, note = _token_numbers(named, step, records)
     trained = _advantages(list(groups.values()), config)
     rows: list[list[Any]] = []
     token_ids: set[int] = set()
@@ -133,7 +151,9 @@ def step_pages(path: Path, step: int, config: Config, *, share: float = 1.0) -> 
         for (name, episode), of_turns in zip(group.items(), advantages.of_turns, strict=True):
             place = [len(chunks), len(chunk)]
             rows.append([*_row(name, episode, of_turns, advantages.dropped), *place])
-            chunk.add(episode, of_turns, room_of(episode), ())
+            own = None if numbers is None else numbers[name]
+            training = _training(episode, of_turns, own, config)
+            chunk.add(episode, room_of(episode), training)
             token_ids.update(episode.token_ids)
         if len(chunk) >= CHUNK_EPISODES:
             chunks.append(chunk.packed())
@@ -146,7 +166,60 @@ def step_pages(path: Path, step: int, config: Config, *, share: float = 1.0) -> 
         played=len(named),
         families=_families(list(named.values())),
         token_ids=frozenset(token_ids),
+        note=note,
     )
+
+
+_OfTurns = Sequence[Numbers | None]
+
+
+def _token_numbers(
+    named: Mapping[EpisodeId, Trajectory], step: int, records: Path | None
+) -> tuple[dict[EpisodeId, _OfTurns] | None, str]:
+    """For each episode and turn the numbers of its tokens; None and a note if they are damaged."""
+    if records is None or not records.is_file():
+        return None, ""
+    try:
+        of_parts = load_token_records(records, step)
+        numbers: dict[EpisodeId, _OfTurns] = {}
+        for name, episode in named.items():
+            numbers[name] = numbers_of_turns(episode, of_parts.get(name, ()), records)
+        return numbers, ""
+    except ConfigError as error:
+        return None, f"the tokens of step {step} are shown without their numbers: {error}"
+
+
+def _training(
+    episode: Trajectory,
+    advantages: Sequence[float] | None,
+    numbers: _OfTurns | None,
+    config: Config,
+) -> list[TurnTraining]:
+    """What training made of each turn of an episode.
+
+    Args:
+        episode: the episode.
+        advantages: of its turns; None if it does not train.
+        numbers: of its turns' tokens. They tell which turns went through the learner. Without them
+            (None), the advantages tell: a part in which all are 0 has no gradient.
+        config: of the run.
+    """
+    learner = config.learner
+    every_part = bool(learner.beta or learner.entropy_bonus)
+    turns: list[TurnTraining] = []
+    for part in episode.parts:
+        own = range(len(turns), len(turns) + len(part.turns))
+        moves = advantages is not None and (every_part or any(advantages[i] for i in own))
+        for index in own:
+            tokens = None if numbers is None else numbers[index]
+            turns.append(
+                TurnTraining(
+                    advantage=None if advantages is None else advantages[index],
+                    trained=moves if numbers is None else tokens is not None,
+                    tokens=tokens,
+                )
+            )
+    return turns
 
 
 def share_that_fits(runs: Sequence[tuple[StageLayout, Config]], most_mb: float) -> float:
@@ -160,7 +233,8 @@ def share_that_fits(runs: Sequence[tuple[StageLayout, Config]], most_mb: float) 
         on_disk = sum(path.stat().st_size for _, path in files)
         for step, path in reversed(files):
             try:
-                chunks = step_pages(path, step, config).chunks
+                records = training.token_records(step)
+                chunks = step_pages(path, step, config, records=records).chunks
             except ConfigError:
                 continue
             needed += on_disk * sum(map(len, chunks)) / max(path.stat().st_size, 1)

@@ -18,7 +18,15 @@ from agent_rl.commands.report.chunks import packed
 from agent_rl.commands.report.runs import ReportedRun
 from agent_rl.display import visible
 
-_SCRIPTS = ("data.js", "charts.js", "episodes.js", "room.js", "episode.js", "start.js")
+_SCRIPTS = (
+    "data.js",
+    "charts.js",
+    "episodes.js",
+    "room.js",
+    "colours.js",
+    "episode.js",
+    "start.js",
+)
 """In the order in which the page runs them."""
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; "

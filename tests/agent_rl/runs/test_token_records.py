@@ -9,8 +9,10 @@ from agent_rl.runs.token_records import (
     COLUMNS,
     SampleTokens,
     load_token_records,
+    numbers_of_turns,
     write_token_records,
 )
+from tests.builders.episodes import trajectory, turn
 
 
 def numbers_of(first: float, tokens: int, member: int, *, part: int = 1) -> SampleTokens:
@@ -49,3 +51,17 @@ def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match="damaged"):
             load_token_records(path, 7)
+
+
+def test_numbers_are_cut_into_turns_part_by_part() -> None:
+    # Two parts: turns of one and two tokens, then one of three.
+    path, last = Path("records"), turn(ids=(3, 3, 2), new_prompt=True)
+    episode = trajectory(turn(ids=(2,)), turn(ids=(3, 2)), last)
+    first, second = numbers_of(1, 3, 1), numbers_of(7, 3, 1, part=2)
+    found = numbers_of_turns(episode, [second, first], path)
+    cut = [None if numbers is None else numbers["log_ratio"].tolist() for numbers in found]
+    assert cut == [[1], [2, 3], [7, 8, 9]]
+    assert numbers_of_turns(episode, [first], path)[2] is None
+    assert numbers_of_turns(episode, [], path) == (None, None, None)
+    with pytest.raises(ConfigError, match="has 2 tokens of 7/2/1, which has 3"):
+        numbers_of_turns(episode, [numbers_of(1, 2, 1)], path)

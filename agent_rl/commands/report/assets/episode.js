@@ -1,45 +1,6 @@
 // One episode: its facts, its group, its task over training, its room, its turns.
 "use strict";
 
-const NATS = 1e-4;
-// The quantities that may colour the agent's tokens. `of` gives a value or null for each token.
-const QUANTITIES = {
-  "log-prob": {
-    of: (turn) => turn.l.map((l) => l * NATS),
-    about: "the sampler's probability",
-    from: "logprob",
-  },
-  advantage: { of: (turn) => turn.i.map(() => turn.a ?? null), about: "of the turn", from: "zero" },
-  version: { of: versionsOf, about: "weights that sampled it", from: "low" },
-};
-// Those that the run recorded for each token, if it did. A ratio is neutral at 1.
-const RECORDED = { ratio: "one", clip: "zero", entropy: "low", mismatch: "zero" };
-let quantity = "log-prob";
-
-function versionsOf(turn) {
-  const versions = [];
-  turn.v.forEach(([version, start], i) => {
-    const end = i + 1 < turn.v.length ? turn.v[i + 1][1] : turn.i.length;
-    for (let k = start; k < end; k++) versions.push(version);
-  });
-  return versions;
-}
-
-function quantitiesOf(episode) {
-  const all = { ...QUANTITIES };
-  if (episode.turns.every((turn) => turn.a === undefined)) delete all.advantage;
-  for (const turn of episode.turns) {
-    for (const name of Object.keys(turn.t || {})) {
-      all[name] = {
-        of: (each) => each.t?.[name] ?? each.i.map(() => null),
-        about: "at training",
-        from: RECORDED[name] || "low",
-      };
-    }
-  }
-  return all;
-}
-
 async function showEpisode(row) {
   const chunk = await unpacked(`episodes-${row.run}-${row.chunk}`);
   forgetAllBut(8);
@@ -255,36 +216,17 @@ function colourBar(look, turns) {
   );
 }
 
-function rangeOfValues(kind, all) {
-  const known = all.filter((value) => value !== null);
-  if (!known.length) return [0, 0];
-  if (kind === "logprob") return [-Infinity, 0];
-  if (kind === "low") return [Math.min(...known), Math.max(...known)];
-  const middle = kind === "one" ? 1 : 0;
-  const far = Math.max(...known.map((value) => Math.abs(value - middle)));
-  return [middle - far, middle + far];
-}
-
-// Blue below the middle, orange above; for one-sided quantities orange marks the low end. A
-// log-prob has the colour of its probability, the same in every episode.
-function colourOf(kind, value, [low, high]) {
-  if (value === null || value === undefined) return null;
-  if (kind === "logprob") return `rgba(var(--warm), ${(0.8 * (1 - Math.exp(value))).toFixed(3)})`;
-  const share = high > low ? (value - low) / (high - low) : kind === "low" ? 1 : 0.5;
-  if (kind === "low") return `rgba(var(--warm), ${(0.75 * (1 - share)).toFixed(3)})`;
-  const colour = share > 0.5 ? "--warm" : "--cold";
-  return `rgba(var(${colour}), ${(1.5 * Math.abs(share - 0.5)).toFixed(3)})`;
-}
-
 function showTurns(look, host) {
-  const all = quantitiesOf(look.episode),
-    kind = all[quantity].from;
-  const values = look.episode.turns.map((turn) => all[quantity].of(turn));
-  const range = rangeOfValues(kind, values.flat());
-  document.getElementById("legend").replaceChildren(...legendOf(kind, range, all[quantity].about));
-  host.replaceChildren(
-    ...look.episode.turns.map((turn, i) => turnOf(look, turn, i, values[i], kind, range)),
-  );
+  const turns = look.episode.turns,
+    chosen = quantitiesOf(look.episode)[quantity];
+  const values = turns.map((turn) => chosen.of(turn));
+  // Tokens that were not trained have no colour, so their numbers do not stretch the legend.
+  const coloured = turns.map((turn, i) => values[i].filter((_, k) => isTrained(turn, k)));
+  const range = rangeOfValues(chosen, coloured.flat());
+  const hasUntrained = coloured.flat().length < values.flat().length;
+  document.getElementById("legend").replaceChildren(...legendOf(chosen, range, hasUntrained));
+  const colours = turns.map((turn, i) => values[i].map((value) => colourOf(chosen, value, range)));
+  host.replaceChildren(...turns.map((turn, i) => turnOf(look, turn, i, colours[i])));
   if (look.text(look.episode.last)) {
     host.append(
       make(
@@ -297,29 +239,13 @@ function showTurns(look, host) {
   }
 }
 
-function legendOf(kind, range, about) {
-  const isLogprob = kind === "logprob";
-  const ends = isLogprob
-    ? [Math.log(1e-6), Math.log(0.5), 0]
-    : [range[0], (range[0] + range[1]) / 2, range[1]];
-  const colours = ends.map((value) => colourOf(kind, value, range) || "transparent");
-  return [
-    isLogprob ? "0" : number(range[0]),
-    make("i", { style: `background: linear-gradient(to right, ${colours.join(", ")})` }),
-    isLogprob ? "1" : number(range[1]),
-    ` ${about}; grey: not trained`,
-  ];
-}
-
-function turnOf(look, turn, index, values, kind, range) {
-  const trained = turn.a !== undefined;
+function turnOf(look, turn, index, colours) {
   const told = make("div", { class: "told" });
   const agent = make("div", { class: "tokens agent" });
   turn.i.forEach((id, i) => {
-    const colour = trained || quantity !== "advantage" ? colourOf(kind, values[i], range) : null;
     const span = make("span", { title: aboutToken(look, turn, i) }, look.token(id));
-    if (!trained) span.className = "plain";
-    else if (colour) span.style.background = colour;
+    if (!isTrained(turn, i)) span.className = "plain";
+    else if (colours[i]) span.style.background = colours[i];
     span.addEventListener("click", () => {
       agent.querySelectorAll(".picked").forEach((other) => other.classList.remove("picked"));
       span.classList.add("picked");
@@ -354,9 +280,8 @@ function turnOf(look, turn, index, values, kind, range) {
     turn.r
       ? make("span", { class: turn.r > 0 ? "good" : "bad" }, `reward ${number(turn.r)}`)
       : null,
-    trained
-      ? make("span", {}, `advantage ${number(turn.a)}`)
-      : make("span", { class: "quiet" }, "not trained"),
+    turn.a === undefined ? null : make("span", {}, `advantage ${number(turn.a)}`),
+    turn.g ? null : make("span", { class: "quiet" }, "not trained"),
     make(
       "span",
       { class: "quiet" },
@@ -376,15 +301,6 @@ function turnOf(look, turn, index, values, kind, range) {
       told,
     ),
   );
-}
-
-function aboutToken(look, turn, i) {
-  const facts_ = [`token ${turn.i[i]}`];
-  for (const [name, each] of Object.entries(quantitiesOf(look.episode))) {
-    const value = each.of(turn)[i];
-    if (value !== null && value !== undefined) facts_.push(`${name} ${number(value, 4)}`);
-  }
-  return facts_.join(", ");
 }
 
 function sum(numbers) {

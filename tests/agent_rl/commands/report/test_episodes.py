@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agent_rl.commands.explain.explanation import explanation_of
 from agent_rl.commands.report.chunks import unpacked
 from agent_rl.commands.report.episodes import (
     COLUMNS,
@@ -12,13 +14,15 @@ from agent_rl.commands.report.episodes import (
     share_that_fits,
     step_pages,
 )
-from agent_rl.config import Config
+from agent_rl.config import Config, load_run_config
+from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import RunLayout, StageLayout
 from agent_rl.runs.trajectories import write_trajectories
 from envs import Task
 from rollouts import StopReason
 from tests.builders.episodes import trajectory, turn
 from tests.builders.reports import write_episodes
+from tests.builders.scripted_session import scripted_loop
 
 LOST = StopReason.MAX_TURNS
 
@@ -62,6 +66,11 @@ def test_the_index_of_a_step(tmp_path: Path) -> None:
     assert pages.token_ids == {1, 2, 3}
     held = unpacked(pages.chunks[0])["episodes"]
     assert [episode["turns"][0].get("a") for episode in held] == index["advantage"]
+    # An advantage of 0 has no gradient: such an episode did not go through the learner.
+    assert ["g" in episode["turns"][0] for episode in held] == [True] * 2 + [False] * 4
+    bonus = config(learner={"entropy_bonus": 0.1})
+    held = unpacked(step_pages(path, 4, bonus).chunks[0])["episodes"]
+    assert ["g" in episode["turns"][0] for episode in held] == [True] * 5 + [False]
 
 
 def test_a_dropped_group_has_no_advantages(tmp_path: Path) -> None:
@@ -108,3 +117,62 @@ def test_a_step_is_read_once(tmp_path: Path) -> None:
     reader, stage = EpisodeReader(), RunLayout(tmp_path).train
     first = reader.read(stage, config(), share=1.0, done=ignore).steps[1]
     assert reader.read(stage, config(), share=1.0, done=ignore).steps[1] is first
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> StageLayout:
+    """The training of a run with a real learner, whose ratios leave the bounds in step 2."""
+    folder = tmp_path_factory.mktemp("recorded")
+    learner = {"optimizer_steps": 2, "learning_rate": 0.1, "warmup_steps": 0}
+    loop, _ = scripted_loop(folder, learner=learner, keep_token_records=True)
+    for _ in range(2):
+        loop.rollout_step()
+    loop.close()
+    return RunLayout(folder).train
+
+
+def test_the_numbers_of_tokens_are_those_of_explain(recorded: StageLayout) -> None:
+    path, records = recorded.step_episodes(2), recorded.token_records(2)
+    run_settings = load_run_config(recorded.config_file)
+    pages = step_pages(path, 2, run_settings, records=records)
+    assert pages.note == ""
+    held = unpacked(pages.chunks[0])["episodes"]
+    clips = 0
+    for member, episode in enumerate(held, start=1):
+        told = explanation_of(recorded.folder.parent, EpisodeId(2, 1, member))
+        (shown,), (numbers,) = episode["turns"], told.turn_numbers
+        assert numbers is not None
+        assert shown["g"] == 1
+        assert shown["a"] == pytest.approx(told.advantages[0], rel=1e-3)
+        ratio = np.exp(numbers["log_ratio"].astype(np.float64))
+        for name, values, form in (
+            ("ratio", ratio, ".4f"),
+            ("weight", numbers["weight"], ".4f"),
+            ("entropy", numbers["entropy"], ".4f"),
+            ("mismatch", numbers["mismatch"], ".3g"),
+            ("share", numbers["share"], ".3g"),
+            ("clipped", numbers["clipped"], ""),
+        ):
+            stored = shown["t"].get(name, 0)
+            in_page = stored if isinstance(stored, list) else [stored] * len(values)
+            assert in_page == [float(format(value, form)) for value in values.tolist()], name
+        clips += int((numbers["clipped"] > 0).sum())
+    assert clips > 0
+
+
+def test_damaged_records_are_a_note_and_a_new_file_is_read(recorded: StageLayout) -> None:
+    reader, run_settings = EpisodeReader(), load_run_config(recorded.config_file)
+    records = recorded.token_records(2)
+    whole = records.read_bytes()
+    records.write_bytes(whole[:100])
+    for _ in range(2):
+        pages = reader.read(recorded, run_settings, share=1.0, done=ignore)
+        (note,) = pages.notes
+        assert note.startswith(f"the tokens of step 2 are shown without their numbers: {records}")
+        (held,) = map(unpacked, pages.steps[2].chunks)
+        # Who went through the learner is told by the advantages then.
+        assert [set("gt") & set(e["turns"][0]) for e in held["episodes"]] == [{"g"}, {"g"}]
+    records.write_bytes(whole)
+    pages = reader.read(recorded, run_settings, share=1.0, done=ignore)
+    assert pages.notes == []
+    assert "t" in unpacked(pages.steps[2].chunks[0])["episodes"][0]["turns"][0]

@@ -43,7 +43,7 @@ def test_the_page_asks_no_server() -> None:
     assert policy[1].startswith("default-src 'none'; script-src 'nonce-")
     nonce = re.search(r"'nonce-(\w+)'", policy[1])
     assert nonce is not None
-    assert html.count("<script nonce=") == html.count(f'<script nonce="{nonce[1]}"') == 6
+    assert html.count("<script nonce=") == html.count(f'<script nonce="{nonce[1]}"') == 7
 
 
 def test_plotly_is_in_a_page_with_charts_once() -> None:

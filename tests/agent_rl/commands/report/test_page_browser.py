@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_rl.commands.report.report import write_report
-from tests.builders.reports import HOSTILE_SHOWN, hostile, real_runs
+from tests.builders.reports import HOSTILE_SHOWN, hostile, real_runs, write_records
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 pytestmark = [
@@ -57,8 +57,13 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two real runs; an episode of each has texts that are HTML."""
-    return write_report(real_runs(tmp_path_factory.mktemp("runs"), change=hostile))
+    """The report of two real runs; an episode of each has texts that are HTML.
+
+    The first run kept numbers of its tokens in its second step.
+    """
+    paths = real_runs(tmp_path_factory.mktemp("runs"), change=hostile)
+    write_records(paths[0], 2)
+    return write_report(paths)
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +137,56 @@ def test_colours_tell_the_chosen_quantity(browser: Any, report_file: Path) -> No
     page.goto(page.url.replace("1/1/2", "1/1/3"))
     page.locator(".member.here a", has_text="1/1/3").wait_for()
     assert opened.background(token).startswith("rgba(31, 119, 180")
-    # A group in which all failed has no signal. What the prompt gained is grey.
+    assert page.locator(f"{token}.plain").count() == 0
+    assert "not trained" not in page.locator("#legend").inner_text()
+    # What the prompt gained is grey.
     page.locator(".prompt summary").first.click()
     page.wait_for_selector(".prompt .tokens")
     assert opened.background(".prompt .tokens").startswith("rgba(128, 128, 128")
+    assert opened.said == []
+
+
+def test_colours_of_recorded_tokens(browser: Any, report_file: Path) -> None:
+    opened = Opened(browser, report_file, link="#episode=gmpo-s0:2/1/2")
+    page = opened.page
+    page.wait_for_selector("#turns .turn")
+    options = page.locator("#quantity option").all_inner_texts()
+    sampled, recorded = options[:3], options[3:]
+    assert sampled == ["log-prob", "advantage", "version"]
+    assert recorded == ["ratio", "clipped", "weight", "entropy", "mismatch", "staleness"]
+    # Of the first turn: clipped, left out of the loss, and trained.
+    in_turn = ".turn:first-child .tokens.agent span"
+    first, second, third = (f"{in_turn}:nth-child({place})" for place in (1, 2, 3))
+    grey, none = "rgba(128, 128, 128, 0.25)", "rgba(0, 0, 0, 0)"
+    page.select_option("#quantity", "ratio")
+    # exp(0.2) is 1.221, the farthest from 1.
+    assert opened.background(first).startswith("rgba(217, 95, 2, 0.75")
+    assert opened.background(second) == grey
+    assert page.locator("#legend").inner_text().split("\n") == [
+        "0.779",
+        "1.22",
+        "new over old probability",
+        "not trained",
+    ]
+    page.select_option("#quantity", "clipped")
+    assert opened.background(first) == "rgba(217, 95, 2, 0.6)"
+    assert opened.background(third) == none
+    legend = page.locator("#legend").inner_text()
+    assert "ratio too high at A > 0" in legend
+    assert "not trained" in legend
+    page.locator(first).click()
+    told = page.locator(".turn:first-child .told").inner_text()
+    assert told == page.locator(first).get_attribute("title")
+    for said in ("ratio 1.2214", "clipped high", "weight 0", "share of the loss 0"):
+        assert f", {said}" in told
+    assert "left out of the loss" in page.locator(second).get_attribute("title")
+    assert "weight 1.5" in page.locator(third).get_attribute("title")
+    # The third group did not go through the learner: it is grey throughout.
+    page.goto(page.url.replace("2/1/2", "2/3/1"))
+    page.locator(".member.here a", has_text="2/3/1").wait_for()
+    token = ".tokens.agent span"
+    assert page.locator(token).count() == page.locator(f"{token}.plain").count() > 0
+    assert page.locator("#legend").inner_text() == "not trained"
     assert opened.said == []
 
 
