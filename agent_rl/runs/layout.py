@@ -20,6 +20,7 @@ RUN/
   evaluations/                     made by `agent-rl evaluate`
     final.json                     the last evaluation of a sweep's run
   episodes/                        made by `agent-rl export-episodes`
+  ending.json                      how the training ended, see `agent_rl.runs.ending`
   demo.json                        made by `agent-rl demo`
   report.html                      made by `agent-rl report`
   .lock                            held by the command that trains in the folder
@@ -247,6 +248,11 @@ class RunLayout:
     def lock_file(self) -> Path:
         """Is locked by the command that trains in the folder."""
         return self.folder / ".lock"
+
+    @property
+    def ending_file(self) -> Path:
+        """How the training ended."""
+        return self.folder / "ending.json"
 
     @property
     def demo_summary(self) -> Path:

@@ -15,6 +15,7 @@ from agent_rl.commands.stages.init import init
 from agent_rl.commands.stages.start import locked_run
 from agent_rl.config import load_config
 from agent_rl.objective.presets import PRESETS
+from agent_rl.runs.ending import read_end
 from agent_rl.runs.layout import RunLayout
 from agent_rl.training import session
 from envs.alfworld.generator.generate import GeneratorSettings, generate_games
@@ -238,6 +239,10 @@ def test_a_game_file_cut_in_half(
         message = refused(*arguments)
         assert f"{cut}: not a usable ALFWorld game (Unterminated string" in message
         assert "delete it, or download or generate it again" in message
+        if arguments[0] == "train":
+            end = read_end(RunLayout(tmp_path / "run"))
+            assert end is not None
+            assert (end.state, f"error: {end.reason}") == ("failed", message.splitlines()[-1])
 
 
 @pytest.mark.process

@@ -10,6 +10,7 @@ import pytest
 from agent_rl.config import Config, ConfigError
 from agent_rl.evaluation.report import read_report
 from agent_rl.policy.loading import load_policy
+from agent_rl.runs.ending import read_end
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import load_trajectories
 from agent_rl.trainer import Trainer
@@ -84,6 +85,9 @@ def test_a_run_of_two_ranks_is_resumed_by_one_and_exported(tmp_path: Path) -> No
     assert logged_steps(stage) == list(range(1, steps + 1))
     Trainer(config(tmp_path / "run", ranks=2, steps=1)).train()
     assert trainer.train(resume=True).name == "step-000002"
+    end = read_end(RunLayout(tmp_path / "run"))
+    assert end is not None
+    assert (end.state, end.reason) == ("finished", "")
     lines = (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
     assert (first["step"], second["step"]) == (1, 2)

@@ -72,9 +72,15 @@ def _planned(found: Found, folder: Path) -> list[_Copy]:
 
 
 def _small_files(folder: Path) -> set[Path]:
-    """The configs, the metrics and the attempts of a run, of a copy of one, or of a start."""
+    """The configs, the metrics and the ends of a run, of a copy of one, or of a start."""
     run, training = RunLayout(folder), training_of(folder)
-    files = (run.config_file, run.attempts_file, training.config_file, training.metrics_file)
+    files = (
+        run.config_file,
+        run.attempts_file,
+        training.config_file,
+        training.metrics_file,
+        run.ending_file,
+    )
     return {file for file in files if file.is_file()}
 
 

@@ -15,7 +15,7 @@ from agent_rl.commands.report.curves import charts, record
 from agent_rl.commands.report.episodes import COLUMNS, EpisodeReader, RunPages, share_that_fits
 from agent_rl.commands.report.limits import EPISODES_MB
 from agent_rl.commands.report.page import Page, render
-from agent_rl.commands.report.runs import ReportedRun, ReportedRuns, read_runs
+from agent_rl.commands.report.runs import Ending, ReportedRun, ReportedRuns, read_runs
 from agent_rl.commands.report.tables import config_table, evaluation_tables
 from agent_rl.commands.report.tokens import token_texts, tokenizer_file
 from agent_rl.config import ConfigError
@@ -60,12 +60,12 @@ def write_report(
 def watch_runs(
     paths: Sequence[Path], output: Path | None = None, *, episodes_mb: float = EPISODES_MB
 ) -> None:
-    """Write the report now, and again whenever a run has a new step; ends with the last run."""
+    """Write the report now, and again whenever a run has a new step or an end; ends with them."""
     reader = EpisodeReader()
-    seen: dict[Path, tuple[int, int]] | None = None
+    seen: dict[Path, tuple[tuple[int, int], Ending]] | None = None
     while True:
         runs = read_runs(paths).runs
-        now = {run.path: _mark(run.training.metrics_file) for run in runs}
+        now = {run.path: (_mark(run.training.metrics_file), run.ending) for run in runs}
         if now != seen:
             write_report(paths, output, episodes_mb=episodes_mb, reader=reader)
             seen = now

@@ -17,11 +17,12 @@ from agent_rl.commands.compare.runs import (
     with_unique_names,
 )
 from agent_rl.config import Config, ConfigError, load_run_config
+from agent_rl.runs.ending import TrainingEnd, read_end
 from agent_rl.runs.layout import RunLayout, StageLayout, run_around
 from envs.files import is_locked
 
-State = Literal["finished", "running", "stopped", "failed"]
-"""How a run stands."""
+State = Literal["finished", "running", "interrupted", "stopped", "failed"]
+"""How a run stands. One that stopped left no word of its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,23 +127,35 @@ def how_it_stands(path: Path, steps: int, planned: int) -> Ending:
         planned: the rollout steps of its config.
     """
     training, done = training_of(path), f"{steps:,} of {planned:,} rollout steps"
-    if planned and steps >= planned:
+    end = read_end(RunLayout(path))
+    has_failed = end is not None and end.state == "failed"
+    if planned and steps >= planned and not has_failed:
         return Ending(state="finished", said=f"all {planned:,} rollout steps are done")
     # A sweep holds the lock of its own folder.
     if any(is_locked(RunLayout(folder).lock_file) for folder in (path, path.absolute().parent)):
         return Ending(state="running", said=f"{done}, and a process is at work in its folder")
-    last = f"; last written {_when(training.metrics_file)}" if steps else ""
-    if training.not_finite.is_dir() and any(training.not_finite.iterdir()):
-        return Ending(
-            state="failed",
-            said=f"a loss was not finite after {done}; the batch is in {training.not_finite}",
-        )
-    error = _last_error(RunLayout(path).attempts_file)
-    if error:
-        return Ending(state="failed", said=f"{done}{last}: {error}")
+    if steps:
+        done += f"; last written {_when(training.metrics_file)}"
     saved = training.last_step()
     goes_on = f"; the checkpoint of step {saved} is whole, --resume goes on" if saved else ""
-    return Ending(state="stopped", said=f"{done}{last}{goes_on}")
+    error = end.reason if end is not None and has_failed else _error_without_end(path, end)
+    if error:
+        return Ending(state="failed", said=f"{done}{goes_on}: {error}")
+    if end is not None:
+        signal = f"stopped by {end.reason}" if end.reason else "stopped by its user"
+        return Ending(state="interrupted", said=f"{done}; {signal}{goes_on}")
+    killed = "nothing tells how it ended, as when the system kills it"
+    return Ending(state="stopped", said=f"{done}; {killed}{goes_on}")
+
+
+def _error_without_end(path: Path, end: TrainingEnd | None) -> str:
+    """Why a run failed that could not say it itself, or is of an earlier version; else empty."""
+    if end is not None:
+        return ""
+    batches = training_of(path).not_finite
+    if batches.is_dir() and any(batches.iterdir()):
+        return f"a loss was not finite; the batch is in {batches}"
+    return _last_error(RunLayout(path).attempts_file)
 
 
 def _when(path: Path) -> str:

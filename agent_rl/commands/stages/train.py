@@ -15,6 +15,7 @@ from agent_rl.evaluation.playing import set_aside_after
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.folder import is_adapter
 from agent_rl.policy.loading import policy_loader
+from agent_rl.runs.ending import recorded_end
 from agent_rl.runs.layout import CHECKPOINT_MODEL, RunLayout
 from agent_rl.runs.trackers.packages import require_trackers
 from agent_rl.training.loop import TrainingLoop, learner_context
@@ -53,7 +54,8 @@ def train(
         else:
             check_resumable(checkpoint, config)
             source = str(checkpoint / CHECKPOINT_MODEL)
-        return _train(config, run, source, checkpoint, then)
+        with recorded_end(run, stopped_by):
+            return _train(config, run, source, checkpoint, then)
 
 
 def _train(

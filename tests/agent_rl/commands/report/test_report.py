@@ -1,6 +1,7 @@
 """`agent-rl report` on runs that are whole, empty, damaged or going on."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from agent_rl.commands.report import report
 from agent_rl.commands.report.chunks import unpacked
 from agent_rl.config import ConfigError
 from agent_rl.files import locked
+from agent_rl.runs.ending import recorded_end
 from agent_rl.runs.layout import RunLayout
 from tests.builders.comparisons import write_training
 from tests.builders.reports import HOSTILE_SHOWN, facts_of, hostile, packed_in, real_runs
@@ -71,15 +73,22 @@ def test_a_watched_run_is_written_again_until_it_ends(
     metrics, page = RunLayout(path).train.metrics_file, RunLayout(path).page
     second = metrics.read_text().replace('"step": 1', '"step": 2')
     watcher = threading.Thread(target=report.watch_runs, args=([path],))
-    with locked(RunLayout(path).lock_file, "busy"):
+    with (
+        locked(RunLayout(path).lock_file, "busy"),
+        suppress(ConfigError),
+        recorded_end(RunLayout(path), lambda: ""),
+    ):
         watcher.start()
         wait_for(page, "1 of 3 rollout steps")
         with metrics.open("a") as file:
             file.write(second)
         wait_for(page, "2 of 3 rollout steps")
         assert watcher.is_alive()
+        raise ConfigError("the disk is full")
     watcher.join(timeout=60)
     assert not watcher.is_alive()
+    # The end has no step of its own, and is shown.
+    assert "the disk is full" in page.read_text()
 
 
 def wait_for(page: Path, text: str) -> None:

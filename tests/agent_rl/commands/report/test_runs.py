@@ -1,6 +1,7 @@
 """What a report says of a run that has finished, goes on, stopped or failed."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from agent_rl.commands.report.runs import how_it_stands, read_runs
 from agent_rl.config import ConfigError
 from agent_rl.files import locked
+from agent_rl.runs.ending import recorded_end
 from agent_rl.runs.layout import RunLayout
 from tests.builders.comparisons import write_training
 from tests.builders.runs import write_checkpoint
@@ -25,13 +27,36 @@ def test_a_run_whose_folder_is_locked_goes_on(tmp_path: Path) -> None:
     assert how_it_stands(path, 1, 3).state == "stopped"
 
 
-def test_a_stopped_run_says_from_where_it_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_says_from_where_it_goes_on(tmp_path: Path) -> None:
     path = write_training(tmp_path / "run", steps=2)
     write_checkpoint(path, 2)
     (run,) = read_runs([path]).runs
     assert run.ending.state == "stopped"
     assert run.ending.said.startswith("2 of 3 rollout steps; last written ")
+    assert "; nothing tells how it ended, as when the system kills it; " in run.ending.said
     assert run.ending.said.endswith("the checkpoint of step 2 is whole, --resume goes on")
+
+
+def test_a_run_that_failed_or_was_interrupted_says_why(tmp_path: Path) -> None:
+    path = write_training(tmp_path / "run", steps=2)
+    end_with(path, ConfigError("env e: no task can be played"))
+    ending = how_it_stands(path, 2, 3)
+    assert ending.state == "failed"
+    assert ending.said.startswith("2 of 3 rollout steps; last written ")
+    assert ending.said.endswith(": env e: no task can be played")
+    # The last evaluation may fail after all steps.
+    assert how_it_stands(path, 3, 3).state == "failed"
+    end_with(path, KeyboardInterrupt(), "SIGTERM")
+    ending = how_it_stands(path, 2, 3)
+    assert ending.state == "interrupted"
+    assert ending.said.endswith("; stopped by SIGTERM")
+    assert how_it_stands(path, 3, 3).state == "finished"
+
+
+def end_with(path: Path, error: BaseException, signal: str = "") -> None:
+    """Let the training of a run end with an error."""
+    with suppress(type(error)), recorded_end(RunLayout(path), lambda: signal):
+        raise error
 
 
 def test_a_loss_that_was_not_finite(tmp_path: Path) -> None:
@@ -41,7 +66,10 @@ def test_a_loss_that_was_not_finite(tmp_path: Path) -> None:
     (batches / "batch.pt").touch()
     ending = how_it_stands(path, 2, 3)
     assert ending.state == "failed"
-    assert "a loss was not finite after 2 of 3 rollout steps" in ending.said
+    assert ending.said.endswith(f": a loss was not finite; the batch is in {batches}")
+    # The run went on after it, and was stopped.
+    end_with(path, KeyboardInterrupt())
+    assert how_it_stands(path, 2, 3).state == "interrupted"
 
 
 def test_the_last_error_of_a_sweeps_run(tmp_path: Path) -> None:
