@@ -34,6 +34,17 @@ from transformers import AttentionInterface, PreTrainedModel
 from agent_rl.learner.prefix_tree import Branch
 
 NAME = "agent_rl_packed"
+_HALF = (torch.bfloat16, torch.float16)
+_IN_FLOAT32 = 768
+"""The most queries of a branch that are computed in float32 on CPU, even under autocast.
+
+torch's kernel has a slow backward pass in bfloat16. One core with bfloat16 in hardware took for
+forward and backward (9 heads of 64, 3 of them keys and values; milliseconds):
+
+    queries     40    150    610   1200
+    bfloat16   2.6    8.7     32     66
+    float32    0.5    4.6     28     80
+"""
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
@@ -99,7 +110,7 @@ def packed_attention(
     assert query.shape[0] == 1, query.shape
     assert query.shape[2] == branches[-1].end, (query.shape, branches[-1])
     _check_plain(branches, sliding_window, others)
-    if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
+    if query.is_cuda and value.dtype in _HALF:
         # Under autocast the rotary embedding leaves queries and keys in float32, which the kernel
         # does not take.
         query, key = query.to(value.dtype), key.to(value.dtype)
@@ -181,9 +192,14 @@ def _of_branch(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, grouped: 
         # The first query sees the `depth` keys before the branch and its own; each further query
         # sees one key more. (`is_causal` would align the first query with the first key instead.)
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(depth)
-    return functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-    )
+    options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": grouped}
+    if q.is_cpu and v.dtype in _HALF and q.shape[2] <= _IN_FLOAT32:
+        # Without autocast, which would make them bfloat16 again.
+        with torch.autocast("cpu", enabled=False):
+            q, k, value = q.float(), k.float(), v.float()
+            out = functional.scaled_dot_product_attention(q, k, value, attn_mask=mask, **options)
+            return out.to(v.dtype)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)
 
 
 def _one_kernel(

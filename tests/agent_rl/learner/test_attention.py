@@ -275,3 +275,27 @@ def test_a_model_whose_attention_cannot_be_exchanged_is_refused() -> None:
         ValueError, match=r"model BloomForCausalLM: .*cannot be packed; use a model of another"
     ):
         use_packed_attention(model)
+
+
+@pytest.mark.parametrize("depth", [0, 30])
+def test_short_branches_in_bfloat16_are_rounded_once_on_cpu(depth: int) -> None:
+    """Under autocast, as in the learner: queries and keys are in float32, values in bfloat16."""
+    torch.manual_seed(3)
+    query, key, value = (torch.randn(1, 2, 40 + depth, 16) for _ in range(3))
+    branches: tuple[Branch, ...] = (Branch(begin=0, end=40 + depth),)
+    if depth:
+        rest = Branch(begin=depth, end=depth + 40, before=((0, depth),))
+        branches = (Branch(begin=0, end=depth), rest)
+    exact, _ = packed_attention(
+        torch.nn.Module(),
+        *(x.double() for x in (query, key, value.bfloat16())),
+        None,
+        branches=branches,
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got, _ = packed_attention(
+            torch.nn.Module(), query, key, value.bfloat16(), None, branches=branches
+        )
+    assert got.dtype == torch.bfloat16
+    # bfloat16 has 8 bits. Rounded inputs and probabilities would be three roundings away.
+    torch.testing.assert_close(got.double(), exact, rtol=2**-8, atol=1e-6)
