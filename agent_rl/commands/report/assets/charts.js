@@ -1,4 +1,4 @@
-// The curves. Plotly is unpacked after the page is there, and a chart is drawn once it is seen.
+// The curves. Plotly is unpacked when the first chart is seen, and each is drawn once it is seen.
 "use strict";
 
 const COLOURS = {
@@ -99,22 +99,49 @@ function drawChart(plot, chart) {
   return window.Plotly.react(plot, tracesOf(chart), layoutOf(chart), options);
 }
 
+// Plotly, unpacked and run once.
+let plotlyRun = null;
+function loadPlotly() {
+  plotlyRun ??= unpacked("plotly").then((source) => {
+    unpackedTexts.delete("plotly");
+    const script = make("script", {});
+    script.nonce = document.querySelector("script[nonce]").nonce;
+    script.textContent = source;
+    document.head.append(script);
+  });
+  return plotlyRun;
+}
+
+const nextFrame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+
+// Makes a place for each chart, and draws those that are seen, one in a frame.
 async function showCharts(host) {
-  const [charts, source] = await Promise.all([unpacked("charts"), unpacked("plotly")]);
-  unpackedTexts.delete("plotly");
-  const script = make("script", {});
-  script.nonce = document.querySelector("script[nonce]").nonce;
-  script.textContent = source;
-  document.head.append(script);
+  const charts = await unpacked("charts");
   const waiting = new Map();
+  const seen = [];
+  let isDrawing = false;
+  const drawSeen = async () => {
+    if (isDrawing) return;
+    isDrawing = true;
+    await loadPlotly();
+    while (seen.length) {
+      const plot = seen.shift();
+      if (!waiting.has(plot)) continue;
+      drawChart(plot, waiting.get(plot));
+      waiting.delete(plot);
+      await nextFrame();
+    }
+    isDrawing = false;
+    performance.mark("curves");
+  };
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
         if (!entry.isIntersecting) continue;
         watcher.unobserve(entry.target);
-        drawChart(entry.target, waiting.get(entry.target));
-        waiting.delete(entry.target);
+        seen.push(entry.target);
       }
+      if (seen.length) drawSeen().catch(complain);
     },
     { rootMargin: "300px" },
   );
@@ -132,7 +159,10 @@ async function showCharts(host) {
     waiting.set(plot, chart);
     watcher.observe(plot);
   }
+  // Printing cannot wait, so Plotly is there before, even if no chart was seen.
+  (window.requestIdleCallback || setTimeout)(() => loadPlotly().catch(complain));
   addEventListener("beforeprint", () => {
+    if (!window.Plotly) return;
     for (const [plot, chart] of waiting) drawChart(plot, chart);
     waiting.clear();
   });
