@@ -24,6 +24,8 @@ from envs import Task
 from rollouts import Trajectory
 
 _SETTING, _LOCK = "setting.json", "lock"
+_ASIDE = "before"
+"""Names what `--again` replaced: `agent_rl.files.set_aside`."""
 _AGAIN = "play all games again with --again, which renames the old folder"
 
 
@@ -35,6 +37,23 @@ def repeat_file(folder: Path, repeat: int) -> Path:
 def repeat_files(folder: Path) -> list[Path]:
     """The files of an evaluation's repeats that exist, in their order."""
     return list(takewhile(Path.is_file, map(partial(repeat_file, folder), count())))
+
+
+def evaluation_folders(evaluations: Path) -> list[Path]:
+    """The folders of episodes among a run's evaluations, by name; not those that were set aside."""
+    folders = [path for path in evaluations.glob("*") if path.is_dir() and repeat_files(path)]
+    return sorted(path for path in folders if f".{_ASIDE}-" not in path.name)
+
+
+def stored_episodes(folder: Path) -> Iterator[tuple[str, Trajectory]]:
+    """Read an evaluation's episodes with their names: FOLDER/REPEAT/LINE, counted from 1.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    for repeat, path in enumerate(repeat_files(folder), start=1):
+        for line, trajectory in enumerate(load_trajectories(path), start=1):
+            yield f"{folder.name}/{repeat}/{line}", trajectory
 
 
 @contextmanager
@@ -50,7 +69,7 @@ def open_episodes(
     if again and folder.exists():
         # Under the lock: a process that plays there would keep writing into the renamed folder.
         with locked(folder / _LOCK, busy):
-            aside = set_aside(folder, "before")
+            aside = set_aside(folder, _ASIDE)
         say(f"the earlier episodes are kept as {aside}")
     with locked(folder / _LOCK, busy):
         path = folder / _SETTING

@@ -59,6 +59,8 @@ _RECORDS = ".tokens.npz"
 
 # step-000010, step-000010.json, step-000010.jsonl.gz
 _STEP = re.compile(r"step-(\d+)(\.json|\.jsonl(\.gz)?)?")
+# step-000010-valid_seen-t0.4-1f3a9c2e
+_STEP_FIRST = re.compile(r"step-(\d+)-")
 # RUN/train/checkpoints/step-000010, with or without /model
 _CHECKPOINT_IN_PATH = re.compile(r".*/train/checkpoints/step-(\d+)(/model)?")
 # A folder that holds a policy: RUN/init, RUN/sft/model, RUN/train/checkpoints/step-000010/model
@@ -300,6 +302,12 @@ def step_name(step: int) -> str:
 def step_of(path: Path) -> int | None:
     """The rollout step in the name of a checkpoint, a report or a file of episodes; else None."""
     matched = _STEP.fullmatch(path.name)
+    return int(matched[1]) if matched else None
+
+
+def step_of_policy_name(name: str) -> int | None:
+    """The rollout step in the name of an evaluation, `step-000010-valid_seen-...`; else None."""
+    matched = _STEP_FIRST.match(name)
     return int(matched[1]) if matched else None
 
 

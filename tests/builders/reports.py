@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent_rl.evaluation.episodes import repeat_file
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.token_records import COLUMNS, SampleTokens, write_token_records
 from agent_rl.runs.trajectories import (
@@ -83,6 +84,19 @@ def write_records(folder: Path, step: int) -> None:
         numbers["left_out"][1] = True
         samples.append(SampleTokens(id=name, part=1, optimizer_step=1, numbers=numbers))
     write_token_records(stage.token_records(step), samples)
+
+
+def write_evaluation(folder: Path, name: str = "step-000002-valid_seen-t0.4-1f3a9c2e") -> Path:
+    """Write an evaluation of the run in `folder`: three games, each in two repeats.
+
+    Lost, won and lost in the first repeat; won, won and lost in the second. That one ended in
+    another order: its last game first.
+    """
+    evaluation = RunLayout(folder).evaluations / name
+    episodes = real_episodes()
+    write_trajectories(repeat_file(evaluation, 0), episodes[::6])
+    write_trajectories(repeat_file(evaluation, 1), episodes[1::6][::-1])
+    return evaluation
 
 
 def real_runs(folder: Path, change: Change = lambda episode: episode) -> list[Path]:

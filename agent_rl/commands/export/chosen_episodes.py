@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.evaluation.episodes import repeat_files
+from agent_rl.evaluation.episodes import evaluation_folders, stored_episodes
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import load_step_episodes, load_trajectories
 from envs.nearest import did_you_mean
@@ -138,11 +138,9 @@ def _stored(run: RunLayout, stage: Stage, choice: Choice) -> Iterator[StoredEpis
         for number, trajectory in enumerate(load_trajectories(path), start=1):
             yield StoredEpisode(id=f"sft/{number}", step=None, trajectory=trajectory)
     else:
-        for folder in sorted(path for path in run.evaluations.glob("*") if path.is_dir()):
-            for repeat, path in enumerate(repeat_files(folder), start=1):
-                for number, trajectory in enumerate(load_trajectories(path), start=1):
-                    name = f"{folder.name}/{repeat}/{number}"
-                    yield StoredEpisode(id=name, step=None, trajectory=trajectory)
+        for folder in evaluation_folders(run.evaluations):
+            for name, trajectory in stored_episodes(folder):
+                yield StoredEpisode(id=name, step=None, trajectory=trajectory)
 
 
 def _none_chosen(run: RunLayout, stage: Stage, choice: Choice, seen: Seen) -> ConfigError:

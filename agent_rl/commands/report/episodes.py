@@ -1,25 +1,29 @@
 """The episodes of a run for the page: their index, and chunks with all that they hold."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent_rl.commands.report.chunks import Chunk, TurnTraining
 from agent_rl.commands.report.rooms import room_of
+from agent_rl.commands.report.step_training import training_of_step
 from agent_rl.config import Config, ConfigError
+from agent_rl.evaluation.episodes import evaluation_folders, repeat_files, stored_episodes
 from agent_rl.runs.episode_ids import EpisodeId
-from agent_rl.runs.layout import StageLayout
-from agent_rl.runs.token_records import Numbers, load_token_records, numbers_of_turns
+from agent_rl.runs.layout import StageLayout, step_of_policy_name
 from agent_rl.runs.trajectories import load_step_episodes
-from rollouts import Trajectory, TrajectoryGroup
+from rollouts import Trajectory
 
 CHUNK_EPISODES = 192
 """A chunk ends with the group that reaches so many episodes, and at the end of a step."""
 _BASE64 = 4 / 3
 COLUMNS = (
     "id",
+    "source",
     "step",
     "family",
     "task",
@@ -33,82 +37,122 @@ COLUMNS = (
     "place",
 )
 """The columns of the index of episodes."""
+_NOT_SCORED = "not scored"
+TRAINING = "training"
+"""The source of training episodes; that of others is the name of their evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepPages:
-    """The episodes of one rollout step, ready for the page."""
+class EpisodePages:
+    """The episodes of one rollout step, or of one evaluation, ready for the page."""
 
     rows: Sequence[Sequence[Any]]
-    """A row of `COLUMNS` for each episode in the page; `chunk` counts from the step's first."""
+    """A row of `COLUMNS` for each episode in the page; `chunk` counts from the first of these."""
     chunks: Sequence[str]
     """The packed chunks."""
     played: int
-    """All episodes of the step, with those that are not in the page."""
+    """All episodes of it, with those that are not in the page."""
     families: Mapping[str, tuple[int, int]]
-    """Successes and scored episodes by family, of all episodes of the step."""
+    """Successes and scored episodes by family, of all its episodes."""
     token_ids: frozenset[int]
     """The ids that occur in the page's episodes."""
     note: str = ""
-    """Why the numbers of its tokens are missing though the run kept them; else empty."""
+    """Why the numbers of their tokens are missing though the run kept them; else empty."""
 
 
 @dataclass(kw_only=True)
 class RunPages:
     """The episodes of one run, ready for the page."""
 
-    steps: dict[int, StepPages] = field(default_factory=dict)
+    steps: dict[int, EpisodePages] = field(default_factory=dict)
     """By rollout step."""
+    evaluations: dict[str, EpisodePages] = field(default_factory=dict)
+    """Those of `agent-rl evaluate`, by the evaluation's name."""
     notes: list[str] = field(default_factory=list)
     """Sentences on files that could not be read."""
 
     @property
+    def all(self) -> list[EpisodePages]:
+        """The rollout steps, then the evaluations."""
+        return [*self.steps.values(), *self.evaluations.values()]
+
+    @property
     def played(self) -> int:
         """All episodes in the files."""
-        return sum(step.played for step in self.steps.values())
+        return sum(pages.played for pages in self.all)
 
     @property
     def shown(self) -> int:
         """The episodes in the page."""
-        return sum(len(step.rows) for step in self.steps.values())
+        return sum(len(pages.rows) for pages in self.all)
 
 
 Done = Callable[[str], None]
 """Is called after each file."""
-_Mark = tuple[Path, int, int] | None
-_Key = tuple[_Mark, _Mark, float]
+_Mark = tuple[Path, int, int]
+_Key = tuple[tuple[_Mark, ...], float]
 
 
 class EpisodeReader:
     """Reads episodes, and remembers the steps that it has read: `--watch` reads new ones only."""
 
     def __init__(self) -> None:
-        self._known: dict[_Key, StepPages] = {}
+        self._known: dict[_Key, EpisodePages] = {}
 
-    def read(self, training: StageLayout, config: Config, *, share: float, done: Done) -> RunPages:
+    def read(
+        self,
+        training: StageLayout,
+        config: Config,
+        *,
+        evaluations: Path | None = None,
+        share: float,
+        done: Done,
+    ) -> RunPages:
         """Read all episodes of a run.
 
         Args:
             training: the files of its training.
             config: its config, for the advantages.
+            evaluations: the folder of its evaluations, if there is one.
             share: the part of the groups that come into the page.
             done: is called after each file.
         """
         pages = RunPages()
         for step, path in sorted(training.all_step_episodes()):
-            try:
-                records = training.token_records(step)
-                key = (_mark(path), _mark(records) if records.is_file() else None, share)
-                if key not in self._known:
-                    self._known[key] = step_pages(path, step, config, share=share, records=records)
-                pages.steps[step] = self._known[key]
-                if pages.steps[step].note:
-                    pages.notes.append(pages.steps[step].note)
-            except FileNotFoundError:
-                continue  # A run that is going on deletes its oldest files.
-            except ConfigError as error:
-                pages.notes.append(str(error))
+            records = training.token_records(step)
+            files = [path, records] if records.is_file() else [path]
+            make = partial(step_pages, path, step, config, share=share, records=records)
+            of_step = self._read(files, share, make, pages.notes)
+            if of_step is not None:
+                pages.steps[step] = of_step
             done(path.name)
+        for folder in [] if evaluations is None else evaluation_folders(evaluations):
+            make = partial(evaluation_pages, folder, share=share)
+            of_evaluation = self._read(repeat_files(folder), share, make, pages.notes)
+            if of_evaluation is not None:
+                pages.evaluations[folder.name] = of_evaluation
+        return pages
+
+    def _read(
+        self,
+        files: Sequence[Path],
+        share: float,
+        make: Callable[[], EpisodePages],
+        notes: list[str],
+    ) -> EpisodePages | None:
+        """Read files that are not known yet; None if they are gone, or damaged: that is noted."""
+        try:
+            key = (tuple(map(_mark, files)), share)
+            if key not in self._known:
+                self._known[key] = make()
+        except FileNotFoundError:
+            return None  # A run that is going on deletes its oldest files.
+        except ConfigError as error:
+            notes.append(str(error))
+            return None
+        pages = self._known[key]
+        if pages.note:
+            notes.append(pages.note)
         return pages
 
 
@@ -120,7 +164,7 @@ def _mark(path: Path) -> tuple[Path, int, int]:
 
 def step_pages(
     path: Path, step: int, config: Config, *, share: float = 1.0, records: Path | None = None
-) -> StepPages:
+) -> EpisodePages:
     """Read the episodes of one rollout step.
 
     Args:
@@ -129,7 +173,7 @@ def step_pages(
         config: the run's config, for the advantages.
         share: the part of the groups that come into the page: at least the first one.
         records: the file of the numbers of their trained tokens, which may be missing. A damaged
-            one is told in `StepPages.note`.
+            one is told in `EpisodePages.note`.
 
     Raises:
         ConfigError: the file of episodes is damaged.
@@ -138,169 +182,146 @@ def step_pages(
     groups: dict[int, dict[EpisodeId, Trajectory]] = {}
     for name, episode in named.items():
         groups.setdefault(name.group, {})[name] = episode
-    numbers, note = _token_numbers(named, step, records)
-    trained = _advantages(list(groups.values()), config)
-    rows: list[list[Any]] = []
-    token_ids: set[int] = set()
-    chunks: list[str] = []
-    chunk = Chunk()
-    for number, (group, advantages) in enumerate(zip(groups.values(), trained, strict=True)):
-        # Evenly over the groups: with a share of a third, the first, the fourth and so on.
-        if number and int(number * share) == int((number - 1) * share):
-            continue
-        for (name, episode), of_turns in zip(group.items(), advantages.of_turns, strict=True):
-            place = [len(chunks), len(chunk)]
-            rows.append([*_row(name, episode, of_turns, advantages.dropped), *place])
-            own = None if numbers is None else numbers[name]
-            training = _training(episode, of_turns, own, config)
-            chunk.add(episode, room_of(episode), training)
-            token_ids.update(episode.token_ids)
-        if len(chunk) >= CHUNK_EPISODES:
-            chunks.append(chunk.packed())
-            chunk = Chunk()
-    if len(chunk):
-        chunks.append(chunk.packed())
-    return StepPages(
-        rows=rows,
-        chunks=chunks,
-        played=len(named),
-        families=_families(list(named.values())),
-        token_ids=frozenset(token_ids),
-        note=note,
-    )
+    trained, note = training_of_step(list(groups.values()), step, config, records)
+    packer = _Packer()
+    for group, of_group in sampled(list(zip(groups.values(), trained, strict=True)), share):
+        for (name, episode), of_turns in zip(group.items(), of_group.of_episodes, strict=True):
+            packer.add(_row(name, episode, of_turns, of_group.dropped), episode, of_turns)
+        packer.end_group()
+    return packer.pages(list(named.values()), note)
 
 
-_OfTurns = Sequence[Numbers | None]
-
-
-def _token_numbers(
-    named: Mapping[EpisodeId, Trajectory], step: int, records: Path | None
-) -> tuple[dict[EpisodeId, _OfTurns] | None, str]:
-    """For each episode and turn the numbers of its tokens; None and a note if they are damaged."""
-    if records is None or not records.is_file():
-        return None, ""
-    try:
-        of_parts = load_token_records(records, step)
-        numbers: dict[EpisodeId, _OfTurns] = {}
-        for name, episode in named.items():
-            numbers[name] = numbers_of_turns(episode, of_parts.get(name, ()), records)
-        return numbers, ""
-    except ConfigError as error:
-        return None, f"the tokens of step {step} are shown without their numbers: {error}"
-
-
-def _training(
-    episode: Trajectory,
-    advantages: Sequence[float] | None,
-    numbers: _OfTurns | None,
-    config: Config,
-) -> list[TurnTraining]:
-    """What training made of each turn of an episode.
+def evaluation_pages(folder: Path, *, share: float = 1.0) -> EpisodePages:
+    """Read the episodes of an evaluation; those of one game, a repeat each, stand together.
 
     Args:
-        episode: the episode.
-        advantages: of its turns; None if it does not train.
-        numbers: of its turns' tokens. They tell which turns went through the learner. Without them
-            (None), the advantages tell: a part in which all are 0 has no gradient.
-        config: of the run.
+        folder: as `evaluation_folders` finds it.
+        share: the part of the games that come into the page: at least the first one.
+
+    Raises:
+        ConfigError: a file is damaged.
     """
-    learner = config.learner
-    every_part = bool(learner.beta or learner.entropy_bonus)
-    turns: list[TurnTraining] = []
-    for part in episode.parts:
-        own = range(len(turns), len(turns) + len(part.turns))
-        moves = advantages is not None and (every_part or any(advantages[i] for i in own))
-        for index in own:
-            tokens = None if numbers is None else numbers[index]
-            turns.append(
-                TurnTraining(
-                    advantage=None if advantages is None else advantages[index],
-                    trained=moves if numbers is None else tokens is not None,
-                    tokens=tokens,
-                )
-            )
-    return turns
+    games: dict[str, dict[str, Trajectory]] = {}
+    for name, episode in stored_episodes(folder):
+        games.setdefault(episode.task.id, {})[name] = episode
+    packer = _Packer()
+    for game in sampled(list(games.values()), share):
+        for name, episode in game.items():
+            told = "evaluated" if episode.trains else _NOT_SCORED
+            step = step_of_policy_name(folder.name)
+            packer.add([name, folder.name, step, *_facts(episode), None, told], episode)
+        packer.end_group()
+    return packer.pages([episode for game in games.values() for episode in game.values()])
 
 
-def share_that_fits(runs: Sequence[tuple[StageLayout, Config]], most_mb: float) -> float:
+class _Packer:
+    """Puts episodes into chunks, and keeps their rows."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[Any]] = []
+        self._chunks: list[str] = []
+        self._chunk = Chunk()
+        self._token_ids: set[int] = set()
+
+    def add(
+        self, row: Iterable[Any], episode: Trajectory, training: Sequence[TurnTraining] = ()
+    ) -> None:
+        """Add an episode, with the cells of its row up to its place."""
+        self._rows.append([*row, len(self._chunks), len(self._chunk)])
+        self._chunk.add(episode, room_of(episode), training)
+        self._token_ids.update(episode.token_ids)
+
+    def end_group(self, most: int = CHUNK_EPISODES) -> None:
+        """End the chunk if it has `most` episodes: a group is in one chunk."""
+        if len(self._chunk) >= most:
+            self._chunks.append(self._chunk.packed())
+            self._chunk = Chunk()
+
+    def pages(self, played: Sequence[Trajectory], note: str = "") -> EpisodePages:
+        """All that was added, out of the episodes that were played."""
+        self.end_group(most=1)
+        return EpisodePages(
+            rows=self._rows,
+            chunks=self._chunks,
+            played=len(played),
+            families=_families(played),
+            token_ids=frozenset(self._token_ids),
+            note=note,
+        )
+
+
+Item = TypeVar("Item")
+
+
+def sampled(items: Sequence[Item], share: float) -> Iterator[Item]:
+    """Hand out a share of the items, evenly: of a third the first, the fourth and so on."""
+    for number, item in enumerate(items):
+        if not number or int(number * share) != int((number - 1) * share):
+            yield item
+
+
+def share_that_fits(
+    runs: Sequence[tuple[StageLayout, Config]], most_mb: float, evaluations: Sequence[Path] = ()
+) -> float:
     """The part of the groups whose episodes fit into `most_mb` megabytes of the page.
 
-    The newest file of each run tells how large its episodes become in the page.
+    The newest file of each run tells how large its episodes become in the page. Evaluations, by
+    the folders of runs that hold them, are judged by their first one.
     """
     needed = 0.0
     for training, config in runs:
-        files = sorted(training.all_step_episodes())
-        on_disk = sum(path.stat().st_size for _, path in files)
-        for step, path in reversed(files):
-            try:
-                records = training.token_records(step)
-                chunks = step_pages(path, step, config, records=records).chunks
-            except ConfigError:
-                continue
-            needed += on_disk * sum(map(len, chunks)) / max(path.stat().st_size, 1)
-            break
+        files = sorted(training.all_step_episodes(), reverse=True)
+        choices: list[_Choice] = []
+        for step, path in files:
+            make = partial(step_pages, path, step, config, records=training.token_records(step))
+            choices.append(([path], make))
+        needed += _needed(choices)
+    for of_run in evaluations:
+        folders = evaluation_folders(of_run)
+        needed += _needed(
+            [(repeat_files(path), partial(evaluation_pages, path)) for path in folders]
+        )
     return min(1.0, most_mb * 1e6 / needed) if needed else 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _GroupAdvantages:
-    of_turns: Sequence[Sequence[float] | None]
-    """For each episode the advantages of its turns; None if it does not train."""
-    dropped: bool
-    """Whether `train.drop_groups` left the group out."""
+_Choice = tuple[Sequence[Path], Callable[[], EpisodePages]]
 
 
-def _advantages(
-    groups: Sequence[Mapping[EpisodeId, Trajectory]], config: Config
-) -> list[_GroupAdvantages]:
-    """The advantages of a step's groups, as the training computed them."""
-    # Imported here: they load torch.
-    from agent_rl.learner.samples import group_samples
-    from agent_rl.training.groups import chosen_groups
-
-    played = []
-    for group in groups:
-        episodes = tuple(group.values())
-        played.append(TrajectoryGroup(task=episodes[0].task, trajectories=episodes))
-    kept = {id(group) for group in chosen_groups(played, config.train).kept}
-    result = []
-    for each in played:
-        samples = group_samples(each, config.learner) if id(each) in kept else []
-        of_turns: list[list[float] | None] = []
-        for episode in each.trajectories:
-            if not (samples and episode.trains):
-                of_turns.append(None)
-                continue
-            values: list[float] = []
-            for _ in episode.parts:
-                values += samples.pop(0).advantages
-            of_turns.append(values)
-        dropped = id(each) not in kept
-        result.append(_GroupAdvantages(of_turns=of_turns, dropped=dropped))
-    return result
+def _needed(choices: Sequence[_Choice]) -> float:
+    """The characters of all choices in the page, if each grows as the first that can be read."""
+    sizes = [sum(path.stat().st_size for path in files) for files, _ in choices]
+    for size, (_, make) in zip(sizes, choices, strict=True):
+        with suppress(ConfigError):
+            return sum(sizes) * sum(map(len, make().chunks)) / max(size, 1)
+    return 0.0
 
 
 def _row(
-    name: EpisodeId, episode: Trajectory, advantages: Sequence[float] | None, dropped: bool
+    name: EpisodeId, episode: Trajectory, training: Sequence[TurnTraining], dropped: bool
 ) -> Iterator[Any]:
     """The cells of an episode's row, up to its place in a chunk."""
-    yield str(name)
-    yield name.step
+    advantages = [turn.advantage for turn in training if turn.advantage is not None]
+    yield from (str(name), TRAINING, name.step)
+    yield from _facts(episode)
+    yield round(sum(advantages) / len(advantages), 4) if advantages else None
+    if not episode.trains:
+        yield _NOT_SCORED
+    elif dropped:
+        yield "group dropped"
+    elif not any(advantages):
+        yield "advantage 0"
+    else:
+        yield "trained"
+
+
+def _facts(episode: Trajectory) -> Iterator[Any]:
+    """The cells from the family to the refused commands."""
     yield episode.task.family
     yield episode.task.id
     yield episode.stop_reason.value
     yield round(episode.episode_return, 4)
     yield len(episode.actions)
     yield episode.invalid_actions
-    yield None if advantages is None else round(sum(advantages) / len(advantages), 4)
-    if not episode.trains:
-        yield "not scored"
-    elif dropped:
-        yield "group dropped"
-    elif advantages is None or not any(advantages):
-        yield "advantage 0"
-    else:
-        yield "trained"
 
 
 def _families(episodes: Sequence[Trajectory]) -> dict[str, tuple[int, int]]:

@@ -118,14 +118,22 @@ def _read_episodes(
 ) -> list[RunPages]:
     known = [(run.training, run.config) for run in runs if run.config is not None]
     files = sum(len(training.all_step_episodes()) for training, _ in known)
-    share = share_that_fits(known, most_mb) if files else 1.0
+    evaluations = [RunLayout(run.path).evaluations for run in runs if run.config is not None]
+    share = share_that_fits(known, most_mb, evaluations)
     pages = []
     with progress("reading episodes", files) as done:
         for run in runs:
             if run.config is None:
                 pages.append(RunPages())
             else:
-                pages.append(reader.read(run.training, run.config, share=share, done=done))
+                of_run = reader.read(
+                    run.training,
+                    run.config,
+                    evaluations=RunLayout(run.path).evaluations,
+                    share=share,
+                    done=done,
+                )
+                pages.append(of_run)
     return pages
 
 
@@ -137,13 +145,14 @@ def _packed_episodes(number: int, run: ReportedRun, pages: RunPages) -> dict[str
     rows: list[list[Any]] = []
     used: set[int] = set()
     chunks = 0
-    for step in pages.steps.values():
-        for row in step.rows:
-            rows.append([*row[:-2], chunks + row[-2], row[-1]])
-        for chunk in step.chunks:
+    for part in pages.all:
+        first = chunks
+        for row in part.rows:
+            rows.append([*row[:-2], first + row[-2], row[-1]])
+        for chunk in part.chunks:
             texts[f"episodes-{number}-{chunks}"] = chunk
             chunks += 1
-        used |= step.token_ids
+        used |= part.token_ids
     texts[f"index-{number}"] = packed(_columns(rows))
     file = tokenizer_file(RunLayout(run.path), run.config)
     texts[f"tokens-{number}"] = packed(token_texts(file, used))

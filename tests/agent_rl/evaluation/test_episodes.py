@@ -6,10 +6,16 @@ from pathlib import Path
 import pytest
 
 from agent_rl.config import ConfigError
-from agent_rl.evaluation.episodes import open_episodes
+from agent_rl.evaluation.episodes import (
+    evaluation_folders,
+    open_episodes,
+    repeat_file,
+    stored_episodes,
+)
 from agent_rl.evaluation.playing import tasks_by_split
 from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from envs import make_env
+from tests.builders.episodes import trajectory, turn
 from tests.builders.evaluations import GAMES, Chance, config, folder_of, ids, run
 
 
@@ -139,3 +145,14 @@ def test_an_unfinished_rewrite_leaves_the_file_alone(tmp_path: Path) -> None:
     play = Chance()
     run(config(tmp_path), play)
     assert play.calls == []
+
+
+def test_stored_episodes_have_names_and_those_set_aside_are_left_out(tmp_path: Path) -> None:
+    for name in ("sft-valid-t0.5-0a", "sft-valid-t0.5-0a.before-1", "expert-valid-0b"):
+        write_trajectories(repeat_file(tmp_path / name, 0), [trajectory(turn())])
+    write_trajectories(repeat_file(tmp_path / "expert-valid-0b", 1), [trajectory(turn())] * 2)
+    (tmp_path / "empty").mkdir()
+    folders = evaluation_folders(tmp_path)
+    assert [folder.name for folder in folders] == ["expert-valid-0b", "sft-valid-t0.5-0a"]
+    names = [name for name, _ in stored_episodes(folders[0])]
+    assert names == ["expert-valid-0b/1/1", "expert-valid-0b/2/1", "expert-valid-0b/2/2"]

@@ -12,6 +12,7 @@ from agent_rl.runs.layout import (
     run_around,
     step_name,
     step_of,
+    step_of_policy_name,
 )
 from tests.builders.runs import write_checkpoint
 
@@ -126,3 +127,8 @@ def test_a_run_is_around_itself(tmp_path: Path) -> None:
     (tmp_path / "sft").mkdir()
     assert run_around(tmp_path) == tmp_path
     assert run_around(tmp_path / "other") is None
+
+
+def test_the_step_in_the_name_of_an_evaluation() -> None:
+    assert step_of_policy_name("step-000010-valid_seen-t0.4-1f3a9c2e") == 10
+    assert step_of_policy_name("sft-valid_seen-t0.4-1f3a9c2e") is None

@@ -134,10 +134,15 @@ function isTrained(turn, i) {
   return Boolean(turn.g) && !recorded(turn, "left_out")[i];
 }
 
+// Whether a token has a colour: an evaluation trains nothing, so there all have one.
+function isColoured(row, turn, i) {
+  return isEvaluated(row) || isTrained(turn, i);
+}
+
 // All numbers of a token, in a line.
 function aboutToken(look, turn, i) {
   const told = [`token ${turn.i[i]}`];
-  if (!isTrained(turn, i)) told.push("not trained");
+  if (!isColoured(look.row, turn, i)) told.push("not trained");
   for (const [name, each] of Object.entries(quantitiesOf(look.episode))) {
     const value = each.of(turn)[i];
     if (value === null || value === undefined) continue;

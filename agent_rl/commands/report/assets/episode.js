@@ -23,7 +23,7 @@ async function showEpisode(row) {
   );
   host.replaceChildren(
     headOf(look),
-    partOf("Its group", groupOf(look)),
+    partOf(isEvaluated(row) ? "The same game in each repeat" : "Its group", groupOf(look)),
     side,
     make("h4", {}, "Turn by turn"),
     colourBar(look, turns),
@@ -86,7 +86,12 @@ function headOf({ row, episode, text }) {
 // marked.
 function groupOf({ row, chunk, episode, text }) {
   const groupId = row.id.slice(0, row.id.lastIndexOf("/") + 1);
-  const members = episodes.filter((each) => each.run === row.run && each.id.startsWith(groupId));
+  const isMember = isEvaluated(row)
+    ? (each) => each.task === row.task
+    : (each) => each.id.startsWith(groupId);
+  const members = episodes.filter(
+    (each) => each.run === row.run && each.source === row.source && isMember(each),
+  );
   const commandsOf = (each) =>
     each.turns
       .filter((turn) => (turn.k || "action") === "action")
@@ -100,7 +105,7 @@ function groupOf({ row, chunk, episode, text }) {
       make(
         "div",
         { class: "member" + (member === row ? " here" : "") },
-        make("a", { href: linkOf(member) }, member.id),
+        make("a", { href: linkOf(member) }, shortId(member)),
         " ",
         make("span", { class: member.outcome === "success" ? "good" : "bad" }, member.outcome),
         make(
@@ -129,9 +134,13 @@ function groupOf({ row, chunk, episode, text }) {
   return host;
 }
 
-// The returns of all episodes of the task, by rollout step.
+// The returns of all episodes of the task, by rollout step: of the training, or of evaluations.
 function taskOf({ row }) {
-  const same = episodes.filter((each) => each.run === row.run && each.task === row.task);
+  if (row.step === null) return make("p", { class: "quiet" }, "Its policy has no rollout step.");
+  const isLike = (each) => each.step !== null && isEvaluated(each) === isEvaluated(row);
+  const same = episodes.filter(
+    (each) => each.run === row.run && each.task === row.task && isLike(each),
+  );
   const width = 640,
     height = 120,
     left = 34,
@@ -221,7 +230,7 @@ function showTurns(look, host) {
     chosen = quantitiesOf(look.episode)[quantity];
   const values = turns.map((turn) => chosen.of(turn));
   // Tokens that were not trained have no colour, so their numbers do not stretch the legend.
-  const coloured = turns.map((turn, i) => values[i].filter((_, k) => isTrained(turn, k)));
+  const coloured = turns.map((turn, i) => values[i].filter((_, k) => isColoured(look.row, turn, k)));
   const range = rangeOfValues(chosen, coloured.flat());
   const hasUntrained = coloured.flat().length < values.flat().length;
   document.getElementById("legend").replaceChildren(...legendOf(chosen, range, hasUntrained));
@@ -244,7 +253,7 @@ function turnOf(look, turn, index, colours) {
   const agent = make("div", { class: "tokens agent" });
   turn.i.forEach((id, i) => {
     const span = make("span", { title: aboutToken(look, turn, i) }, look.token(id));
-    if (!isTrained(turn, i)) span.className = "plain";
+    if (!isColoured(look.row, turn, i)) span.className = "plain";
     else if (colours[i]) span.style.background = colours[i];
     span.addEventListener("click", () => {
       agent.querySelectorAll(".picked").forEach((other) => other.classList.remove("picked"));
@@ -281,7 +290,9 @@ function turnOf(look, turn, index, colours) {
       ? make("span", { class: turn.r > 0 ? "good" : "bad" }, `reward ${number(turn.r)}`)
       : null,
     turn.a === undefined ? null : make("span", {}, `advantage ${number(turn.a)}`),
-    turn.g ? null : make("span", { class: "quiet" }, "not trained"),
+    turn.g || isEvaluated(look.row)
+      ? null
+      : make("span", { class: "quiet" }, "not trained"),
     make(
       "span",
       { class: "quiet" },

@@ -5,6 +5,7 @@ const ROWS = 20;
 // The columns of the list: title, key, whether it is a number, whether a phone leaves it out.
 const LIST = [
   ["episode", "id", false],
+  ["played in", "source", false, true],
   ["step", "step", true, true],
   ["family", "family", false, true],
   ["task", "task", false, true],
@@ -15,7 +16,8 @@ const LIST = [
   ["advantage", "advantage", true],
   ["training", "training", false, true],
 ];
-// An episode is a row: {run, id, step, family, task, outcome, return, turns, ...}.
+// An episode is a row: {run, id, source, step, family, task, outcome, return, turns, ...}. Its
+// source is "training" or the name of an evaluation.
 let episodes = [];
 let shown = [];
 let sorting = { key: null, down: false };
@@ -24,6 +26,7 @@ let searched = null; // The rows whose texts have the searched words; null witho
 let searching = 0;
 const chosen = {
   run: "",
+  source: "",
   family: "",
   outcome: "",
   training: "",
@@ -51,16 +54,26 @@ async function readIndex() {
 
 function linkOf(row) {
   const run = facts.runs.length > 1 ? encodeURIComponent(facts.runs[row.run]) + ":" : "";
-  return "#episode=" + run + row.id;
+  return "#episode=" + run + row.id.split("/").map(encodeURIComponent).join("/");
+}
+
+const isEvaluated = (row) => row.source !== "training";
+
+// The name of an episode without that of its evaluation, which stands beside it.
+function shortId(row) {
+  if (!isEvaluated(row)) return row.id;
+  const [, repeat, line] = /(\d+)\/(\d+)$/.exec(row.id);
+  return `repeat ${repeat}, ${line}`;
 }
 
 // The episode that the address names; null if it names none.
 function rowOfLink() {
-  const named = /^#episode=(?:([^:]*):)?(\d+\/\d+\/\d+)$/.exec(location.hash);
+  const named = /^#episode=(?:([^:]*):)?([^:]+\/\d+\/\d+)$/.exec(location.hash);
   if (!named) return null;
   const run = named[1] === undefined ? null : facts.runs.indexOf(decodeURIComponent(named[1]));
-  const row = episodes.find((each) => each.id === named[2] && (run === null || each.run === run));
-  return row || { missing: named[2] };
+  const id = decodeURIComponent(named[2]);
+  const row = episodes.find((each) => each.id === id && (run === null || each.run === run));
+  return row || { missing: id };
 }
 
 function values(key) {
@@ -97,6 +110,7 @@ function makeFilters() {
     "run",
     facts.runs.map((name, run) => [String(run), name]),
   );
+  select("played in", "source", same("source"));
   select("family", "family", same("family"));
   select("outcome", "outcome", same("outcome"));
   select("training", "training", same("training"));
@@ -148,11 +162,12 @@ function filter() {
   shown = episodes.filter(
     (row) =>
       (chosen.run === "" || row.run === Number(chosen.run)) &&
+      (chosen.source === "" || row.source === chosen.source) &&
       (chosen.family === "" || row.family === chosen.family) &&
       (chosen.outcome === "" || row.outcome === chosen.outcome) &&
       (chosen.training === "" || row.training === chosen.training) &&
-      row.step >= from &&
-      row.step <= to &&
+      // An evaluation of another policy than a checkpoint's has no step.
+      (row.step === null ? chosen.from + chosen.to === "" : row.step >= from && row.step <= to) &&
       (chosen.task === "" || row.task.toLowerCase().includes(chosen.task)) &&
       (searched === null || searched.has(row)),
   );
@@ -215,7 +230,9 @@ function showList() {
   document.getElementById("found").textContent =
     `${shown.length.toLocaleString("en")} of ${episodes.length.toLocaleString("en")} episodes`;
   const head = document.querySelector("#list thead");
-  const columns = facts.runs.length > 1 ? [["run", "run", false], ...LIST] : LIST;
+  const hasEvaluated = episodes.some(isEvaluated);
+  const columns = LIST.filter(([, key]) => key !== "source" || hasEvaluated);
+  if (facts.runs.length > 1) columns.unshift(["run", "run", false]);
   const sortBy = (key) => () => {
     sorting = { key, down: sorting.key === key && !sorting.down };
     filter();
@@ -275,7 +292,7 @@ function cell(row, key, isNumber, wide) {
   const classes = [isNumber ? "number" : "", wide ? "wide" : "", key === "task" ? "task" : ""];
   let value = row[key];
   if (key === "run") value = facts.runs[row.run];
-  if (key === "id") value = make("a", { href: linkOf(row) }, row.id);
+  if (key === "id") value = make("a", { href: linkOf(row) }, shortId(row));
   if (key === "outcome") classes.push(row.outcome === "success" ? "good" : "bad");
   if (typeof value === "number") value = number(value);
   return make("td", { class: classes.join(" ").trim() }, value === null ? "" : value);

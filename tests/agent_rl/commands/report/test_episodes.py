@@ -11,17 +11,20 @@ from agent_rl.commands.report.chunks import unpacked
 from agent_rl.commands.report.episodes import (
     COLUMNS,
     EpisodeReader,
+    RunPages,
+    evaluation_pages,
     share_that_fits,
     step_pages,
 )
 from agent_rl.config import Config, load_run_config
+from agent_rl.evaluation.episodes import repeat_file
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import RunLayout, StageLayout
 from agent_rl.runs.trajectories import write_trajectories
 from envs import Task
 from rollouts import StopReason
 from tests.builders.episodes import trajectory, turn
-from tests.builders.reports import write_episodes
+from tests.builders.reports import real_episodes, write_episodes, write_evaluation
 from tests.builders.scripted_session import scripted_loop
 
 LOST = StopReason.MAX_TURNS
@@ -110,6 +113,49 @@ def test_a_damaged_file_is_a_note(tmp_path: Path) -> None:
     assert (list(pages.steps), pages.played, pages.shown) == ([2], 18, 18)
     assert "damaged" in pages.notes[0]
     assert names == ["step-000001.jsonl.gz", "step-000002.jsonl.gz"]
+
+
+def test_the_index_of_an_evaluation(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path)
+    pages = evaluation_pages(folder)
+    index = columns(pages.rows)
+    lines = [(1, 1), (2, 3), (1, 2), (2, 2), (1, 3), (2, 1)]
+    assert index["id"] == [f"{folder.name}/{repeat}/{line}" for repeat, line in lines]
+    assert [task == index["task"][0] for task in index["task"]] == [True] * 2 + [False] * 4
+    assert (set(index["source"]), set(index["step"])) == ({folder.name}, {2})
+    assert (set(index["advantage"]), set(index["training"])) == ({None}, {"evaluated"})
+    assert (index["chunk"], index["place"]) == ([0] * 6, list(range(6)))
+    assert not {"a", "g"} & unpacked(pages.chunks[0])["episodes"][0]["turns"][0].keys()
+    half = evaluation_pages(folder, share=0.5)
+    assert (half.played, columns(half.rows)["id"]) == (6, [index["id"][i] for i in (0, 1, 4, 5)])
+    # A policy that is no checkpoint of a run has no step.
+    folder = write_evaluation(tmp_path, "sft-valid_seen-t0.4-1f3a9c2e")
+    assert set(columns(evaluation_pages(folder).rows)["step"]) == {None}
+
+
+def test_evaluations_of_a_run_are_read_beside_its_training(tmp_path: Path) -> None:
+    write_episodes(tmp_path, steps=1)
+    folder, run = write_evaluation(tmp_path), RunLayout(tmp_path)
+    torn = write_evaluation(tmp_path, "sft-valid_seen-t0.4-0a1b2c3d")
+    reader = EpisodeReader()
+
+    def read() -> RunPages:
+        return reader.read(run.train, config(), evaluations=run.evaluations, share=1.0, done=ignore)
+
+    first = read()
+    assert (first.played, list(first.evaluations)) == (30, [torn.name, folder.name])
+    # Another repeat is read, and only that evaluation anew.
+    write_trajectories(repeat_file(folder, 2), real_episodes()[2::6])
+    with repeat_file(torn, 0).open("a") as file:
+        file.write('{"task":')
+    second = read()
+    assert (second.played, list(second.evaluations)) == (27, [folder.name])
+    assert second.steps[1] is first.steps[1]
+    assert "not a whole line of JSON" in second.notes[0]
+    # They count in what fits: these are as large as nine of the 18 episodes of a step.
+    sizes = [sum(map(len, pages.chunks)) for pages in second.all]
+    share = share_that_fits([(run.train, config())], sizes[0] / 1e6, [run.evaluations])
+    assert 0.5 < share < 0.8
 
 
 def test_a_step_is_read_once(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from agent_rl.commands.report.report import write_report
-from tests.builders.reports import HOSTILE_SHOWN, hostile, real_runs, write_records
+from tests.builders.reports import (
+    HOSTILE_SHOWN,
+    hostile,
+    real_runs,
+    write_evaluation,
+    write_records,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 pytestmark = [
@@ -59,10 +65,11 @@ class Opened:
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two real runs; an episode of each has texts that are HTML.
 
-    The first run kept numbers of its tokens in its second step.
+    The first run kept numbers of its tokens in its second step, and was evaluated.
     """
     paths = real_runs(tmp_path_factory.mktemp("runs"), change=hostile)
     write_records(paths[0], 2)
+    write_evaluation(paths[0])
     return write_report(paths)
 
 
@@ -80,7 +87,7 @@ def browser() -> Iterator[Any]:
 def test_filters_search_and_pages(browser: Any, report_file: Path) -> None:
     opened = Opened(browser, report_file)
     page = opened.page
-    assert opened.found() == "72 of 72 episodes"
+    assert opened.found() == "78 of 78 episodes"
     assert len(opened.rows()) == 20
     page.get_by_text("next page").click()
     assert opened.rows()[0] == "2/1/3"
@@ -90,13 +97,13 @@ def test_filters_search_and_pages(browser: Any, report_file: Path) -> None:
     # One member of the first group won, and five of the second.
     assert opened.rows() == ["2/1/2", "2/2/1", "2/2/2", "2/2/3", "2/2/4", "2/2/5"]
     page.select_option("#filter-family", "pick_and_place_simple")
-    assert opened.found() == "1 of 72 episodes"
+    assert opened.found() == "1 of 78 episodes"
     for key in ("run", "outcome", "family"):
         page.select_option(f"#filter-{key}", "")
     page.fill("#filter-from", "")
     page.fill("#filter-text", "DOCUMENT.title")
     page.press("#filter-text", "Enter")
-    page.locator("#found", has_text="2 of 72").wait_for()
+    page.locator("#found", has_text="2 of 78").wait_for()
     assert opened.rows() == ["1/1/1", "1/1/1"]
     assert opened.said == []
 
@@ -188,6 +195,36 @@ def test_colours_of_recorded_tokens(browser: Any, report_file: Path) -> None:
     assert page.locator(token).count() == page.locator(f"{token}.plain").count() > 0
     assert page.locator("#legend").inner_text() == "not trained"
     assert opened.said == []
+
+
+def test_episodes_of_an_evaluation(browser: Any, report_file: Path) -> None:
+    opened = Opened(browser, report_file)
+    page = opened.page
+    name = "step-000002-valid_seen-t0.4-1f3a9c2e"
+    assert page.locator("#filter-source option").all_inner_texts() == ["all", name, "training"]
+    page.select_option("#filter-source", name)
+    assert opened.found() == "6 of 78 episodes"
+    # The repeats of a game stand together; the number is that of the line in its file.
+    assert opened.rows()[:4] == ["repeat 1, 1", "repeat 2, 3", "repeat 1, 2", "repeat 2, 2"]
+    page.select_option("#filter-outcome", "success")
+    assert opened.rows() == ["repeat 2, 3", "repeat 1, 2", "repeat 2, 2"]
+    page.locator("#list tbody tr a").first.click()
+    page.wait_for_selector("#turns .turn")
+    assert page.url.endswith(f"#episode=gmpo-s0:{name}/2/3")
+    assert page.locator(".member a").all_inner_texts() == ["repeat 1, 1", "repeat 2, 3"]
+    assert page.locator("h4").first.inner_text() == "The same game in each repeat"
+    # Nothing is trained in an evaluation, so all its tokens have a colour.
+    assert page.locator("#quantity option").all_inner_texts() == ["log-prob", "version"]
+    assert page.locator(".tokens.agent span").count() > 0
+    assert page.locator(".tokens.agent span.plain").count() == 0
+    assert "not trained" not in page.locator("#legend").inner_text()
+    assert page.locator("svg circle.won, svg circle.lost").count() == 2
+    # Its policy is the checkpoint of step 2.
+    page.fill("#filter-from", "3")
+    assert opened.found() == "0 of 78 episodes"
+    linked = Opened(browser, report_file, link=f"#episode=gmpo-s0:{name}/1/2")
+    linked.page.locator(".member.here a", has_text="repeat 1, 2").wait_for()
+    assert opened.said == linked.said == []
 
 
 def test_both_themes(browser: Any, report_file: Path) -> None:
