@@ -97,10 +97,9 @@ function tint(name, strength) {
 // What the colours mean: a bar from the least to the greatest value, or a patch for each bound.
 function legendOf(each, range, hasUntrained) {
   const parts = [];
-  if (range !== null) {
-    parts.push(...(each.colour === "bound" ? patchesOfBounds() : barOf(each, range)), each.about);
-  }
-  if (hasUntrained) parts.push(make("i", { class: "patch plain" }), "not trained");
+  if (range !== null && each.colour === "bound") parts.push(`${each.about}:`, ...patchesOfBounds());
+  else if (range !== null) parts.push(...barOf(each, range), each.about);
+  if (hasUntrained) parts.push(patchOf({ class: "patch plain" }, "not trained"));
   return parts.map((part) => (typeof part === "string" ? make("span", {}, part) : part));
 }
 
@@ -121,12 +120,15 @@ function barOf(each, range) {
 }
 
 function patchesOfBounds() {
-  const parts = [];
-  for (const [, said, name] of BOUNDS) {
-    const style = name ? `background: ${tint(name, 0.6)}` : "";
-    parts.push(make("i", { class: "patch", style }), said);
-  }
-  return parts;
+  return BOUNDS.map(([, said, name]) => {
+    const style = name ? `background: ${tint(name, 0.6)}` : null;
+    return patchOf({ class: "patch", style }, said);
+  });
+}
+
+// A patch of a colour with its meaning, which stay together on a narrow screen.
+function patchOf(attributes, said) {
+  return make("span", { class: "meaning" }, make("i", attributes), said);
 }
 
 // Whether a token went through the learner and counted in its loss.

@@ -19,7 +19,10 @@ async function showEpisode(row) {
     "div",
     { class: "side" },
     episode.room ? partOf("Its way through the room", roomOf(look)) : null,
-    partOf("The same task over training", taskOf(look)),
+    partOf(
+      isEvaluated(row) ? "The same game in evaluations" : "The same task over training",
+      taskOf(look),
+    ),
   );
   host.replaceChildren(
     headOf(look),
@@ -124,7 +127,7 @@ function groupOf({ row, chunk, episode, text }) {
                 class:
                   (each.refused ? "refused " : "") + (i === apart && member !== row ? "apart" : ""),
               },
-              each.said,
+              each.said || make("span", { class: "quiet" }, "(nothing)"),
             ),
           ),
         ),
@@ -268,7 +271,7 @@ function turnOf(look, turn, index, colours) {
     make(
       "summary",
       {},
-      `${turn.n ? "a new prompt" : "the prompt gained"}: ${turn.p.length} tokens, not trained`,
+      `${turn.n ? "a new prompt" : "the prompt gained"}: ${tokensOf(turn.p)}, not trained`,
     ),
   );
   prompt.addEventListener("toggle", () => {
@@ -296,7 +299,7 @@ function turnOf(look, turn, index, colours) {
     make(
       "span",
       { class: "quiet" },
-      `${turn.i.length} tokens, log-prob ${number(sum(turn.l) * NATS)}`,
+      `${tokensOf(turn.i)}, log-prob ${number(sum(turn.l) * NATS)}`,
     ),
   );
   return make(
@@ -312,6 +315,10 @@ function turnOf(look, turn, index, colours) {
       told,
     ),
   );
+}
+
+function tokensOf(ids) {
+  return ids.length === 1 ? "1 token" : `${ids.length} tokens`;
 }
 
 function sum(numbers) {

@@ -63,7 +63,7 @@ const isEvaluated = (row) => row.source !== "training";
 function shortId(row) {
   if (!isEvaluated(row)) return row.id;
   const [, repeat, line] = /(\d+)\/(\d+)$/.exec(row.id);
-  return `repeat ${repeat}, ${line}`;
+  return `repeat ${repeat}, line ${line}`;
 }
 
 // The episode that the address names; null if it names none.
@@ -289,7 +289,7 @@ function showList() {
 }
 
 function cell(row, key, isNumber, wide) {
-  const classes = [isNumber ? "number" : "", wide ? "wide" : "", key === "task" ? "task" : ""];
+  const classes = [isNumber ? "number" : "", wide ? "wide" : "", key === "task" || key === "source" ? "long" : ""];
   let value = row[key];
   if (key === "run") value = facts.runs[row.run];
   if (key === "id") value = make("a", { href: linkOf(row) }, shortId(row));

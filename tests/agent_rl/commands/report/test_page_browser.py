@@ -205,13 +205,18 @@ def test_episodes_of_an_evaluation(browser: Any, report_file: Path) -> None:
     page.select_option("#filter-source", name)
     assert opened.found() == "6 of 78 episodes"
     # The repeats of a game stand together; the number is that of the line in its file.
-    assert opened.rows()[:4] == ["repeat 1, 1", "repeat 2, 3", "repeat 1, 2", "repeat 2, 2"]
+    assert opened.rows()[:4] == [
+        "repeat 1, line 1",
+        "repeat 2, line 3",
+        "repeat 1, line 2",
+        "repeat 2, line 2",
+    ]
     page.select_option("#filter-outcome", "success")
-    assert opened.rows() == ["repeat 2, 3", "repeat 1, 2", "repeat 2, 2"]
+    assert opened.rows() == ["repeat 2, line 3", "repeat 1, line 2", "repeat 2, line 2"]
     page.locator("#list tbody tr a").first.click()
     page.wait_for_selector("#turns .turn")
     assert page.url.endswith(f"#episode=gmpo-s0:{name}/2/3")
-    assert page.locator(".member a").all_inner_texts() == ["repeat 1, 1", "repeat 2, 3"]
+    assert page.locator(".member a").all_inner_texts() == ["repeat 1, line 1", "repeat 2, line 3"]
     assert page.locator("h4").first.inner_text() == "The same game in each repeat"
     # Nothing is trained in an evaluation, so all its tokens have a colour.
     assert page.locator("#quantity option").all_inner_texts() == ["log-prob", "version"]
@@ -223,7 +228,7 @@ def test_episodes_of_an_evaluation(browser: Any, report_file: Path) -> None:
     page.fill("#filter-from", "3")
     assert opened.found() == "0 of 78 episodes"
     linked = Opened(browser, report_file, link=f"#episode=gmpo-s0:{name}/1/2")
-    linked.page.locator(".member.here a", has_text="repeat 1, 2").wait_for()
+    linked.page.locator(".member.here a", has_text="repeat 1, line 2").wait_for()
     assert opened.said == linked.said == []
 
 
