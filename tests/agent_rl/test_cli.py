@@ -245,6 +245,7 @@ def test_a_game_file_cut_in_half(
             assert (end.state, f"error: {end.reason}") == ("failed", message.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_prompt_longer_than_the_context(
     config_with_policy: Path, tmp_path: Path, refused: Refused

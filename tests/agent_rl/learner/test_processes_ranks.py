@@ -238,6 +238,7 @@ def test_a_learner_of_two_ranks_resumes_in_one(
     assert_close(two, here, tmp_path / "weights")
 
 
+@pytest.mark.slow
 def test_an_error_in_one_rank_ends_the_call(random_samples: MakeSamples) -> None:
     samples = [
         TrainingSample(

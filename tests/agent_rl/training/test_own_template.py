@@ -51,6 +51,7 @@ def test_a_file_that_has_changed_since_is_noticed(tmp_path: Path, prompt: Prompt
     assert not own_template_has_changed(policy, PromptSettings())
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_workers_and_learner_have_it(
     tmp_path: Path, prompt: PromptSettings, monkeypatch: pytest.MonkeyPatch

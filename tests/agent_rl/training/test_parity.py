@@ -160,6 +160,7 @@ def test_sampler_and_learner_agree_after_an_update_of_every_weight(
     assert mean_difference(learner, samples_of(groups)) > 0.15
 
 
+@pytest.mark.slow
 def test_with_experts_they_agree_after_each_of_two_updates(experts: Path) -> None:
     with session_of(experts, "float32") as (session, model):
         learner = Learner(model, session.config.learner, LearnerContext(total_steps=2))

@@ -109,6 +109,7 @@ def test_an_address_without_a_cluster_is_an_error(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_cluster_without_a_token_gets_a_warning(tmp_path: Path) -> None:
     with head(cpus=2) as node:
@@ -117,6 +118,7 @@ def test_a_cluster_without_a_token_gets_a_warning(tmp_path: Path) -> None:
     assert f"Ray's cluster at {node.address} asks for no token" in said
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_node_that_the_cluster_lost_is_seen_at_once() -> None:
     with head(cpus=1, token=TOKEN) as node:
@@ -140,6 +142,7 @@ def test_a_node_that_the_cluster_lost_is_seen_at_once() -> None:
         assert run.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_head_that_is_lost_is_told_before_ray_ends_the_process() -> None:
     if missing := unshare_is_missing():

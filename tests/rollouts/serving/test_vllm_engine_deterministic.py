@@ -46,6 +46,7 @@ def bits(completion: Completion) -> tuple[object, ...]:
     return completion.token_ids, completion.logprobs, completion.finish_reason
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_an_answer_does_not_depend_on_what_else_is_sampled(tmp_path: Path) -> None:
     # In a process of its own, as the policy actor's: another engine, or torch, may have set up

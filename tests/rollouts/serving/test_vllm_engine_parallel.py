@@ -16,7 +16,7 @@ from rollouts.serving.policy_actor import PolicyActor
 from tests.builders.engine_processes import traces_of
 from tests.builders.models import save_policy
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PROMPTS = [(*range(10, 50), 60 + n) for n in range(4)]
 
@@ -98,7 +98,6 @@ def test_nothing_is_left_of_an_engine_whose_actor_is_killed(pair: Pair) -> None:
     assert traces.left_after(60.0, memory=False) == []
 
 
-@pytest.mark.slow
 def test_a_process_that_cannot_load_its_part_says_why(pair: Pair, tmp_path: Path) -> None:
     folder = save_policy(tmp_path / "torn", 0)
     weights = folder / "model.safetensors"

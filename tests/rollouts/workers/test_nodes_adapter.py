@@ -10,7 +10,7 @@ import pytest
 from tests.builders.paths import ROOT
 from tests.builders.ray_nodes import environment, head, second_node, unshare_is_missing
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TOKEN = "0123456789abcdef" * 4
 SEND = """

@@ -163,6 +163,7 @@ def test_a_batch_of_another_size_is_refused(tmp_path: Path) -> None:
         replayed(path, "gmpo")
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_the_batch_is_played_once_and_each_policy_evaluated(
     tmp_path: Path, command_line: CommandLine

@@ -102,6 +102,7 @@ def test_wrong_counts_are_named(wrong: str, command_line: CommandLine) -> None:
     assert f"--concurrency '{wrong}': write whole numbers from 1 on" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_all_ways_sample_as_many_tokens(tmp_path: Path, command_line: CommandLine) -> None:
     (tmp_path / "c.yaml").write_text(f"""

@@ -30,6 +30,7 @@ def test_a_large_shape_needs_a_gpu(command_line: CommandLine) -> None:
     assert "error: torch sees no GPU here; `agent-rl bench gpu --shape tiny` runs" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_all_checks_on_a_cpu(tmp_path: Path, command_line: CommandLine) -> None:
     record = tmp_path / "gpu.json"
