@@ -1,6 +1,6 @@
 """How large the report of a long run is, and how soon Chromium has it open.
 
-    python -m benchmarks.report_size RUN [--steps 200] [--episodes 25000] [--openings 5]
+    python -m benchmarks.report_size RUN [--steps 200] [--episodes 25000] [--records]
 
 It makes a long run from the episodes of a real one: each rollout step has groups of RUN, drawn at
 random, whose log-probs are scaled at random. So they compress no better than new ones would. Lines
@@ -21,11 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agent_rl.commands.report.report import write_report
 from agent_rl.commands.report.tokens import tokenizer_file
 from agent_rl.config import load_run_config
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import RunLayout
+from agent_rl.runs.token_records import COLUMNS, SampleTokens, write_token_records
 from agent_rl.runs.trajectories import load_step_episodes, write_trajectories
 from rollouts import Trajectory
 
@@ -34,8 +37,12 @@ _SETTLE_SECONDS = 15.0
 """After it, a page is open on a busy machine, too."""
 
 
-def long_run(source: Path, target: Path, *, steps: int, episodes: int) -> None:
-    """Write a run of `steps` rollout steps with `episodes` episodes in all."""
+def long_run(source: Path, target: Path, *, steps: int, episodes: int, records: bool) -> None:
+    """Write a run of `steps` rollout steps with `episodes` episodes in all.
+
+    Args:
+        records: whether it has numbers of each token (`train.keep_token_records`), at random.
+    """
     real, made = RunLayout(source), RunLayout(target)
     draw = random.Random(0)
     groups: list[list[Trajectory]] = []
@@ -66,6 +73,23 @@ def long_run(source: Path, target: Path, *, steps: int, episodes: int) -> None:
         left -= len(played)
         path = made.train.step_episodes(step)
         write_trajectories(path, list(played.values()), ids=list(played))
+        if records:
+            samples = [random_numbers(name, episode, step) for name, episode in played.items()]
+            write_token_records(made.train.token_records(step), samples)
+
+
+def random_numbers(name: EpisodeId, episode: Trajectory, step: int) -> SampleTokens:
+    """Numbers for each of an episode's tokens, as an update gives them; one in ten is clipped."""
+    draw = np.random.default_rng((step, name.group, name.member))
+    tokens = sum(episode.action_mask)
+    numbers = {column: np.zeros(tokens, dtype=kind) for column, kind in COLUMNS.items()}
+    numbers["log_ratio"] = draw.normal(0.0, 0.1, tokens)
+    numbers["mismatch"] = draw.normal(0.0, 0.003, tokens)
+    numbers["entropy"] = draw.exponential(0.3, tokens)
+    numbers["clipped"] = (draw.random(tokens) < 0.1).astype(np.uint8)
+    numbers["weight"] = np.where(numbers["clipped"], 0.0, np.exp(numbers["log_ratio"]))
+    numbers["share"] += 1e-4
+    return SampleTokens(id=name, part=1, optimizer_step=1, numbers=numbers)
 
 
 def noisy(line: dict[str, float], step: int, draw: random.Random) -> dict[str, float]:
@@ -131,13 +155,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=25_000)
+    parser.add_argument("--records", action="store_true", help="with numbers of each token")
     parser.add_argument("--openings", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="an empty folder for the run and its page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)) / "long"
         if not folder.exists():
-            long_run(options.run, folder, steps=options.steps, episodes=options.episodes)
+            sizes = {"steps": options.steps, "episodes": options.episodes}
+            long_run(options.run, folder, **sizes, records=options.records)
         began = time.perf_counter()
         page = write_report([folder])
         print(f"written in {time.perf_counter() - began:.0f} s, {page.stat().st_size / 1e6:.1f} MB")
