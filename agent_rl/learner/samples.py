@@ -179,6 +179,23 @@ def group_samples(
     )
 
 
+def turn_advantages(
+    group: TrajectoryGroup, settings: LearnerSettings
+) -> list[tuple[float, ...] | None]:
+    """Return for each episode the advantages of its turns; None for one that does not train."""
+    samples = iter(group_samples(group, settings))
+    of_episodes: list[tuple[float, ...] | None] = []
+    for trajectory in group.trajectories:
+        if not trajectory.trains:
+            of_episodes.append(None)
+            continue
+        of_turns: list[float] = []
+        for _ in trajectory.parts:
+            of_turns += next(samples).advantages
+        of_episodes.append(tuple(of_turns))
+    return of_episodes
+
+
 def turn_scores(trajectory: Trajectory, invalid_turn_penalty: float) -> list[float]:
     """Return the score of each turn: the return, less the penalty if the turn's action is invalid.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent_rl.config import Config, ConfigError, load_run_config
-from agent_rl.learner.samples import group_samples
+from agent_rl.learner.samples import turn_advantages
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.layout import RunLayout, StageLayout, run_around
 from agent_rl.runs.metrics_file import read_metrics
@@ -167,14 +167,11 @@ def _group_of(groups: PlayedGroups, episode_id: EpisodeId) -> TrajectoryGroup:
 
 def _advantages(group: TrajectoryGroup, config: Config) -> tuple[tuple[float, ...], ...]:
     """For each member and turn the advantage; 0 for members that do not train."""
-    samples = iter(group_samples(group, config.learner))
     advantages = []
-    for trajectory in group.trajectories:
-        of_turns: list[float] = []
-        if trajectory.trains:
-            for _ in trajectory.parts:
-                of_turns += next(samples).advantages
-        advantages.append(tuple(of_turns) or (0.0,) * len(trajectory.turns))
+    for trajectory, of_turns in zip(
+        group.trajectories, turn_advantages(group, config.learner), strict=True
+    ):
+        advantages.append(of_turns or (0.0,) * len(trajectory.turns))
     return tuple(advantages)
 
 

@@ -13,6 +13,8 @@ from rollouts import Trajectory, TrajectoryGroup
 Groups = Sequence[Mapping[EpisodeId, Trajectory]]
 """The groups of a rollout step, with the names of their episodes."""
 _OfTurns = Sequence[Numbers | None]
+_OfGroup = Sequence[Sequence[float] | None]
+"""For each episode the advantages of its turns; None if it does not train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,12 @@ def training_of_step(
     numbers, note = _token_numbers(groups, step, records)
     found = []
     for group, advantages in zip(groups, _advantages(groups, config), strict=True):
+        of_members = [None] * len(group) if advantages is None else advantages
         of_episodes = []
-        for (name, episode), of_turns in zip(group.items(), advantages.of_turns, strict=True):
+        for (name, episode), of_turns in zip(group.items(), of_members, strict=True):
             own = None if numbers is None else numbers[name]
             of_episodes.append(_training(episode, of_turns, own, config))
-        found.append(GroupTraining(of_episodes=of_episodes, dropped=advantages.dropped))
+        found.append(GroupTraining(of_episodes=of_episodes, dropped=advantages is None))
     return found, note
 
 
@@ -100,18 +103,10 @@ def _training(
     return turns
 
 
-@dataclass(frozen=True, kw_only=True)
-class _GroupAdvantages:
-    of_turns: Sequence[Sequence[float] | None]
-    """For each episode the advantages of its turns; None if it does not train."""
-    dropped: bool
-    """Whether `train.drop_groups` left the group out."""
-
-
-def _advantages(groups: Groups, config: Config) -> list[_GroupAdvantages]:
-    """The advantages of a step's groups, as the training computed them."""
+def _advantages(groups: Groups, config: Config) -> list[_OfGroup | None]:
+    """For each group the advantages of its episodes' turns; None for one that was left out."""
     # Imported here: they load torch.
-    from agent_rl.learner.samples import group_samples
+    from agent_rl.learner.samples import turn_advantages
     from agent_rl.training.groups import chosen_groups
 
     played = []
@@ -119,18 +114,7 @@ def _advantages(groups: Groups, config: Config) -> list[_GroupAdvantages]:
         episodes = tuple(group.values())
         played.append(TrajectoryGroup(task=episodes[0].task, trajectories=episodes))
     kept = {id(group) for group in chosen_groups(played, config.train).kept}
-    result = []
+    found: list[_OfGroup | None] = []
     for each in played:
-        samples = group_samples(each, config.learner) if id(each) in kept else []
-        of_turns: list[list[float] | None] = []
-        for episode in each.trajectories:
-            if not (samples and episode.trains):
-                of_turns.append(None)
-                continue
-            values: list[float] = []
-            for _ in episode.parts:
-                values += samples.pop(0).advantages
-            of_turns.append(values)
-        dropped = id(each) not in kept
-        result.append(_GroupAdvantages(of_turns=of_turns, dropped=dropped))
-    return result
+        found.append(turn_advantages(each, config.learner) if id(each) in kept else None)
+    return found

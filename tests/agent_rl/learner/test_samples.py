@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
+from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.samples import (
     TrainingSample,
     episodes_of,
     groups_of,
     samples_from_group,
+    turn_advantages,
     turn_scores,
 )
 from agent_rl.objective.presets import AdvantageName
@@ -152,6 +154,16 @@ def test_a_group_is_compared_by_the_named_advantage() -> None:
     # Rows 1, 1, 1, 0: mean 3/4, std 1/2.
     weighted = samples_from_group(played, "turn_weighted")
     assert [s.advantages[0] for s in weighted] == pytest.approx([0.5, -1.5], abs=1e-5)
+
+
+def test_the_advantages_of_turns_are_joined_over_an_episode_s_parts() -> None:
+    won = trajectory(turn(reward=1.0), turn(new_prompt=True))
+    lost = trajectory(turn(), stop_reason=StopReason.MAX_TURNS)
+    broken = trajectory(turn(), stop_reason=StopReason.ENV_ERROR)
+    settings = LearnerSettings(objective="gmpo", advantage="group_mean")
+    # Returns 1 and 0 have the mean 1/2; an episode that broke is not compared.
+    found = turn_advantages(group(won, lost, broken), settings)
+    assert found == [(0.5, 0.5), (-0.5,), None]
 
 
 def test_turn_groups_add_the_turns_advantages_to_the_episodes() -> None:
