@@ -286,11 +286,9 @@ def test_short_branches_in_bfloat16_are_rounded_once_on_cpu(depth: int) -> None:
     if depth:
         rest = Branch(begin=depth, end=depth + 40, before=((0, depth),))
         branches = (Branch(begin=0, end=depth), rest)
+    rounded = value.bfloat16().double()
     exact, _ = packed_attention(
-        torch.nn.Module(),
-        *(x.double() for x in (query, key, value.bfloat16())),
-        None,
-        branches=branches,
+        torch.nn.Module(), query.double(), key.double(), rounded, None, branches=branches
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got, _ = packed_attention(
