@@ -162,6 +162,13 @@ def _mark(path: Path) -> tuple[Path, int, int]:
     return path, stat.st_mtime_ns, stat.st_size
 
 
+def _size(path: Path) -> int:
+    """Its bytes; 0 if a run that is going on has deleted it."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
 def step_pages(
     path: Path, step: int, config: Config, *, share: float = 1.0, records: Path | None = None
 ) -> EpisodePages:
@@ -289,7 +296,7 @@ _Choice = tuple[Sequence[Path], Callable[[], EpisodePages]]
 
 def _needed(choices: Sequence[_Choice]) -> float:
     """The characters of all choices in the page, if each grows as the first that can be read."""
-    sizes = [sum(path.stat().st_size for path in files) for files, _ in choices]
+    sizes = [sum(map(_size, files)) for files, _ in choices]
     for size, (_, make) in zip(sizes, choices, strict=True):
         with suppress(ConfigError):
             return sum(sizes) * sum(map(len, make().chunks)) / max(size, 1)

@@ -128,9 +128,8 @@ def how_it_stands(path: Path, steps: int, planned: int) -> Ending:
     """
     training, done = training_of(path), f"{steps:,} of {planned:,} rollout steps"
     end = read_end(RunLayout(path))
-    has_failed = end is not None and end.state == "failed"
-    if planned and steps >= planned and not has_failed:
-        return Ending(state="finished", said=f"all {planned:,} rollout steps are done")
+    if (planned and steps >= planned) or (end is not None and end.state == "finished"):
+        return Ending(state="finished", said=f"all {planned:,} rollout steps are done{_after(end)}")
     # A sweep holds the lock of its own folder.
     if any(is_locked(RunLayout(folder).lock_file) for folder in (path, path.absolute().parent)):
         return Ending(state="running", said=f"{done}, and a process is at work in its folder")
@@ -138,20 +137,26 @@ def how_it_stands(path: Path, steps: int, planned: int) -> Ending:
         done += f"; last written {_when(training.metrics_file)}"
     saved = training.last_step()
     goes_on = f"; the checkpoint of step {saved} is whole, --resume goes on" if saved else ""
-    error = end.reason if end is not None and has_failed else _error_without_end(path, end)
-    if error:
-        return Ending(state="failed", said=f"{done}{goes_on}: {error}")
-    if end is not None:
+    if end is not None and end.state == "interrupted":
         signal = f"stopped by {end.reason}" if end.reason else "stopped by its user"
         return Ending(state="interrupted", said=f"{done}; {signal}{goes_on}")
+    error = _error_without_end(path) if end is None else end.reason
+    if error:
+        return Ending(state="failed", said=f"{done}{goes_on}: {error}")
     killed = "nothing tells how it ended, as when the system kills it"
     return Ending(state="stopped", said=f"{done}; {killed}{goes_on}")
 
 
-def _error_without_end(path: Path, end: TrainingEnd | None) -> str:
-    """Why a run failed that could not say it itself, or is of an earlier version; else empty."""
-    if end is not None:
+def _after(end: TrainingEnd | None) -> str:
+    """What became of the work after the last step: its evaluation may fail, or be interrupted."""
+    if end is None or end.state == "finished":
         return ""
+    why = f" ({end.reason})" if end.reason else ""
+    return f"; after them, at {end.at}: {end.state}{why}"
+
+
+def _error_without_end(path: Path) -> str:
+    """Why a run failed that could not say it itself, or is of an earlier version; else empty."""
     batches = training_of(path).not_finite
     if batches.is_dir() and any(batches.iterdir()):
         return f"a loss was not finite; the batch is in {batches}"

@@ -45,7 +45,9 @@ def test_a_run_that_failed_or_was_interrupted_says_why(tmp_path: Path) -> None:
     assert ending.said.startswith("2 of 3 rollout steps; last written ")
     assert ending.said.endswith(": env e: no task can be played")
     # The last evaluation may fail after all steps.
-    assert how_it_stands(path, 3, 3).state == "failed"
+    ending = how_it_stands(path, 3, 3)
+    assert (ending.state, ending.said[:31]) == ("finished", "all 3 rollout steps are done; a")
+    assert ending.said.endswith(": failed (env e: no task can be played)")
     end_with(path, KeyboardInterrupt(), "SIGTERM")
     ending = how_it_stands(path, 2, 3)
     assert ending.state == "interrupted"
