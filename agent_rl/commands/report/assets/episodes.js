@@ -110,7 +110,13 @@ function makeFilters() {
     "run",
     facts.runs.map((name, run) => [String(run), name]),
   );
-  select("played in", "source", same("source"));
+  // The training comes first.
+  const sources = values("source").sort((a, b) => (b === "training") - (a === "training"));
+  select(
+    "played in",
+    "source",
+    sources.map((source) => [source, source]),
+  );
   select("family", "family", same("family"));
   select("outcome", "outcome", same("outcome"));
   select("training", "training", same("training"));

@@ -201,7 +201,7 @@ def test_episodes_of_an_evaluation(browser: Any, report_file: Path) -> None:
     opened = Opened(browser, report_file)
     page = opened.page
     name = "step-000002-valid_seen-t0.4-1f3a9c2e"
-    assert page.locator("#filter-source option").all_inner_texts() == ["all", name, "training"]
+    assert page.locator("#filter-source option").all_inner_texts() == ["all", "training", name]
     page.select_option("#filter-source", name)
     assert opened.found() == "6 of 78 episodes"
     # The repeats of a game stand together; the number is that of the line in its file.
