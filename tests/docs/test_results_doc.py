@@ -18,6 +18,8 @@ from agent_rl.commands.compare.tables import (
     seeds_table,
 )
 from agent_rl.display import percent, points
+from agent_rl.evaluation.report import read_report
+from agent_rl.evaluation.scores import Score
 from tests.builders.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -118,3 +120,23 @@ def test_the_strong_recipes_success() -> None:
 def cell(evaluation: Evaluation) -> str:
     score = scores({0: evaluation.splits[SPLIT]})[OVERALL]
     return f"{percent(score.success)} ({percent(score.interval[0])} - {percent(score.interval[1])})"
+
+
+def test_the_success_of_smollm2() -> None:
+    page = (DOCS / "results/smollm2.md").read_text()
+    folder = DOCS / "results/smollm2-alfworld"
+    parts = [
+        read_report(folder / f"{name}.json").splits[SPLIT] for name in ("after-sft", "after-gmpo")
+    ]
+    for family in parts[0].families:
+        cells = [of_score(part.families[family]) for part in parts]
+        assert f"| {family} | {parts[0].families[family].n} | {cells[0]} | {cells[1]} |" in page
+    sft, gmpo = (of_score(part.overall) for part in parts)
+    assert f"| all | 140 | {sft} | **{gmpo}** |" in page
+    before = read_report(folder / "before.json").splits[SPLIT].overall
+    assert f"{before.n} games, {of_score(before)}" in page
+
+
+def of_score(score: Score) -> str:
+    low, high = score.interval
+    return f"{percent(score.success)} ({percent(low)} - {percent(high)})"
