@@ -101,3 +101,12 @@ def scripted_loop(
     trained = cast("LearnerProcesses", OwnProcessLearner(session, config, stage))
     loop = TrainingLoop(config, cast("Session", session), stage, trained, checkpoint=checkpoint)
     return loop, session
+
+
+def run_with_records(folder: Path) -> None:
+    """Two rollout steps with records of their tokens, in which ratios leave the bounds."""
+    learner = {"optimizer_steps": 2, "learning_rate": 0.1, "warmup_steps": 0}
+    loop, _ = scripted_loop(folder, learner=learner, keep_token_records=True)
+    for _ in range(2):
+        loop.rollout_step()
+    loop.close()

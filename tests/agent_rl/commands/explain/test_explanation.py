@@ -7,18 +7,14 @@ import pytest
 from agent_rl.commands.explain.explanation import explanation_of
 from agent_rl.config import ConfigError
 from agent_rl.runs.episode_ids import EpisodeId
-from tests.builders.scripted_session import scripted_loop
+from tests.builders.scripted_session import run_with_records
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rollout steps with records, in which ratios leave the bounds."""
+    """A run with a real learner."""
     folder = tmp_path_factory.mktemp("explained")
-    learner = {"optimizer_steps": 2, "learning_rate": 0.1, "warmup_steps": 0}
-    loop, _ = scripted_loop(folder, learner=learner, keep_token_records=True)
-    for _ in range(2):
-        loop.rollout_step()
-    loop.close()
+    run_with_records(folder)
     return folder
 
 

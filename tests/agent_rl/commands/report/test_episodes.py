@@ -25,7 +25,7 @@ from envs import Task
 from rollouts import StopReason
 from tests.builders.episodes import trajectory, turn
 from tests.builders.reports import real_episodes, write_episodes, write_evaluation
-from tests.builders.scripted_session import scripted_loop
+from tests.builders.scripted_session import run_with_records
 
 LOST = StopReason.MAX_TURNS
 
@@ -167,13 +167,9 @@ def test_a_step_is_read_once(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> StageLayout:
-    """The training of a run with a real learner, whose ratios leave the bounds in step 2."""
+    """The training of a run with a real learner."""
     folder = tmp_path_factory.mktemp("recorded")
-    learner = {"optimizer_steps": 2, "learning_rate": 0.1, "warmup_steps": 0}
-    loop, _ = scripted_loop(folder, learner=learner, keep_token_records=True)
-    for _ in range(2):
-        loop.rollout_step()
-    loop.close()
+    run_with_records(folder)
     return RunLayout(folder).train
 
 
