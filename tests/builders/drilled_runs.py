@@ -18,7 +18,7 @@ from agent_rl.config import ConfigError
 from agent_rl.files import UNFINISHED, locked
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trajectories import load_trajectories
-from tests.builders.drills import computes
+from tests.builders.drills import computes, served_weights
 from tests.builders.paths import ROOT
 from tests.builders.runs import logged_steps, reproducible_metrics
 
@@ -198,12 +198,8 @@ class Drill:
         return any(output.startswith(str(self.temporary)) for output in outputs)
 
     def _note_memory(self) -> None:
-        """Remember where the learner has served weights: it holds a lock there."""
-        for process in self.processes(LEARNER):
-            with suppress(psutil.Error, OSError):
-                for file in process.open_files():
-                    if "agent-rl-weights-" in file.path:
-                        self._memory.add(Path(file.path).parent)
+        """Remember where the learner has served weights."""
+        self._memory |= served_weights(process.pid for process in self.processes(LEARNER))
 
 
 def in_update(learner: psutil.Process) -> Callable[[], bool]:

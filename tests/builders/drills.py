@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,3 +112,17 @@ def _computing(pid: int) -> set[str]:
 
 if __name__ == "__main__":
     sys.stdout.write(table(Path(sys.argv[1])))
+
+
+def served_weights(pids: Iterable[int]) -> set[Path]:
+    """The folders in memory that the learners among these processes serve their weights from.
+
+    A learner holds a lock there.
+    """
+    folders = set()
+    for pid in pids:
+        with suppress(psutil.Error, OSError):
+            for file in psutil.Process(pid).open_files():
+                if "agent-rl-weights-" in file.path:
+                    folders.add(Path(file.path).parent)
+    return folders

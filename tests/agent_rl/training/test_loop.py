@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from agent_rl.config import load_config
@@ -21,6 +20,7 @@ from agent_rl.evaluation.report import read_report
 from agent_rl.runs.trajectories import load_trajectories
 from agent_rl.training.task_sampler import TaskSampler
 from envs import make_env
+from tests.builders.drills import served_weights
 from tests.builders.paths import ROOT
 from tests.builders.runs import report
 
@@ -118,16 +118,6 @@ class Place:
                     found.append(pid)
         return found
 
-    def weights(self) -> set[Path]:
-        """The folders that the learners serve weights from: they hold a lock there."""
-        folders = set()
-        for pid in self.processes():
-            with suppress(psutil.Error, OSError):
-                for file in psutil.Process(pid).open_files():
-                    if "agent-rl-weights-" in file.path:
-                        folders.add(Path(file.path).parent)
-        return folders
-
     def wait_until_gone(self, seconds: float) -> bool:
         limit = time.monotonic() + seconds
         while self.working() and time.monotonic() < limit:
@@ -166,7 +156,7 @@ def killed(warm_started: Place) -> Place:
         while not (metrics.is_file() and metrics.read_text().count("\n") >= KILL_AFTER):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.01)
-        warm_started.killed_weights = warm_started.weights()
+        warm_started.killed_weights = served_weights(warm_started.processes())
     finally:
         process.kill()
         process.communicate(timeout=30)
