@@ -45,10 +45,15 @@ class Trainer:
         )
         self.config = config if isinstance(config, Config) else load_config(config, list(overrides))
 
-    def warm_start(self) -> Path:
-        """Warm-start the policy (`agent-rl sft`); returns the folder of the new policy."""
+    def warm_start(self, *, resume: bool = False) -> Path:
+        """Warm-start the policy (`agent-rl sft`); returns the folder of the new policy.
+
+        Args:
+            resume: continue an unfinished warm start from its checkpoint, or start if there is
+                none.
+        """
         self._make_policy()
-        return sft(self.config)
+        return sft(self.config, resume=resume)
 
     def train(self, *, resume: bool = False) -> Path:
         """Train the policy with reinforcement learning (`agent-rl train`).

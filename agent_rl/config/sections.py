@@ -74,8 +74,8 @@ class SftSettings(Settings):
     """Epochs on all tokens, those of observations too. For a model from scratch; a pretrained one
     needs none."""
 
-    epochs: int = Field(default=4, ge=1)
-    """Epochs on the expert's tokens."""
+    epochs: int = Field(default=4, ge=0)
+    """Epochs on the expert's tokens; 0 needs `observation_epochs`, which train them too."""
 
     own_rounds: int = Field(default=0, ge=0)
     """Rounds after that (DAgger). In each the policy plays `own_episodes` with commands of its own,
@@ -85,7 +85,11 @@ class SftSettings(Settings):
     """Episodes that the policy plays in a round, at `train.temperature`."""
 
     own_epochs: int = Field(default=1, ge=1)
-    """Epochs of a round, on the expert's episodes and on the policy's of all rounds so far."""
+    """Epochs of a round."""
+
+    own_replay: bool = True
+    """Whether a round trains on the expert's episodes and on the policy's of all rounds so far.
+    Off, it trains on its own episodes alone (on-policy distillation): that is for many rounds."""
 
     batch_episodes: int = Field(default=16, ge=1)
     """Episodes in an optimizer step."""
@@ -100,6 +104,19 @@ class SftSettings(Settings):
     warmup_steps: int = Field(default=20, ge=0)
     """Optimizer steps over which the learning rate rises; it then falls linearly to 0, over all
     epochs and rounds."""
+
+    checkpoint_every: int = Field(default=200, ge=0)
+    """Optimizer steps from one checkpoint of an unfinished warm start to the next; 0 saves none.
+    `agent-rl sft CONFIG --resume` goes on from it."""
+
+    @model_validator(mode="after")
+    def _the_expert_trains_something(self) -> Self:
+        if not self.epochs and not self.observation_epochs:
+            raise ValueError(
+                "epochs: 0 without observation_epochs: nothing of the expert's episodes would be "
+                "trained; set one of them"
+            )
+        return self
 
 
 class TrainSettings(Settings):

@@ -7,6 +7,8 @@ RUN/
   sft/                             the warm start (SFT)
     config.yaml  metrics.jsonl  tensorboard/  trackers/
     trajectories/expert.jsonl.gz   the expert's episodes
+    trajectories/own-1.jsonl.gz    the policy's own episodes of a round
+    checkpoint/                    see `agent_rl.training.warm_start_checkpoint`
     model/                         the policy after it
   train/                           reinforcement learning
     config.yaml  metrics.jsonl  tensorboard/
@@ -150,6 +152,11 @@ class StageLayout:
     def model(self) -> Path:
         """The warm start's policy."""
         return self.folder / "model"
+
+    @property
+    def warm_start_checkpoint(self) -> Path:
+        """The checkpoint of a warm start that is not done yet."""
+        return self.folder / "checkpoint"
 
     @property
     def checkpoints(self) -> Path:

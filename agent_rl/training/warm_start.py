@@ -14,10 +14,13 @@ from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses, LoadPolicy
 from agent_rl.learner.samples import TrainingSample
 from agent_rl.runs.folder import RunFolder
+from agent_rl.runs.layout import CHECKPOINT_LEARNER
 from agent_rl.tasks import repeat_evenly, training_tasks
 from agent_rl.training.session import Session
+from agent_rl.training.warm_start_checkpoint import Position, save_warm_start
 from envs import Task
 from rollouts import Trajectory
+from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks
 
 COLUMNS = (
@@ -111,11 +114,13 @@ def warm_start(
     episodes: Sequence[Trajectory],
     run: RunFolder,
     play_own: Callable[[int], Sequence[Lesson]],
+    *,
+    begun: Position | None = None,
 ) -> None:
     """Train the policy that `load` gives on the expert's episodes; the learner has it afterwards.
 
     First `sft.observation_epochs` on all tokens, then `sft.epochs` on the expert's. Every epoch is
-    shuffled. Each of `sft.own_rounds` adds episodes of the policy as it is by then. The learning
+    shuffled. Last come `sft.own_rounds` with episodes of the policy as it is by then. The learning
     rate rises over `sft.warmup_steps` and then falls linearly to 0.
 
     Args:
@@ -124,6 +129,7 @@ def warm_start(
         run: gets a line of metrics per optimizer step.
         play_own: lets the learner's policy play a round with a number, from 1, and returns its
             episodes.
+        begun: where a warm start goes on from its checkpoint in `run`; None begins one.
     """
     settings = config.sft
     rate = {
@@ -138,7 +144,9 @@ def warm_start(
         LearnerContext(total_steps=planned_steps(settings, len(episodes)), seed=config.seed),
     )
     learner.wait()
-    training = _Epochs(config, learner, run)
+    if begun is not None:
+        learner.load(run.layout.warm_start_checkpoint / CHECKPOINT_LEARNER)
+    training = _Epochs(config, learner, run, begun or Position())
     reading: list[Lesson] = [partial(expert_samples, e, observations=True) for e in episodes]
     lessons: list[Lesson] = [partial(expert_samples, e, observations=False) for e in episodes]
     epochs = settings.observation_epochs + settings.epochs
@@ -147,7 +155,8 @@ def warm_start(
     for epoch in range(settings.observation_epochs + 1, epochs + 1):
         training.train(lessons, f"epoch {epoch}/{epochs}")
     for number in range(1, settings.own_rounds + 1):
-        lessons += play_own(number)
+        own = list(play_own(number))
+        lessons = lessons + own if settings.own_replay else own
         for _ in range(settings.own_epochs):
             training.train(lessons, f"round {number}/{settings.own_rounds}")
 
@@ -160,8 +169,8 @@ def planned_steps(settings: SftSettings, episodes: int) -> int:
     """
     steps = _steps(settings, episodes) * (settings.observation_epochs + settings.epochs)
     for number in range(1, settings.own_rounds + 1):
-        so_far = episodes + number * settings.own_episodes
-        steps += _steps(settings, so_far) * settings.own_epochs
+        replayed = episodes + (number - 1) * settings.own_episodes if settings.own_replay else 0
+        steps += _steps(settings, replayed + settings.own_episodes) * settings.own_epochs
     return steps
 
 
@@ -170,32 +179,56 @@ def _steps(settings: SftSettings, episodes: int) -> int:
 
 
 class _Epochs:
-    """Trains the learner's policy epoch by epoch."""
+    """Trains the learner's policy epoch by epoch, with checkpoints."""
 
-    def __init__(self, config: Config, learner: LearnerProcesses, run: RunFolder) -> None:
-        self._settings, self._learner, self._run = config.sft, learner, run
-        self._order = random.Random(config.seed)
+    def __init__(
+        self, config: Config, learner: LearnerProcesses, run: RunFolder, begun: Position
+    ) -> None:
+        self._config, self._learner, self._run, self._begun = config, learner, run, begun
         self._rows = StepRows(COLUMNS)
-        self._taken = 0
-        """Optimizer steps so far."""
+        self._epoch = 0
+        self._taken = begun.taken
+        """Optimizer steps so far, in all epochs."""
 
     def train(self, lessons: Sequence[Lesson], label: str) -> None:
-        """Train on all lessons once, in a new order."""
+        """Train on all lessons once, in a new order, or on what is left of them."""
+        self._epoch += 1
+        if self._epoch <= self._begun.epochs:
+            return
+        # The order is that of the epoch's number, so an epoch that was stopped goes on in it.
+        order = random.Random(derive_seed(self._config.seed, "warm start", self._epoch))
+        shuffled = order.sample(list(lessons), len(lessons))
+        size = self._config.sft.batch_episodes
+        first = self._begun.steps if self._epoch == self._begun.epochs + 1 else 0
         started = time.perf_counter()
-        shuffled = self._order.sample(list(lessons), len(lessons))
         steps: list[dict[str, float]] = []
-        with progress(f"warm start, {label}", _steps(self._settings, len(lessons))) as advance:
-            for begin in range(0, len(shuffled), self._settings.batch_episodes):
+        with progress(f"warm start, {label}", math.ceil(len(shuffled) / size)) as advance:
+            for number in range(math.ceil(len(shuffled) / size)):
+                if number < first:
+                    advance("")
+                    continue
                 batch: list[TrainingSample] = []
-                for lesson in shuffled[begin : begin + self._settings.batch_episodes]:
+                for lesson in shuffled[number * size : (number + 1) * size]:
                     batch += lesson()
-                metrics = self._learner.supervised_step(batch)
-                steps.append(metrics)
-                self._taken += 1
-                named = {f"sft/{name}": value for name, value in metrics.items()}
-                self._run.log(self._taken, named)
-                advance(f"loss {metrics['loss']:.3f}")
-        self._rows.row(label, _epoch_metrics(steps, time.perf_counter() - started))
+                steps.append(self._step(batch))
+                self._save_if_due(number + 1)
+                advance(f"loss {steps[-1]['loss']:.3f}")
+        if steps:
+            self._rows.row(label, _epoch_metrics(steps, time.perf_counter() - started))
+
+    def _step(self, batch: Sequence[TrainingSample]) -> dict[str, float]:
+        """Take an optimizer step; returns its metrics, which are logged."""
+        metrics = self._learner.supervised_step(batch)
+        self._taken += 1
+        self._run.log(self._taken, {f"sft/{name}": value for name, value in metrics.items()})
+        return metrics
+
+    def _save_if_due(self, steps: int) -> None:
+        """Save a checkpoint if it is time for one; `steps` of the epoch are done."""
+        every = self._config.sft.checkpoint_every
+        if every and self._taken % every == 0:
+            position = Position(epochs=self._epoch - 1, steps=steps, taken=self._taken)
+            save_warm_start(self._run.layout, self._learner, position)
 
 
 def _epoch_metrics(steps: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:

@@ -283,9 +283,7 @@ def test_an_unfinished_warm_start_is_not_passed_over(
     (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     for arguments in (["train"], ["train", "--resume"], ["evaluate"]):
         message = refused(arguments[0], config_with_policy, *arguments[1:])
-        assert (
-            f"{folder}: the warm start is unfinished; make it again with `agent-rl sft" in message
-        )
+        assert f"{folder}: the warm start is unfinished; go on with `agent-rl sft" in message
     assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 

@@ -52,6 +52,7 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
                 "learning_rate": 1e-2,
                 "own_rounds": 2,
                 "own_episodes": 8,
+                "own_replay": False,
             },
             "learner": {"optimizer_steps": 2, "learning_rate": 1e-3, "ranks": ranks, "threads": 1},
             "train": {

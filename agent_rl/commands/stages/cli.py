@@ -49,6 +49,10 @@ def sft(
     episodes: Annotated[
         str, typer.Option(help="learn from this file of messages or ATIF, not from the expert")
     ] = "",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="continue from its checkpoint; start if none is there"),
+    ] = False,
     ray_address: RayAddress = None,
 ) -> None:
     """Warm-start a policy (SFT) on episodes of the environment's expert, or of a file."""
@@ -56,7 +60,7 @@ def sft(
     checked = load_config(config, [*(overrides or ()), *file])
     from agent_rl.commands.stages import sft as stage
 
-    stage.sft(checked)
+    stage.sft(checked, resume=resume)
 
 
 def train(

@@ -1,5 +1,6 @@
 """`agent-rl sft`: the warm start (SFT) on episodes of the environment's expert, or of a file."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -17,23 +18,28 @@ from agent_rl.runs.chat_files import read_chats
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import RunLayout
 from agent_rl.runs.trackers.packages import require_trackers
-from agent_rl.runs.trajectories import write_trajectories
+from agent_rl.runs.trajectories import load_trajectories, write_trajectories
 from agent_rl.training.own_episodes import own_samples, play_own_episodes
 from agent_rl.training.own_template import with_own_template
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
 from agent_rl.training.warm_start import Lesson, expert_episodes, warm_start
+from agent_rl.training.warm_start_checkpoint import Position, load_position
 from agent_rl.training.written_episodes import episodes_of_file
 
 
-def sft(config: Config) -> Path:
+def sft(config: Config, *, resume: bool = False) -> Path:
     """Warm-start the run's policy; returns the folder of the new policy.
 
-    A warm start that was stopped begins again; its files are set aside.
+    A warm start that was stopped before its first checkpoint begins again; its files are set aside.
+
+    Args:
+        resume: whether to go on from the checkpoint of an unfinished warm start, if there is one.
 
     Raises:
         ConfigError: there is no policy to start from, the run has a warm start already,
-            `sft.episodes_file` cannot be read, or the package of a tracker is missing.
+            `sft.episodes_file` cannot be read, or the package of a tracker is missing. Or there is
+            a checkpoint, and `resume` is false or the config has changed.
     """
     require_trackers(config)
     source = policy_before_training(config)
@@ -48,24 +54,47 @@ def sft(config: Config) -> Path:
                 "CONFIG`, or delete the folder for `agent-rl sft` to make it again, or name "
                 "another run_folder=..."
             )
-        set_unfinished_aside(run.sft)
-        say(f"warm start of {source}")
+        begun = load_position(run.sft, config)
+        if begun is None:
+            set_unfinished_aside(run.sft)
+            say(f"warm start of {source}")
+        elif resume:
+            say(f"warm start of {source}, after {begun.taken:,} optimizer steps")
+        else:
+            raise ConfigError(
+                f"{run.sft.folder}: holds an unfinished warm start, of {begun.taken:,} optimizer "
+                "steps; resume it with `agent-rl sft CONFIG --resume`, or delete the folder, or "
+                "name another run_folder=..."
+            )
         with (
-            RunFolder(run.sft.folder, config) as folder,
+            RunFolder(run.sft.folder, config, resume_from=begun.taken if begun else None) as folder,
             Session(config, source, train=True) as session,
         ):
             session.require_trainable()
             # It starts while the expert plays.
             with LearnerProcesses(config.learner, config.serving) as learner:
-                return sft_in(session, learner, folder)
+                return sft_in(session, learner, folder, begun=begun)
 
 
-def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
-    """Warm-start the policy of an open session; returns the folder that it is saved in."""
+def sft_in(
+    session: Session,
+    learner: LearnerProcesses,
+    run: RunFolder,
+    *,
+    begun: Position | None = None,
+) -> Path:
+    """Warm-start the policy of an open session; returns the folder that it is saved in.
+
+    Args:
+        begun: where a warm start goes on whose checkpoint is in `run`; None begins one.
+    """
     layout, config = run.layout, session.config
-    from_file = bool(config.sft.episodes_file)
-    episodes = (episodes_of_file if from_file else expert_episodes)(config, session)
-    write_trajectories(layout.expert_episodes, episodes)
+    if begun is not None:
+        episodes = load_trajectories(layout.expert_episodes)
+    else:
+        from_file = bool(config.sft.episodes_file)
+        episodes = (episodes_of_file if from_file else expert_episodes)(config, session)
+        write_trajectories(layout.expert_episodes, episodes)
     session.sleep()
     revision, shared = config.model.revision_of(session.source), config.learner.ranks > 1
     load = with_own_template(
@@ -73,14 +102,19 @@ def sft_in(session: Session, learner: LearnerProcesses, run: RunFolder) -> Path:
     )
 
     def play_own(number: int) -> list[Lesson]:
-        session.serve(learner)
-        own = play_own_episodes(config, session, number)
-        write_trajectories(layout.own_episodes(number), own)
-        session.sleep()
+        file = layout.own_episodes(number)
+        if begun is not None and file.is_file():
+            own = load_trajectories(file)
+        else:
+            session.serve(learner)
+            own = play_own_episodes(config, session, number)
+            write_trajectories(file, own)
+            session.sleep()
         action_ids = session.renderer().action_ids
         return [partial(own_samples, episode, action_ids) for episode in own]
 
-    warm_start(config, learner, load, episodes, run, play_own)
+    warm_start(config, learner, load, episodes, run, play_own, begun=begun)
     with whole_folder(layout.model) as unfinished:
         learner.save_model(unfinished)
+    shutil.rmtree(layout.warm_start_checkpoint, ignore_errors=True)
     return layout.model

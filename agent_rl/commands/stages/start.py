@@ -33,8 +33,8 @@ def starting_policy(config: Config, *, trained: bool = True) -> str:
         return str(run.sft.model)
     if run.sft.metrics_file.exists():
         raise ConfigError(
-            f"{run.sft.folder}: the warm start is unfinished; make it again with `agent-rl sft "
-            "CONFIG`, or delete the folder to go on without it"
+            f"{run.sft.folder}: the warm start is unfinished; go on with `agent-rl sft CONFIG "
+            "--resume`, or delete the folder to do without it"
         )
     return policy_before_training(config)
 

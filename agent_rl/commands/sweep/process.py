@@ -27,7 +27,7 @@ from rollouts.processes.lifeline import end_with
 def make_start(config: Config) -> None:
     """Make the policy that all runs start from: initialise, warm-start and evaluate it."""
     init(config)
-    sft(config)
+    sft(config, resume=True)
     evaluate_newest(config)
 
 

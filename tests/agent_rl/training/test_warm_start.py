@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+from pydantic import ValidationError
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.config.sections import SftSettings
@@ -61,9 +62,17 @@ def test_more_episodes_than_tasks_play_them_again_in_equal_shares() -> None:
 
 def test_the_schedule_covers_the_rounds() -> None:
     """10 expert episodes in batches of 4 are 3 steps, in 1 + 2 epochs. The rounds have 15 and 20
-    episodes, 4 and 5 steps, in 2 epochs each: 9 + 8 + 10.
+    episodes, 4 and 5 steps, in 2 epochs each: 9 + 8 + 10. Without the earlier episodes each has 5,
+    in 2 steps: 9 + 4 + 4.
     """
     settings = SftSettings(observation_epochs=1, epochs=2, batch_episodes=4)
     assert planned_steps(settings, 10) == 9
     rounds = settings.model_copy(update={"own_rounds": 2, "own_episodes": 5, "own_epochs": 2})
     assert planned_steps(rounds, 10) == 27
+    assert planned_steps(rounds.model_copy(update={"own_replay": False}), 10) == 17
+
+
+def test_a_warm_start_trains_on_the_expert_at_least_once() -> None:
+    assert SftSettings(observation_epochs=1, epochs=0).epochs == 0
+    with pytest.raises(ValidationError, match="epochs: 0 without observation_epochs"):
+        SftSettings(epochs=0)
