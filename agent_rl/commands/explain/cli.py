@@ -18,7 +18,7 @@ def explain(
     ] = None,
     turn: Annotated[int | None, typer.Option(help="only this turn, with each token")] = None,
 ) -> None:
-    """Tell why an episode was trained so: turn by turn what, with which weight, why not more."""
+    """Show turn by turn what of an episode was trained, with which weight, and why not the rest."""
     episode_id = EpisodeId.parse(episode if step is None else f"{step}/{episode}")
     from agent_rl.commands.explain.explanation import explanation_of
     from agent_rl.commands.explain.shown import show_explanation

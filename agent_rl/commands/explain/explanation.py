@@ -44,8 +44,8 @@ class Explanation:
     """For each member and turn the advantage, as the settings give it. It is 0 for members that do
     not train."""
     turn_numbers: tuple[Numbers | None, ...]
-    """For each turn the numbers of its tokens; None for a turn that did not go through the
-    learner, or without records."""
+    """For each turn the numbers of its tokens, each column of shape [tokens]. None for a turn that
+    did not go through the learner, or without records."""
     optimizer_step: int | None
     """The optimizer step that trained it, from 1; None if it is not known, or none did."""
     has_records: bool
@@ -106,7 +106,8 @@ def explanation_of(run_folder: Path, episode_id: EpisodeId) -> Explanation:
 def metrics_of_tokens(samples: Sequence[SampleTokens]) -> dict[str, float]:
     """Return metrics of all tokens, under the learner's names; empty without any token.
 
-    They equal the learner's own for all samples of a rollout step (`update_metrics`).
+    They equal the learner's own for all samples of a rollout step (`update_metrics`). Shares are
+    fractions; log-ratios, entropy and mismatch are in nats.
     """
     if not sum(sample.tokens for sample in samples):
         return {}
@@ -133,7 +134,11 @@ def metrics_of_tokens(samples: Sequence[SampleTokens]) -> dict[str, float]:
 
 
 def _groups(train: StageLayout, step: int) -> list[TrajectoryGroup]:
-    """The groups that were played in a rollout step."""
+    """The groups that were played in a rollout step.
+
+    Raises:
+        ConfigError: no episodes of the step are stored, or their file is damaged.
+    """
     files = dict(train.all_step_episodes())
     if step not in files:
         steps = f"there are steps {min(files)} to {max(files)}" if files else "there are none"
@@ -151,6 +156,11 @@ def _groups(train: StageLayout, step: int) -> list[TrajectoryGroup]:
 
 
 def _group_of(groups: PlayedGroups, episode_id: EpisodeId) -> TrajectoryGroup:
+    """The group of an episode.
+
+    Raises:
+        ConfigError: the step has no such group, or the group no such member.
+    """
     played = groups.played
     if episode_id.group > len(played):
         raise ConfigError(

@@ -16,9 +16,9 @@ from rollouts import FinishReason
 _OUTCOMES = {"all_succeed": "all its episodes succeed", "all_fail": "all its episodes fail"}
 
 
-def why_not_trained(told: Explanation) -> str:
+def why_not_trained(explanation: Explanation) -> str:
     """Why nothing of the episode moves the policy; empty if something does."""
-    trajectory = told.trajectory
+    trajectory = explanation.trajectory
     if not trajectory.trains:
         if not trajectory.turns:
             return "it has no turn"
@@ -26,21 +26,21 @@ def why_not_trained(told: Explanation) -> str:
             f"it ended with {trajectory.stop_reason.value}, which says nothing about the policy; "
             "such an episode is left out of the comparison, too"
         )
-    if not told.is_kept:
-        ended = outcome(told.group)
+    if not explanation.is_kept:
+        ended = outcome(explanation.group)
         why = _OUTCOMES.get(ended, ended)
         return f"its group was dropped: {why} (train.drop_groups: {ended})"
-    if any(told.advantages):
+    if any(explanation.advantages):
         return ""
-    why = _why_no_advantage(told)
-    settings = told.config.learner
+    why = _why_no_advantage(explanation)
+    settings = explanation.config.learner
     also = [name for name in ("beta", "entropy_bonus") if getattr(settings, name)]
     rest = f"; only learner.{' and learner.'.join(also)} moved it" if also else ""
     return f"its advantage is 0: {why}{rest}"
 
 
-def _why_no_advantage(told: Explanation) -> str:
-    used = [t for t in told.group.trajectories if t.trains]
+def _why_no_advantage(explanation: Explanation) -> str:
+    used = [t for t in explanation.group.trajectories if t.trains]
     if len(used) < 2:
         return "no other episode of its group can be compared with it"
     if all_equal([t.episode_return for t in used]):
@@ -48,26 +48,26 @@ def _why_no_advantage(told: Explanation) -> str:
     return "its return is the mean of its group"
 
 
-def turn_reasons(told: Explanation, index: int) -> Iterator[str]:
+def turn_reasons(explanation: Explanation, index: int) -> Iterator[str]:
     """The sentences on one turn, by its index from 0: what was not trained in it, and why."""
-    turn, settings = told.trajectory.turns[index], told.config.learner
+    turn, settings = explanation.trajectory.turns[index], explanation.config.learner
     if turn.new_prompt:
         yield "a whole new prompt begins here (prompt.history), and with it a new part"
     if turn.prompt_token_ids:
         count = tokens_of(len(turn.prompt_token_ids))
-        yield f"{count} of prompt, masked: {_author(told, index)}"
-    yield from _about_form(told, index)
-    if told.advantages[index] == 0.0 and not why_not_trained(told):
+        yield f"{count} of prompt, masked: {_author(explanation, index)}"
+    yield from _about_form(explanation, index)
+    if explanation.advantages[index] == 0.0 and not why_not_trained(explanation):
         yield "its advantage is 0, so it has no gradient"
-    numbers = told.turn_numbers[index]
+    numbers = explanation.turn_numbers[index]
     if numbers is not None:
         yield from _about_numbers(numbers, settings)
 
 
-def _author(told: Explanation, index: int) -> str:
+def _author(explanation: Explanation, index: int) -> str:
     """Who wrote a turn's prompt, for the policy to read."""
-    before = told.trajectory.turns[index - 1] if index else None
-    if before is None or told.trajectory.turns[index].new_prompt:
+    before = explanation.trajectory.turns[index - 1] if index else None
+    if before is None or explanation.trajectory.turns[index].new_prompt:
         return "the policy did not write it"
     if before.kind == "thought":
         return "the end of the thought, which was written for the policy (prompt.thought_end)"
@@ -76,9 +76,9 @@ def _author(told: Explanation, index: int) -> str:
     return "the policy did not write it"
 
 
-def _about_form(told: Explanation, index: int) -> Iterator[str]:
+def _about_form(explanation: Explanation, index: int) -> Iterator[str]:
     """On how the answer ended, and what an invalid action cost."""
-    turn = told.trajectory.turns[index]
+    turn = explanation.trajectory.turns[index]
     if turn.kind == "thought":
         yield "a thought that was cut off (episode.max_thought_tokens), with its action's advantage"
     if turn.kind == "summary":
@@ -87,14 +87,14 @@ def _about_form(told: Explanation, index: int) -> Iterator[str]:
         yield "the token limit cut it off, so it has no end token to train"
     if turn.admissible:
         return
-    penalty = told.config.episode.invalid_action_penalty
+    penalty = explanation.config.episode.invalid_action_penalty
     if penalty:
         yield f"invalid: its reward is {penalty:g} less (episode.invalid_action_penalty)"
-    repeated = told.config.episode.repeated_action_penalty
-    before = [t for t in told.trajectory.turns[:index] if t.kind == "action"]
+    repeated = explanation.config.episode.repeated_action_penalty
+    before = [t for t in explanation.trajectory.turns[:index] if t.kind == "action"]
     if repeated and before and before[-1].has_refused(turn.action):
         yield f"said again: its reward is {repeated:g} less (episode.repeated_action_penalty)"
-    of_turn = told.config.learner.invalid_turn_penalty
+    of_turn = explanation.config.learner.invalid_turn_penalty
     if of_turn:
         yield f"invalid: this turn's score is {of_turn:g} less (learner.invalid_turn_penalty)"
     if not penalty and not of_turn:

@@ -26,7 +26,7 @@ _COMPARED = (
 """Metrics of the step that are shown from the records beside those that the learner logged."""
 
 
-def show_explanation(told: Explanation, *, only_turn: int | None = None) -> None:
+def show_explanation(explanation: Explanation, *, only_turn: int | None = None) -> None:
     """Print an explanation, turn by turn.
 
     Args:
@@ -35,64 +35,67 @@ def show_explanation(told: Explanation, *, only_turn: int | None = None) -> None
     Raises:
         ConfigError: there is no such turn.
     """
-    turns = told.trajectory.turns
+    turns = explanation.trajectory.turns
     if only_turn is not None and not 1 <= only_turn <= len(turns):
-        raise ConfigError(f"--turn {only_turn}: episode {told.id} has the turns 1 to {len(turns)}")
-    _show_head(told)
+        raise ConfigError(
+            f"--turn {only_turn}: episode {explanation.id} has the turns 1 to {len(turns)}"
+        )
+    _show_head(explanation)
     for index in range(len(turns)):
         if only_turn in (None, index + 1):
-            _show_turn(told, index)
+            _show_turn(explanation, index)
     if only_turn is not None:
-        _show_tokens(told, only_turn - 1)
+        _show_tokens(explanation, only_turn - 1)
         return
-    show_observation(told.trajectory.final_observation)
-    show_ending(told.trajectory)
-    _show_step(told)
+    show_observation(explanation.trajectory.final_observation)
+    show_ending(explanation.trajectory)
+    _show_step(explanation)
 
 
-def _show_head(told: Explanation) -> None:
-    task, trajectory = told.trajectory.task, told.trajectory
-    console.rule(escape(f"episode {told.id}: {task.family}, {task.id}"), align="left")
-    settings = told.config.learner
+def _show_head(explanation: Explanation) -> None:
+    task, trajectory = explanation.trajectory.task, explanation.trajectory
+    console.rule(escape(f"episode {explanation.id}: {task.family}, {task.id}"), align="left")
+    settings = explanation.config.learner
     returns = []
-    for member, other in enumerate(told.group.trajectories, start=1):
-        mark = "*" if member == told.id.member else ""
-        advantages = sorted({round(a, 3) for a in told.group_advantages[member - 1]})
+    for member, other in enumerate(explanation.group.trajectories, start=1):
+        mark = "*" if member == explanation.id.member else ""
+        advantages = sorted({round(a, 3) for a in explanation.group_advantages[member - 1]})
         ends = [advantages[0], advantages[-1]] if len(advantages) > 1 else advantages
         shown = " to ".join(f"{a:+.2f}" for a in ends) or "none"
         returns.append(f"{member}{mark}: {other.episode_return:+.2f} (A {shown})")
-    kept = "trains" if told.is_kept else "does not train"
-    say(f"group {told.id.group} of {len(told.groups.played)}: {outcome(told.group)}, {kept}")
+    kept = "trains" if explanation.is_kept else "does not train"
+    place = f"group {explanation.id.group} of {len(explanation.groups.played)}"
+    say(f"{place}: {outcome(explanation.group)}, {kept}")
     say(f"returns and advantages ({settings.chosen_objective.advantage}): {', '.join(returns)}")
-    why = why_not_trained(told)
+    why = why_not_trained(explanation)
     if why:
         say(f"not trained: {why}")
-    mask = sum(trajectory.action_mask)
-    rest = len(trajectory.token_ids) - mask
-    trained = "0" if why else str(mask)
-    say(f"{trained} of {mask + rest} tokens may train; {rest} are prompts, which are masked")
-    if told.optimizer_step is not None:
-        say(f"objective {settings.objective}, optimizer step {told.optimizer_step} of the update")
-    if not told.has_records:
+    sampled, every = sum(trajectory.action_mask), len(trajectory.token_ids)
+    may_train = 0 if why else sampled
+    say(f"{may_train} of {every} tokens may train; {every - sampled} are prompts, which are masked")
+    if explanation.optimizer_step is not None:
+        step = f"optimizer step {explanation.optimizer_step} of the update"
+        say(f"objective {settings.objective}, {step}")
+    if not explanation.has_records:
         say("ratios and clips are not known: the run kept none (train.keep_token_records: true)")
-    elif not why and all(numbers is None for numbers in told.turn_numbers):
+    elif not why and all(numbers is None for numbers in explanation.turn_numbers):
         say("it did not go through the learner, so it has no ratios")
 
 
-def _show_turn(told: Explanation, index: int) -> None:
-    turn = told.trajectory.turns[index]
+def _show_turn(explanation: Explanation, index: int) -> None:
+    turn = explanation.trajectory.turns[index]
     console.print()
     show_observation(turn.observation)
     command = turn.action.said
     console.print(f"{index + 1:>3} > {escape(command)}", style="bold", end="")
     show_outcome(turn.reward, admissible=turn.admissible)
-    numbers = told.turn_numbers[index]
+    numbers = explanation.turn_numbers[index]
     tokens = len(turn.completion.token_ids)
-    line = f"    A {told.advantages[index]:+.3f}, {tokens_of(tokens)}"
+    line = f"    A {explanation.advantages[index]:+.3f}, {tokens_of(tokens)}"
     if numbers is not None:
         line += f", {_summary(numbers)}"
     console.print(escape(line), style="cyan")
-    for reason in turn_reasons(told, index):
+    for reason in turn_reasons(explanation, index):
         say(f"    - {reason}")
 
 
@@ -113,12 +116,12 @@ def _range(values: NDArray[Any], form: str) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _show_tokens(told: Explanation, index: int) -> None:
+def _show_tokens(explanation: Explanation, index: int) -> None:
     """Print a row for each token of a turn."""
-    numbers = told.turn_numbers[index]
+    numbers = explanation.turn_numbers[index]
     if numbers is None:
         return
-    completion = told.trajectory.turns[index].completion
+    completion = explanation.trajectory.turns[index].completion
     heads = ("token", "sampler log-prob", "learner log-prob", "ratio", "clipped", "weight", "share")
     table = Table(*heads, "entropy", "left out", "versions behind", box=None)
     for place, token_id in enumerate(completion.token_ids):
@@ -138,12 +141,13 @@ def _show_tokens(told: Explanation, index: int) -> None:
     console.print(table)
 
 
-def _show_step(told: Explanation) -> None:
+def _show_step(explanation: Explanation) -> None:
     """Print the metrics of the step's tokens, from the records and as the learner logged them."""
-    if not told.step_metrics:
+    if not explanation.step_metrics:
         return
-    say(f"all trained tokens of step {told.id.step}, from their records (as the learner logged):")
+    step = explanation.id.step
+    say(f"all trained tokens of step {step}, from their records (as the learner logged):")
     for name in _COMPARED:
-        logged = told.logged.get(name)
+        logged = explanation.logged.get(name)
         shown = "not logged" if logged is None else f"{logged:.6f}"
-        say(f"    {name:<20} {told.step_metrics[name]:.6f} ({shown})")
+        say(f"    {name:<20} {explanation.step_metrics[name]:.6f} ({shown})")
