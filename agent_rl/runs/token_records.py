@@ -1,7 +1,7 @@
 """Numbers of each token that a rollout step trained, in compressed arrays beside its episodes.
 
 The file is numpy's `.npz`. `samples` has a row for each part of an episode that went through the
-learner, and the other arrays have its tokens, part after part:
+learner. The other arrays have the tokens of these parts, one part after the other:
 
     samples       group  member  part  tokens  optimizer step     (each from 1)
                   3      5       1     2       4
@@ -27,7 +27,7 @@ from agent_rl.runs.episode_ids import EpisodeId
 from rollouts import Trajectory
 
 Numbers = Mapping[str, NDArray[Any]]
-"""A number for each trained token, by the column's name."""
+"""By the column's name a number for each token, of shape [tokens]."""
 
 COLUMNS: Mapping[str, Any] = {
     "log_ratio": np.float32,

@@ -1,7 +1,16 @@
 """Episodes packed for the page: compressed texts that the browser opens when they are looked at.
 
 A chunk is JSON, `{"texts": [...], "episodes": [...]}`. Texts that occur often, such as the first
-observation of a group, are in it once. An episode names them by their index.
+observation of a group, are in it once. An episode names them by their index. The keys of its turns
+are short, as there are many of them; those from `unread` on are written where they say something:
+
+    o x           texts: observation, answer
+    p i l         prompt ids, answer ids, log-probs of the answer (in units of `NATS`)
+    v             [version, first token] for each version of the weights that sampled it
+    unread c      no command could be read from the answer; command, if not the whole answer
+    refused r f   the command was refused; reward; finish reason other than `stop`
+    n k           a whole new prompt; kind other than `action`
+    a g t         advantage; it went through the learner; numbers of its tokens
 """
 
 import base64
@@ -21,7 +30,6 @@ from rollouts import Trajectory, Turn
 
 NATS = 1e-4
 """Log-probs are stored as whole numbers of this unit."""
-
 
 _FORMS = {
     "ratio": ".4f",
@@ -47,11 +55,16 @@ class TurnTraining:
     trained: bool = False
     """Whether its tokens went through the learner."""
     tokens: Numbers | None = None
-    """Numbers of its tokens, if the run kept them (`agent_rl.runs.token_records`)."""
+    """Numbers of its tokens, each column of shape [tokens] (`agent_rl.runs.token_records`); None if
+    the run kept none."""
 
 
 def packed(value: Any) -> str:
-    """JSON, compressed (zlib) and written in base64."""
+    """JSON, compressed (zlib) and written in base64.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 

@@ -20,7 +20,6 @@ from rollouts import Trajectory
 
 CHUNK_EPISODES = 192
 """A chunk ends with the group that reaches so many episodes, and at the end of a step."""
-_BASE64 = 4 / 3
 COLUMNS = (
     "id",
     "source",
@@ -88,7 +87,7 @@ class RunPages:
 
 
 Done = Callable[[str], None]
-"""Is called after each file."""
+"""Is called with the name of each file of training episodes, after it was read."""
 _Mark = tuple[Path, int, int]
 _Key = tuple[tuple[_Mark, ...], float]
 
@@ -114,8 +113,8 @@ class EpisodeReader:
             training: the files of its training.
             config: its config, for the advantages.
             evaluations: the folder of its evaluations, if there is one.
-            share: the part of the groups that come into the page.
-            done: is called after each file.
+            share: the part of the groups that come into the page, from 0 to 1.
+            done: is called after each file of training episodes.
         """
         pages = RunPages()
         for step, path in sorted(training.all_step_episodes()):
@@ -270,10 +269,15 @@ def sampled(items: Sequence[Item], share: float) -> Iterator[Item]:
 def share_that_fits(
     runs: Sequence[tuple[StageLayout, Config]], most_mb: float, evaluations: Sequence[Path] = ()
 ) -> float:
-    """The part of the groups whose episodes fit into `most_mb` megabytes of the page.
+    """The part of the groups whose episodes fit into the page, from 0 to 1.
 
-    The newest file of each run tells how large its episodes become in the page. Evaluations, by
-    the folders of runs that hold them, are judged by their first one.
+    A run's newest file of episodes is packed to see how much it grows or shrinks. Its other files
+    are taken to do the same, and so are all evaluations of a run by its first one.
+
+    Args:
+        runs: the files of each run's training, and its config.
+        most_mb: the most megabytes of packed episodes.
+        evaluations: the folder of evaluations of each run.
     """
     needed = 0.0
     for training, config in runs:

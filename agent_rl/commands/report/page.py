@@ -1,4 +1,4 @@
-"""The page of a report: a template, a style, three scripts, and the data in compressed texts.
+"""The page of a report: a template, a style, scripts, and the data in compressed texts.
 
 It names no address of a server. Its policy (CSP) forbids the browser to ask for one, and to run a
 script that is not the page's own. So a text of an environment or a model stays a text.
@@ -50,9 +50,9 @@ class Page:
     notes: Sequence[str]
     """Sentences that a reader has to know."""
     settings: Grid
-    """The settings that differ."""
+    """The settings that differ between the runs; for one run those that are not the defaults."""
     evaluations: Sequence[Grid]
-    """The last evaluations."""
+    """A table for each split of the last evaluations."""
     comparison: Sequence[Grid]
     """The comparison's tables; none for one run."""
     sampled: str

@@ -60,7 +60,11 @@ def write_report(
 def watch_runs(
     paths: Sequence[Path], output: Path | None = None, *, episodes_mb: float = EPISODES_MB
 ) -> None:
-    """Write the report now, and again whenever a run has a new step or an end; ends with them."""
+    """Write the report now and at every new step or end of a run; return when no run goes on.
+
+    Raises:
+        ConfigError: as `write_report`.
+    """
     reader = EpisodeReader()
     seen: dict[Path, tuple[tuple[int, int], Ending]] | None = None
     while True:
@@ -76,7 +80,13 @@ def watch_runs(
 
 
 def make_page(reported: ReportedRuns, reader: EpisodeReader, *, episodes_mb: float) -> Page:
-    """Gather everything that the page shows."""
+    """Gather everything that the page shows.
+
+    Args:
+        reported: the runs.
+        reader: reads the episodes that it does not know yet.
+        episodes_mb: the most megabytes of episodes.
+    """
     runs = reported.runs
     notes = list(reported.found.notes)
     pages = _read_episodes(runs, reader, episodes_mb)

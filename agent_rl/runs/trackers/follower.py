@@ -1,6 +1,6 @@
 """Follows the files of a stage, and tells a tracker what is new in them.
 
-The files are the queue: they hold all that a tracker may have to be told, whether it is slow, away
+The files are the queue: they hold all that a tracker may have to be told. So it may be slow, away
 for an hour or never there, and the run never waits for it.
 """
 
@@ -53,7 +53,9 @@ class Follower:
         """Follow the stage's folder.
 
         Args:
+            layout: the stage's files.
             name: the tracker's.
+            settings: say how many episodes are told, and how often.
             told: what is told already.
         """
         self.told = told

@@ -26,7 +26,9 @@ class RunningTrackers:
     """
 
     def __init__(self, layout: StageLayout, config: Config) -> None:
-        """Start the processes. The stage's config is written already, and its metrics are cut.
+        """Start the processes. They read the stage's config and metrics, which come first.
+
+        The config is written, and a resumed stage has cut its metrics at the checkpoint.
 
         Args:
             layout: the stage's folder.

@@ -154,7 +154,12 @@ def open_tracker(name: TrackerName, run: TrackedRun, warn: Callable[[str], None]
     """Make the adapter of a tracker; its package is imported here.
 
     Args:
+        name: the tracker's.
+        run: what the tracker shows.
         warn: is called with what a package warns of and goes on after.
+
+    Raises:
+        Exception: of the package, such as one for a server that is down.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     if name == "wandb":

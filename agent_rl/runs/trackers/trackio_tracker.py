@@ -9,9 +9,9 @@ from agent_rl.runs.trackers.tracker import TrackedRun, TrackedTable
 
 
 class TrackioTracker:
-    """Tells trackio, which knows a run by its name: four more letters make the name unique.
+    """Tells trackio, which knows a run by its name: four hex digits make the name unique.
 
-    It raises no errors but warns, so the first warning is told.
+    trackio warns where others raise errors, so its warnings are told.
     """
 
     def __init__(self, run: TrackedRun, *, warn: Callable[[str], None]) -> None:

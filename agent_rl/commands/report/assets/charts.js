@@ -1,4 +1,5 @@
-// The curves. Plotly is unpacked when the first chart is seen, and each is drawn once it is seen.
+// The curves. Plotly is unpacked when the first chart is seen, or when the browser is idle. Each
+// chart is drawn once it is seen.
 "use strict";
 
 const COLOURS = {

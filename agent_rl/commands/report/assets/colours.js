@@ -34,7 +34,7 @@ const RECORDED = {
   entropy: { about: "nats, of its distribution", colour: "high" },
   mismatch: { about: "nats, the learner's log-prob less the sampler's", colour: "around" },
   kl: { about: "nats, to the reference", colour: "high" },
-  staleness: { about: "versions that its weights were older", colour: "high" },
+  staleness: { about: "versions that its weights were behind", colour: "high" },
 };
 for (const [name, each] of Object.entries(RECORDED)) each.of = (turn) => recorded(turn, name);
 let quantity = "log-prob";

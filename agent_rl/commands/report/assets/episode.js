@@ -233,7 +233,9 @@ function showTurns(look, host) {
     chosen = quantitiesOf(look.episode)[quantity];
   const values = turns.map((turn) => chosen.of(turn));
   // Tokens that were not trained have no colour, so their numbers do not stretch the legend.
-  const coloured = turns.map((turn, i) => values[i].filter((_, k) => isColoured(look.row, turn, k)));
+  const coloured = turns.map((turn, i) =>
+    values[i].filter((_, k) => isColoured(look.row, turn, k)),
+  );
   const range = rangeOfValues(chosen, coloured.flat());
   const hasUntrained = coloured.flat().length < values.flat().length;
   document.getElementById("legend").replaceChildren(...legendOf(chosen, range, hasUntrained));

@@ -295,7 +295,8 @@ function showList() {
 }
 
 function cell(row, key, isNumber, wide) {
-  const classes = [isNumber ? "number" : "", wide ? "wide" : "", key === "task" || key === "source" ? "long" : ""];
+  const isLong = key === "task" || key === "source";
+  const classes = [isNumber ? "number" : "", wide ? "wide" : "", isLong ? "long" : ""];
   let value = row[key];
   if (key === "run") value = facts.runs[row.run];
   if (key === "id") value = make("a", { href: linkOf(row) }, shortId(row));
