@@ -17,7 +17,7 @@ _OUTCOMES = {"all_succeed": "all its episodes succeed", "all_fail": "all its epi
 
 
 def why_not_trained(explanation: Explanation) -> str:
-    """Why nothing of the episode moves the policy; empty if something does."""
+    """Why the objective moves nothing of the episode; empty if it does."""
     trajectory = explanation.trajectory
     if not trajectory.trains:
         if not trajectory.turns:
@@ -32,11 +32,16 @@ def why_not_trained(explanation: Explanation) -> str:
         return f"its group was dropped: {why} (train.drop_groups: {ended})"
     if any(explanation.advantages):
         return ""
-    why = _why_no_advantage(explanation)
+    return f"its advantage is 0: {_why_no_advantage(explanation)}"
+
+
+def other_terms(explanation: Explanation) -> list[str]:
+    """The settings whose terms of the loss train the episode, whatever its advantage is."""
+    if not explanation.is_kept or not explanation.trajectory.trains:
+        return []
     settings = explanation.config.learner
-    also = [name for name in ("beta", "entropy_bonus") if getattr(settings, name)]
-    rest = f"; only learner.{' and learner.'.join(also)} moved it" if also else ""
-    return f"its advantage is 0: {why}{rest}"
+    names = ("beta", "entropy_bonus")
+    return [f"learner.{name}" for name in names if getattr(settings, name)]
 
 
 def _why_no_advantage(explanation: Explanation) -> str:
@@ -45,7 +50,7 @@ def _why_no_advantage(explanation: Explanation) -> str:
         return "no other episode of its group can be compared with it"
     if all_equal([t.episode_return for t in used]):
         return f"all {len(used)} episodes of its group have the same return"
-    return "its return is the mean of its group"
+    return "its score is that of what it is compared with"
 
 
 def turn_reasons(explanation: Explanation, index: int) -> Iterator[str]:

@@ -8,7 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent_rl.commands.explain.explanation import Explanation
-from agent_rl.commands.explain.reasons import tokens_of, turn_reasons, why_not_trained
+from agent_rl.commands.explain.reasons import (
+    other_terms,
+    tokens_of,
+    turn_reasons,
+    why_not_trained,
+)
 from agent_rl.config import ConfigError
 from agent_rl.display import console, say, show_ending, show_observation, show_outcome
 from agent_rl.runs.token_records import CLIPPED, Numbers
@@ -67,11 +72,11 @@ def _show_head(explanation: Explanation) -> None:
     place = f"group {explanation.id.group} of {len(explanation.groups.played)}"
     say(f"{place}: {outcome(explanation.group)}, {kept}")
     say(f"returns and advantages ({settings.chosen_objective.advantage}): {', '.join(returns)}")
-    why = why_not_trained(explanation)
+    why, terms = why_not_trained(explanation), other_terms(explanation)
     if why:
-        say(f"not trained: {why}")
+        say(f"trained by {' and '.join(terms)} only: {why}" if terms else f"not trained: {why}")
     sampled, every = sum(trajectory.action_mask), len(trajectory.token_ids)
-    may_train = 0 if why else sampled
+    may_train = 0 if why and not terms else sampled
     say(f"{may_train} of {every} tokens may train; {every - sampled} are prompts, which are masked")
     if explanation.optimizer_step is not None:
         step = f"optimizer step {explanation.optimizer_step} of the update"

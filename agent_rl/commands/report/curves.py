@@ -93,8 +93,12 @@ _QUANTITIES = (
     ),
     _Quantity(
         title="Clipped tokens",
-        keys={"A < 0": "learner/clip_fraction_low", "A > 0": "learner/clip_fraction_high"},
-        note="Trained tokens whose gradient the clip removed, by the advantage's sign.",
+        keys={
+            "A < 0": "learner/clip_fraction_low",
+            "A > 0": "learner/clip_fraction_high",
+            "A < 0, dual": "learner/clip_fraction_dual",
+        },
+        note="Trained tokens whose gradient a bound removed, by the advantage's sign.",
         **_PERCENT,
     ),
     _Quantity(title="Entropy", keys={"": "learner/entropy"}, unit="nats a token"),

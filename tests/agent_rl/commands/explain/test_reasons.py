@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from agent_rl.commands.explain.explanation import Explanation, explanation_of
-from agent_rl.commands.explain.reasons import turn_reasons, why_not_trained
+from agent_rl.commands.explain.reasons import other_terms, turn_reasons, why_not_trained
 from agent_rl.runs.episode_ids import EpisodeId
 from agent_rl.runs.episode_writer import EpisodeWriter
 from agent_rl.runs.layout import RunLayout
@@ -50,9 +50,13 @@ def test_an_episode_that_does_not_train_says_why(
 def test_the_mean_of_the_group_has_no_advantage(tmp_path: Path) -> None:
     half = trajectory(turn(reward=0.5), stop_reason=StopReason.MAX_TURNS)
     found = told(tmp_path / "r", group(half, WON, LOST), learner={"beta": 0.1})
-    assert why_not_trained(found) == (
-        "its advantage is 0: its return is the mean of its group; only learner.beta moved it"
-    )
+    why = "its advantage is 0: its score is that of what it is compared with"
+    assert why_not_trained(found) == why
+    assert other_terms(found) == ["learner.beta"]
+    assert other_terms(told(tmp_path / "s", group(half, WON, LOST))) == []
+    # A divergence is of episodes that go through the learner, and a failed one does not.
+    failed = told(tmp_path / "t", group(FAILED, WON, LOST), learner={"beta": 0.1})
+    assert other_terms(failed) == []
 
 
 def test_a_turn_says_what_is_masked_and_what_an_invalid_action_cost(tmp_path: Path) -> None:
