@@ -35,18 +35,20 @@ from agent_rl.learner.prefix_tree import Branch
 
 NAME = "agent_rl_packed"
 _HALF = (torch.bfloat16, torch.float16)
-_IN_FLOAT32 = 256
+_IN_FLOAT32 = 512
 """The most queries of a branch that are computed in float32 on CPU, even under autocast.
 
-torch's kernel has a slow backward pass in bfloat16. One core with bfloat16 in hardware took for
-forward and backward (9 heads of 64, 3 of them keys and values; milliseconds):
+torch's kernel has a slow backward pass in bfloat16, and it compiles its products for each new
+length. Longer branches are filled up to a multiple of `_ROUND`, so their lengths return. One core
+with bfloat16 in hardware took for forward and backward, at ever other lengths (9 heads of 64, 3 of
+them keys and values; milliseconds):
 
-    queries     40    150    610   1200
-    bfloat16   1.8    7.7     28     57
-    float32    0.3    2.2     25     70
-
-A whole update of the demo's shape, with branches of 108 tokens, takes a tenth less time.
+    queries             40   110   200   330   600   1200
+    bfloat16           4.2    13    13    21    34     79
+    filled up          2.0   4.6   5.8    10    25     61
+    float32            0.5   1.7   3.9   8.5    23     75
 """
+_ROUND = 32
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
@@ -188,20 +190,30 @@ def _at(x: Tensor, positions: Tensor | None, dim: int) -> Tensor:
 
 def _of_branch(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, grouped: bool) -> Tensor:
     """Return the attention of one branch's queries to the keys on its path."""
-    depth = k.shape[2] - q.shape[2]
+    own, depth = q.shape[2], k.shape[2] - q.shape[2]
+    half_on_cpu = q.is_cpu and v.dtype in _HALF
+    if half_on_cpu and own > _IN_FLOAT32:
+        # Nobody sees the zeros at the end but the queries at the end, which are cut off again.
+        q, k, v = (_filled_up(x) for x in (q, k, v))
     mask = None
     if depth:
         # The first query sees the `depth` keys before the branch and its own; each further query
         # sees one key more. (`is_causal` would align the first query with the first key instead.)
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(depth)
     options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": grouped}
-    if q.is_cpu and v.dtype in _HALF and q.shape[2] <= _IN_FLOAT32:
+    if half_on_cpu and own <= _IN_FLOAT32:
         # Without autocast, which would make them bfloat16 again.
         with torch.autocast("cpu", enabled=False):
             q, k, value = q.float(), k.float(), v.float()
             out = functional.scaled_dot_product_attention(q, k, value, attn_mask=mask, **options)
             return out.to(v.dtype)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)[:, :, :own]
+
+
+def _filled_up(x: Tensor) -> Tensor:
+    """Return `x`, [1, heads, L, size], with zeros up to a multiple of `_ROUND` positions."""
+    missing = -x.shape[2] % _ROUND
+    return functional.pad(x, (0, 0, 0, missing)) if missing else x
 
 
 def _one_kernel(

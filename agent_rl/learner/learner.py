@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.loss import LossRule
-from agent_rl.learner.memory import UPDATES_BETWEEN, return_free_memory
+from agent_rl.learner.memory import FREE_AFTER, return_free_memory
 from agent_rl.learner.metrics import Metrics
 from agent_rl.learner.optimizer import ScheduledOptimizer
 from agent_rl.learner.passes import Passes
@@ -97,7 +97,7 @@ class Learner:
         )
         self._ranks = ranks or Ranks()
         self._random = random.Random(context.seed)
-        self._updates = 0
+        self._tokens_since_return = 0
         # Sharding replaces the parameters, so the optimizer is made after it.
         self._scorer = self._new_scorer(self.model, context.temperature)
         self._reference: Scorer | None = None
@@ -184,9 +184,7 @@ class Learner:
         )
         metrics = update.run()
         self._token_records = update.token_records() if self._keeps_records else {}
-        self._updates += 1
-        if self.device.type == "cpu" and self._updates % UPDATES_BETWEEN == 0:
-            return_free_memory()
+        self._bound_memory(samples)
         return metrics
 
     def token_records(self) -> dict[str, Tensor]:
@@ -240,6 +238,7 @@ class Learner:
             {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         )
         total = {name: sum(float(of_rank[name]) for of_rank in of_ranks) for name in sums}
+        self._bound_memory(samples)
         return {
             "loss": total["loss"],
             "grad_norm": self._optimizer.step(),
@@ -284,6 +283,13 @@ class Learner:
         load_sharded(folder / _SHARDS, self._scorer, self._optimizer.inner)
         self._optimizer.schedule_step = schedule_step
         self._optimizer.steps_taken = steps_taken
+
+    def _bound_memory(self, samples: Sequence[TrainingSample]) -> None:
+        """Give the system free memory back, once in many tokens, after samples were trained."""
+        self._tokens_since_return += sum(len(sample.token_ids) for sample in samples)
+        if self.device.type == "cpu" and self._tokens_since_return >= FREE_AFTER:
+            return_free_memory()
+            self._tokens_since_return = 0
 
     def _new_scorer(self, model: PreTrainedModel, temperature: float) -> Scorer:
         """Return the scorer of a model, with its weights divided among the ranks."""

@@ -15,9 +15,10 @@ import ctypes
 ONEDNN = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
 """Environment variables of a learner's process. With 64 compiled products an update of the demo
 took 7 % more processor time than with 1,024, with 256 it took 1 % more."""
-UPDATES_BETWEEN = 10
-"""Updates from one return of free memory to the next. The pages come back from the system one by
-one: each update took a quarter more processor time if it was done after each."""
+FREE_AFTER = 200_000
+"""Tokens that are trained from one return of free memory to the next: some ten updates of the demo.
+The pages come back from the system one by one. Each update took a quarter more processor time if
+it was done after each."""
 
 
 def return_free_memory() -> None:

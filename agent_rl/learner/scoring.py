@@ -19,8 +19,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from agent_rl.learner.attention import use_packed_attention
 from agent_rl.learner.batch import Batch
 from agent_rl.learner.experts import use_experts_by_rows
+from agent_rl.learner.prefix_tree import Branch
 from agent_rl.policy.experts import active_matrix_weights
 from agent_rl.policy.loading import decoder_and_head
+
+_ROUND = 128
+"""On CPU in bfloat16, a pack is filled up to a multiple of so many positions, which nobody reads.
+
+oneDNN compiles each product of matrices for its shape, which takes longer than the product.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +99,12 @@ class Scorer(nn.Module):
         with torch.autocast(
             batch.input_ids_T.device.type, dtype=torch.bfloat16, enabled=self._autocast
         ):
+            input_ids_T, position_ids_T, branches = self._pack(batch)
             hidden_TH = decoder(
-                input_ids=batch.input_ids_T[None],
-                position_ids=batch.position_ids_T[None],
+                input_ids=input_ids_T[None],
+                position_ids=position_ids_T[None],
                 use_cache=False,
-                branches=batch.tree.branches,
+                branches=branches,
             ).last_hidden_state[0]
         # `index_select`, not `[...]`: the backward pass of the latter adds up in threads, in the
         # order in which they come, and two updates with the same samples would differ.
@@ -132,6 +140,16 @@ class Scorer(nn.Module):
         """
         decoder, head = decoder_and_head(self.model)
         return active_matrix_weights(self.model, decoder), head.weight.numel()
+
+    def _pack(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[Branch, ...]]:
+        """Return tokens and places, [T], and branches; on CPU in bfloat16, T is rounded up."""
+        ids_T, places_T, branches = batch.input_ids_T, batch.position_ids_T, batch.tree.branches
+        missing = -len(ids_T) % _ROUND if self._autocast and ids_T.is_cpu else 0
+        if not missing:
+            return ids_T, places_T, branches
+        filling = Branch(begin=len(ids_T), end=len(ids_T) + missing)
+        more = torch.arange(missing)
+        return torch.cat([ids_T, more * 0]), torch.cat([places_T, more]), (*branches, filling)
 
     def _head(
         self, head: nn.Linear, hidden_CH: Tensor, targets_C: Tensor, entropy_gradient: bool
