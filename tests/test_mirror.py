@@ -14,7 +14,6 @@ TESTED_ELSEWHERE = {
     "agent_rl/commands/report/limits.py": "a constant",
     "agent_rl/commands/stages/init.py": "test_cli.py",
     "agent_rl/commands/stages/sft.py": "test_trainer.py",
-    "agent_rl/learner/scoring.py": "test_loss.py and test_sharding.py",
     "agent_rl/objective/presets.py": "test_policy_loss.py",
     "agent_rl/runs/trackers/tracker.py": "plain values, and a protocol",
     "agent_rl/training/session.py": "test_parity.py and test_trainer.py",

@@ -20,6 +20,7 @@ from agent_rl.commands.bench.gpu.checks import gradients_of as gradients
 from agent_rl.commands.bench.gpu.checks import packed_states as packed
 from agent_rl.commands.bench.gpu.checks import states_alone as alone
 from agent_rl.config.model import ModelSettings
+from agent_rl.learner import attention
 from agent_rl.learner.attention import packed_attention, use_packed_attention
 from agent_rl.learner.prefix_tree import Branch, PrefixTree
 from agent_rl.policy.from_scratch import init_model, train_tokenizer
@@ -297,3 +298,28 @@ def test_short_branches_in_bfloat16_are_rounded_once_on_cpu(depth: int) -> None:
     assert got.dtype == torch.bfloat16
     # bfloat16 has 8 bits. Rounded inputs and probabilities would be three roundings away.
     torch.testing.assert_close(got.double(), exact, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [0, 30])
+def test_long_branches_in_bfloat16_are_filled_up_without_a_trace(
+    depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Branches of 40 queries are long here, and become 64; with 30 keys before them, 96."""
+    monkeypatch.setattr(attention, "_IN_FLOAT32", 20)
+    torch.manual_seed(3)
+    size = depth + 40
+    branches: tuple[Branch, ...] = (Branch(begin=0, end=size),)
+    if depth:
+        rest = Branch(begin=depth, end=size, before=((0, depth),))
+        branches = (Branch(begin=0, end=depth), rest)
+    rounded = [torch.randn(1, 2, size, 16).bfloat16() for _ in range(3)]
+
+    def attended(dtype: torch.dtype) -> list[Tensor]:
+        """The output, and the gradients of queries, keys and values."""
+        q, k, v = (x.clone().to(dtype).requires_grad_() for x in rounded)
+        out, _ = packed_attention(torch.nn.Module(), q, k, v, None, branches=branches)
+        return [out, *torch.autograd.grad(out.sin().sum(), [q, k, v])]
+
+    for got, exact in zip(attended(torch.bfloat16), attended(torch.float64), strict=True):
+        assert got.shape == exact.shape
+        torch.testing.assert_close(got.double(), exact, rtol=0, atol=0.03)
