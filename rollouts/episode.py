@@ -324,6 +324,7 @@ def act(
     settings: EpisodeSettings,
     *,
     advice: str | None = None,
+    mistakes: tuple[tuple[int, int], ...] = (),
 ) -> dict[str, Any]:
     """Send an action to the environment, record the turn, and return the environment's info.
 
@@ -332,6 +333,7 @@ def act(
     Args:
         prompt: what the action answers.
         advice: the expert's, for the turn.
+        mistakes: the wrong commands in the prompt, as in `Turn`.
 
     Raises:
         EpisodeOver: the action ended the episode; its turn has been recorded.
@@ -354,6 +356,7 @@ def act(
             reward=settings.reward_scale * float(env_reward) - penalty,
             new_prompt=prompt.is_new,
             advice=advice,
+            mistakes=mistakes,
         )
     )
     if ending is not None:

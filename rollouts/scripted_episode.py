@@ -105,6 +105,8 @@ class _ScriptedEpisode:
         self._most = most_answer_tokens(settings, renderer)
         self._prompt = Prompt(token_ids=())
         """What the player's next action answers: observations, mistakes, or all that is shown."""
+        self._mistakes: tuple[tuple[int, int], ...] = ()
+        """Where that prompt holds mistakes, as in `Turn`."""
         self._length = 0
         """All ids that the next action comes after."""
         self._latest = ""
@@ -137,8 +139,15 @@ class _ScriptedEpisode:
         action = ParsedAction(text=command, command=command)
         completion = unsampled_completion(ids)
         self._conversation.add(self._latest, completion, action)
-        self.info = act(self._record, self._prompt, completion, action, self._settings)
-        self._prompt = Prompt(token_ids=())
+        self.info = act(
+            self._record,
+            self._prompt,
+            completion,
+            action,
+            self._settings,
+            mistakes=self._mistakes,
+        )
+        self._prompt, self._mistakes = Prompt(token_ids=()), ()
         self._length += len(ids)
         self._observe()
 
@@ -155,6 +164,8 @@ class _ScriptedEpisode:
             raise EpisodeOver(StopReason.TRUNCATED)
         if ending is not None:
             raise EpisodeOver(ending)
+        before = len(self._prompt.token_ids)
+        self._mistakes += ((before, before + len(ids)),)
         self._prompt = replace(self._prompt, token_ids=(*self._prompt.token_ids, *ids))
         self._length += len(ids)
         self._observe()
@@ -192,6 +203,7 @@ class _ScriptedEpisode:
             raise EpisodeOver(StopReason.ENV_ERROR, str(error)) from error
         if prompt.is_new:
             self._prompt, self._length = prompt, len(prompt.token_ids)
+            self._mistakes = ()  # A new prompt retells them.
         else:
             ids = (*self._prompt.token_ids, *prompt.token_ids)
             self._prompt = replace(self._prompt, token_ids=ids)

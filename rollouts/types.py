@@ -190,6 +190,9 @@ class Turn:
     advice: str | None = None
     """What the environment's expert would have done here, in an episode of the policy. None if the
     environment was made without its expert, or the expert knew no command."""
+    mistakes: tuple[tuple[int, int], ...] = ()
+    """In an expert's episode, where `prompt_token_ids` hold wrong commands that were mixed in: the
+    first index of each, and the one after its last."""
 
     def has_refused(self, action: ParsedAction) -> bool:
         """Whether this turn's action was invalid and said the same as `action`."""

@@ -147,6 +147,8 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
         marks["kind"] = turn.kind
     if turn.advice is not None:
         marks["advice"] = turn.advice
+    if turn.mistakes:
+        marks["mistakes"] = turn.mistakes
     return marks | {
         "observation": turn.observation,
         "action": turn.action.text,
@@ -187,6 +189,7 @@ def _turn_fields(turn: dict[str, Any]) -> dict[str, Any]:
         "new_prompt": turn.get("new_prompt", False),
         "kind": turn.get("kind", "action"),
         "advice": turn.get("advice"),
+        "mistakes": turn.get("mistakes", ()),
     }
 
 

@@ -81,23 +81,34 @@ def agreement(episodes: Sequence[Trajectory]) -> tuple[int, int]:
     return advised, agreed
 
 
-def own_samples(trajectory: Trajectory, action_ids: ActionIds) -> list[TrainingSample]:
+def own_samples(
+    trajectory: Trajectory, action_ids: ActionIds, *, most: int | None = None
+) -> list[TrainingSample]:
     """The samples of an episode of the policy, with the expert's commands as targets.
 
     Turns without advice are not trained.
+
+    Args:
+        action_ids: gives the ids of a command.
+        most: how many turns are corrected; nothing after them is trained. None is all.
     """
-    samples = []
+    samples: list[TrainingSample] = []
+    corrected = 0
     for part in trajectory.parts:
         ids: list[int] = []
         mask: list[bool] = []
         for turn in part.turns:
+            if corrected == most:
+                break
             ids += turn.prompt_token_ids
             mask += [False] * len(turn.prompt_token_ids)
             target = () if turn.advice is None else action_ids(turn.advice)
             answer = turn.completion.token_ids
             agrees = answer == target
             if target and not agrees:
-                samples.append(_sample([*ids, *target], [False] * len(ids) + [True] * len(target)))
+                whole = [False] * len(ids) + [True] * len(target)
+                samples.append(_sample([*ids, *target], whole))
+                corrected += 1
             ids += answer
             mask += [agrees] * len(answer)
         if any(mask):

@@ -21,6 +21,7 @@ from agent_rl.training.warm_start_checkpoint import Position, save_warm_start
 from envs import Task
 from rollouts import Trajectory
 from rollouts.seeds import derive_seed
+from rollouts.types import Part
 from rollouts.workers.failed_tasks import FailedTasks
 
 COLUMNS = (
@@ -87,16 +88,16 @@ def expert_samples(trajectory: Trajectory, *, observations: bool) -> list[Traini
     """An expert's episode as samples of the supervised loss, one for each of its parts.
 
     Args:
-        observations: whether to train on all tokens but the first, which nothing predicts; else
-            only on the expert's own.
+        observations: whether to train on all tokens but the first, which nothing predicts, and
+            mistakes, which are drawn by lot; else only on the expert's own.
     """
     samples = []
     for part in trajectory.parts:
-        ids, mask, runs = part.token_ids, part.action_mask, len(part.turns)
+        ids, mask = part.token_ids, part.action_mask
         if observations:
-            mask = (False,) + (True,) * (len(ids) - 1)
-            # A sample has an advantage per run of trained tokens, and here there is only one run.
-            runs = 1
+            mask = (False, *_without_mistakes(part)[1:])
+        # A sample has an advantage for each run of trained tokens.
+        runs = sum(trained and not mask[i - 1] for i, trained in enumerate(mask))
         sample = TrainingSample(
             token_ids=ids,
             action_mask=mask,
@@ -105,6 +106,17 @@ def expert_samples(trajectory: Trajectory, *, observations: bool) -> list[Traini
         )
         samples.append(sample)
     return samples
+
+
+def _without_mistakes(part: Part) -> list[bool]:
+    """True for all ids but those of wrong commands that were mixed in."""
+    mask: list[bool] = []
+    for turn in part.turns:
+        begin = len(mask)
+        mask += [True] * (len(turn.prompt_token_ids) + len(turn.completion.token_ids))
+        for first, end in turn.mistakes:
+            mask[begin + first : begin + end] = [False] * (end - first)
+    return mask
 
 
 def warm_start(

@@ -111,7 +111,8 @@ def sft_in(
             write_trajectories(file, own)
             session.sleep()
         action_ids = session.renderer().action_ids
-        return [partial(own_samples, episode, action_ids) for episode in own]
+        most = config.sft.own_corrections
+        return [partial(own_samples, episode, action_ids, most=most) for episode in own]
 
     warm_start(config, learner, load, episodes, run, play_own, begun=begun)
     with whole_folder(layout.model) as unfinished:
