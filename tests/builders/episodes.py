@@ -33,6 +33,7 @@ def turn(
     new_prompt: bool = False,
     kind: Literal["action", "thought", "summary"] = "action",
     advice: str | None = None,
+    mistakes: tuple[tuple[int, int], ...] = (),
 ) -> Turn:
     """Return a turn; by default one prompt token and the action `look` in two tokens.
 
@@ -57,6 +58,7 @@ def turn(
         new_prompt=new_prompt,
         kind=kind,
         advice=advice,
+        mistakes=mistakes,
     )
 
 

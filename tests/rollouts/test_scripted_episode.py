@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import pytest
 
@@ -102,7 +103,15 @@ def test_mistakes_are_shown_and_not_trained() -> None:
         )
         shown = TOKENIZER.decode(episode.token_ids)
         ends = shown.count("</s>")
-        mistakes += ends - len(episode.turns)
+        marked = [
+            TOKENIZER.decode(turn.prompt_token_ids[first:end])
+            for turn in episode.turns
+            for first, end in turn.mistakes
+        ]
+        assert len(marked) == ends - len(episode.turns)
+        for text in marked:
+            assert re.fullmatch(r"(guess \d+|think)( 1)?</s>", text), text
+        mistakes += len(marked)
         if not episode.success:
             # Won by a mistake: no turn holds the winning command.
             assert episode.stop_reason is (

@@ -54,8 +54,9 @@ def test_a_new_prompt_is_marked_and_no_other(tmp_path: Path) -> None:
     assert "new_prompt" not in (tmp_path / "t.jsonl").read_text()
 
 
-def test_advice_is_kept_where_there_is_some(tmp_path: Path) -> None:
-    advised = replace(WON, turns=(WON.turns[0], replace(WON.turns[1], advice="go")))
+def test_advice_and_mistakes_are_kept_where_there_is_some(tmp_path: Path) -> None:
+    marked = replace(WON.turns[1], advice="go", mistakes=((0, 1),))
+    advised = replace(WON, turns=(WON.turns[0], marked))
     write_trajectories(tmp_path / "t.jsonl", [advised])
     assert load_trajectories(tmp_path / "t.jsonl") == [advised]
     assert (tmp_path / "t.jsonl").read_text().count('"advice": "go"') == 1

@@ -14,9 +14,9 @@ ACTIONS = {"left": (7, 2), "right": (8, 9, 2)}
 """The ids of two commands, with the end token 2."""
 
 
-def masked(trajectory: Trajectory) -> list[list[str]]:
+def masked(trajectory: Trajectory, most: int | None = None) -> list[list[str]]:
     """The ids of each sample; those that are trained in brackets."""
-    samples = own_samples(trajectory, ACTIONS.__getitem__)
+    samples = own_samples(trajectory, ACTIONS.__getitem__, most=most)
     return [
         [
             f"[{i}]" if trained else str(i)
@@ -47,6 +47,16 @@ def test_a_turn_without_advice_is_not_trained() -> None:
     assert masked(episode) == [["1", "7", "2", "1", "[8]", "[9]", "[2]"]]
     assert agreement([episode]) == (1, 0)
     assert own_samples(trajectory(said("left", None)), ACTIONS.__getitem__) == []
+
+
+def test_nothing_is_trained_after_the_most_corrections() -> None:
+    ends = (("right", "right"), ("left", "right"), ("right", "right"))
+    episode = trajectory(*(said(command, advice) for command, advice in ends))
+    assert masked(episode, most=1) == [
+        ["1", "8", "9", "2", "1", "[8]", "[9]", "[2]"],
+        ["1", "[8]", "[9]", "[2]", "1", "7", "2"],
+    ]
+    assert masked(episode, most=2) == masked(episode)
 
 
 def test_a_new_prompt_forgets_the_turns_before() -> None:

@@ -29,6 +29,16 @@ def test_an_epoch_trains_the_experts_tokens_and_reading_trains_all_but_the_first
     assert everything.advantages == (1.0,)
 
 
+def test_no_epoch_trains_the_mistakes() -> None:
+    """Ids 20 and 2 are a wrong command, which 9 answers."""
+    episode = trajectory(turn((1, 17), (21, 2)), turn((4, 20, 2, 9), (22, 2), mistakes=((1, 3),)))
+    (everything,) = expert_samples(episode, observations=True)
+    assert [int(bit) for bit in everything.action_mask] == [0, 1, 1, 1, 1, 0, 0, 1, 1, 1]
+    assert everything.advantages == (1.0, 1.0)
+    (imitated,) = expert_samples(episode, observations=False)
+    assert [int(bit) for bit in imitated.action_mask] == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1]
+
+
 def test_each_part_of_an_episode_is_a_sample() -> None:
     cut = trajectory(turn((1, 17, 4), (21, 2)), turn((1, 4), (22, 2), new_prompt=True))
     for observations, mask in ((False, (0, 0, 1, 1)), (True, (0, 1, 1, 1))):
