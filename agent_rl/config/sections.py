@@ -85,9 +85,9 @@ class SftSettings(Settings):
     """Episodes that the policy plays in a round, at `train.temperature`."""
 
     own_corrections: int | None = Field(default=None, ge=1)
-    """The first turns of an episode of the policy that are corrected, as it did something else than
-    the expert would have done; null is all. Nothing after them is trained: a policy that is lost
-    for 40 turns would be corrected in each, which takes long and tells little."""
+    """The most turns of an episode of the policy that are corrected, as it did something else than
+    the expert would have done; null is all. The episode ends with them: a policy that is lost for
+    40 turns would be corrected in each, which takes long and tells little."""
 
     own_epochs: int = Field(default=1, ge=1)
     """Epochs of a round."""

@@ -48,6 +48,7 @@ def play_own_episodes(config: Config, session: Session, number: int) -> list[Tra
         temperature=config.train.temperature,
         seed=seed,
         advised=True,
+        corrections=config.sft.own_corrections,
     )
     played = [group.trajectories[0] for group in groups]
     failed = FailedTasks(config.env.id, most=config.workers.max_failed_share, tasks=len({*tasks}))
@@ -63,9 +64,12 @@ def play_own_episodes(config: Config, session: Session, number: int) -> list[Tra
             "policy; set sft.own_rounds: 0"
         )
     won = sum(episode.success for episode in own)
+    ended = ""
+    if config.sft.own_corrections:
+        ended = f", each with at most {config.sft.own_corrections} turns to correct"
     say(
-        f"own episodes, round {number}: won {won} of {len(own)}; in {percent(agreed / advised)} % "
-        f"of {advised:,} turns the policy did what the expert advised"
+        f"own episodes, round {number}: won {won} of {len(own)}{ended}; in "
+        f"{percent(agreed / advised)} % of {advised:,} turns the policy did what the expert advised"
     )
     return own
 

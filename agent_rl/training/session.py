@@ -137,6 +137,7 @@ class Session:
         temperature: float,
         seed: int,
         advised: bool = False,
+        corrections: int | None = None,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
         """Play a group of episodes of each task with the synced weights.
@@ -145,6 +146,8 @@ class Session:
             label: of the progress bar.
             group_size: episodes per task.
             advised: whether the expert says in each turn what it would do (`Turn.advice`).
+            corrections: the turns that differ from its advice at which an episode ends; None plays
+                on.
             on_episode: is called with each episode as it ends.
 
         Returns:
@@ -158,6 +161,7 @@ class Session:
                 temperature=temperature,
                 seed=seed,
                 advised=advised,
+                corrections=corrections,
                 on_episode=advance_per_episode(advance, on_episode),
             )
 

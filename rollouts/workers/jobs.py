@@ -36,6 +36,7 @@ def group_jobs(
     seed: int,
     numbers: Iterator[int],
     advised: bool = False,
+    corrections: int | None = None,
 ) -> list[list[EpisodeJob]]:
     """Return `group_size` episodes of the policy for every task.
 
@@ -45,6 +46,7 @@ def group_jobs(
     Args:
         numbers: gives each job its number.
         advised: whether the expert says in each turn what it would do.
+        corrections: the turns that differ from its advice at which an episode ends; None plays on.
     """
     played: dict[Task, int] = defaultdict(int)
     groups: list[list[EpisodeJob]] = []
@@ -58,7 +60,12 @@ def group_jobs(
                 number=next(numbers),
                 task=task,
                 method="run",
-                arguments={"temperature": temperature, "seed": drawn, "advised": advised},
+                arguments={
+                    "temperature": temperature,
+                    "seed": drawn,
+                    "advised": advised,
+                    "corrections": corrections,
+                },
             )
             group.append(job)
         groups.append(group)

@@ -221,6 +221,7 @@ class RolloutPool:
         temperature: float,
         seed: int,
         advised: bool = False,
+        corrections: int | None = None,
         on_episode: OnEpisode | None = None,
     ) -> list[TrajectoryGroup]:
         """Play every task `group_size` times; return one group per task, in the order of `tasks`.
@@ -232,6 +233,8 @@ class RolloutPool:
         Args:
             advised: whether the environment's expert says in each turn what it would do
                 (`Turn.advice`).
+            corrections: the turns that differ from its advice at which an episode ends; None plays
+                on.
 
         Raises:
             ValueError: `workers.max_restarts` is exceeded, or there is no expert to advise.
@@ -244,6 +247,7 @@ class RolloutPool:
             seed=seed,
             numbers=self._numbers,
             advised=advised,
+            corrections=corrections,
         )
         played = self._play(jobs, on_episode)
         return [

@@ -20,6 +20,7 @@ from rollouts.serving.remote_policy import RemotePolicy
 from rollouts.settings import EpisodeSettings, PromptSettings
 from rollouts.types import Policy, Trajectory
 from rollouts.workers.calls import CallPage, WatchedEnv
+from rollouts.workers.corrected_env import CorrectedEnv
 from rollouts.workers.jobs import failed_episode
 
 _AT_START = -1
@@ -133,6 +134,7 @@ class RolloutWorker:
         temperature: float,
         seed: int | None,
         advised: bool = False,
+        corrections: int | None = None,
         number: int = 0,
         engine: int = 0,
     ) -> Trajectory:
@@ -140,6 +142,8 @@ class RolloutWorker:
 
         Args:
             advised: whether the environment's expert says in each turn what it would do.
+            corrections: the turns that differ from its advice at which the episode ends; None plays
+                on.
             number: the episode's number in the record of environment calls.
             engine: the number of the engine that plays.
         """
@@ -148,7 +152,7 @@ class RolloutWorker:
         try:
             async with self._environment(task, number, expert=advised) as env:
                 return await run_episode(
-                    env,
+                    env if corrections is None else CorrectedEnv(env, corrections),
                     task,
                     self._policies[engine],
                     self._started_renderer,

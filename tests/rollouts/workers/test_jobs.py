@@ -23,7 +23,8 @@ def test_a_task_that_comes_again_goes_on_with_other_seeds() -> None:
     seeds = [job.arguments["seed"] for job in (*first, *second)]
     assert seeds == [derive_seed(3, "train", "number-1", member) for member in range(4)]
     seed = derive_seed(3, "train", "number-2", 0)
-    assert other[0].arguments == {"temperature": 0.5, "seed": seed, "advised": False}
+    conditions = {"temperature": 0.5, "advised": False, "corrections": None}
+    assert other[0].arguments == {**conditions, "seed": seed}
 
 
 def test_a_player_plays_each_task_once() -> None:
