@@ -67,7 +67,7 @@ class SftSettings(Settings):
     played again, with other mistakes."""
 
     noise: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share of turns with a random command in place of the expert's, which `epochs` do not train.
+    """Share of turns with a random command in place of the expert's, which no epoch trains.
     They teach the policy to recover."""
 
     observation_epochs: int = Field(default=0, ge=0)
