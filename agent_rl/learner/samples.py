@@ -305,3 +305,20 @@ def _of_turn_groups(
             if turn.kind == "action":
                 left.pop(0)
     return advantages
+
+
+def supervised_sample(ids: Sequence[int], mask: Sequence[bool]) -> TrainingSample:
+    """Return a sample of the supervised loss, which uses neither log-probs nor advantages.
+
+    Args:
+        ids: the tokens.
+        mask: which of them are trained; the first is not, as nothing predicts it.
+    """
+    # A sample has an advantage for each run of trained tokens.
+    runs = sum(trained and not mask[i - 1] for i, trained in enumerate(mask))
+    return TrainingSample(
+        token_ids=tuple(ids),
+        action_mask=tuple(mask),
+        behavior_logprobs=(0.0,) * len(ids),
+        advantages=(1.0,) * runs,
+    )

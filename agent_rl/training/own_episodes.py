@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from agent_rl.config import Config, ConfigError
 from agent_rl.display import percent, say
-from agent_rl.learner.samples import TrainingSample
+from agent_rl.learner.samples import TrainingSample, supervised_sample
 from agent_rl.tasks import repeat_evenly, training_tasks
 from agent_rl.training.session import Session
 from rollouts import Trajectory
@@ -111,21 +111,10 @@ def own_samples(
             agrees = answer == target
             if target and not agrees:
                 whole = [False] * len(ids) + [True] * len(target)
-                samples.append(_sample([*ids, *target], whole))
+                samples.append(supervised_sample([*ids, *target], whole))
                 corrected += 1
             ids += answer
             mask += [agrees] * len(answer)
         if any(mask):
-            samples.append(_sample(ids, mask))
+            samples.append(supervised_sample(ids, mask))
     return samples
-
-
-def _sample(ids: Sequence[int], mask: Sequence[bool]) -> TrainingSample:
-    """A sample of the supervised loss, which uses neither log-probs nor advantages."""
-    runs = sum(trained and not mask[i - 1] for i, trained in enumerate(mask))
-    return TrainingSample(
-        token_ids=tuple(ids),
-        action_mask=tuple(mask),
-        behavior_logprobs=(0.0,) * len(ids),
-        advantages=(1.0,) * runs,
-    )

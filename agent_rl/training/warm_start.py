@@ -12,7 +12,7 @@ from agent_rl.config.sections import SftSettings
 from agent_rl.display import Column, StepRows, progress, say
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses, LoadPolicy
-from agent_rl.learner.samples import TrainingSample
+from agent_rl.learner.samples import TrainingSample, supervised_sample
 from agent_rl.runs.folder import RunFolder
 from agent_rl.runs.layout import CHECKPOINT_LEARNER
 from agent_rl.tasks import repeat_evenly, training_tasks
@@ -96,15 +96,7 @@ def expert_samples(trajectory: Trajectory, *, observations: bool) -> list[Traini
         ids, mask = part.token_ids, part.action_mask
         if observations:
             mask = (False, *_without_mistakes(part)[1:])
-        # A sample has an advantage for each run of trained tokens.
-        runs = sum(trained and not mask[i - 1] for i, trained in enumerate(mask))
-        sample = TrainingSample(
-            token_ids=ids,
-            action_mask=mask,
-            behavior_logprobs=part.behavior_logprobs,
-            advantages=(1.0,) * runs,  # the supervised loss does not use them
-        )
-        samples.append(sample)
+        samples.append(supervised_sample(ids, mask))
     return samples
 
 
