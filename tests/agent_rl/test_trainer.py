@@ -54,7 +54,14 @@ def config(folder: Path, *, ranks: int, steps: int) -> Config:
                 "own_episodes": 8,
                 "own_replay": False,
             },
-            "learner": {"optimizer_steps": 2, "learning_rate": 1e-3, "ranks": ranks, "threads": 1},
+            "learner": {
+                "optimizer_steps": 2,
+                "learning_rate": 1e-3,
+                "ranks": ranks,
+                "threads": 1,
+                # Trains also if every episode is lost: then all advantages are 0.
+                "entropy_bonus": 1e-3,
+            },
             "train": {
                 "rollout_steps": steps,
                 "tasks_per_step": 2,
