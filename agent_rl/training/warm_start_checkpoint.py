@@ -9,11 +9,12 @@ and deleted when the policy has been written.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 
 from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.config.keys import EXECUTION_KEYS, changed_values, flat_values
-from agent_rl.files import whole_folder
+from agent_rl.files import UNFINISHED, whole_folder
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.runs.layout import CHECKPOINT_LEARNER, CHECKPOINT_STATE, StageLayout
 
@@ -39,6 +40,13 @@ def save_warm_start(stage: StageLayout, learner: LearnerProcesses, position: Pos
     with whole_folder(stage.warm_start_checkpoint, replace=True) as unfinished:
         learner.save(unfinished / CHECKPOINT_LEARNER)
         (unfinished / CHECKPOINT_STATE).write_text(json.dumps(asdict(position)))
+
+
+def delete_warm_start_checkpoint(stage: StageLayout) -> None:
+    """Delete the stage's checkpoint, and what saves left that were killed on the way."""
+    checkpoint = stage.warm_start_checkpoint
+    for folder in (checkpoint, *stage.folder.glob(f"{checkpoint.name}{UNFINISHED}*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_position(stage: StageLayout, config: Config) -> Position | None:

@@ -1,6 +1,5 @@
 """`agent-rl sft`: the warm start (SFT) on episodes of the environment's expert, or of a file."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,11 @@ from agent_rl.training.own_template import with_own_template
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stops_on_signals
 from agent_rl.training.warm_start import Lesson, expert_episodes, warm_start
-from agent_rl.training.warm_start_checkpoint import Position, load_position
+from agent_rl.training.warm_start_checkpoint import (
+    Position,
+    delete_warm_start_checkpoint,
+    load_position,
+)
 from agent_rl.training.written_episodes import episodes_of_file
 
 
@@ -117,5 +120,5 @@ def sft_in(
     warm_start(config, learner, load, episodes, run, play_own, begun=begun)
     with whole_folder(layout.model) as unfinished:
         learner.save_model(unfinished)
-    shutil.rmtree(layout.warm_start_checkpoint, ignore_errors=True)
+    delete_warm_start_checkpoint(layout)
     return layout.model

@@ -15,7 +15,11 @@ from agent_rl.runs.layout import StageLayout
 from agent_rl.runs.metrics_file import read_metrics
 from agent_rl.runs.trajectories import write_trajectories
 from agent_rl.training.warm_start import Lesson, expert_samples, warm_start
-from agent_rl.training.warm_start_checkpoint import Position, load_position
+from agent_rl.training.warm_start_checkpoint import (
+    Position,
+    delete_warm_start_checkpoint,
+    load_position,
+)
 from rollouts import Trajectory
 from tests.builders.episodes import trajectory, turn
 from tests.builders.learner_processes import load_tiny
@@ -113,3 +117,13 @@ def test_a_checkpoint_of_other_settings_or_without_episodes_is_refused(tmp_path:
     assert load_position(stage, config(checkpoint_every=7)) == position
     with pytest.raises(ConfigError, match=r"sft\.own_rounds: the warm start was begun with 2"):
         load_position(stage, config(own_rounds=3))
+
+
+def test_what_killed_saves_left_is_deleted_with_the_checkpoint(tmp_path: Path) -> None:
+    stage = StageLayout(tmp_path)
+    for name in ("checkpoint", "checkpoint.unfinished-4711", "checkpoint.unfinished-replaced"):
+        (tmp_path / name / "learner").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    delete_warm_start_checkpoint(stage)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    delete_warm_start_checkpoint(stage)  # there is nothing any more
