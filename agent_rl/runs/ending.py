@@ -79,8 +79,7 @@ def _record(run: RunLayout, state: Literal["finished", "interrupted", "failed"],
 def _reason(error: BaseException) -> str:
     """What an error says, in a line; a death of a process by its cause."""
     # Imported here: only a failure needs them.
-    from rollouts.processes.ray_failures import cause_in_process
-    from rollouts.processes.ray_processes import death_of
+    from rollouts.processes.ray_failures import cause_in_process, death_of
 
     death = death_of(error) if isinstance(error, Exception) else None
     if death is not None:

@@ -31,7 +31,7 @@ from agent_rl.training.stopping import raise_if_stopped, say_stopped, stopped_by
 from agent_rl.training.task_sampler import TaskSampler
 from envs import Task
 from rollouts import Trajectory, TrajectoryGroup
-from rollouts.processes.ray_processes import death_of
+from rollouts.processes.ray_failures import death_of
 from rollouts.seeds import derive_seed
 from rollouts.workers.failed_tasks import FailedTasks
 from rollouts.workers.stream import OnEpisode

@@ -142,3 +142,35 @@ def _summary(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
     said = " ".join(line.strip() for line in lines[:2])
     return said if len(said) <= 400 else said[:400].rpartition(" ")[0] + " ..."
+
+
+NODE_GONE = "its node of Ray's cluster is gone"
+"""What `death_of` says if a process died with its node."""
+
+
+def death_of(error: Exception) -> str | None:
+    """Return why the process behind an answer died or is given up, in one line.
+
+    None for any other error.
+    """
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+
+    if isinstance(error, NoAnswer):
+        return str(error)
+    # What a call was to get from another process that died is the cause of an error of its own.
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, RayActorError) else error
+    if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
+        return None
+    text = str(error)
+    if isinstance(error, NodeDiedError) or "its node has died" in text:
+        return NODE_GONE
+    if "creation task" in text:
+        return text.strip().rpartition("\n")[2]
+    # Ray says it in the middle of many lines.
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return (
+            "this machine ran low on memory, and Ray's memory monitor ended the process; lower "
+            "workers.count or workers.envs_per_worker, or free memory"
+        )
+    return text.partition("\n")[0]

@@ -18,7 +18,7 @@ import psutil
 
 from rollouts.processes.lifeline import end_with
 from rollouts.processes.ray_cluster import cluster_address, connect, lost_part, this_node
-from rollouts.processes.ray_failures import NoAnswer, RayGone, raised_at_start, ray_gone
+from rollouts.processes.ray_failures import NoAnswer, RayGone, death_of, raised_at_start, ray_gone
 from rollouts.processes.ray_folder import ray_folder
 from rollouts.processes.ray_signals import in_own_session, signals_kept
 
@@ -83,6 +83,8 @@ def process_of(
 _RAYLET, _GCS = "raylet", "gcs_server"
 """Ray's own processes, by Ray's names: one starts processes, the other knows of their deaths."""
 _LOOK_SECONDS = 1.0
+_DEATH_SECONDS = 5.0
+"""For Ray to tell of a death that another process has noticed."""
 
 
 def check_ray(*names: str) -> None:
@@ -276,38 +278,6 @@ def cancel(reference: Any) -> None:
     ray.cancel(reference)
 
 
-NODE_GONE = "its node of Ray's cluster is gone"
-"""What `death_of` says if a process died with its node."""
-
-
-def death_of(error: Exception) -> str | None:
-    """Return why the process behind an answer died or is given up, in one line.
-
-    None for any other error.
-    """
-    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
-
-    if isinstance(error, NoAnswer):
-        return str(error)
-    # What a call was to get from another process that died is the cause of an error of its own.
-    cause = getattr(error, "cause", None)
-    error = cause if isinstance(cause, RayActorError) else error
-    if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
-        return None
-    text = str(error)
-    if isinstance(error, NodeDiedError) or "its node has died" in text:
-        return NODE_GONE
-    if "creation task" in text:
-        return text.strip().rpartition("\n")[2]
-    # Ray says it in the middle of many lines.
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return (
-            "this machine ran low on memory, and Ray's memory monitor ended the process; lower "
-            "workers.count or workers.envs_per_worker, or free memory"
-        )
-    return text.partition("\n")[0]
-
-
 def put(value: Any) -> Any:
     """Return Ray's reference to a value, which is then sent to each machine only once.
 
@@ -328,7 +298,8 @@ def calls_of_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[An
 def wait_for_all(calls: Sequence[Any], *, seconds: float = math.inf) -> list[Any]:
     """Return the answers of calls in their order.
 
-    The first error is raised at once: other processes may wait for the failed one for ever.
+    The first error is raised at once: other processes may wait for the failed one for ever. But a
+    death comes before the errors of those who lost their connection to the dead process.
 
     Raises:
         NoAnswer: some have not answered after `seconds`.
@@ -340,12 +311,37 @@ def wait_for_all(calls: Sequence[Any], *, seconds: float = math.inf) -> list[Any
     while pending:
         done, pending = ray.wait(pending, num_returns=1, timeout=_LOOK_SECONDS)
         for call in done:
-            get(call)
+            try:
+                get(call)
+            except Exception as error:
+                raise _death_behind(error, pending) from None
         if not done:
             check_ray(_RAYLET)
             if time.monotonic() > limit:
                 raise NoAnswer(f"a process did not answer within {seconds:g} s")
     return [get(call) for call in calls]
+
+
+def _death_behind(error: Exception, pending: Sequence[Any]) -> Exception:
+    """Return the error of a process that died; `error` itself if none of the others died.
+
+    A rank sees that another one closed its connection before Ray sees why: its error, "connection
+    reset by peer", comes first.
+    """
+    import ray
+
+    if isinstance(error, _MENDABLE) or death_of(error) is not None:
+        return error
+    limit = time.monotonic() + _DEATH_SECONDS
+    while pending and (seconds := limit - time.monotonic()) > 0:
+        done, pending = ray.wait(list(pending), num_returns=1, timeout=seconds)
+        for call in done:
+            try:
+                get(call)
+            except Exception as other:
+                if death_of(other) is not None:
+                    return other
+    return error
 
 
 def end_processes(actors: Sequence[Any]) -> None:

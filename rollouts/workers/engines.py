@@ -16,9 +16,8 @@ from typing import Any
 
 from rollouts.processes.openmp import OPENMP
 from rollouts.processes.ray_cluster import WAIT_SECONDS, Places, address_of
-from rollouts.processes.ray_failures import ProcessesGone, cause_in_process
+from rollouts.processes.ray_failures import ProcessesGone, cause_in_process, death_of
 from rollouts.processes.ray_processes import (
-    death_of,
     end_processes,
     process_of,
     wait,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rollouts.processes.ray_processes import cancel, death_of, when_answered
+from rollouts.processes.ray_failures import death_of
+from rollouts.processes.ray_processes import cancel, when_answered
 from rollouts.types import Trajectory
 from rollouts.workers.dealing import Schedule
 from rollouts.workers.engines import Engines

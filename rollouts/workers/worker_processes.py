@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from rollouts.processes.ray_cluster import WAIT_SECONDS, Places
+from rollouts.processes.ray_failures import NODE_GONE, death_of
 from rollouts.processes.ray_processes import (
-    NODE_GONE,
-    death_of,
     end_processes,
     process_of,
     when_answered,

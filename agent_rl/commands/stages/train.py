@@ -23,7 +23,8 @@ from agent_rl.training.own_template import with_own_template
 from agent_rl.training.resuming import check_resumable
 from agent_rl.training.session import Session
 from agent_rl.training.stopping import stopped_by, stops_on_signals
-from rollouts.processes.ray_processes import check_ray, death_of, ray_is_gone
+from rollouts.processes.ray_failures import death_of
+from rollouts.processes.ray_processes import check_ray, ray_is_gone
 
 
 def train(

@@ -14,8 +14,8 @@ from agent_rl.config.learner import LearnerSettings
 from agent_rl.learner.learner import LearnerContext
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.policy.from_scratch import train_tokenizer
-from rollouts.processes.ray_failures import NoAnswer
-from rollouts.processes.ray_processes import death_of, get, start_ray, stop_ray
+from rollouts.processes.ray_failures import NoAnswer, death_of
+from rollouts.processes.ray_processes import get, start_ray, stop_ray
 from tests.builders.drills import computes, record, signal_in
 from tests.builders.tiny_learner import MakeSamples, make_tiny_model
 
