@@ -31,6 +31,10 @@ _BY_KIND = {
     "RAY_TMPDIR",
 }
 
+_DEATHS = ("RayActorError", "OutOfMemoryError", "WorkerCrashedError", "NodeDiedError")
+NODE_GONE = "its node of Ray's cluster is gone"
+"""What `death_of` says if a process died with its node."""
+
 
 class ProcessesGone(RuntimeError):
     """Processes died or hang, and are not replaced any more. The message says all that is known."""
@@ -59,16 +63,46 @@ def ray_gone(name: str, status: int, logs: Path | None) -> RayGone:
 
 def is_ray_error(error: BaseException) -> bool:
     """Return whether Ray made the error: a process died, or a call in one raised something."""
-    return any(
-        (kind.__module__, kind.__name__) == ("ray.exceptions", "RayError")
-        for kind in type(error).__mro__
-    )
+    return _is(error, "RayError")
+
+
+def _is(error: BaseException, *names: str) -> bool:
+    """Whether it is of one of these classes of Ray."""
+    kinds = type(error).__mro__
+    return any(kind.__module__ == "ray.exceptions" and kind.__name__ in names for kind in kinds)
 
 
 def cause_in_process(error: BaseException) -> BaseException | None:
     """Return the exception that a call raised in its process; None if the process died."""
     cause = getattr(error, "cause", None) if is_ray_error(error) else None
     return cause if isinstance(cause, BaseException) else None
+
+
+def death_of(error: BaseException) -> str | None:
+    """Return why the process behind an answer died or is given up, in one line.
+
+    None for any other error.
+    """
+    if isinstance(error, NoAnswer):
+        return str(error)
+    # What a call was to get from another process that died is the cause of an error of its own.
+    cause = cause_in_process(error)
+    if cause is not None and _is(cause, "RayActorError"):
+        error = cause
+    if not _is(error, *_DEATHS):
+        return None
+    text = str(error)
+    if _is(error, "NodeDiedError") or "its node has died" in text:
+        return NODE_GONE
+    if "creation task" in text:
+        return text.strip().rpartition("\n")[2]
+    # Ray says it in the middle of many lines.
+    if _is(error, "OutOfMemoryError") or "running low on memory" in text:
+        return (
+            "this machine ran low on memory, and Ray's memory monitor ended the process; lower "
+            "workers.count or workers.envs_per_worker, or free memory"
+        )
+    return text.partition("\n")[0]
 
 
 def raised_at_start(error: BaseException) -> tuple[str, str] | None:
@@ -142,35 +176,3 @@ def _summary(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
     said = " ".join(line.strip() for line in lines[:2])
     return said if len(said) <= 400 else said[:400].rpartition(" ")[0] + " ..."
-
-
-NODE_GONE = "its node of Ray's cluster is gone"
-"""What `death_of` says if a process died with its node."""
-
-
-def death_of(error: Exception) -> str | None:
-    """Return why the process behind an answer died or is given up, in one line.
-
-    None for any other error.
-    """
-    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
-
-    if isinstance(error, NoAnswer):
-        return str(error)
-    # What a call was to get from another process that died is the cause of an error of its own.
-    cause = getattr(error, "cause", None)
-    error = cause if isinstance(cause, RayActorError) else error
-    if not isinstance(error, RayActorError | OutOfMemoryError | WorkerCrashedError | NodeDiedError):
-        return None
-    text = str(error)
-    if isinstance(error, NodeDiedError) or "its node has died" in text:
-        return NODE_GONE
-    if "creation task" in text:
-        return text.strip().rpartition("\n")[2]
-    # Ray says it in the middle of many lines.
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return (
-            "this machine ran low on memory, and Ray's memory monitor ended the process; lower "
-            "workers.count or workers.envs_per_worker, or free memory"
-        )
-    return text.partition("\n")[0]
