@@ -20,7 +20,6 @@ TESTED_ELSEWHERE = {
     "envs/alfworld/engines/engine.py": "a protocol: test_native.py and test_stock.py",
     "envs/task.py": "a plain value",
     "rollouts/processes/openmp.py": "a constant",
-    "rollouts/processes/ray_processes.py": "workers/test_pool.py and learner/test_processes.py",
     "rollouts/processes/ray_signals.py": "agent_rl/training/test_stopping.py",
     "rollouts/serving/vllm_worker.py": "agent_rl/training/test_parity.py",
 }
