@@ -20,6 +20,7 @@ __all__ = [
     "locked",
     "naming_full_disk",
     "read_json_object",
+    "restore_replaced",
     "set_aside",
     "short_digest",
     "whole_file",
@@ -57,7 +58,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}{UNFINISHED}{os.getpid()}")
-    replaced = path.with_name(f"{path.name}{UNFINISHED}replaced")
+    replaced = _replaced(path)
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process with the same number
     unfinished.mkdir()
     try:
@@ -76,6 +77,18 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def restore_replaced(path: Path) -> None:
+    """Put a folder back that a `whole_folder` was about to replace when its process was killed."""
+    path = path.resolve()
+    if not path.exists() and _replaced(path).is_dir():
+        os.rename(_replaced(path), path)
+
+
+def _replaced(path: Path) -> Path:
+    """The name of the folder at `path` until the new one has its place."""
+    return path.with_name(f"{path.name}{UNFINISHED}replaced")
 
 
 def set_aside(path: Path, why: str) -> Path | None:

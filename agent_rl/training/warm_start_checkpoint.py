@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from agent_rl.config import Config, ConfigError, load_run_config
 from agent_rl.config.keys import EXECUTION_KEYS, changed_values, flat_values
-from agent_rl.files import UNFINISHED, whole_folder
+from agent_rl.files import UNFINISHED, restore_replaced, whole_folder
 from agent_rl.learner.processes import LearnerProcesses
 from agent_rl.runs.layout import CHECKPOINT_LEARNER, CHECKPOINT_STATE, StageLayout
 
@@ -57,6 +57,7 @@ def load_position(stage: StageLayout, config: Config) -> Position | None:
             other settings for the warm start than it was begun with.
     """
     folder = stage.warm_start_checkpoint
+    restore_replaced(folder)
     if not folder.is_dir():
         return None
     way_out = f"delete {stage.folder} to begin the warm start again"

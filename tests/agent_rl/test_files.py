@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from agent_rl.config import ConfigError
-from agent_rl.files import locked, set_aside, short_digest, whole_folder, write_json, write_text
+from agent_rl.files import (
+    locked,
+    restore_replaced,
+    set_aside,
+    short_digest,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -37,6 +46,28 @@ def test_a_folder_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) ->
             assert not (target / text).exists()
     assert names(target) == ["two"]
     assert names(target.parent) == ["model"]
+
+
+def test_a_folder_is_put_back_if_its_replacement_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "model", os.rename
+    with whole_folder(target) as unfinished:
+        (unfinished / "one").touch()
+
+    def killed(old: Path, new: Path) -> None:
+        if new == target:
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt), whole_folder(target, replace=True) as unfinished:
+        (unfinished / "two").touch()
+    assert not target.exists()
+    monkeypatch.undo()
+    for _ in range(2):
+        restore_replaced(target)
+        assert (names(target), names(tmp_path)) == (["one"], ["model"])
 
 
 def test_files_that_are_there_are_not_replaced_unasked(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_a_checkpoint_of_other_settings_or_without_episodes_is_refused(tmp_path:
     write_trajectories(stage.expert_episodes, episodes(1, seed=0))
     position = Position(epochs=1, steps=2, taken=6)
     assert load_position(stage, config(checkpoint_every=7)) == position
+    # A save that was killed between its two renames.
+    stage.warm_start_checkpoint.rename(tmp_path / "checkpoint.unfinished-replaced")
+    assert load_position(stage, config()) == position
     with pytest.raises(ConfigError, match=r"sft\.own_rounds: the warm start was begun with 2"):
         load_position(stage, config(own_rounds=3))
 
