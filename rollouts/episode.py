@@ -346,6 +346,8 @@ def act(
         penalty = settings.invalid_action_penalty
         if record.has_just_refused(action):
             penalty += settings.repeated_action_penalty
+    if record.observation in (observation, *(turn.observation for turn in record.turns)):
+        penalty += settings.seen_observation_penalty
     record.turns.append(
         Turn(
             observation=observation,

@@ -184,6 +184,9 @@ class EpisodeSettings(Settings):
     repeated_action_penalty: float = Field(default=0.0, ge=0.0)
     """Reward subtracted, besides `invalid_action_penalty`, for an invalid action that says the same
     as the invalid one right before it; 0 is no penalty."""
+    seen_observation_penalty: float = Field(default=0.0, ge=0.0)
+    """Reward subtracted for an action after which the environment says what it has said before in
+    the episode; 0 is no penalty. It is for searches: going where one has been shows nothing new."""
     timeout_seconds: float = Field(default=600.0, gt=0.0)
     """Seconds of its own before the episode ends as `timeout`, which counts like `max_turns`: the
     time of its environment's calls and of its policy's sampling. Its waits for other episodes, in

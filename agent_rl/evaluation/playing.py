@@ -335,7 +335,7 @@ def _episode_conditions(settings: EpisodeSettings) -> dict[str, Any]:
     # An episode that meets this limit is not scored, and is played again.
     conditions = settings.model_dump(exclude={"env_timeout_seconds"})
     # Left out at their defaults, as in the folders of earlier versions.
-    for name in ("timeout_seconds", "repeated_action_penalty"):
+    for name in ("timeout_seconds", "repeated_action_penalty", "seen_observation_penalty"):
         if conditions[name] == EpisodeSettings.model_fields[name].default:
             del conditions[name]
     return conditions

@@ -336,3 +336,11 @@ def test_an_invalid_action_that_repeats_the_one_before_costs_more() -> None:
     assert episode.repeated_refusals == 2
     accepted = play("guess 5", "guess 5", settings=settings, env=NumberEnv(list_commands=True))
     assert [turn.reward for turn in accepted.turns[:2]] == [0.0, 0.0]
+
+
+def test_an_action_that_shows_nothing_new_costs_a_penalty() -> None:
+    """The number is 7. "guess 5" is answered by the same text each time, and "jump" as "look"."""
+    settings = SETTINGS.model_copy(update={"max_turns": 6, "seen_observation_penalty": 0.5})
+    said = ("guess 5", "guess 5", "look", "jump", "guess 5", "guess 7")
+    episode = play(*said, settings=settings)
+    assert [turn.reward for turn in episode.turns] == [0.0, -0.5, -0.25, -0.75, -0.5, 10.0]

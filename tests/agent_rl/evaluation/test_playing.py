@@ -260,6 +260,7 @@ def test_a_new_setting_leaves_the_folders_of_earlier_versions_as_they_were(tmp_p
         found: dict[str, Any] = json.loads(folder.read_text())["episode"]
         return found
 
-    assert conditions().keys() & {"repeated_action_penalty", "timeout_seconds"} == set()
+    new = {"repeated_action_penalty", "seen_observation_penalty", "timeout_seconds"}
+    assert conditions().keys() & new == set()
     changed = conditions(repeated_action_penalty=0.5, timeout_seconds=9.0)
     assert (changed["repeated_action_penalty"], changed["timeout_seconds"]) == (0.5, 9.0)
