@@ -1,10 +1,13 @@
 """Makes a small policy from scratch: a tokenizer of the environment's texts, random weights."""
 
+import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -22,6 +25,8 @@ PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
 # The alternatives, in this order: a word with its number; a word with the punctuation before it;
 # a number; other signs; white space.
 _NAMES = r" ?\p{L}+ \d+|[.,:]? ?\p{L}+| ?\d+| ?[^\s\p{L}\d]+|\s+"
+_NAME = re.compile(r"(?P<word>\W*\w*[^\W\d]) (?P<number>\d+)")
+"""A token that is a word with its number."""
 
 
 def train_tokenizer(
@@ -107,9 +112,39 @@ def init_model(
     # Modules draw their weights from torch's global generator: seed it for them, then restore it.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        model: LlamaForCausalLM | MixtralForCausalLM
         if isinstance(config, MixtralConfig):
-            return MixtralForCausalLM(config)  # type: ignore[no-untyped-call]
-        return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+            model = MixtralForCausalLM(config)  # type: ignore[no-untyped-call]
+        else:
+            model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+        _relate_names(model, tokenizer)
+    return model
+
+
+def _relate_names(
+    model: LlamaForCausalLM | MixtralForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Let the vector of a name, such as "drawer 12", start as the sum of its word's and number's.
+
+    So names with the same word are alike from the first step on, and alike to the word alone, as
+    in "put a mug in drawer". With unrelated vectors, the policy has to learn this of each name.
+    """
+    ids = {str(tokenizer.decode([token])): token for token in range(len(tokenizer))}
+    names = [(token, match) for text, token in ids.items() if (match := _NAME.fullmatch(text))]
+    vectors = list(model.get_input_embeddings().parameters())
+    if not model.config.tie_word_embeddings:
+        vectors.append(model.lm_head.weight)
+    for weight in vectors:
+        numbers: dict[str, Tensor] = {}
+        for token, match in names:
+            word, number = ids.get(match["word"]), match["number"]
+            if word is None:
+                continue
+            if number not in numbers:
+                numbers[number] = torch.randn_like(weight[0]) * model.config.initializer_range
+            with torch.no_grad():
+                # Divided by sqrt(2), the sum is as long as any other vector.
+                weight[token] = (weight[word] + numbers[number]) / math.sqrt(2)
 
 
 def config_from_scratch(

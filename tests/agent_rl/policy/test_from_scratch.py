@@ -44,6 +44,28 @@ def test_a_name_with_its_number_may_be_one_token() -> None:
     assert tokenizer.tokenize(" mug\n3") == ["Ġmug", "Ċ", "3"]
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_names_begin_as_their_word_and_their_number(tied: bool) -> None:
+    text = "You see a drawer 1, a drawer 2, a mug 1 and a mug 2. Put a mug in drawer, or a shelf."
+    tokenizer = train_tokenizer([text] * 2, 400, "names")
+    sizes = ModelSettings(hidden_size=64, layers=1, heads=1, kv_heads=1, tied=tied)
+    model: Any = init_model(sizes, tokenizer)
+    names = (" mug", " mug 1", " mug 2", " drawer", " drawer 1", " drawer 2", " shelf")
+    for weight in (model.get_input_embeddings().weight, model.lm_head.weight):
+        vector = {}
+        for name in names:
+            (token,) = tokenizer.encode(name, add_special_tokens=False)
+            vector[name] = weight[token].detach()
+        root = 2**0.5
+        number = root * vector[" mug 1"] - vector[" mug"]
+        torch.testing.assert_close(root * vector[" drawer 1"] - vector[" drawer"], number)
+        difference = vector[" mug 2"] - vector[" mug 1"]
+        torch.testing.assert_close(vector[" drawer 2"] - vector[" drawer 1"], difference)
+        # 64 draws of 0.02: sqrt(64) x 0.02 = 0.16.
+        for name in names:
+            assert 0.1 < vector[name].norm() < 0.22, name
+
+
 def test_the_seed_decides_the_weights_and_touches_no_other_draw() -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
     sizes = ModelSettings(hidden_size=32, layers=1, heads=1, kv_heads=1, intermediate_size=8)
