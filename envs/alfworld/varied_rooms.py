@@ -5,6 +5,8 @@ together by lot from the training rooms of its type, the game's own among them:
 
 - For each kind of furniture, the pieces of one of these rooms. So kinds are missing or new, or
   there are more or fewer pieces of them. The numbers of the pieces are new.
+- Of all these pieces a share, which is drawn between a fifth and all. Without this, a policy that
+  names the usual furniture of such a room is mostly right, and need not read the list.
 - For each thing, a kind of furniture on which such a thing lies in one of them, and any piece of
   that kind. So usual places stay usual, and the task's things are elsewhere, too.
 
@@ -24,6 +26,9 @@ from envs.alfworld.engines.game_file import THING_PREDICATES, Problem
 from envs.alfworld.furniture import Kind, Piece, Room, room_of, room_type, training_rooms
 from envs.alfworld.names import CHANGES
 from envs.alfworld.package import constants
+
+_LEAST_SHARE = 0.2
+"""Of the drawn pieces that stay, if the kind is not needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +83,21 @@ def _needed_kinds(problem: Problem, own: Room) -> set[Kind]:
 def _draw_pieces(
     rooms: Sequence[Room], needed: Collection[Kind], rng: random.Random
 ) -> list[Piece]:
-    """For each kind the pieces of one of the rooms, sorted by their new ids.
+    """For each kind pieces of one of the rooms, or none; sorted by their new ids.
 
     Args:
         rooms: at least one of them has a piece of each needed kind.
         needed: the kinds that must not be missing.
-        rng: draws a room for each kind.
+        rng: draws the share of pieces that stay, and a room for each kind.
     """
     sorted_rooms = [_by_kind(room.pieces) for room in rooms]
+    share = rng.uniform(_LEAST_SHARE, 1.0)
     drawn: list[Piece] = []
     for kind in sorted(set().union(*sorted_rooms)):
         sources = [pieces for pieces in sorted_rooms if kind in pieces or kind not in needed]
-        drawn += rng.choice(sources).get(kind, ())
+        pieces = rng.choice(sources).get(kind, [])
+        stay = [piece for piece in pieces if rng.random() < share]
+        drawn += stay or (pieces[:1] if kind in needed else [])
     # The player's numbers follow from the order of the ids.
     rng.shuffle(drawn)
     for number, piece in enumerate(drawn):

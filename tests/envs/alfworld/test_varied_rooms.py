@@ -57,24 +57,24 @@ def counts(game: Game) -> Counter[str]:
     return Counter(name.split()[0] for name in game.receptacles)
 
 
-def test_each_kind_has_as_many_pieces_as_in_one_of_the_rooms() -> None:
+def test_each_kind_has_at_most_the_pieces_that_one_of_the_rooms_has() -> None:
     """The kitchen has two tables and one each of counter, sink, microwave and fridge.
 
     The task is to cool an apple and put it on a table. The apple is on the counter and in the
-    sink. So the microwave may be missing, and nothing else.
+    sink. So the microwave may be missing, and nothing else of the kitchen but a second table.
     """
-    drawn = [counts(build_game(varied_kitchen(seed))) for seed in range(100)]
+    drawn = [counts(build_game(varied_kitchen(seed))) for seed in range(1000)]
     for kind, numbers in {
         "countertop": {1},
         "sinkbasin": {1},
         "fridge": {1},
         "microwave": {0, 1},
         "diningtable": {1, 2},
-        "drawer": {0, 2},
+        "drawer": {0, 1, 2},
         "toaster": {0, 1},
     }.items():
         assert {count[kind] for count in drawn} == numbers, kind
-    assert len({tuple(sorted(count.items())) for count in drawn}) == 2**4
+    assert len({tuple(sorted(count.items())) for count in drawn}) == 2 * 2 * 3 * 2
 
 
 def test_pieces_stand_together_as_in_the_room_that_they_come_from() -> None:
@@ -83,7 +83,7 @@ def test_pieces_stand_together_as_in_the_room_that_they_come_from() -> None:
         game = build_game(varied_kitchen(seed))
         at = {name: place.location for name, place in game.receptacles.items()}
         assert at["countertop 1"] == at["sinkbasin 1"]
-        assert at.get("drawer 1") == at.get("drawer 2")
+        assert at.get("drawer 2") in (None, at.get("drawer 1"))
         assert at.get("toaster 1") in (None, at["countertop 1"])
         assert len(set(at.values())) >= len(at) - 3
         assert game.start not in at.values()
