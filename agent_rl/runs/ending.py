@@ -81,7 +81,7 @@ def _reason(error: BaseException) -> str:
     # Imported here: only a failure needs them.
     from rollouts.processes.ray_failures import cause_in_process, death_of
 
-    death = death_of(error) if isinstance(error, Exception) else None
+    death = death_of(error)
     if death is not None:
         return death
     cause = cause_in_process(error) or error

@@ -314,7 +314,11 @@ def wait_for_all(calls: Sequence[Any], *, seconds: float = math.inf) -> list[Any
             try:
                 get(call)
             except Exception as error:
-                raise _death_behind(error, pending) from None
+                if isinstance(error, _MENDABLE) or death_of(error) is not None:
+                    raise
+                if (death := _death_among(pending)) is None:
+                    raise
+                raise death from error
         if not done:
             check_ray(_RAYLET)
             if time.monotonic() > limit:
@@ -322,16 +326,14 @@ def wait_for_all(calls: Sequence[Any], *, seconds: float = math.inf) -> list[Any
     return [get(call) for call in calls]
 
 
-def _death_behind(error: Exception, pending: Sequence[Any]) -> Exception:
-    """Return the error of a process that died; `error` itself if none of the others died.
+def _death_among(pending: Sequence[Any]) -> Exception | None:
+    """Return the error of a call whose process has died, or dies within `_DEATH_SECONDS`.
 
-    A rank sees that another one closed its connection before Ray sees why: its error, "connection
-    reset by peer", comes first.
+    A rank sees that another one closed its connection before Ray sees why. So its error,
+    "connection reset by peer", comes first.
     """
     import ray
 
-    if isinstance(error, _MENDABLE) or death_of(error) is not None:
-        return error
     limit = time.monotonic() + _DEATH_SECONDS
     while pending and (seconds := limit - time.monotonic()) > 0:
         done, pending = ray.wait(list(pending), num_returns=1, timeout=seconds)
@@ -341,7 +343,7 @@ def _death_behind(error: Exception, pending: Sequence[Any]) -> Exception:
             except Exception as other:
                 if death_of(other) is not None:
                     return other
-    return error
+    return None
 
 
 def end_processes(actors: Sequence[Any]) -> None:
