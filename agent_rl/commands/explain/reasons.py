@@ -1,7 +1,7 @@
 """Why a token was not trained, or trained less: sentences from what is known of an episode."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from agent_rl.objective.advantages import all_equal
 from agent_rl.objective.policy_loss import log_bounds
 from agent_rl.runs.token_records import CLIPPED, Numbers
 from agent_rl.training.groups import outcome
-from rollouts import FinishReason, Turn
+from rollouts import FinishReason, Trajectory, Turn
 
 _OUTCOMES = {"all_succeed": "all its episodes succeed", "all_fail": "all its episodes fail"}
 
@@ -91,7 +91,7 @@ def _about_form(explanation: Explanation, index: int) -> Iterator[str]:
     if turn.completion.finish_reason is FinishReason.LENGTH and turn.kind != "thought":
         yield "the token limit cut it off, so it has no end token to train"
     seen = explanation.config.episode.seen_observation_penalty
-    if seen and _shows_nothing_new(explanation.trajectory.turns, index):
+    if seen and _shows_nothing_new(explanation.trajectory, turn):
         yield f"nothing new: its reward is {seen:g} less (episode.seen_observation_penalty)"
     if turn.admissible:
         return
@@ -109,11 +109,13 @@ def _about_form(explanation: Explanation, index: int) -> Iterator[str]:
         yield "invalid: the environment did not offer it; no penalty is set"
 
 
-def _shows_nothing_new(turns: Sequence[Turn], index: int) -> bool:
-    """Whether the observation after a turn is an earlier one; False for the last turn's."""
-    if index + 1 == len(turns):
-        return False
-    return turns[index + 1].observation in [turn.observation for turn in turns[: index + 1]]
+def _shows_nothing_new(episode: Trajectory, turn: Turn) -> bool:
+    """Whether an action was answered by an earlier observation; a thought is no action."""
+    texts = [action.observation for action in episode.actions] + [episode.final_observation]
+    for place, action in enumerate(episode.actions):
+        if action is turn:
+            return texts[place + 1] in texts[: place + 1]
+    return False
 
 
 def _about_numbers(numbers: Numbers, settings: LearnerSettings) -> Iterator[str]:

@@ -107,13 +107,16 @@ def test_a_refused_command_that_is_said_again_cost_more(tmp_path: Path) -> None:
 
 
 def test_an_action_that_showed_nothing_new_cost_more(tmp_path: Path) -> None:
-    """The second and third observation are the same."""
-    turns = (turn(observation="a"), turn(observation="b"), turn(observation="b"), turn(reward=1.0))
+    """The second and third observation are the same. A thought before an action costs nothing."""
+    turns = [turn(observation="a")]
+    for _ in range(2):
+        turns += [turn(observation="b", kind="thought", command=None), turn(observation="b")]
+    turns += [turn(observation="c", reward=1.0)]
     found = told(
         tmp_path / "r",
         group(trajectory(*turns), LOST),
         episode={"seen_observation_penalty": 0.2},
     )
     nothing = "nothing new: its reward is 0.2 less (episode.seen_observation_penalty)"
-    told_of = [nothing in list(turn_reasons(found, index)) for index in range(4)]
-    assert told_of == [False, True, False, False]
+    told_of = [nothing in list(turn_reasons(found, index)) for index in range(6)]
+    assert told_of == [False, False, True, False, False, False]
