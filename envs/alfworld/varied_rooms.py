@@ -5,8 +5,9 @@ together by lot from the training rooms of its type, the game's own among them:
 
 - For each kind of furniture, the pieces of one of these rooms. So kinds are missing or new, or
   there are more or fewer pieces of them. The numbers of the pieces are new.
-- Of all these pieces a share, which is drawn between a fifth and all. Without this, a policy that
-  names the usual furniture of such a room is mostly right, and need not read the list.
+- Of all these pieces a share stays, which is drawn between a fifth and all; of each kind that the
+  task needs, one stays anyway. Otherwise a policy that names the usual furniture of such a room is
+  mostly right, and need not read the list.
 - For each thing, a kind of furniture on which such a thing lies in one of them, and any piece of
   that kind. So usual places stay usual, and the task's things are elsewhere, too.
 
@@ -28,7 +29,7 @@ from envs.alfworld.names import CHANGES
 from envs.alfworld.package import constants
 
 _LEAST_SHARE = 0.2
-"""Of the drawn pieces that stay, if the kind is not needed."""
+"""The smallest share of the drawn pieces that stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
